@@ -1,0 +1,72 @@
+"""Topic files: TSV (query id, tab, query) and JSON lines in Pyserini's or BEIR's keys, each plain or .gz."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from diffretriever_pyserini.collections.jsonl import checked_id, read_lines, read_objects, text_field
+from diffretriever_pyserini.errors import InputError
+
+_ID_KEYS = ("qid", "_id", "id")
+_TEXT_KEYS = ("title", "query", "text")
+_LAYOUTS = "use .tsv (query id, tab, query) or .jsonl ({'qid', 'title'}, or BEIR's {'_id', 'text'}), plain or .gz"
+
+
+def read_topics(path: str | Path) -> dict[str, str]:
+    """Read a topic file into query id → query (stripped), in the file's order. Equal texts under two ids are kept.
+
+    Raises
+    ------
+    InputError
+        For an unknown layout, broken JSON, a missing or repeated id, or an empty query.
+    """
+    path, topics = Path(path), dict[str, str]()
+    for where, identifier, text in _rows(path):
+        qid = checked_id(identifier, where, "query")
+        if qid in topics:
+            raise InputError(f"{where}: query id '{qid}' occurs twice; ids must be unique.")
+        if not text.strip():
+            raise InputError(f"{where}: query '{qid}' is empty; give it a text or remove the line.")
+        topics[qid] = text.strip()
+    if not topics:
+        raise InputError(f"{path}: no queries in this file.")
+    return topics
+
+
+def _rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    kind = suffixes[-1].lower() if suffixes else ""
+    if not path.is_file():
+        raise InputError(f"{path}: no such topic file; {_LAYOUTS}.")
+    if kind in (".tsv", ".txt"):
+        return _tsv_rows(path)
+    if kind in (".jsonl", ".json"):
+        return _json_rows(path)
+    raise InputError(f"{path}: unknown kind of topic file; {_LAYOUTS}.")
+
+
+def _tsv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        qid, tab, text = line.partition("\t")
+        if not tab:
+            raise InputError(f"{where}: no tab between query id and query; {_LAYOUTS}.")
+        yield where, qid.strip(), text
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    for number, record in read_objects(path):
+        where = f"{path}, line {number}"
+        text_key = next((key for key in _TEXT_KEYS if key in record), None)
+        id_key = next((key for key in _ID_KEYS if key in record), None)
+        if text_key is None or id_key is None:
+            missing = f"an id ({', '.join(_ID_KEYS)})" if id_key is None else f"a query ({', '.join(_TEXT_KEYS)})"
+            raise InputError(f"{where}: has no {missing.removeprefix('an ').removeprefix('a ')}; {_LAYOUTS}.")
+        yield where, record[id_key], text_field(record, text_key, where)
+
+
+def write_topics(path: str | Path, topics: Mapping[str, str]) -> None:
+    """Write topics as Pyserini's JSON lines ({"qid", "title"}), which keep ids such as '007' and tabs as they are."""
+    with Path(path).open("w", encoding="utf-8") as file:
+        for qid, text in topics.items():
+            file.write(json.dumps({"qid": qid, "title": text}) + "\n")

@@ -1,0 +1,1 @@
+"""Run files, retrieval measures and the tables that show them."""

@@ -1,0 +1,45 @@
+"""TREC run files: what is written is read back, and every bad line is named."""
+
+from pathlib import Path
+
+import pytest
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.evaluation.runs import ranked, read_run, write_run
+
+
+def test_a_run_is_read_back_as_written(tmp_path: Path) -> None:
+    run = {"q1": {"a": 1.5, "b": 2.25}, "q2": {"c": -0.5}}
+    write_run(tmp_path / "run.txt", run, tag="mine")
+    assert (tmp_path / "run.txt").read_text() == (
+        "q1 Q0 b 1 2.250000 mine\nq1 Q0 a 2 1.500000 mine\nq2 Q0 c 1 -0.500000 mine\n"
+    )
+    assert read_run(tmp_path / "run.txt") == run
+    assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
+
+
+def test_ties_are_ordered_by_docid() -> None:
+    assert ranked({"b": 1.0, "a": 1.0, "c": 2.0}) == [("c", 2.0), ("a", 1.0), ("b", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("q1 Q0 d1 1 0.5", "line 2: 5 columns"),
+        ("q1 Q0 d 1 1 0.5 tag", "line 2: 7 columns"),
+        ("q1 Q0 d1 1 high tag", "line 2: the score 'high' is not a number"),
+        ("q1 Q0 d1 1 nan tag", "line 2: the score nan is not finite"),
+        ("q1 Q0 d0 1 0.5 tag", "line 2: passage 'd0' is listed twice for query 'q1'"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "run.txt"
+    path.write_text(f"q1 Q0 d0 1 0.9 tag\n{line}\n")
+    with pytest.raises(InputError, match=message) as caught:
+        read_run(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.txt: cannot be read"):
+        read_run(tmp_path / "none.txt")
