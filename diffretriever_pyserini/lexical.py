@@ -1,0 +1,158 @@
+"""Which words of a text count, how strongly, and under which name Lucene knows them (METHOD section 4).
+
+Content tokens: the lower-cased text is split into words, English stopwords and single punctuation marks are dropped, each
+word is tokenised alone, and the ids are united. Weights: log(1 + relu(logit)) per mask place, the strongest kept, times
+100, as integers, and the maximum over the places.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError
+from .prompts import clean_text
+
+if TYPE_CHECKING:
+    import torch
+
+PUNCTUATION = frozenset(string.punctuation)
+ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE: opens an escape sequence in a Lucene term
+_MAX_TERM = 255  # Anserini's whitespace tokenizer splits longer terms
+_ESCAPED = frozenset(
+    [ESCAPE, "\u1680", "\u2028", "\u2029", "\u205f", "\u3000"]
+    + [chr(c) for c in (*range(0x09, 0x0E), *range(0x1C, 0x21), *range(0x2000, 0x2007), *range(0x2008, 0x200B))]
+)
+
+
+@cache
+def stopwords() -> frozenset[str]:
+    """The 198 English stopwords of NLTK's data, shipped as ``data/stopwords.txt``."""
+    text = resources.files(__package__).joinpath("data/stopwords.txt").read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+@cache
+def _splitters() -> tuple[Callable[[str], list[str]], Callable[[str], list[str]]]:
+    """Sentences by the trained English Punkt tables, words by NLTK's tokenizer; neither downloads anything."""
+    import punkt
+    from nltk.tokenize.destructive import NLTKWordTokenizer
+
+    return punkt.tokenizer_for("english").tokenize, NLTKWordTokenizer().tokenize
+
+
+def split_words(text: str) -> list[str]:
+    """Words of the lower-cased ``text``, as NLTK's ``word_tokenize`` gives them."""
+    sentences, words = _splitters()
+    return [word for sentence in sentences(text.lower()) for word in words(sentence)]
+
+
+def content_words(text: str) -> list[str]:
+    """Words of ``text`` without stopwords and single punctuation marks, in order, repeats kept."""
+    return [word for word in split_words(text) if word not in stopwords() and word not in PUNCTUATION]
+
+
+class ContentTokens:
+    """Ids of the content tokens of texts, with a memory of words already tokenised."""
+
+    def __init__(self, tokenizer: Any, never: Iterable[int] = (), max_chars: int = 100_000, max_words: int = 1 << 20):
+        self._tokenizer = tokenizer
+        self._never = frozenset(never)
+        self._max_chars = max_chars
+        self._max_words = max_words
+        self._ids: dict[str, tuple[int, ...]] = {}
+
+    def __call__(self, text: str) -> list[int]:
+        """Rising ids of the content tokens of ``text``; only its first ``max_chars`` characters are looked at."""
+        words = set(content_words(clean_text(text[: self._max_chars])))
+        new = [word for word in words if word not in self._ids]
+        if new:
+            if len(self._ids) + len(new) > self._max_words:
+                self._ids.clear()
+                new = list(words)
+            encoded = self._tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            self._ids.update(zip(new, map(tuple, encoded["input_ids"]), strict=True))
+        return sorted({i for word in words for i in self._ids[word]} - self._never)
+
+
+def place_impacts(
+    logits: torch.Tensor, ids: Sequence[int] | None, top: int = 128, scale: int = 100, rounding: str = "nearest"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integer weights of one text (METHOD section 4).
+
+    Parameters
+    ----------
+    logits : float tensor [K, V], the head's logits at the text's K places (places that were cut are left out).
+    ids : content token ids that may score, rising; None for every row of the head (expansion).
+    top, scale, rounding : strongest terms kept per place, factor, ``nearest`` or ``zero``.
+
+    Returns
+    -------
+    (ids int64 [n], impacts int32 [n]): rising ids, impacts of at least 1.
+    """
+    import torch
+
+    if logits.shape[0] == 0 or (ids is not None and len(ids) == 0):
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int32)
+    columns = torch.arange(logits.shape[1]) if ids is None else torch.as_tensor(ids)
+    chosen = logits if ids is None else logits[:, columns.to(logits.device)]
+    weights = torch.log1p(torch.relu(chosen.float()))
+    if weights.shape[1] > top:
+        floor, kept = weights.topk(top, dim=1)
+        weights = torch.zeros_like(weights).scatter_(1, kept, floor)
+    scaled = weights * scale
+    impacts = (scaled.round() if rounding == "nearest" else scaled.trunc()).amax(dim=0).to(torch.int32).cpu()
+    keep = impacts > 0
+    return columns[keep], impacts[keep]
+
+
+class TermNames:
+    """A reversible name in Lucene for every row of the output head.
+
+    Names are the vocabulary's own strings; characters that Java's whitespace tokenizer would split at, a leading U+FEFF,
+    lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters, rows without a string and
+    strings that two rows share are named by number, ``ESC # id ;``.
+    """
+
+    def __init__(self, tokenizer: Any, rows: int):
+        self._names: list[str] = []
+        self._taken: dict[str, int] = {}
+        strings = tokenizer.convert_ids_to_tokens(list(range(min(rows, len(tokenizer)))))
+        for row in range(rows):
+            token = strings[row] if row < len(strings) else None
+            name = escape_term(token) if token else None
+            if name is None or len(name.encode("utf-16-le")) // 2 > _MAX_TERM or name in self._taken:
+                name = f"{ESCAPE}#{row};"
+            self._names.append(name)
+            self._taken[name] = row
+
+    def name(self, row: int) -> str:
+        """Term of head row ``row``."""
+        return self._names[row]
+
+    def row(self, term: str) -> int:
+        """Head row of ``term``; raises ConfigError for a term that this vocabulary never wrote."""
+        if term not in self._taken:
+            raise ConfigError(f"term {term!r} is not one of this vocabulary: was the index built with another model?")
+        return self._taken[term]
+
+
+def escape_term(token: str) -> str:
+    """``token`` as a Lucene term that survives whitespace tokenisation and UTF-8 (see :class:`TermNames`)."""
+
+    def must_escape(position: int, char: str) -> bool:
+        return char in _ESCAPED or "\ud800" <= char <= "\udfff" or (position == 0 and char == "\ufeff")
+
+    if not any(must_escape(i, char) for i, char in enumerate(token)):
+        return token
+    return "".join(f"{ESCAPE}{ord(c):x};" if must_escape(i, c) else c for i, c in enumerate(token))
+
+
+def unescape_term(term: str) -> str:
+    """The token that :func:`escape_term` was given."""
+    import re
+
+    return re.sub(f"{ESCAPE}([0-9a-f]+);", lambda match: chr(int(match[1], 16)), term)

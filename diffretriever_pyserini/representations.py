@@ -1,0 +1,51 @@
+"""Representations: what one forward pass says about N texts (METHOD section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+    from .lexical import TermNames
+
+
+def pool(vectors: np.ndarray) -> np.ndarray:
+    """Single vectors: mean of the non-zero rows, not normalised again. float32 [N, K, H] -> float32 [N, H]."""
+    kept = np.any(vectors != 0, axis=2).sum(axis=1, keepdims=True)
+    return (vectors.sum(axis=1) / np.maximum(kept, 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Representations:
+    """Both representations of N texts.
+
+    Attributes
+    ----------
+    vectors : float32 [N, K, H], each row of unit length, or zero where the place was cut away.
+    weights : CSR int32 [N, V], impacts by token id (V = rows of the output head).
+    """
+
+    vectors: np.ndarray
+    weights: scipy.sparse.csr_matrix
+    _names: TermNames = field(repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def pooled(self) -> np.ndarray:
+        """float32 [N, H]: mean of each text's non-zero vectors, not normalised again."""
+        return pool(self.vectors)
+
+    @property
+    def impacts(self) -> list[dict[str, int]]:
+        """One ``{term: impact}`` a text for Lucene: plain ints of at least 1, terms as :class:`~.lexical.TermNames`."""
+        bounds, columns, values = self.weights.indptr, self.weights.indices, self.weights.data
+        return [
+            {self._names.name(c): int(v) for c, v in zip(columns[a:b].tolist(), values[a:b].tolist(), strict=True)}
+            for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        ]

@@ -1,0 +1,39 @@
+"""Fixtures of the whole suite: the shared conformance data and collections, or a clear word that they are absent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# No model hub is reachable in tests; without this, lookups hang and retry.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _folder(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent: the published goldens and collections are not part of this repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of goldens and test collections beside the repository."""
+    return _folder("")
+
+
+@pytest.fixture(scope="session")
+def conformance_dir() -> Path:
+    """Tiny checkpoints and recorded outputs of the published method."""
+    return _folder("conformance")
+
+
+@pytest.fixture(scope="session")
+def tiny_dream(conformance_dir: Path) -> Path:
+    """A tiny Dream checkpoint with random weights."""
+    return conformance_dir / "checkpoints" / "tiny-dream"
