@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from diffretriever_pyserini.evaluation.metrics import Evaluation
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align columns with blanks: the first to the left, the others (figures) to the right."""
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: bool = False) -> str:
+    """Align columns with blanks: the first to the left, the others to the right as figures (or to the left too)."""
+    align = str.ljust if left else str.rjust
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
         padded = [
             cells[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)),
+            *(align(cell, width) for cell, width in zip(cells[1:], widths[1:], strict=True)),
         ]
         return "  ".join(padded).rstrip()
 

@@ -1,0 +1,74 @@
+"""The command `diffretriever`: one module a sub-command, each with `add_to(commands)` and a function that runs it."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from diffretriever_pyserini.cli import demo, doctor, encode_queries, evaluate, models
+from diffretriever_pyserini.errors import DiffRetrieverError
+
+_DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
+_EXAMPLES = """examples:
+  diffretriever demo                          run everything on the documentation inside this Python
+  diffretriever demo --dataset my-collection  the same on a collection in BEIR layout
+  diffretriever doctor                        check Java, FAISS, devices and the connection to Pyserini
+  diffretriever encode-queries --topics topics.tsv --output queries
+  diffretriever evaluate --qrels qrels.txt --run run.txt
+
+Encoding, indexing and searching are Pyserini's own commands with --encoder diffretriever:
+  python -m pyserini.encode input --corpus C --fields title text output --embeddings D --to-faiss \\
+      encoder --encoder diffretriever --fields title text --dimension 384 --device cpu
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 1 for a failed check, 2 for an error, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a passage may hold what the terminal cannot show
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.function(arguments) or 0)
+    except DiffRetrieverError as error:
+        if arguments.traceback or os.environ.get("DIFFRETRIEVER_TRACEBACK", "0") not in ("", "0"):
+            traceback.print_exc()
+        print(f"diffretriever: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("diffretriever: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; without this Python complains once more while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="diffretriever",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini")
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    for module in (demo, doctor, encode_queries, evaluate, models):
+        command = module.add_to(commands)
+        command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print installed versions, looked up only when asked for."""
+
+    def __call__(self, parser, namespace, values, option_string=None):  # type: ignore[no-untyped-def]
+        from importlib.metadata import PackageNotFoundError, version
+
+        for name in ("diffretriever-pyserini", "pyserini"):
+            try:
+                print(name, version(name))
+            except PackageNotFoundError:
+                print(name, "not installed")
+        parser.exit()

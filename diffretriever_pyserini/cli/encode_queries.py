@@ -1,0 +1,48 @@
+"""`diffretriever encode-queries`: queries encoded once, for both sides of a search."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_HELP = "encode a topic file once, for the lexical and the dense side"
+_DETAILS = """writes into --output:
+  queries.jsonl  {"id", "contents", "vector": {term: impact}}, which LuceneImpactSearcher reads as cached queries
+  vectors.npy    float32 [queries, dimensions], the pooled vectors for a FAISS index, with ids.txt beside it
+  manifest.json  the model, its fingerprint and the settings
+
+examples:
+  diffretriever encode-queries --topics topics.tsv --output queries
+  python -m pyserini.search.lucene --index L --impact --encoder queries/queries.jsonl --topics topics.tsv --output R
+Topics: TSV (query id, tab, query), or JSON lines with qid/_id/id and title/query/text; .gz too.
+"""
+
+
+def add_to(commands: Any) -> argparse.ArgumentParser:
+    """Add the sub-command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "encode-queries",
+        help=_HELP,
+        description=_HELP,
+        epilog=_DETAILS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--encoder", default="diffretriever", metavar="NAME", help="model (default: %(default)s)")
+    parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")
+    parser.add_argument("--max-length", type=int, metavar="N", help="tokens a query; can only shorten the model's own")
+    parser.set_defaults(function=_run)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from diffretriever_pyserini.collections.topics import read_topics
+    from diffretriever_pyserini.encoding.queries import write_encoded_queries
+    from diffretriever_pyserini.retriever import load_shared
+
+    topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
+    model = load_shared(arguments.encoder, device=arguments.device, dtype=arguments.dtype)
+    write_encoded_queries(model, topics, arguments.output, arguments.batch_size, arguments.max_length)
+    print(f"{len(topics)} queries encoded with {model.config.name}: {arguments.output}")

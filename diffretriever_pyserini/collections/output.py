@@ -1,0 +1,40 @@
+"""Folders that appear whole or not at all."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffretriever_pyserini.errors import DiffRetrieverError
+
+
+@contextmanager
+def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
+    """Yield a work folder beside `target` that takes its place once the block has ended without an error.
+
+    The block must write the file `marker`; an older folder is replaced only if it holds this file too. After an error
+    the work folder stays (`<target>.unfinished`) for a look at it, and the next attempt starts it anew.
+
+    Raises
+    ------
+    DiffRetrieverError
+        When `target` is a file, or a folder with other contents.
+    """
+    target = Path(target).expanduser().absolute()
+    if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise DiffRetrieverError(f"{target} exists and is not an output of this command; name another folder.")
+    work = target.with_name(f"{target.name}.unfinished")
+    try:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    except OSError as error:
+        raise DiffRetrieverError(f"{work}: cannot be made ({error.strerror}); name another folder.") from error
+    yield work
+    if not (work / marker).is_file():
+        raise DiffRetrieverError(f"{work}: {marker} is missing, so the output is not complete.")
+    old = target.with_name(f"{target.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    work.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,85 @@
+"""The literal Pyserini commands of the demo, in order. Paths are relative to the demo's folder.
+
+Relative names also keep Pyserini from guessing: it reads any topic file whose path holds "beir" or "cacm" in another
+format, and its sub-command splitter swallows arguments that equal dense, sparse, fusion, run, input or output.
+"""
+
+from dataclasses import dataclass
+
+from diffretriever_pyserini.plugin.names import EncoderName
+
+RUNS = {
+    "BM25": "run.bm25.txt",
+    "dense": "run.dense.txt",
+    "lexical": "run.lexical.txt",
+    "hybrid": "run.hybrid.txt",
+}
+
+# title | arguments after `python -m` | the file or folder that the command must leave behind
+_COMMANDS = """
+encode the passages, dense side, into a FAISS index
+| pyserini.encode input --corpus corpus --fields title text output --embeddings index.dense --to-faiss
+  encoder --encoder {encoder} --fields title text --dimension {dimension} --device {device}
+| index.dense/index
+
+encode the passages, lexical side
+| pyserini.encode input --corpus corpus --fields title text output --embeddings vectors.lexical
+  encoder --encoder {lexical_encoder} --fields title text --device {device}
+| vectors.lexical/embeddings.jsonl
+
+index the lexical side in Lucene
+| pyserini.index.lucene --collection JsonVectorCollection --input vectors.lexical --index index.lexical
+  --generator DefaultLuceneDocumentGenerator --threads {threads} --impact --pretokenized
+| index.lexical
+
+index the texts in Lucene for BM25, the baseline
+| pyserini.index.lucene --collection JsonCollection --input corpus --index index.bm25
+  --generator DefaultLuceneDocumentGenerator --threads {threads}
+| index.bm25
+
+search: BM25
+| pyserini.search.lucene --index index.bm25 --bm25 --topics topics.jsonl --output run.bm25.txt
+| run.bm25.txt
+
+search: dense
+| pyserini.search.faiss --index index.dense --encoder {encoder} --device {device}
+  --topics topics.jsonl --output run.dense.txt
+| run.dense.txt
+
+search: lexical
+| pyserini.search.lucene --index index.lexical --impact --encoder {encoder}
+  --topics topics.jsonl --output run.lexical.txt
+| run.lexical.txt
+
+search: hybrid
+| pyserini.search.hybrid dense --index index.dense --encoder {encoder} --device {device}
+  sparse --index index.lexical --impact --encoder {encoder} fusion --alpha 1.0 --normalization
+  run --topics topics.jsonl --output run.hybrid.txt --batch-size 16 --threads {threads}
+| run.hybrid.txt
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command: the arguments after `python -m`, and the file or folder that it must leave behind."""
+
+    title: str
+    arguments: list[str]
+    produces: str
+
+
+def pyserini_steps(encoder: str, dimension: int, device: str = "cpu", threads: int = 2) -> list[Step]:
+    """Return encode, index and search commands for BM25, the dense and the lexical side, and their fusion."""
+    values = {
+        "encoder": str(EncoderName(encoder)),
+        "lexical_encoder": str(EncoderName(encoder, lexical=True)),
+        "dimension": dimension,
+        "device": device,
+        "threads": threads,
+    }
+    steps = []
+    for block in _COMMANDS.strip().split("\n\n"):
+        title, command, produces = (part.strip() for part in block.split("|"))
+        # Split first, fill in afterwards: a path may hold blanks.
+        steps.append(Step(title, [word.format(**values) for word in command.split()], produces))
+    return steps

@@ -1,0 +1,140 @@
+"""The demo from end to end: write a collection, run Pyserini's commands on it, measure, and show what came out."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffretriever_pyserini.collections.output import whole_folder
+from diffretriever_pyserini.config import RetrieverConfig, resolve_config
+from diffretriever_pyserini.demo.collection import WrittenCollection, write_collection
+from diffretriever_pyserini.demo.commands import RUNS, Step, pyserini_steps
+from diffretriever_pyserini.demo.runner import StepError, run_step, shown
+from diffretriever_pyserini.demo.show import top_hits
+from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.evaluation.metrics import Evaluation, evaluate
+from diffretriever_pyserini.evaluation.report import measures_table
+from diffretriever_pyserini.evaluation.runs import read_run
+from diffretriever_pyserini.hub import local_folder
+from diffretriever_pyserini.plugin.names import parse_encoder_name
+from diffretriever_pyserini.prebuilt import read_json
+
+MARKER = "demo.json"
+MEASURES = ("nDCG@10", "R@100")
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What `diffretriever demo` was asked for."""
+
+    output: Path
+    dataset: Path | None = None
+    encoder: str = "diffretriever"
+    device: str = "cpu"
+    threads: int = 2
+    limit: int | None = None
+
+
+def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[str, Evaluation]:
+    """Run the demo and return the measures of each run (BM25, dense, lexical, hybrid).
+
+    Everything lands in `options.output` at once when all went well; until then, and after a failure, it lies in
+    `<output>.unfinished` with the logs.
+
+    Raises
+    ------
+    DiffRetrieverError
+        For a defect in the collection, a model that cannot be found, or a command that failed.
+    """
+    started = time.monotonic()
+    encoder = _target(options.encoder)
+    model = resolve_config(encoder)
+    dimension = vector_width(model)
+    with whole_folder(options.output, MARKER) as folder:
+        collection = write_collection(folder, options.dataset, options.limit)
+        say(f"Collection: {collection.name}, {collection.passages} passages, {len(collection.queries)} queries")
+        if collection.note:
+            say(f"Note: {collection.note}")
+        say(f"Model: {model.name}, {model.k_query} masks a query, {model.k_passage} a passage, {dimension} dimensions")
+        say(f"Working in {folder}\n")
+        steps = pyserini_steps(encoder, dimension, options.device, options.threads)
+        seconds = _run_all(steps, folder, collection, say)
+        runs = {name: read_run(folder / file) for name, file in RUNS.items()}
+        evaluations = {name: evaluate(run, collection.qrels, MEASURES) for name, run in runs.items()}
+        hits = top_hits(folder, collection, runs["hybrid"])
+        record = _record(options, model, collection, steps, seconds, evaluations)
+        (folder / MARKER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    say(f"\nFirst hits of the hybrid run:\n\n{hits}\n\n{_measured(evaluations)}\n")
+    say("Run files:")
+    for file in RUNS.values():
+        say(f"  {options.output / file}")
+    say(f"The commands above can be run again in {options.output}. All this took {time.monotonic() - started:.0f} s.")
+    return evaluations
+
+
+def _target(encoder: str) -> str:
+    """Return the model that --encoder names; a path absolute, as the commands run in another folder."""
+    target = encoder if encoder == "diffretriever" else parse_encoder_name(encoder).target
+    return str(Path(target).resolve()) if Path(target).exists() else target
+
+
+def _run_all(
+    steps: list[Step], folder: Path, collection: WrittenCollection, say: Callable[[str], None]
+) -> dict[str, float]:
+    (folder / "logs").mkdir()
+    seconds = {}
+    for number, step in enumerate(steps, start=1):
+        say(f"[{number}/{len(steps)}] {step.title}\n  $ {shown(step.arguments)}")
+        seconds[step.title] = round(run_step(step, folder, folder / "logs" / f"{number}.log"), 1)
+        say(f"  {seconds[step.title]} s")
+        _check_encoded(step, folder, collection.passages)
+    return seconds
+
+
+def _check_encoded(step: Step, folder: Path, passages: int) -> None:
+    """A command that lost passages on the way must not be mistaken for one that encoded them all."""
+    counted = {"index.dense/index": "index.dense/docid", "vectors.lexical/embeddings.jsonl": step.produces}
+    if step.produces not in counted:
+        return
+    with (folder / counted[step.produces]).open("rb") as file:
+        lines = sum(1 for _ in file)
+    if lines != passages:
+        raise StepError(f"{step.title}: {lines} of {passages} passages are in {counted[step.produces]}.")
+
+
+def vector_width(model: RetrieverConfig) -> int:
+    """Return the width of a model's vectors from its base's config.json, without loading any weights."""
+    path = local_folder(model.backbone) / "config.json"
+    values = read_json(path)
+    width = values.get("hidden_size", values.get("d_model"))
+    if not isinstance(width, int):
+        raise ConfigError(f"{path}: neither hidden_size nor d_model tells how wide the vectors are.")
+    return width
+
+
+def _measured(evaluations: dict[str, Evaluation]) -> str:
+    empty = [f"{name}: {len(found.without_results)}" for name, found in evaluations.items() if found.without_results]
+    note = f"\nQueries without any result count 0 ({', '.join(empty)})." if empty else ""
+    return measures_table(evaluations, MEASURES) + note
+
+
+def _record(
+    options: DemoOptions,
+    model: RetrieverConfig,
+    collection: WrittenCollection,
+    steps: list[Step],
+    seconds: dict[str, float],
+    evaluations: dict[str, Evaluation],
+) -> dict[str, object]:
+    return {
+        "collection": collection.name,
+        "note": collection.note,
+        "passages": collection.passages,
+        "queries": len(collection.queries),
+        "encoder": options.encoder,
+        "model": model.name,
+        "device": options.device,
+        "measures": {name: found.means for name, found in evaluations.items()},
+        "steps": [{"command": shown(step.arguments), "seconds": seconds[step.title]} for step in steps],
+    }

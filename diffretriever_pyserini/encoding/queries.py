@@ -1,0 +1,75 @@
+"""Encoded queries on disk: what Pyserini reads as cached queries, and plain vectors beside it. No pickle."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import batched
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from diffretriever_pyserini.collections.output import whole_folder
+from diffretriever_pyserini.representations import Representations
+from diffretriever_pyserini.retriever import DiffRetriever
+
+MARKER = "manifest.json"
+_BATCHES_AT_ONCE = 8  # a few batches together let the model sort texts by length
+
+
+def write_encoded_queries(
+    model: DiffRetriever,
+    topics: Mapping[str, str],
+    output: str | Path,
+    batch_size: int = 32,
+    max_length: int | None = None,
+) -> None:
+    """Encode `topics` (query id → text) and write the folder `output`, whole or not at all.
+
+    `queries.jsonl` holds {"id", "contents", "vector": {term: int}} a line; Pyserini looks queries up by their stripped
+    text, so equal texts under several ids are harmless. `vectors.npy` is float32 [N, H] (pooled), row i belongs to
+    line i of `ids.txt`.
+
+    Raises
+    ------
+    DiffRetrieverError
+        When `output` is something else than an earlier output, or the model cannot encode a text.
+    """
+    vectors = np.zeros((len(topics), model.dimension), dtype=np.float32)
+    with whole_folder(output, MARKER) as folder:
+        with (folder / "queries.jsonl").open("w", encoding="utf-8") as file:
+            done = 0
+            for ids, texts, reps in _encoded(model, topics, batch_size, max_length):
+                vectors[done : done + len(ids)] = reps.pooled
+                done += len(ids)
+                for qid, text, impacts in zip(ids, texts, reps.impacts, strict=True):
+                    file.write(json.dumps({"id": qid, "contents": text, "vector": impacts}) + "\n")
+        np.save(folder / "vectors.npy", vectors, allow_pickle=False)
+        (folder / "ids.txt").write_text("".join(f"{qid}\n" for qid in topics), encoding="utf-8")
+        manifest = {
+            "encoder": model.config.name,
+            "fingerprint": model.fingerprint,
+            "side": "query",
+            "queries": len(topics),
+            "dimension": model.dimension,
+            "k_query": model.config.k_query,
+            "max_length": min(max_length or model.config.max_length, model.config.max_length),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "sha256": {path.name: _digest(path) for path in sorted(folder.iterdir())},
+        }
+        (folder / MARKER).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _encoded(
+    model: DiffRetriever, topics: Mapping[str, str], batch_size: int, max_length: int | None
+) -> Iterator[tuple[list[str], list[str], Representations]]:
+    with tqdm(total=len(topics), unit="query", disable=None) as bar:
+        for part in batched(topics.items(), max(batch_size, 1) * _BATCHES_AT_ONCE):
+            ids, texts = [qid for qid, _ in part], [text for _, text in part]
+            yield ids, texts, model.encode(texts, side="query", max_length=max_length, batch_size=batch_size)
+            bar.update(len(part))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Make the virtual environment $1 with the locked packages and this checkout, editable. Safe to repeat.
+# uv does it when it can (much faster), pip otherwise; index settings of either are used as they are.
+set -eu
+venv=$1
+python="$venv/bin/python"
+cd "$(dirname "$0")/.."
+
+if ! "$python" -c 'import sys; raise SystemExit(sys.version_info < (3, 12))' >/dev/null 2>&1; then
+    base=$(scripts/find_python.sh)
+    echo "Making $venv with $base"
+    "$base" -m venv --clear "$venv"
+fi
+
+# uv does not read pip's settings: hand it an index that was set for pip alone.
+index=$("$python" -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.index-url='\(.*\)'$/\1/p" | tail -n 1)
+if [ -n "$index" ] && [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
+    UV_DEFAULT_INDEX=$index
+    export UV_DEFAULT_INDEX
+fi
+
+uv=$(command -v uv || true)
+if [ -z "$uv" ]; then
+    "$python" -m pip install --quiet uv && uv="$venv/bin/uv" || echo "uv could not be installed; going on with pip."
+fi
+
+with_pip() {
+    "$python" -m pip install --quiet -r requirements.lock && "$python" -m pip install --quiet --no-deps -e .
+}
+
+with_uv() {
+    "$uv" pip install --quiet --python "$python" -r requirements.lock &&
+        "$uv" pip install --quiet --python "$python" --no-deps -e .
+}
+
+echo "Installing the locked packages (the first time takes a few minutes: PyTorch is large)"
+if [ -z "$uv" ] || ! with_uv; then
+    [ -z "$uv" ] || echo "uv could not install them; trying pip."
+    with_pip
+fi

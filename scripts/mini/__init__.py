@@ -1,0 +1,1 @@
+"""Parts of ``scripts/train_mini.py``: how the embedded default model was made."""

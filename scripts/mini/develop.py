@@ -1,0 +1,82 @@
+"""Development scores: does each view of the model find the passage of a held-out pair among others of its source?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mini.student import Student, lexical_weights, unit
+from mini.texts import TokenisedTexts
+
+VOCABULARY = 30522
+
+
+@torch.no_grad()
+def encode(student: Student, texts: TokenisedTexts, device: torch.device, amp: bool, parent: bool = False):
+    """(vectors float32 [N, K, H], weights CSR float32 [N, V], parent embeddings [N, H] or None), in the texts' order."""
+    import scipy.sparse as sp
+
+    order = np.argsort(np.diff(texts.pieces.starts), kind="stable")
+    vectors: list[Tensor] = [torch.empty(0)] * len(texts)
+    parents: list[Tensor] = [torch.empty(0)] * len(texts)
+    values: list[np.ndarray] = [np.empty(0)] * len(texts)
+    for start in range(0, len(order), 64):
+        chosen = order[start : start + 64]
+        rows = [texts.pieces[i] for i in chosen]
+        hidden = student.masks(rows, device, amp)
+        above = student.teacher(rows, device, amp) if parent else None
+        for place, i in enumerate(chosen):
+            vectors[i] = unit(hidden[place]).cpu()
+            if above is not None:
+                parents[i] = above[place].cpu()
+            terms = torch.as_tensor(texts.content[i].astype(np.int64), device=device)
+            logits = student.logits(hidden[place : place + 1], terms)
+            weights = lexical_weights(logits, torch.ones(1, len(terms), device=device))
+            values[i] = (weights[0] * 100).round().cpu().numpy()
+    table = sp.csr_matrix(
+        (np.concatenate(values), texts.content.values, texts.content.starts), shape=(len(texts), VOCABULARY)
+    )
+    return torch.stack(vectors), table, torch.stack(parents) if parent else None
+
+
+def min_max(scores: np.ndarray) -> np.ndarray:
+    """Each row scaled to [0, 1] over the whole list (METHOD section 5)."""
+    low, high = scores.min(1, keepdims=True), scores.max(1, keepdims=True)
+    return (scores - low) / np.maximum(high - low, 1e-9)
+
+
+def ndcg(scores: np.ndarray) -> float:
+    """Mean nDCG@10 where query i has passage i alone as relevant; ties count as their mean rank."""
+    relevant = scores[np.arange(len(scores)), np.arange(len(scores))][:, None]
+    rank = (scores > relevant).sum(1) + ((scores == relevant).sum(1) - 1) / 2
+    return float(np.where(rank < 10, 1 / np.log2(2 + rank), 0).mean())
+
+
+def develop(
+    student: Student, sets: dict[str, tuple[TokenisedTexts, TokenisedTexts]], device: torch.device, amp: bool,
+    parent: bool = False,
+) -> dict[str, dict[str, float]]:
+    """nDCG@10 of every view on every development set, and the mean over the sets under ``mean``."""
+    student.eval()
+    results: dict[str, dict[str, float]] = {}
+    for name, (queries, passages) in sets.items():
+        q, q_terms, q_parent = encode(student, queries, device, amp, parent)
+        p, p_terms, p_parent = encode(student, passages, device, amp, parent)
+        pooled = (q.mean(1) @ p.mean(1).T).numpy()
+        multi = torch.einsum("qih,pjh->qpij", q, p).amax(-1).clamp(min=0).sum(-1).numpy()
+        lexical = (q_terms @ p_terms.T).toarray()
+        views = {
+            "pooled": pooled,
+            "multi": multi,
+            "lexical": lexical,
+            "hybrid": min_max(pooled) + min_max(lexical),
+            "hybrid_multi": min_max(multi) + min_max(lexical),
+        }
+        if q_parent is not None and p_parent is not None:
+            views["parent"] = (q_parent @ p_parent.T).numpy()
+        results[name] = {view: ndcg(scores) for view, scores in views.items()}
+    student.train()
+    views_seen = next(iter(results.values()))
+    results["mean"] = {view: float(np.mean([row[view] for row in results.values()])) for view in views_seen}
+    return results

@@ -1,0 +1,43 @@
+"""Losses of the embedded default, as small pure functions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pooled_scores(queries: Tensor, passages: Tensor) -> Tensor:
+    """Dense single: dot product of the means of the K unit vectors; [Nq, K, H], [Np, K, H] -> [Nq, Np]."""
+    return queries.mean(1) @ passages.mean(1).T
+
+
+def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
+    """Dense multi divided by K_q, so that it has the scale of a cosine (METHOD section 6); no clamp at 0."""
+    similarity = torch.einsum("qih,pjh->qpij", queries, passages)
+    return similarity.amax(-1).mean(-1)
+
+
+def soft_targets(teacher: Tensor, same: Tensor, alpha: float) -> Tensor:
+    """Mix of the marked pairs (1 - alpha) and the teacher's softmax over the batch (alpha), [Nq, Np].
+
+    ``same`` [Nq, Np] marks passages whose text or query repeats the positive's: they share its mass.
+    """
+    hard = same.float() / same.float().sum(1, keepdim=True)
+    return (1 - alpha) * hard + alpha * torch.softmax(teacher, dim=1)
+
+
+def contrast(scores: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of in-batch scores (already divided by their temperature) against soft targets."""
+    return -(targets * F.log_softmax(scores, dim=1)).sum(1).mean()
+
+
+def cosine_distance(pooled: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine of the pooled vector and the parent's embedding, averaged."""
+    return 1 - F.cosine_similarity(pooled, teacher, dim=-1).mean()
+
+
+def weight_regression(weights: Tensor, targets: Tensor, allowed: Tensor) -> Tensor:
+    """Mean squared error of the content terms' weights against BM25-like targets, each text counting the same."""
+    error = (weights - targets).square() * allowed
+    return (error.sum(1) / allowed.sum(1).clamp(min=1)).mean()

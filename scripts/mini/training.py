@@ -1,0 +1,238 @@
+"""The training loop of the embedded default."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mini import losses
+from mini.batches import epoch, inverse_document_frequency, neighbour_leaves
+from mini.develop import develop
+from mini.save import save_adapter
+from mini.student import Student, base_folder, lexical_weights, unit
+from mini.texts import PairSet, Ragged, TokenisedTexts, load_sources, tokenise
+
+MAX_LENGTH = 256  # the parent's own
+WEIGHT_PER_IDF = 0.15  # a term of idf 7 starts with weight 1.05, so with logit e^1.05 - 1
+LENGTHS = ((64, 0.25), (128, 0.55), (224, 0.20))  # passages of a batch are cut to one of these
+QUERY_LENGTH = 64
+DENSE_TEMPERATURE = 0.05
+BM25_TEMPERATURE = 4.0
+K1, B = 0.9, 0.4
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the recipe; returns the log (options, losses, development scores)."""
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    rng = np.random.default_rng(options.seed)
+    device, amp = torch.device(options.device), not options.no_bf16
+    folder = base_folder()
+    sources, dev = _texts(options, folder)
+    idf = inverse_document_frequency([passages.content for _, passages in sources.values()])
+    average = float(np.mean(np.concatenate([np.diff(p.pieces.starts) for _, p in sources.values()])))
+    student = Student(
+        folder,
+        options.k,
+        512 - options.k - 1 if options.mask_positions == "tail" else None,
+        options.rank,
+        options.alpha,
+        np.expm1(WEIGHT_PER_IDF * idf),
+    ).to(device)
+    optimiser = _optimiser(student, options)
+    trained = {name: value for name, value in sources.items() if name not in options.without}
+    leaves = {n: neighbour_leaves(p.content, idf, options.leaf, rng) for n, (_, p) in trained.items()}
+    lengths, shares = zip(*LENGTHS, strict=True)
+    log: dict[str, Any] = {
+        "options": {k: str(v) for k, v in vars(options).items()},
+        "pairs": {name: len(q) for name, (q, _) in trained.items()},
+        "threads": torch.get_num_threads(),
+        "steps": [],
+        "develop": [],
+    }
+    started, steps = time.time(), _endless(leaves, options.batch, rng)
+    tokens = 0
+    done = 0.0
+    for step in range(options.steps):
+        done = step / options.steps
+        if options.minutes:
+            done = max(done, (time.time() - started) / 60 / options.minutes)
+        if done >= 1:
+            break
+        name, chosen = next(steps)
+        cut = int(rng.choice(lengths, p=shares))
+        batch = Batch(trained[name], chosen, cut, idf, average, device)
+        tokens += batch.tokens
+        parts = batch_losses(student, batch, options, device, amp)
+        loss = sum(getattr(options, key.split("_")[0]) * value for key, value in parts.items())
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * _schedule(step, done)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 5.0)
+        optimiser.step()
+        if step % 20 == 0:
+            seconds = time.time() - started
+            row = {"step": step, "seconds": round(seconds, 1), "tokens": tokens, "source": name}
+            row |= {key: round(float(value), 4) for key, value in parts.items()}
+            log["steps"].append(row)
+            print(" ".join(f"{key}={value}" for key, value in row.items()), f"{tokens / seconds:.0f} tok/s", flush=True)
+        if options.develop_every and (step + 1) % options.develop_every == 0:
+            _record(log, step + 1, student, dev, device, amp)
+            _save(student, options)
+    _record(log, step + 1, student, dev, device, amp, parent=True)
+    _save(student, options)
+    return log
+
+
+def _record(log, step, student, dev, device, amp, parent=False) -> None:
+    scores = develop(student, dev, device, amp, parent)
+    log["develop"].append({"step": step, "scores": scores})
+    for name, row in scores.items():
+        print(f"  develop {step} {name:15s}", " ".join(f"{view} {value:.4f}" for view, value in row.items()), flush=True)
+
+
+def _save(student: Student, options: argparse.Namespace) -> None:
+    save_adapter(student, options.output, options.k, options.k, MAX_LENGTH, options.rank, options.alpha)
+
+
+def _endless(leaves, batch, rng):
+    while True:
+        yield from epoch(leaves, batch, rng)
+
+
+def _schedule(step: int, done: float) -> float:
+    """Warm-up over 40 steps, then a cosine to zero over the run."""
+    return min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _optimiser(student: Student, options: argparse.Namespace) -> torch.optim.Optimizer:
+    lora = [p for n, p in student.named_parameters() if p.requires_grad and ".lora_" in n]
+    bias = [student.head.bias]
+    head = [*student.head.transform.parameters(), student.lexical_scale]
+    groups = [(lora, options.lr), (head, options.head_lr), (bias, options.bias_lr)]
+    return torch.optim.AdamW(
+        [{"params": params, "lr": lr, "peak": lr} for params, lr in groups], betas=(0.9, 0.98), weight_decay=0.0
+    )
+
+
+class Batch:
+    """Pairs of one batch: word pieces, content terms, BM25-like targets and the BM25 scores among them."""
+
+    def __init__(
+        self,
+        source: tuple[TokenisedTexts, TokenisedTexts],
+        chosen: np.ndarray,
+        cut: int,
+        idf: np.ndarray,
+        average: float,
+        device: torch.device,
+    ):
+        queries, passages = source
+        self.size = len(chosen)
+        self.rows = [queries.pieces[i][:QUERY_LENGTH] for i in chosen] + [passages.pieces[i][:cut] for i in chosen]
+        self.tokens = sum(len(row) for row in self.rows) * 2
+        # Terms beyond the cut cannot be weighed from what the model sees: they are left out while training.
+        content = [queries.content[i] for i in chosen]
+        content += [np.intersect1d(passages.content[i], passages.pieces[i][:cut]) for i in chosen]
+        terms = np.unique(np.concatenate(content))
+        allowed = np.zeros((2 * self.size, len(terms)), dtype=np.float32)
+        frequency = np.zeros_like(allowed)
+        for i, (row, ids) in enumerate(zip(self.rows, content, strict=True)):
+            columns = np.searchsorted(terms, ids)
+            allowed[i, columns] = 1
+            places = np.searchsorted(terms, row)
+            places = places[(places < len(terms)) & (terms[np.minimum(places, len(terms) - 1)] == row)]
+            np.add.at(frequency[i], places, 1)
+        frequency = np.maximum(frequency, 1) * allowed
+        length = np.array([len(row) for row in self.rows], dtype=np.float32)[:, None]
+        saturated = frequency * (K1 + 1) / (frequency + K1 * (1 - B + B * length / average) + 1e-9)
+        weight = idf[terms].astype(np.float32)
+        targets = WEIGHT_PER_IDF * saturated * weight
+        bm25 = (allowed[: self.size] * np.sqrt(weight)) @ (saturated[self.size :] * weight).T / math.sqrt(7.0)
+        same = np.array([[a is b or np.array_equal(a, b) for b in self.rows[self.size :]] for a in self.rows[self.size :]])
+        self.terms = torch.as_tensor(terms.astype(np.int64), device=device)
+        self.allowed = torch.as_tensor(allowed, device=device)
+        self.targets = torch.as_tensor(targets, device=device)
+        self.bm25 = torch.as_tensor(bm25, dtype=torch.float32, device=device)
+        self.same = torch.as_tensor(same, device=device)
+
+
+def batch_losses(
+    student: Student, batch: Batch, options: argparse.Namespace, device: torch.device, amp: bool
+) -> dict[str, Tensor]:
+    """Every part of the loss by name; the part before the first underscore names its weight."""
+    n = batch.size
+    above = student.teacher(batch.rows, device, amp)
+    hidden = student.masks(batch.rows, device, amp)
+    vectors = unit(hidden)
+    queries, passages = vectors[:n], vectors[n:]
+    weights = lexical_weights(student.logits(hidden, batch.terms), batch.allowed)
+    teacher = above[:n] @ above[n:].T / DENSE_TEMPERATURE + batch.bm25 / BM25_TEMPERATURE
+    targets = losses.soft_targets(teacher, batch.same, options.soft)
+    pooled = losses.pooled_scores(queries, passages) / DENSE_TEMPERATURE
+    multi = losses.maxsim(queries, passages) / DENSE_TEMPERATURE
+    lexical = student.lexical_scale * (weights[:n] @ weights[n:].T)
+    return {
+        "distil": losses.cosine_distance(vectors.mean(1), above),
+        "dense_pooled": losses.contrast(pooled, targets),
+        "dense_multi": losses.contrast(multi, targets),
+        "lexical": losses.contrast(lexical, targets),
+        "hybrid": losses.contrast(pooled + lexical, targets),
+        "regress": losses.weight_regression(weights, batch.targets, batch.allowed),
+    }
+
+
+def _texts(options: argparse.Namespace, folder: Path):
+    """Tokenised training pairs {source: (queries, passages)} and development sets, from the cache if it is there."""
+    from transformers import AutoTokenizer
+
+    from diffretriever_pyserini.lexical import ContentTokens
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    content = ContentTokens(tokenizer, never=[tokenizer.mask_token_id])
+    cache = options.cache or options.output / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    train, dev = {}, {}
+    for pairs in load_sources(options.data, options.seed, dev_distractors=options.dev_distractors, scale=options.scale):
+        path = cache / f"{pairs.name}-{options.seed}-{options.scale}-{options.dev_distractors}.npz"
+        tables = _load(path) if path.is_file() else _tokenise(pairs, path, tokenizer, content)
+        train[pairs.name] = (tables["queries"], tables["passages"])
+        if pairs.dev_queries:
+            dev[pairs.name] = (tables["dev_queries"], tables["dev_passages"])
+    return train, dev
+
+
+def _tokenise(pairs: PairSet, path: Path, tokenizer, content) -> dict[str, TokenisedTexts]:
+    limit = MAX_LENGTH - 2
+    tables = {
+        part: tokenise(getattr(pairs, part), tokenizer, content, limit, f"{pairs.name} {part}")
+        for part in ("queries", "passages", "dev_queries", "dev_passages")
+    }
+    arrays = {}
+    for part, table in tables.items():
+        for kind in ("pieces", "content"):
+            ragged = getattr(table, kind)
+            arrays[f"{part}.{kind}.values"], arrays[f"{part}.{kind}.starts"] = ragged.values, ragged.starts
+    np.savez(path, **arrays)
+    return tables
+
+
+def _load(path: Path) -> dict[str, TokenisedTexts]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {
+            part: TokenisedTexts(
+                *(
+                    Ragged(arrays[f"{part}.{kind}.values"], arrays[f"{part}.{kind}.starts"])
+                    for kind in ("pieces", "content")
+                )
+            )
+            for part in ("queries", "passages", "dev_queries", "dev_passages")
+        }
