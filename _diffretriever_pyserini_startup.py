@@ -1,7 +1,7 @@
 """The start-up hook: waits for the first import of Pyserini, then lets our plugin attach itself to it.
 
-Python imports this module at every start (through ``diffretriever-pyserini.pth``, or ``.start`` from Python 3.15 on), so it
-is tiny, uses nothing but ``sys``, and never imports the package proper until ``pyserini`` itself has been imported.
+Python imports this module at every start (through ``diffretriever-pyserini.pth``, or ``.start`` from Python 3.15 on),
+so it is tiny, needs only ``sys``, and never imports the package proper until ``pyserini`` itself has been imported.
 ``DIFFRETRIEVER_NO_PLUGIN=1`` switches the plugin off; it is read when the hook fires, not when Python starts.
 """
 

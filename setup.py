@@ -14,11 +14,11 @@ from setuptools.command.editable_wheel import editable_wheel
 
 HOOK = "_diffretriever_pyserini_startup"
 # Both files lie at the root of the wheel, so at the root of site-packages, where Python's `site` looks for them.
-# Python 3.15+ reads the .start file and then skips the import lines of the .pth of the same stem; older ones read the .pth.
+# Python 3.15+ reads the .start file and skips the import lines of the .pth of the same stem; older ones read the .pth.
 STARTUP_FILES = {
     "diffretriever-pyserini.pth": (
-        # Where the module is gone (an editable checkout that was moved away), Python must start as if we were not there.
-        f"import sys; exec('try:\\n import {HOOK} as hook\\nexcept ImportError:\\n hook = None\\nif hook: hook.install()')\n"
+        # Where the module is gone (an editable checkout moved away), Python must start as if we were not there.
+        f"import sys; exec('try:\\n import {HOOK} as h\\nexcept ImportError:\\n h = None\\nif h: h.install()')\n"
     ),
     "diffretriever-pyserini.start": f"{HOOK}:install\n",
 }
@@ -35,7 +35,7 @@ class BuildWithStartupFiles(build_py):
                 Path(self.build_lib, name).write_text(text, encoding="utf-8")
 
     def get_outputs(self, include_bytecode=1):
-        ours = [] if self.editable_mode else [os.path.join(self.build_lib, name) for name in STARTUP_FILES]
+        ours = [] if self.editable_mode else [str(Path(self.build_lib, name)) for name in STARTUP_FILES]
         return [*super().get_outputs(include_bytecode), *ours]
 
 

@@ -1,0 +1,214 @@
+"""Touch points of ``pyserini.encode``: our encoder by name, honest input errors, and output that is whole or absent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffretriever_pyserini.errors import InputError
+
+if TYPE_CHECKING:
+    from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
+
+Host = Callable[..., Any]
+PARTIAL = ".partial"
+_JSONL_FILES = ("filename",)
+_FAISS_FILES = ("id_file_name", "index_name")  # the index last: it is what makes a folder look finished
+_IDS = ("id", "_id", "docid")
+
+
+def document_encoder(model_name: str, **options: Any) -> DiffRetrieverDocumentEncoder:
+    """What the host's map of document encoders holds under our word."""
+    from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder
+
+    return DiffRetrieverDocumentEncoder(model_name, **options)
+
+
+def query_encoder(encoder_dir: str, **options: Any) -> DiffRetrieverQueryEncoder:
+    """What the host's map of query encoders holds under our word."""
+    from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+
+    return DiffRetrieverQueryEncoder(encoder_dir, **options)
+
+
+def _our_encoder() -> DiffRetrieverDocumentEncoder | None:
+    """Our document encoder, if one was made in this process and lives; the host's own runs stay untouched."""
+    encoders = sys.modules.get("diffretriever_pyserini.plugin.encoders")
+    return encoders.document_encoder_in_use() if encoders else None
+
+
+def load_collection(original: Host) -> Host:
+    """Read a JSONL corpus in sorted file order, checking every line, where our encoder will encode it."""
+
+    def load(self: Any, collection_path: str) -> dict[str, list[str | None]]:
+        if _our_encoder() is None or any("path" in field for field in self.fields):
+            return original(self, collection_path)
+        return read_collection(self, Path(collection_path))
+
+    return load
+
+
+def read_collection(iterator: Any, path: Path) -> dict[str, list[str | None]]:
+    """The columns of a corpus: one list a field, and ``id``; ``iterator`` knows fields, id field and delimiter.
+
+    Raises
+    ------
+    InputError
+        For an unreadable file, a broken line, an id that is missing, repeated or cannot stand in a run file, or a field
+        that is missing or no string; the message names file and line.
+    """
+    from tqdm import tqdm
+
+    from diffretriever_pyserini.collections.jsonl import checked_id, read_objects
+
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    # The host's own two exceptions, told by the name.
+    strict = not any("mbeir" in str(file) for file in files)
+    strip = not any("bright" in str(file) for file in files)
+    columns: dict[str, list[str | None]] = {field: [] for field in (*iterator.fields, "id")}
+    seen: dict[str, str] = {}
+    for file in files:
+        if file.is_dir():
+            raise InputError(f"{file}: a folder inside the corpus folder; only JSONL files may lie there.")
+        for number, record in tqdm(read_objects(file), unit=" passages", desc=file.name, disable=None):
+            where = f"{file}, line {number}"
+            names = (iterator.docid_field,) if iterator.docid_field else _IDS
+            docid = checked_id(next((record[name] for name in names if name in record), None), where, "passage")
+            if docid in seen:
+                raise InputError(f"{where}: passage id {docid!r} was seen before in {seen[docid]}; ids must be unique.")
+            if not _writable(docid):
+                raise InputError(f"{where}: passage id {docid!r} holds a lone surrogate, which no file can carry.")
+            seen[docid] = where
+            values = _fields(iterator, record, where, strict, strip)
+            columns["id"].append(docid)
+            for field, value in zip(iterator.fields, values, strict=True):
+                columns[field].append(value)
+    if not seen:
+        raise InputError(f"{path}: no passages in this corpus.")
+    return columns
+
+
+def _fields(iterator: Any, record: dict[str, Any], where: str, strict: bool, strip: bool) -> list[str | None]:
+    """The asked fields of one passage, by the host's own rules, after checking that those can work."""
+    asked = list(iterator.fields)
+    missing = [field for field in asked if field not in record]
+    for field in (*asked, "contents"):
+        if record.get(field) is not None and not isinstance(record[field], str):
+            kind = type(record[field]).__name__
+            raise InputError(f"{where}: field {field!r} must be a string, found {kind}.")
+    if missing and not isinstance(record.get("contents"), str) and (strict or len(missing) == len(asked)):
+        raise InputError(
+            f"{where}: the passage has no field {missing[0]!r}, which --fields asks for; add it (it may be empty), "
+            f"or ask only for what is there: {', '.join(map(repr, record)) or 'nothing'}."
+        )
+    values = iterator._parse_fields_from_info(record, strict=strict, strip_trailing_space=strip)
+    if len(values) != len(asked):
+        raise InputError(
+            f"{where}: 'contents' splits into {len(values)} parts at the delimiter {iterator.delimiter!r}, "
+            f"but --fields names {len(asked)} ({', '.join(asked)})."
+        )
+    return values
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def begin_jsonl(original: Host) -> Host:
+    """Open ``embeddings.jsonl`` under a name that no indexer takes, until it is complete."""
+    return _begin(original, _JSONL_FILES)
+
+
+def begin_faiss(original: Host) -> Host:
+    """Open the index's files under other names, until they are complete."""
+    return _begin(original, _FAISS_FILES)
+
+
+def _begin(original: Host, attributes: tuple[str, ...]) -> Host:
+    def enter(self: Any) -> Any:
+        if _our_encoder() is not None and all(isinstance(getattr(self, name, None), str) for name in attributes):
+            self._diffretriever_files = {name: getattr(self, name) for name in attributes}
+            for name, final in self._diffretriever_files.items():
+                setattr(self, name, final + PARTIAL)
+        return original(self)
+
+    return enter
+
+
+def end_jsonl(original: Host) -> Host:
+    """Give the file its name, or remove it after a failure."""
+
+    def leave(self: Any, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> Any:
+        succeeded = False
+        try:
+            result = original(self, exc_type, exc_val, exc_tb)
+            succeeded = exc_type is None
+        finally:
+            _settle(self, succeeded)
+        return result
+
+    return leave
+
+
+def end_faiss(original: Host) -> Host:
+    """Write the index and say who made it, or remove all traces of a failed run."""
+
+    def leave(self: Any, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> Any:
+        if exc_type is not None and _pending(self):
+            self.id_file.close()
+            return _settle(self, False)
+        succeeded = False
+        try:
+            result = original(self, exc_type, exc_val, exc_tb)
+            encoder = self.__dict__.pop("_diffretriever_encoder", None)
+            if encoder is not None:
+                encoder.provenance(self.index.ntotal).write(self.dir_path)
+            succeeded = True
+        finally:
+            _settle(self, succeeded)
+        return result
+
+    return leave
+
+
+def write_faiss(original: Host) -> Host:
+    """Add a batch to the index, after checking that it fits."""
+
+    def write(self: Any, batch_info: dict[str, Any], fields: Any = None) -> Any:
+        vectors, encoder = batch_info.get("vector"), _our_encoder()
+        if encoder is not None and encoder.made(vectors):
+            if encoder.name.lexical:
+                raise InputError(
+                    f"--encoder {encoder.name} gives term weights, and --to-faiss needs vectors: leave out --to-faiss "
+                    "(and index with Lucene), or drop -lexical from the encoder's name."
+                )
+            if encoder.dimension != self.dimension:
+                raise InputError(
+                    f"--encoder {encoder.name} makes vectors of dimension {encoder.dimension}, but --dimension is "
+                    f"{self.dimension}: pass --dimension {encoder.dimension}."
+                )
+            self._diffretriever_encoder = encoder
+        return original(self, batch_info, fields)
+
+    return write
+
+
+def _pending(writer: Any) -> bool:
+    return bool(getattr(writer, "_diffretriever_files", None))
+
+
+def _settle(writer: Any, succeeded: bool) -> None:
+    """Give the files their final names, or remove them."""
+    for name, final in writer.__dict__.pop("_diffretriever_files", {}).items():
+        partial = Path(writer.dir_path, final + PARTIAL)
+        if not succeeded:
+            partial.unlink(missing_ok=True)
+        elif partial.exists():
+            partial.replace(Path(writer.dir_path, final))
+        setattr(writer, name, final)

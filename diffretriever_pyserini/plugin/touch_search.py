@@ -1,0 +1,203 @@
+"""Touch points of ``pyserini.search``: our query encoders by name, the right index, our fusion, clear topic errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
+from diffretriever_pyserini.plugin.names import is_ours
+from diffretriever_pyserini.plugin.provenance import read_provenance
+
+Host = Callable[..., Any]
+
+
+def read_topics(original: Host) -> Host:
+    """Read topics as the host does; where it fails on a file, say what is wrong with the file."""
+
+    def from_topics(cls: Any, topics_path: str) -> Any:
+        try:
+            return original(cls, topics_path)
+        except (ValueError, NotImplementedError, OSError) as error:
+            if not Path(topics_path).is_file():
+                raise
+            raise InputError(explain_topics(Path(topics_path), error)) from error
+
+    return from_topics
+
+
+def explain_topics(path: Path, error: Exception) -> str:
+    """Why Pyserini could not read the topic file ``path``, and what to do."""
+    from diffretriever_pyserini.collections.topics import read_topics as read_strictly
+
+    try:
+        read_strictly(path)
+    except InputError as problem:
+        return str(problem)
+    hints = [
+        f"its path contains {word!r}, which makes Pyserini expect another layout; move it"
+        for word in ("beir", "cacm")
+        if word in str(path)
+    ]
+    hints.append('Pyserini reads .tsv (query id, tab, query) and .jsonl with {"qid", "title"}')
+    return f"{path}: Pyserini cannot read these topics ({error}): {'; '.join(hints)}."
+
+
+def impact_encoder(original: Host) -> Host:
+    """Our lexical query encoder for our names; a file of cached queries is left to the host."""
+
+    def from_name(query_encoder: str | None) -> Any:
+        if query_encoder is None or not is_ours(query_encoder) or _is_cached_queries(query_encoder):
+            return original(query_encoder)
+        from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+
+        return DiffRetrieverQueryEncoder(query_encoder, device=None).lexical
+
+    return from_name
+
+
+def _is_cached_queries(name: str) -> bool:
+    path = Path(name)
+    return path.is_file() and path.suffix not in (".yaml", ".yml")
+
+
+def impact_encode(original: Host) -> Host:
+    """Where a person hands our dense query encoder to an impact searcher, its lexical side is what is meant."""
+
+    def encode(self: Any, query: str) -> Any:
+        encoder = self.query_encoder
+        return encoder.lexical.encode(query) if _dense(encoder) else original(self, query)
+
+    return encode
+
+
+def impact_batch_search(original: Host) -> Host:
+    """Encode the batch's queries together; the host then asks for them one by one."""
+
+    def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
+        if _ours(self.query_encoder):
+            self.query_encoder.prepare(queries)
+        return original(self, queries, *args, **kwargs)
+
+    return batch_search
+
+
+def faiss_encoder(original: Host) -> Host:
+    """Our query encoder for our names."""
+
+    def from_name(encoder: str) -> Any:
+        if not is_ours(encoder):
+            return original(encoder)
+        from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+
+        return DiffRetrieverQueryEncoder(encoder)
+
+    return from_name
+
+
+def faiss_searcher(original: Host) -> Host:
+    """Open a FAISS index, and refuse one that our encoder did not build."""
+
+    def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, index_dir, query_encoder, *args, **kwargs)
+        if _ours(self.query_encoder):
+            check_index(str(index_dir), self.query_encoder, self.dimension)
+
+    return init
+
+
+def check_index(folder: str, encoder: Any, dimension: int) -> None:
+    """Raise InputError where the index in ``folder`` (vectors of ``dimension``) was not made by ``encoder``'s model."""
+    if not _dense(encoder):
+        raise InputError(
+            f"--encoder {encoder.name} gives term weights, and {folder} is a FAISS index: drop -lexical from the name."
+        )
+    made = read_provenance(folder)
+    if dimension != encoder.dimension or (made is not None and made.fingerprint != encoder.fingerprint):
+        by = f"{made.encoder!r} (K = {made.k_passage}, fingerprint {made.fingerprint})" if made else "another model"
+        config = encoder.model.config
+        raise InputError(
+            f"{folder} holds vectors of dimension {dimension} made by {by}, but the query encoder is "
+            f"{str(encoder.name)!r} (dimension {encoder.dimension}, K = {config.k_passage}, fingerprint "
+            f"{encoder.fingerprint}): search with the encoder that built the index, with the same settings, or build "
+            "the index again with this one."
+        )
+
+
+def hybrid_search(original: Host) -> Host:
+    """Search both sides and fuse by METHOD section 5 where a side is ours."""
+
+    def search(
+        self: Any,
+        query: str,
+        k0: int = 10,
+        k: int = 10,
+        alpha: float = 0.1,
+        normalization: bool = False,
+        weight_on_dense: bool = False,
+    ) -> Any:
+        if not _has_our_side(self):
+            return original(self, query, k0, k, alpha, normalization, weight_on_dense)
+        dense, sparse = self.dense_searcher.search(query, k0), self.sparse_searcher.search(query, k0)
+        return _fuse(self, dense, sparse, k0, k, (alpha, normalization, weight_on_dense))
+
+    return search
+
+
+def hybrid_batch_search(original: Host) -> Host:
+    """As :func:`hybrid_search`, for a batch."""
+
+    def batch_search(
+        self: Any,
+        queries: list[str],
+        q_ids: list[str],
+        k0: int = 10,
+        k: int = 10,
+        threads: int = 1,
+        alpha: float = 0.1,
+        normalization: bool = False,
+        weight_on_dense: bool = False,
+    ) -> Any:
+        if not _has_our_side(self):
+            return original(self, queries, q_ids, k0, k, threads, alpha, normalization, weight_on_dense)
+        dense = self.dense_searcher.batch_search(queries, q_ids, k0, threads)
+        sparse = self.sparse_searcher.batch_search(queries, q_ids, k0, threads)
+        settings = (alpha, normalization, weight_on_dense)
+        return {key: _fuse(self, dense[key], sparse[key], k0, k, settings) for key in dense}
+
+    return batch_search
+
+
+def _fuse(
+    searcher: Any, dense: Iterable[Any], sparse: Iterable[Any], k0: int, k: int, settings: tuple[float, bool, bool]
+) -> list[Any]:
+    from pyserini.search.faiss import DenseSearchResult
+
+    dense_scores, lexical_scores = ({hit.docid: float(hit.score) for hit in hits} for hits in (dense, sparse))
+    sides = (searcher.dense_searcher, searcher.sparse_searcher)
+    # An impact index leaves out passages without terms, so the larger count is that of the collection.
+    counts = [side.num_docs for side in sides if isinstance(getattr(side, "num_docs", None), int)]
+    short = is_short(len(lexical_scores), k0, max(counts, default=None))
+    integers = _ours(getattr(sides[1], "query_encoder", None))
+    fused = fuse_lists(dense_scores, lexical_scores, *settings, short, integers)
+    return [DenseSearchResult(docid, score) for docid, score in fused[:k]]
+
+
+def _ours(encoder: Any) -> bool:
+    """Whether ``encoder`` is one of our query encoders (none is, as long as their module was never imported)."""
+    encoders = sys.modules.get("diffretriever_pyserini.plugin.encoders")
+    return encoders is not None and isinstance(
+        encoder, encoders.DiffRetrieverQueryEncoder | encoders.LexicalQueryEncoder
+    )
+
+
+def _dense(encoder: Any) -> bool:
+    return _ours(encoder) and hasattr(encoder, "lexical") and not encoder.name.lexical
+
+
+def _has_our_side(searcher: Any) -> bool:
+    sides = (searcher.dense_searcher, searcher.sparse_searcher)
+    return any(_ours(getattr(side, "query_encoder", None)) for side in sides)
