@@ -40,7 +40,7 @@ _CHOICES = {
     "denoising_schedule": ("zero_shot", "trained"),
     "impact_rounding": ("zero", "nearest"),
     "lexical_terms": ("content", "vocabulary"),
-    "prompt": ("auto", "one", "few", "none"),
+    "prompt": ("auto", "one", "three", "few", "none"),
     "mask_position_ids": ("follow", "tail"),
     "mask_token_type": (0, 1),
 }
@@ -59,7 +59,7 @@ class RetrieverConfig:
     adapter : folder or hub id of a LoRA adapter that is merged into them, or None.
     k_query, k_passage : number of mask positions on each side (METHOD section 1).
     max_length : tokens of prefix + text + suffix; masks and tail are not counted (METHOD section 2).
-    prompt : ``auto`` ("one" for K = 1, "few" above), ``one``, ``few`` or ``none``.
+    prompt : ``auto`` ("one" for K = 1, "few" above), ``one``, ``three``, ``few`` or ``none``.
     *_prefix_ids, *_suffix_ids : fixed token ids around the text, as released checkpoints carry them; None builds them.
     n_tail : tokens after the masks: closing quote, end of turn, end of text.
     mask_token_id : id of the mask; None asks the checkpoint and its tokenizer.
@@ -166,7 +166,7 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
     """
     overrides = check_fields({key: value for key, value in overrides.items() if value is not None}, name)
     path = Path(name).expanduser()
-    values = None if path.is_dir() else prebuilt_values(name)
+    values = prebuilt_values(name)  # a prebuilt name wins over a folder of that name; ./name means the folder
     if values is None and path.is_file():
         if path.suffix not in (".yaml", ".yml"):
             raise ConfigError(f"{name}: a model is a folder, a hub id, a prebuilt name or a .yaml file, not this file")

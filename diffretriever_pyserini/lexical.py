@@ -1,8 +1,8 @@
 """Which words of a text count, how strongly, and under which name Lucene knows them (METHOD section 4).
 
-Content tokens: the lower-cased text is split into words, English stopwords and single punctuation marks are dropped, each
-word is tokenised alone, and the ids are united. Weights: log(1 + relu(logit)) per mask place, the strongest kept, times
-100, as integers, and the maximum over the places.
+Content tokens: the lower-cased text is split into words, English stopwords and single punctuation marks are dropped,
+each word is tokenised alone, and the ids are united. Weights: log(1 + relu(logit)) per mask place, the strongest kept,
+times 100, as integers, and the maximum over the places.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ def place_impacts(
 class TermNames:
     """A reversible name in Lucene for every row of the output head.
 
-    Names are the vocabulary's own strings; characters that Java's whitespace tokenizer would split at, a leading U+FEFF,
-    lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters, rows without a string and
-    strings that two rows share are named by number, ``ESC # id ;``.
+    Names are the vocabulary's own strings; characters that Java's whitespace tokenizer would split at, a leading
+    U+FEFF, lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters, rows without a
+    string and strings that two rows share are named by number, ``ESC # id ;``.
     """
 
     def __init__(self, tokenizer: Any, rows: int):

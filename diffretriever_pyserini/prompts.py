@@ -1,7 +1,7 @@
 """From text to the token layout ``prefix | text | suffix | MASK x K | tail`` (METHOD section 2).
 
-The prompt asks for a few words; the masks stand where the words would; the tail closes the assistant's turn, so that the
-model sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once.
+The prompt asks for a few words; the masks stand where the words would; the tail closes the assistant's turn, so that
+the model sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from .errors import ConfigError
 
 SYSTEM = "You are an AI assistant that can understand human language."
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_WORDING = {  # variant: what is asked for, the noun and its verb, what else is asked
+    "one": ("one word", "word", "is", ""),
+    "three": ("three words", "words", "are", " and split them by space"),
+    "few": ("a few words", "words", "are", ""),
+}
 _SENTINEL = "\u241etext\u241e"  # stands for the text while the chat template is rendered
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
 
@@ -70,27 +75,26 @@ class Layout:
 
 
 def prompt_for(side: str, k: int, variant: str = "auto") -> Prompt:
-    """The prompt of ``side`` for K = ``k``: ``one`` counts up with K, ``few`` never changes (METHOD section 2).
+    """The prompt of ``side`` for K = ``k``: ``one`` and ``three`` count with K, ``few`` stays (METHOD section 2).
 
     ``auto`` is ``one`` for K = 1 and ``few`` above.
     """
     check_side(side)
     if variant == "auto":
         variant = "one" if k == 1 else "few"
-    asked, word, is_ = ("one word", "word is", "is") if variant == "one" else ("a few words", "words are", "are")
-    noun = asked.split()[-1]
+    asked, noun, is_, also = _WORDING[variant]
     prompt = Prompt(
         system=SYSTEM,
         user_prefix=f'{side.capitalize()}: "',
         user_suffix=f'". Use {asked} to represent the {side} in a retrieval task. '
-        f"Make sure your {noun} {is_} in lowercase.",
-        assistant_prefix=f'The {word}: "',
+        f"Make sure your {noun} {is_} in lowercase{also}.",
+        assistant_prefix=f'The {noun} {is_}: "',
     )
     return prompt if variant == "few" else count_words(prompt, k)
 
 
 def count_words(prompt: Prompt, k: int) -> Prompt:
-    """Rewrite "one word" to K words ("four words", digits above ten); prompts without a number word stay as they are."""
+    """Rewrite "one word" to K words ("four words", digits above ten); prompts without a number word stay."""
     if k == 1:
         return prompt
     number = _NUMBERS[k - 1] if k <= len(_NUMBERS) else str(k)
@@ -108,6 +112,8 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
     if mask_id is None:
         raise ConfigError(f"{config.name}: no mask token in the checkpoint or its tokenizer; set mask_token_id")
     fixed = config.fixed_ids(side)
+    prefix: Sequence[int]
+    suffix: Sequence[int]
     if fixed is not None:
         prefix, suffix = fixed
     elif config.family == "masked_lm":

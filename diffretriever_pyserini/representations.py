@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,5 +48,5 @@ class Representations:
         bounds, columns, values = self.weights.indptr, self.weights.indices, self.weights.data
         return [
             {self._names.name(c): int(v) for c, v in zip(columns[a:b].tolist(), values[a:b].tolist(), strict=True)}
-            for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+            for a, b in itertools.pairwise(bounds.tolist())
         ]

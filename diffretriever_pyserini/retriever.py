@@ -22,7 +22,7 @@ from .errors import ConfigError, InputError, NumericalError
 from .fingerprint import fingerprint
 from .lexical import ContentTokens, TermNames, place_impacts
 from .prompts import Layout, build_layout, tokenize_texts
-from .representations import Representations, pool
+from .representations import Representations
 
 if TYPE_CHECKING:
     import torch

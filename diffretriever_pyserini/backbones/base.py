@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Backbone:
-    """A model that transformers owns, seen as DiffRetriever needs it; subclasses name what their family calls things."""
+    """A model that transformers owns, seen as DiffRetriever needs it; a subclass knows its family's names."""
 
     pad_left = True  # rotary models; learned absolute positions pad on the right
 
@@ -45,6 +45,11 @@ class Backbone:
     def head(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits [..., V] of hidden states [..., H]; called with the K rows only, never with a whole sequence."""
         return self.model.get_output_embeddings()(rows)
+
+
+def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """``architecture.from_pretrained`` on safetensors alone; the model and what transformers says of its keys."""
+    return architecture.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
 
 
 def check_loaded(info: dict[str, Any], folder: Path) -> None:

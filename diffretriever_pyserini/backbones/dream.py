@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from ..prebuilt import read_json
-from .base import Backbone, check_loaded, refuse
+from .base import Backbone, check_loaded, load_weights, refuse
 
 # Keys of config.json that mean the same in Qwen2Config.
+# fmt: off
 _SAME = (
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
-    "max_position_embeddings initializer_range rms_norm_eps rope_theta rope_scaling tie_word_embeddings "
-    "attention_dropout bos_token_id eos_token_id pad_token_id"
-).split()
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps",
+    "rope_theta", "rope_scaling", "tie_word_embeddings", "attention_dropout", "bos_token_id", "eos_token_id",
+    "pad_token_id",
+)
+# fmt: on
 
 
 class DreamBackbone(Backbone):
@@ -28,9 +31,7 @@ def load(folder: Path, dtype: Any) -> DreamBackbone:
     refuse(folder, raw, {"use_sliding_window": (False, None), "use_mrope": (False, None)})
     config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
     config.is_causal = False
-    model, info = Qwen2ForCausalLM.from_pretrained(
-        folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
-    )
+    model, info = load_weights(Qwen2ForCausalLM, folder, config=config, dtype=dtype)
     check_loaded(info, folder)
     return DreamBackbone(model)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
-from .base import Backbone, check_loaded, refuse
+from .base import Backbone, check_loaded, load_weights, refuse
 
 # A name in the checkpoint -> the same weight in LlamaForCausalLM; inside a block first, the model-level ones last.
 _RENAMES = {
@@ -64,7 +64,7 @@ def load(folder: Path, dtype: Any) -> LladaBackbone:
             num_key_value_heads=raw.get("n_kv_heads") or raw["n_heads"],
             max_position_embeddings=raw["max_sequence_length"],
             rms_norm_eps=raw.get("rms_norm_eps", 1e-5),
-            rope_theta=raw["rope_theta"],
+            rope_parameters={"rope_type": "default", "rope_theta": raw["rope_theta"]},
             eos_token_id=raw.get("eos_token_id"),
             pad_token_id=raw.get("pad_token_id"),
             tie_word_embeddings=False,
@@ -72,9 +72,7 @@ def load(folder: Path, dtype: Any) -> LladaBackbone:
     except KeyError as error:
         raise ConfigError(f"{folder / 'config.json'}: LLaDA's key {error.args[0]!r} is missing") from error
     config.is_causal = False
-    model, info = LlamaForCausalLM.from_pretrained(
-        folder, config=config, dtype=dtype, key_mapping=_RENAMES, use_safetensors=True, output_loading_info=True
-    )
+    model, info = load_weights(LlamaForCausalLM, folder, config=config, dtype=dtype, key_mapping=_RENAMES)
     check_loaded(info, folder)
     return LladaBackbone(model)
 

@@ -19,7 +19,7 @@ _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight
 
 
 def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
-    """The backbone of ``config`` in ``dtype`` on ``device``, adapters merged. Raises ConfigError, ModelNotFoundError."""
+    """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``; ConfigError, ModelNotFoundError."""
     folder = local_folder(config.backbone)
     adapter = local_folder(config.adapter) if config.adapter else None
     if config.family == "masked_lm":
@@ -57,7 +57,7 @@ def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
     if lost:
         raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
     peft = get_peft_model(backbone.model, _lora_config(folder, targets))
-    result = set_peft_model_state_dict(peft, weights)
+    result: Any = set_peft_model_state_dict(peft, weights)
     missing = [key for key in result.missing_keys if ".lora_" in key]
     if missing or result.unexpected_keys:
         odd = (missing or result.unexpected_keys)[0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
-from .base import Backbone, check_loaded
+from .base import Backbone, check_loaded, load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class MaskedLmBackbone(Backbone):
         return self._head(rows)
 
 
-def _head_of(model: PreTrainedModel) -> Any:
+def _head_of(model: Any) -> Any:
     """The callable from hidden states to logits, whatever the family calls it."""
     kind = model.config.model_type
     if kind == "bert":
@@ -62,29 +62,21 @@ def _head_of(model: PreTrainedModel) -> Any:
     if kind == "modernbert":
         return lambda rows: model.decoder(model.head(rows))
     if kind == "distilbert":
-        return lambda rows: model.vocab_projector(
-            model.vocab_layer_norm(model.activation(model.vocab_transform(rows)))
-        )
+        return lambda rows: model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(rows))))
     raise ConfigError(f"masked language models of type {kind!r} are not supported yet")
 
 
 def load(
     folder: Path, dtype: Any, mask_position_ids: str = "follow", mask_token_type: int = 0, head_may_miss: bool = False
 ) -> MaskedLmBackbone:
-    """The base in ``folder``; ``head_may_miss`` where an adapter brings the output head that a sentence encoder lacks."""
+    """The base in ``folder``; ``head_may_miss`` where an adapter brings the head that a sentence encoder lacks."""
     from transformers import AutoConfig, AutoModelForMaskedLM
 
     raw = read_json(folder / "config.json")
     if "auto_map" in raw:
         raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run")
-    model, info = AutoModelForMaskedLM.from_pretrained(
-        folder,
-        config=AutoConfig.from_pretrained(folder, trust_remote_code=False),
-        dtype=dtype,
-        use_safetensors=True,
-        output_loading_info=True,
-        trust_remote_code=False,
-    )
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    model, info = load_weights(AutoModelForMaskedLM, folder, config=config, dtype=dtype, trust_remote_code=False)
     tied = set(model.all_tied_weights_keys)
     missing = [key for key in info["missing_keys"] if key not in tied]
     if head_may_miss:

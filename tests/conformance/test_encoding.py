@@ -21,7 +21,9 @@ def assert_impacts(found: Representations, activations: np.ndarray, rounding: st
     """Integers equal those of the recorded log(1 + relu) activations, but for one where 100 x lies on the edge."""
     expected = activations * 100
     whole = np.rint(expected) if rounding == "nearest" else np.trunc(expected)
-    edge = np.abs(expected - np.trunc(expected) - 0.5) if rounding == "nearest" else np.abs(expected - np.rint(expected))
+    edge = (
+        np.abs(expected - np.trunc(expected) - 0.5) if rounding == "nearest" else np.abs(expected - np.rint(expected))
+    )
     difference = np.abs(found.weights.toarray() - whole)
     assert difference.max(initial=0) <= 1
     assert not np.any((difference == 1) & (edge > 0.02))

@@ -17,7 +17,7 @@ KEYS = ("q_k1", "q_k4", "p_k1", "p_k4", "p_k16")
 
 def test_prompts_are_rewritten_to_k(goldens: Goldens) -> None:
     cases = goldens.facts("prompt_adaptation")
-    assert len(cases) == 24
+    assert len(cases) == 36
     for case in cases:
         variant, side, k = case.pop("variant"), case.pop("side"), case.pop("K")
         assert asdict(prompt_for(side, k, variant)) == case
