@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from functools import cache
 from pathlib import Path
 
 from .errors import ModelNotFoundError
@@ -36,6 +37,7 @@ def local_folder(name: str) -> Path:
     return packaged_folder(name) or _hub_folder(name)
 
 
+@cache
 def packaged_folder(name: str) -> Path | None:
     """Folder of a model that an installed Python package carries, its weights checked; None if it carries none."""
     if name not in PACKAGED:

@@ -68,14 +68,18 @@ class ContentTokens:
     def __call__(self, text: str) -> list[int]:
         """Rising ids of the content tokens of ``text``; only its first ``max_chars`` characters are looked at."""
         words = set(content_words(clean_text(text[: self._max_chars])))
-        new = [word for word in words if word not in self._ids]
+        memory = self._ids  # replaced, never emptied, so that other threads keep what they hold
+        known = {word: memory[word] for word in words if word in memory}
+        new = sorted(words - known.keys())
         if new:
-            if len(self._ids) + len(new) > self._max_words:
-                self._ids.clear()
-                new = list(words)
             encoded = self._tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
-            self._ids.update(zip(new, map(tuple, encoded["input_ids"]), strict=True))
-        return sorted({i for word in words for i in self._ids[word]} - self._never)
+            found = dict(zip(new, map(tuple, encoded["input_ids"]), strict=True))
+            known |= found
+            if len(memory) < self._max_words:
+                memory.update(found)
+            else:
+                self._ids = found
+        return sorted({i for ids in known.values() for i in ids} - self._never)
 
 
 def place_impacts(

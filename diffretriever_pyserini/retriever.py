@@ -52,9 +52,10 @@ class DiffRetriever:
     def __init__(self, config: RetrieverConfig, device: str = "cpu", dtype: str | None = None):
         self.config = config
         self.dtype = _dtype(dtype, device)
+        self.place = _place(device)
         self.tokenizer = load_tokenizer(config)
         self._layouts = {side: build_layout(config, self.tokenizer, side) for side in ("query", "passage")}
-        self._backbone = load_backbone(config, self.dtype, device)
+        self._backbone = load_backbone(config, self.dtype, self.place)
         mask_id = self._layouts["query"].mask_id
         self._stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
         self._content = ContentTokens(self.tokenizer, never=[mask_id], max_chars=config.max_lexical_chars)
@@ -109,19 +110,28 @@ class DiffRetriever:
         return self._layouts[check_side(side)].shortened(max_length, f"{self.config.name}, {side} side")
 
     def encode(
-        self, texts: Sequence[str], side: str = "passage", max_length: int | None = None, batch_size: int = 32
+        self,
+        texts: Sequence[str],
+        side: str = "passage",
+        max_length: int | None = None,
+        batch_size: int = 32,
+        progress: bool | None = None,
     ) -> Representations:
         """Both representations of ``texts``, in their order (METHOD sections 3 and 4).
 
-        ``batch_size`` never changes a result beyond float rounding. Raises InputError for what is not text and
+        ``batch_size`` never changes a result beyond float rounding; ``max_length`` can only shorten. ``progress`` shows
+        a bar after two seconds; None shows it on a terminal only. Raises InputError for what is not text and
         NumericalError for a model that answers NaN.
         """
         import scipy.sparse
+        from tqdm import tqdm
 
         n, k = len(texts), self.config.k(side)
         vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
         rows: list[tuple[np.ndarray, np.ndarray]] = [_NO_TERMS] * n
+        bar = tqdm(total=n, desc=f"Encoding ({side})", delay=2, disable=None if progress is None else not progress)
         for places, hidden, logits in self._read(texts, side, max_length, batch_size):
+            bar.update(len(places))
             kept = [k] * len(places)
             if self.config.cut_at_stop:
                 kept = kept_places(logits.argmax(dim=2), self._stop_ids)
@@ -129,6 +139,7 @@ class DiffRetriever:
             for j, (i, count) in enumerate(zip(places, kept, strict=True)):
                 vectors[i, :count] = unit[j, :count]
                 rows[i] = self._impacts(texts[i], logits[j, :count])
+        bar.close()
         columns = np.concatenate([ids for ids, _ in rows]) if n else _NO_TERMS[0]
         values = np.concatenate([impacts for _, impacts in rows]) if n else _NO_TERMS[1]
         bounds = np.cumsum([0, *(len(ids) for ids, _ in rows)])
@@ -225,7 +236,7 @@ class DiffRetriever:
 
 
 _NO_TERMS = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32))
-_shared: dict[tuple[Any, ...], DiffRetriever] = {}
+_shared: list[DiffRetriever] = []
 _shared_lock = threading.Lock()
 
 
@@ -236,12 +247,12 @@ def load_shared(name: str, device: str | None = None, dtype: str | None = None, 
     """
     config = resolve_config(name, **overrides)
     with _shared_lock:
-        for (known, where, kind), model in _shared.items():
-            if known == config and device in (None, where) and dtype in (None, kind):
+        for model in _shared:
+            here = device is None or model.place == _place(device)
+            if here and model.config == config and dtype in (None, str(model.dtype).removeprefix("torch.")):
                 return model
-        model = DiffRetriever(config, device=device or "cpu", dtype=dtype)
-        _shared[config, device or "cpu", dtype] = model
-        return model
+        _shared.append(DiffRetriever(config, device=device or "cpu", dtype=dtype))
+        return _shared[-1]
 
 
 def _unit(hidden: torch.Tensor) -> np.ndarray:
@@ -249,6 +260,19 @@ def _unit(hidden: torch.Tensor) -> np.ndarray:
     import torch
 
     return torch.nn.functional.normalize(hidden.float(), dim=-1).cpu().numpy()
+
+
+def _place(device: str) -> str:
+    """``device`` with its number, so that "cuda" and "cuda:0" are one place. Raises ConfigError."""
+    import torch
+
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device {device!r} is not one that torch knows, such as cpu, cuda or cuda:1") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: torch sees no CUDA device here; use cpu")
+    return "cuda:0" if str(place) == "cuda" else str(place)
 
 
 def _dtype(name: str | None, device: str) -> torch.dtype:
