@@ -20,14 +20,8 @@ _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight
 
 def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
     """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``; ConfigError, ModelNotFoundError."""
-    folder = local_folder(config.backbone)
     adapter = local_folder(config.adapter) if config.adapter else None
-    if config.family == "masked_lm":
-        backbone: Backbone = masked_lm.load(
-            folder, dtype, config.mask_position_ids, config.mask_token_type, head_may_miss=adapter is not None
-        )
-    else:
-        backbone = _FAMILIES[config.family].load(folder, dtype)
+    backbone = load_base(config, dtype, head_may_miss=adapter is not None)
     if adapter is not None:
         if (adapter / "adapter_config.json").is_file():
             merge_adapter(backbone, adapter, config.family)
@@ -36,8 +30,24 @@ def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
     return backbone
 
 
+def load_base(config: RetrieverConfig, dtype: Any, head_may_miss: bool = False) -> Backbone:
+    """The base weights of ``config`` alone, on the CPU; a masked LM's head may miss where something else brings it."""
+    folder = local_folder(config.backbone)
+    if config.family == "masked_lm":
+        return masked_lm.load(folder, dtype, config.mask_position_ids, config.mask_token_type, head_may_miss)
+    return _FAMILIES[config.family].load(folder, dtype)
+
+
 def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
-    """Merge the LoRA adapter in ``folder`` into ``backbone``; every one of its tensors must find its place."""
+    """Merge the LoRA adapter in ``folder`` into ``backbone``."""
+    backbone.model = attach_adapter(backbone, folder, family).merge_and_unload()
+
+
+def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
+    """Lay the LoRA adapter in ``folder`` beside the weights of ``backbone``; every tensor must find its place.
+
+    Returns peft's model around it; ``backbone`` itself then runs with the adapter.
+    """
     from peft import get_peft_model, set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -62,7 +72,7 @@ def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
     if missing or result.unexpected_keys:
         odd = (missing or result.unexpected_keys)[0]
         raise ConfigError(f"{path}: weight {odd!r} has no counterpart; the adapter and its base do not fit together")
-    backbone.model = peft.merge_and_unload()
+    return peft
 
 
 def _lora_config(folder: Path, targets: list[str]) -> Any:
