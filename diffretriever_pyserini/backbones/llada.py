@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
-from .base import Backbone, check_loaded, load_weights, refuse
+from .base import Backbone, check_family, check_loaded, load_weights, refuse
 
 # A name in the checkpoint -> the same weight in LlamaForCausalLM; inside a block first, the model-level ones last.
 _RENAMES = {
@@ -53,6 +53,7 @@ def load(folder: Path, dtype: Any) -> LladaBackbone:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     raw = read_json(folder / "config.json")
+    check_family(folder, raw, "llada")
     refuse(folder, raw, _FIXED)
     try:
         config = LlamaConfig(
@@ -66,7 +67,7 @@ def load(folder: Path, dtype: Any) -> LladaBackbone:
             rms_norm_eps=raw.get("rms_norm_eps", 1e-5),
             rope_parameters={"rope_type": "default", "rope_theta": raw["rope_theta"]},
             eos_token_id=raw.get("eos_token_id"),
-            pad_token_id=raw.get("pad_token_id"),
+            # No pad_token_id: transformers would keep that row of the embeddings out of training; LLaDA's code does not.
             tie_word_embeddings=False,
         )
     except KeyError as error:

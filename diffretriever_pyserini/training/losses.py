@@ -1,0 +1,127 @@
+"""The losses of METHOD section 6 as small pure functions: torch tensors in, float32 scalars or score matrices out.
+
+``queries`` and ``passages`` are unit vectors [N, K, H]; passage ``labels[i]`` is the positive of query ``i``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def unit(hidden: Tensor) -> Tensor:
+    """``hidden`` [..., H] at unit length in float32."""
+    from torch.nn.functional import normalize
+
+    return normalize(hidden.float(), dim=-1)
+
+
+def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
+    """Sum over query vectors of the best passage vector, [Nq, Np]; in training nothing is clamped at 0."""
+    from torch import einsum
+
+    return einsum("qih,pjh->qpij", queries.float(), passages.float()).amax(dim=3).sum(dim=2)
+
+
+def lexical_activations(logits: Tensor, content: Tensor | None = None) -> Tensor:
+    """Raw lexical weights: max over the K places of log(1 + relu(logit)), float32.
+
+    Parameters
+    ----------
+    logits : [N, K, V] of the output head.
+    content : int64 [N, C], each text's content token ids, filled up with -1; None keeps the whole vocabulary.
+
+    Returns
+    -------
+    [N, C], 0 where ``content`` is -1; or [N, V]. The mask's own id is not left out, as in the published training.
+    """
+    import torch
+
+    if content is None:
+        return torch.log1p(torch.relu(logits.float())).amax(dim=1)
+    columns = content.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
+    weights = torch.log1p(torch.relu(logits.gather(2, columns).float())).amax(dim=1)
+    return weights * (content >= 0)
+
+
+def lexical_scores(
+    queries: Tensor,
+    passages: Tensor,
+    query_content: Tensor | None = None,
+    passage_content: Tensor | None = None,
+    vocab_size: int = 0,
+) -> Tensor:
+    """Dot products [Nq, Np] of the activations that :func:`lexical_activations` gave with the same content ids.
+
+    With content ids only the queries are spread over the ``vocab_size`` columns, so memory is that of the queries.
+    """
+    if query_content is None or passage_content is None:
+        return queries @ passages.T
+    # Filling has weight 0, so it may stand for any id.
+    spread = queries.new_zeros(len(queries), vocab_size).scatter_add(1, query_content.clamp(min=0), queries)
+    met = spread[:, passage_content.clamp(min=0)]
+    return (met * passages).sum(dim=2)
+
+
+def contrastive(scores: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+    """InfoNCE: mean cross entropy of ``scores`` [Nq, Np] / temperature with the positives at ``labels`` [Nq]."""
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(scores.float() / temperature, labels)
+
+
+def dense_loss(similarities: Tensor, labels: Tensor, k_query: int, temperature: float = 0.01) -> Tensor:
+    """InfoNCE(MaxSim / K_q / temperature); ``similarities`` [Nq, Np] from :func:`maxsim`."""
+    return contrastive(similarities / k_query, labels, temperature)
+
+
+def denoising_loss(logits: Tensor, targets: Tensor, ratios: Tensor, tokens: int) -> Tensor:
+    """Masked diffusion's bound (LLaDA, eq. 3): cross entropy at the masked text tokens, each weighted by 1 / ratio.
+
+    ``logits`` [M, V] at the M masked tokens, ``targets`` int64 [M], ``ratios`` [M] (the share of its text that was
+    masked, 0 < t <= 1), ``tokens`` all text tokens, masked or not.
+    """
+    from torch.nn.functional import cross_entropy
+
+    return (cross_entropy(logits.float(), targets, reduction="none") / ratios).sum() / max(tokens, 1)
+
+
+def diversity_loss(vectors: Tensor) -> Tensor:
+    """Mean squared cosine between different vectors of the same text, [N, K, H]; 0 for K = 1."""
+    k = vectors.shape[1]
+    if k == 1:
+        return vectors.sum() * 0.0
+    squares = (vectors.float() @ vectors.float().transpose(1, 2)).square()
+    off_diagonal = squares.sum(dim=(1, 2)) - squares.diagonal(dim1=1, dim2=2).sum(dim=1)
+    return (off_diagonal / (k * (k - 1))).mean()
+
+
+def margin_mse(scores: Tensor, teacher: Tensor) -> Tensor:
+    """Margin-MSE: squared error of (positive - negative), student against teacher.
+
+    Both [Nq, C]: each query's own candidates, the positive in column 0. C = 1 has no margin and raises ValueError.
+    """
+    if scores.shape[1] < 2:
+        raise ValueError("margin-MSE needs at least one negative a query")
+    ours, theirs = scores[:, :1] - scores[:, 1:], teacher[:, :1] - teacher[:, 1:]
+    return (ours.float() - theirs.float()).square().mean()
+
+
+def relational_kl(
+    scores: Tensor, teacher: Tensor, temperature: float = 1.0, teacher_temperature: float = 1.0
+) -> Tensor:
+    """KL(teacher || student) of the distributions over candidates, [Nq, C] each, mean over queries."""
+    from torch.nn.functional import kl_div, log_softmax
+
+    ours = log_softmax(scores.float() / temperature, dim=1)
+    theirs = log_softmax(teacher.float() / teacher_temperature, dim=1)
+    return kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
+def embedding_distance(pooled: Tensor, teacher: Tensor) -> Tensor:
+    """Mean of 1 - cosine between pooled vectors and a teacher's embeddings, [N, H] each."""
+    from torch.nn.functional import cosine_similarity
+
+    return (1 - cosine_similarity(pooled.float(), teacher.float(), dim=1)).mean()

@@ -1,0 +1,131 @@
+"""The module that is trained: a backbone with LoRA beside its weights, read at the K masks with gradients.
+
+A whole batch goes through one ``forward``. With ``chunk`` set, the texts are encoded chunk by chunk under activation
+checkpointing: only the K rows of each text live until the loss, and the backward pass re-encodes one chunk at a time.
+That is GradCache's gradient (exactly that of the whole batch) in one ordinary ``backward``, so that DDP, DeepSpeed and
+FSDP see a single step; dropout draws the same masks both times.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..backbones.base import Backbone
+from ..prompts import Layout
+from .losses import denoising_loss, lexical_activations
+
+Side = dict[str, Tensor]
+"""``input_ids`` and ``attention_mask`` int64 [N, L]; with a content filter ``content`` int64 [N, C], -1 for none."""
+
+
+class MaskReader(nn.Module):
+    """K hidden states and lexical activations a text, differentiable; the output head sees the K rows only.
+
+    Parameters
+    ----------
+    backbone : its ``model`` is trained in place (inject LoRA first, see lora.py).
+    layouts : the token layout of "query" and "passage".
+    chunk : texts encoded at a time; 0 encodes a side at once and keeps its activations.
+    """
+
+    def __init__(self, backbone: Backbone, layouts: dict[str, Layout], chunk: int = 0):
+        super().__init__()
+        self.network = backbone.model
+        self.backbone = backbone
+        self.layouts = layouts
+        self.chunk = chunk
+        # A key-value cache is of no use here and would hold every layer's keys.
+        self.network.config.use_cache = False
+
+    def forward(
+        self, query: Side | None = None, passage: Side | None = None, denoise: Side | None = None
+    ) -> dict[str, Tensor]:
+        """Encode both sides of a batch.
+
+        Returns
+        -------
+        ``query_hidden`` float32 [Nq, Kq, H], ``query_lexical`` float32 [Nq, C] (or [Nq, V] without content filter), the
+        same for passages; with ``denoise`` (see data.py) ``denoising``, that loss as a scalar.
+        """
+        outputs: dict[str, Tensor] = {}
+        for side, batch in (("query", query), ("passage", passage)):
+            if batch is not None:
+                outputs[f"{side}_hidden"], outputs[f"{side}_lexical"] = self._encode(side, batch)
+        if denoise is not None:
+            outputs["denoising"] = self._denoise(denoise)
+        return outputs
+
+    def _encode(self, side: str, batch: Side) -> tuple[Tensor, Tensor]:
+        ids, mask, content = batch["input_ids"], batch["attention_mask"], batch.get("content")
+        parts = [
+            self._run(self._read, side, ids[rows], mask[rows], None if content is None else content[rows])
+            for rows in _slices(len(ids), self.chunk)
+        ]
+        return torch.cat([hidden for hidden, _ in parts]), torch.cat([lexical for _, lexical in parts])
+
+    def _run(self, function: Any, *arguments: Any) -> Any:
+        if self.chunk and torch.is_grad_enabled():
+            return checkpoint(function, *arguments, use_reentrant=False)
+        return function(*arguments)
+
+    def _read(self, side: str, ids: Tensor, mask: Tensor, content: Tensor | None) -> tuple[Tensor, Tensor]:
+        layout = self.layouts[side]
+        block = layout.k + len(layout.tail)
+        ids, mask, _ = self._trim(ids, mask)
+        states = self.backbone.hidden_states(ids, mask, block)
+        ends = ids.new_full((len(ids), 1), ids.shape[1]) if self.backbone.pad_left else mask.sum(dim=1, keepdim=True)
+        places = ends - block + torch.arange(layout.k, device=ids.device)
+        rows = states.gather(1, places.unsqueeze(2).expand(-1, -1, states.shape[2]))
+        return rows.float(), lexical_activations(self.backbone.head(rows), content)
+
+    def _trim(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Without the columns that are padding in every row, and how many were cut on the left."""
+        width = int(mask.sum(dim=1).max())
+        cut = ids.shape[1] - width if self.backbone.pad_left else 0
+        return ids[:, cut : cut + width], mask[:, cut : cut + width], cut
+
+    def _denoise(self, batch: Side) -> Tensor:
+        """Denoising loss of passages with part of their text masked; ``targets`` [N, L] is -1 outside the masked."""
+        names = ("input_ids", "attention_mask", "targets", "ratios")
+        total = batch["text_tokens"].sum().clamp(min=1)
+        parts = [
+            self._run(self._masked_loss, *(batch[name][rows] for name in names))
+            for rows in _slices(len(batch["input_ids"]), self.chunk)
+        ]
+        return torch.stack(parts).sum() / total
+
+    def _masked_loss(self, ids: Tensor, mask: Tensor, targets: Tensor, ratios: Tensor) -> Tensor:
+        layout = self.layouts["passage"]
+        ids, mask, cut = self._trim(ids, mask)
+        targets = targets[:, cut : cut + ids.shape[1]]
+        states = self.backbone.hidden_states(ids, mask, layout.k + len(layout.tail))
+        chosen = targets >= 0
+        logits = self.backbone.head(states[chosen])
+        return denoising_loss(logits, targets[chosen], ratios.unsqueeze(1).expand_as(targets)[chosen], tokens=1)
+
+
+def _slices(count: int, chunk: int) -> list[slice]:
+    step = chunk or count
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def use_gradient_checkpointing(backbone: Backbone) -> None:
+    """Keep only each layer's input for the backward pass; compute the rest again (about a third more work)."""
+    backbone.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def has_output_head(folder: Path) -> bool:
+    """Whether a masked LM's checkpoint carries the head's transform; sentence encoders do not."""
+    from safetensors import safe_open
+
+    heads = ("cls.predictions.transform", "lm_head.dense", "head.dense", "vocab_transform")
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            if any(key.startswith(heads) for key in file.keys()):  # noqa: SIM118 (not a dict)
+                return True
+    return False
