@@ -109,8 +109,15 @@ class RetrieverConfig:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{self.name}: {field}={value!r} must be a whole number of at least 1")
-        if self.n_tail < 0:
-            raise ConfigError(f"{self.name}: n_tail={self.n_tail} must not be negative")
+        for field, low in (("n_tail", 0), ("mask_token_id", 0)):
+            value = getattr(self, field)
+            if value is not None and (not isinstance(value, int) or value < low):
+                raise ConfigError(f"{self.name}: {field}={value!r} must be a whole number of at least {low}")
+        if not isinstance(self.cut_at_stop, bool):
+            raise ConfigError(f"{self.name}: cut_at_stop={self.cut_at_stop!r} must be true or false")
+        for side in ("query", "passage"):
+            if (getattr(self, f"{side}_prefix_ids") is None) != (getattr(self, f"{side}_suffix_ids") is None):
+                raise ConfigError(f"{self.name}: {side}_prefix_ids and {side}_suffix_ids go together; one is missing")
 
     def k(self, side: str) -> int:
         """K of ``side`` ("query" or "passage")."""

@@ -69,10 +69,12 @@ def check_sha256(name: str, weights: Path) -> None:
 
 def _hub_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=_FILES))
+    except HFValidationError as error:
+        raise ModelNotFoundError(f"{name!r} is no folder here and cannot be a hub id: {error}") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise ModelNotFoundError(
             f"model {name!r} is not on this machine and the hub cannot be reached ({type(error).__name__}). "

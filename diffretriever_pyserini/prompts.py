@@ -22,6 +22,8 @@ _WORDING = {  # variant: what is asked for, the noun and its verb, what else is 
     "few": ("a few words", "words", "are", ""),
 }
 _SENTINEL = "\u241etext\u241e"  # stands for the text while the chat template is rendered
+_CLIP_MARGIN = 128  # tokens that a word cut in half may change: WordPiece makes 100 of one that it calls unknown whole
+_SURROGATES = re.compile("[\ud800-\udfff]+")
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
 
 
@@ -117,7 +119,13 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
     if fixed is not None:
         prefix, suffix = fixed
     elif config.family == "masked_lm":
+        if config.prompt not in ("auto", "none"):
+            raise ConfigError(
+                f"{config.name}: masked language models have no prompt {config.prompt!r}; give prefix ids"
+            )
         prefix, suffix = (tokenizer.cls_token_id,), (tokenizer.sep_token_id,)
+    elif config.prompt == "none":
+        raise ConfigError(f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt")
     else:
         prefix, suffix = chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name)
     tail = (tokenizer.sep_token_id,) if config.family == "masked_lm" else tail_ids(tokenizer, config.n_tail)
@@ -172,15 +180,16 @@ def _pad_id(tokenizer: Any) -> int:
 
 def tokenize_texts(tokenizer: Any, texts: Sequence[str], budget: int) -> list[list[int]]:
     """Ids of each text alone, at most ``budget`` of them; what cannot matter is cut off before tokenising."""
-    clean = [clean_text(text) for text in texts]
-    cut = [text[: _clip_length(budget)] for text in clean]
-    ids = _ids(tokenizer, cut)
-    for i, text in enumerate(clean):
-        taken = len(cut[i])
+    if len(texts) == 0:
+        return []
+    clip = _clip_length(budget)
+    ids = _ids(tokenizer, [clean_text(text[:clip]) for text in texts])
+    for i, text in enumerate(texts):
+        taken = clip
         # A clipped text that did not fill the budget (long tokens) is read further, twice as far each time.
-        while taken < len(text) and len(ids[i]) <= budget + 16:
+        while taken < len(text) and len(ids[i]) < budget + _CLIP_MARGIN:
             taken *= 2
-            ids[i] = _ids(tokenizer, [text[:taken]])[0]
+            ids[i] = _ids(tokenizer, [clean_text(text[:taken])])[0]
     return [one[:budget] for one in ids]
 
 
@@ -194,9 +203,9 @@ def _clip_length(budget: int) -> int:
 
 def clean_text(text: str) -> str:
     """``text`` with lone surrogates, which no tokenizer takes, as U+FFFD; everything else is untouched."""
-    if text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text):
+    if text.isascii():
         return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return _SURROGATES.sub(lambda run: run[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"), text)
 
 
 def join_title(title: str | None, text: str) -> str:

@@ -56,6 +56,7 @@ class DiffRetriever:
         self.tokenizer = load_tokenizer(config)
         self._layouts = {side: build_layout(config, self.tokenizer, side) for side in ("query", "passage")}
         self._backbone = load_backbone(config, self.dtype, self.place)
+        self._check_fit()
         mask_id = self._layouts["query"].mask_id
         self._stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
         self._content = ContentTokens(self.tokenizer, never=[mask_id], max_chars=config.max_lexical_chars)
@@ -126,6 +127,7 @@ class DiffRetriever:
         import scipy.sparse
         from tqdm import tqdm
 
+        _check_texts(texts, batch_size)
         n, k = len(texts), self.config.k(side)
         vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
         rows: list[tuple[np.ndarray, np.ndarray]] = [_NO_TERMS] * n
@@ -150,6 +152,7 @@ class DiffRetriever:
         self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32
     ) -> MaskOutputs:
         """What the model says at the K masks, before any normalisation, filter or cut. See :class:`MaskOutputs`."""
+        _check_texts(texts, batch_size)
         k = self.config.k(side)
         hidden = np.zeros((len(texts), k, self.dimension), dtype=np.float32)
         logits = np.zeros((len(texts), k, self.vocab_size), dtype=np.float32)
@@ -173,13 +176,30 @@ class DiffRetriever:
                 self._queries.popitem(last=False)
             return found
 
+    def _check_fit(self) -> None:
+        """Raise ConfigError where the token layout cannot pass through the model: too long, or ids that it lacks."""
+        rows, limit = self._backbone.input_rows, self._backbone.max_positions
+        for side, layout in self._layouts.items():
+            what, block = f"{self.config.name}, {side} side", layout.k + len(layout.tail)
+            highest = max(
+                *layout.prefix, *layout.suffix, *layout.tail, layout.mask_id, *self.tokenizer.get_vocab().values()
+            )
+            if highest >= rows:
+                raise ConfigError(
+                    f"{what}: token id {highest} is beyond the model's {rows}: a tokenizer of another model?"
+                )
+            if limit is not None and layout.max_length + block > limit:
+                raise ConfigError(
+                    f"{what}: max_length={layout.max_length} and {block} places for masks and tail exceed the model's "
+                    f"{limit} positions; use a max_length of at most {limit - block}"
+                )
+
     def _read(
         self, texts: Sequence[str], side: str, max_length: int | None, batch_size: int
     ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
         """Batches of texts of like length: (positions in ``texts``, hidden [B, K, H], logits [B, K, V])."""
         import torch
 
-        _check_texts(texts, batch_size)
         layout = self.layout(side, max_length)
         # A batch must also fit the logits: at K = 16 and 152k terms 32 texts are 311 MB in float32.
         batch_size = min(batch_size, max(1, _LOGIT_BYTES // (4 * layout.k * self.vocab_size)))
@@ -286,10 +306,10 @@ def _dtype(name: str | None, device: str) -> torch.dtype:
 
 
 def _check_texts(texts: Sequence[str], batch_size: int) -> None:
-    if isinstance(texts, str):
+    if isinstance(texts, str) or not hasattr(texts, "__len__"):
         raise InputError("encode takes a list of texts; put the one text in brackets: [text]")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(f"text {i} is {type(text).__name__}, not a string: {text!r:.60}")
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size} must be at least 1")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size={batch_size!r} must be a whole number of at least 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import family_of
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,14 +43,39 @@ class Backbone:
         """
         return self.model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence that the position table holds; None for rotary models, which have none."""
+        return None
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the input embedding: every token id must be below."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
     def head(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits [..., V] of hidden states [..., H]; called with the K rows only, never with a whole sequence."""
         return self.model.get_output_embeddings()(rows)
 
 
 def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-    """``architecture.from_pretrained`` on safetensors alone; the model and what transformers says of its keys."""
-    return architecture.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
+    """``architecture.from_pretrained`` on safetensors alone; the model and what transformers says of its keys.
+
+    Raises ConfigError where the weights are absent, damaged or of other shapes than config.json says.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        return architecture.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {error}") from error
+
+
+def check_family(folder: Path, raw: dict[str, Any], family: str) -> None:
+    """Raise ConfigError where the base in ``folder`` is of another family than its config or adapter asks for."""
+    found = family_of(raw.get("model_type"), folder / "config.json")
+    if found != family:
+        raise ConfigError(f"{folder}: this base is a {found} model, but the configuration or adapter is for {family}")
 
 
 def check_loaded(info: dict[str, Any], folder: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
 from ..prebuilt import read_json
-from .base import Backbone, check_loaded, load_weights, refuse
+from .base import Backbone, check_family, check_loaded, load_weights, refuse
 
 # Keys of config.json that mean the same in Qwen2Config.
 # fmt: off
@@ -17,6 +18,7 @@ _SAME = (
     "pad_token_id",
 )
 # fmt: on
+_NEEDED = [*_SAME[:6], "rms_norm_eps", "rope_theta"]
 
 
 class DreamBackbone(Backbone):
@@ -28,7 +30,11 @@ def load(folder: Path, dtype: Any) -> DreamBackbone:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     raw = read_json(folder / "config.json")
+    check_family(folder, raw, "dream")
     refuse(folder, raw, {"use_sliding_window": (False, None), "use_mrope": (False, None)})
+    missing = [key for key in _NEEDED if raw.get(key) is None]
+    if missing:  # Qwen2Config would fill in the sizes of a 7B model
+        raise ConfigError(f"{folder / 'config.json'}: Dream's key {missing[0]!r} is missing")
     config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
     config.is_causal = False
     model, info = load_weights(Qwen2ForCausalLM, folder, config=config, dtype=dtype)

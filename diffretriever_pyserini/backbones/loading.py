@@ -21,7 +21,8 @@ _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight
 def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
     """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``; ConfigError, ModelNotFoundError."""
     adapter = local_folder(config.adapter) if config.adapter else None
-    backbone = load_base(config, dtype, head_may_miss=adapter is not None)
+    brings_head = adapter is not None and (adapter / "head.safetensors").is_file()
+    backbone = load_base(config, dtype, head_may_miss=brings_head)
     if adapter is not None:
         if (adapter / "adapter_config.json").is_file():
             merge_adapter(backbone, adapter, config.family)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
-from .base import Backbone, check_loaded, load_weights
+from .base import Backbone, check_family, check_loaded, load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,15 @@ class MaskedLmBackbone(Backbone):
         self._mask_type = mask_token_type
         if (self._tail_positions or mask_token_type) and model.config.model_type != "bert":
             raise ConfigError("mask_position_ids='tail' and mask_token_type=1 are for BERT models only")
+
+    @property
+    def max_positions(self) -> int | None:
+        """See :meth:`Backbone.max_positions`; RoBERTa's table begins after the padding id."""
+        config = self.model.config
+        if config.model_type == "modernbert":
+            return None
+        skipped = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
+        return int(config.max_position_embeddings) - skipped
 
     def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
         """See :meth:`Backbone.hidden_states`; the mask block has its own positions and segment where configured."""
@@ -73,6 +82,7 @@ def load(
     from transformers import AutoConfig, AutoModelForMaskedLM
 
     raw = read_json(folder / "config.json")
+    check_family(folder, raw, "masked_lm")
     if "auto_map" in raw:
         raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run")
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
