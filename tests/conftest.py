@@ -37,3 +37,14 @@ def conformance_dir() -> Path:
 def tiny_dream(conformance_dir: Path) -> Path:
     """A tiny Dream checkpoint with random weights."""
     return conformance_dir / "checkpoints" / "tiny-dream"
+
+
+@pytest.fixture(scope="session")
+def hook_installed() -> None:
+    """The start-up hook runs in this environment; tests of what a fresh Python does need it."""
+    import subprocess
+    import sys
+
+    program = "import sys; sys.exit('_diffretriever_pyserini_startup' not in sys.modules)"
+    if subprocess.run([sys.executable, "-c", program], check=False).returncode:
+        pytest.skip("the package is not installed here (only on the path), so its start-up hook does not run")
