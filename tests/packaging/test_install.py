@@ -1,0 +1,145 @@
+"""Installing for real: from a folder, from an sdist and editable, into a throwaway environment, and out again."""
+
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ("*.egg-info", "__pycache__", "build", "dist", ".*", "tests", "docs", "benchmarks", "scripts")
+STATE = (
+    "import os, pyserini, sys; from diffretriever_pyserini.plugin import registry; "
+    "from diffretriever_pyserini.resources import data_dir, prebuilt_dir; "
+    "print(registry.route(), (data_dir() / 'stopwords.txt').is_file(), "
+    "len(list((prebuilt_dir() / 'models').glob('*.yaml'))))"
+)
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, since building writes into it."""
+    if not (ROOT / "setup.py").is_file():
+        pytest.skip("these tests need the checkout, not an installed copy")
+    pytest.importorskip("setuptools", minversion="77", reason="building needs setuptools >= 77: install the dev extra")
+    return Path(copytree(ROOT, tmp_path_factory.mktemp("source") / "project", ignore=ignore_patterns(*BUILT)))
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with pip; what this one has installed is on its path, but none of its start-up files run."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.EnvBuilder(with_pip=True, symlinks=True).create(folder)
+    site_packages(folder).joinpath("zz-host.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder
+
+
+def site_packages(environment: Path) -> Path:
+    return next(environment.glob("lib/python3*/site-packages"))
+
+
+def pip(environment: Path, *arguments: str | Path) -> str:
+    return run(environment / "bin/python", "-m", "pip", "--disable-pip-version-check", *arguments, cwd=environment)
+
+
+def built_sdist(source: Path, folder: Path) -> Path:
+    program = "import sys; from setuptools.build_meta import build_sdist; print(build_sdist(sys.argv[1]))"
+    name = run(sys.executable, "-c", program, folder, cwd=source).splitlines()[-1]
+    return folder / name
+
+
+@pytest.mark.parametrize("kind", ["folder", "sdist", "editable"])
+def test_it_installs_works_and_leaves_nothing_behind(
+    kind: str, source: Path, environment: Path, tmp_path: Path
+) -> None:
+    before = sorted(path.name for path in site_packages(environment).iterdir())
+    what = {"folder": [source], "editable": ["-e", source], "sdist": []}[kind] or [built_sdist(source, tmp_path)]
+    pip(environment, "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", *what)
+    installed = {path.name for path in site_packages(environment).iterdir()} - set(before)
+    python = environment / "bin/python"
+    models = len(list((ROOT / "prebuilt_configs/models").glob("*.yaml")))
+    try:
+        assert {"diffretriever-pyserini.pth", "diffretriever-pyserini.start"} <= installed
+        assert run(python, "-c", STATE, cwd=tmp_path) == f"hook True {models}\n"
+        out = run(python, "-c", f"import os; os.environ['DIFFRETRIEVER_NO_PLUGIN'] = '1'; {STATE}", cwd=tmp_path)
+        assert out == f"None True {models}\n"
+        assert run(python, "-S", "-c", "print('up')", cwd=tmp_path) == "up\n"
+        place = run(python, "-c", "import diffretriever_pyserini as d; print(d.__file__)", cwd=tmp_path)
+        assert Path(place.strip()).is_relative_to(source if kind == "editable" else environment)
+        assert (environment / "bin/diffretriever").is_file()
+    finally:
+        pip(environment, "uninstall", "--quiet", "--yes", "diffretriever-pyserini")
+    assert sorted(path.name for path in site_packages(environment).iterdir()) == before
+    assert not (environment / "bin/diffretriever").exists()
+
+
+def test_start_up_files_without_the_module_are_harmless(source: Path, environment: Path, tmp_path: Path) -> None:
+    """An editable checkout that was moved away, or an uninstall cut short."""
+    program = (
+        "import runpy; print(runpy.run_path('setup.py', run_name='x')['STARTUP_FILES']['diffretriever-pyserini.pth'])"
+    )
+    text = run(sys.executable, "-c", f"import setuptools; setuptools.setup = lambda **k: None; {program}", cwd=source)
+    stale = site_packages(environment) / "diffretriever-pyserini.pth"
+    stale.write_text(text)
+    try:
+        done = subprocess.run(
+            [environment / "bin/python", "-c", "print('up')"], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+    finally:
+        stale.unlink()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "up\n", "")
+
+
+def test_the_start_file_names_a_function_without_parameters() -> None:
+    """Python 3.15 reads `package.module:callable` lines and calls each."""
+    from inspect import signature
+    from pkgutil import resolve_name
+
+    function = resolve_name("_diffretriever_pyserini_startup:install")
+    assert not signature(function).parameters
+
+
+def test_a_wheel_holds_everything_that_is_read_at_run_time(source: Path, tmp_path: Path) -> None:
+    program = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
+    wheel = tmp_path / run(sys.executable, "-c", program, tmp_path, cwd=source).splitlines()[-1]
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        start = archive.read("diffretriever-pyserini.start").decode()
+    assert start == "_diffretriever_pyserini_startup:install\n"
+    expected = {
+        f"diffretriever_pyserini/{path.relative_to(source / 'diffretriever_pyserini').as_posix()}"
+        for path in (source / "diffretriever_pyserini").rglob("*.py")
+    }
+    expected |= {
+        f"diffretriever_pyserini/prebuilt_configs/{path.relative_to(source / 'prebuilt_configs').as_posix()}"
+        for path in (source / "prebuilt_configs").rglob("*")
+        if path.is_file()
+    }
+    expected |= {
+        "_diffretriever_pyserini_startup.py",
+        "diffretriever-pyserini.pth",
+        "diffretriever_pyserini/data/stopwords.txt",
+    }
+    assert expected - names == set()
+    assert not {name for name in names if name.startswith(("tests/", "docs/", "scripts/"))}
+
+
+def test_an_sdist_holds_what_a_build_needs(source: Path, tmp_path: Path) -> None:
+    with tarfile.open(built_sdist(source, tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"setup.py", "pyproject.toml", "_diffretriever_pyserini_startup.py", "requirements.lock"} <= names
+    assert any(name.startswith("prebuilt_configs/models/") for name in names)
+    assert "diffretriever_pyserini/data/stopwords.txt" in names

@@ -1,0 +1,55 @@
+"""The lock file and the requirements agree, and neither names where this was made."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "requirements.lock"
+
+
+def locked() -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for line in LOCK.read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            found.setdefault(re.sub(r"[-_.]+", "-", requirement.name).lower(), []).append(requirement)
+    return found
+
+
+def required() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *extras["test"], *extras["dev"]]
+    return [Requirement(text) for text in texts if not text.startswith(project["name"])]
+
+
+@pytest.mark.parametrize("requirement", required(), ids=lambda requirement: requirement.name)
+def test_every_requirement_is_locked_within_its_bounds(requirement: Requirement) -> None:
+    pins = locked()[re.sub(r"[-_.]+", "-", requirement.name).lower()]
+    for pin in pins:
+        (specifier,) = pin.specifier
+        assert specifier.operator == "=="
+        assert requirement.specifier.contains(specifier.version)
+
+
+def test_the_lock_holds_pins_only() -> None:
+    text = LOCK.read_text()
+    assert "://" not in text
+    assert not re.search(r"^[-/.]", text, re.MULTILINE)
+
+
+def test_every_dependency_has_its_reason() -> None:
+    lines = (ROOT / "pyproject.toml").read_text().split("dependencies = [\n", 1)[1].split("]\n", 1)[0].splitlines()
+    assert len(lines) > 15
+    assert all(re.search(r'",\s+# \S+', line) for line in lines)
+
+
+def test_one_version_everywhere() -> None:
+    import diffretriever_pyserini
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == diffretriever_pyserini.__version__
