@@ -57,7 +57,7 @@ class Collator:
         self._content = ContentTokens(tokenizer) if content else None
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """One batch: ``query`` and ``passage`` sides, ``labels`` [Nq] (row of each positive), and what was asked for."""
+        """One batch: ``query`` and ``passage`` sides, ``positives`` [Nq] (their rows), and what was asked for."""
         queries = [example.query for example in examples]
         passages = [passage for example in examples for passage in example.passages]
         sizes = [len(example.passages) for example in examples]

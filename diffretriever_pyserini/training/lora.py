@@ -1,0 +1,162 @@
+"""LoRA on the layers that the method names (METHOD section 6), and an output head where the base has none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..backbones import llada
+from ..backbones.base import Backbone
+from ..backbones.loading import attach_adapter, load_base, load_head
+from ..config import RetrieverConfig
+from ..errors import ConfigError
+from ..hub import local_folder
+from .model import has_output_head
+
+# Bare layer names as the released adapters list them; LLaDA's ff_out is the blocks' output and the output head.
+RELEASED_TARGETS = {
+    "dream": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "llada": ("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out"),
+}
+TASK_TYPES = {"dream": "FEATURE_EXTRACTION", "llada": "CAUSAL_LM", "masked_lm": "FEATURE_EXTRACTION"}
+_LAYER = re.compile(r"\.\d+\.(.+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """Rank, scale and dropout of the adapter; the paper's are 16 and 64 (dropout as in the released files)."""
+
+    r: int = 16
+    alpha: int = 64
+    dropout: float = 0.05
+
+
+def adapted_layers(family: str, model: Any) -> list[str]:
+    """Full names of the linear layers that the method adapts in ``model``: all in the blocks, LLaDA's head too."""
+    from torch.nn import Linear
+
+    names = [name for name, module in model.named_modules() if isinstance(module, Linear) and _LAYER.search(name)]
+    if family == "masked_lm":
+        inside = f"{model.base_model_prefix}."
+        names = [name for name in names if name.startswith(inside)]
+    if family == "llada":
+        names.append("lm_head")
+    if not names:
+        raise ConfigError(f"{type(model).__name__} has no linear layers in numbered blocks: LoRA finds no place")
+    return names
+
+
+def released_names(family: str, layers: int) -> dict[str, str]:
+    """From a module path in the running model to its name in a released file; empty where they are the same."""
+    if family != "llada":
+        return {}
+    blocks = (*RELEASED_TARGETS["llada"], "attn_norm", "ff_norm")
+    names = [f"model.transformer.blocks.{i}.{name}" for i in range(layers) for name in blocks]
+    names += [f"model.transformer.{name}" for name in ("wte", "ln_f", "ff_out")]
+    return {llada.adapter_key(name): name for name in names}
+
+
+def target_names(family: str, layers: Iterable[str]) -> list[str]:
+    """``target_modules`` of adapter_config.json for adapted ``layers``: the released bare names, else what stands
+    behind the layer's number."""
+    if family in RELEASED_TARGETS:
+        return sorted(RELEASED_TARGETS[family])
+    return sorted({match[1] for name in layers if (match := _LAYER.search(name))})
+
+
+def trainable_backbone(
+    config: RetrieverConfig, dtype: Any, lora: LoraSettings | None, train_head: bool = False, seed: int = 0
+) -> Backbone:
+    """The backbone of ``config`` ready to be trained.
+
+    Parameters
+    ----------
+    lora : the adapter to add; None trains every weight. A config that already has an adapter goes on with that one.
+    train_head : masked LMs only: also train the output head's transform and bias (always, where the base has none).
+    seed : of the adapter's starting values.
+    """
+    import torch
+
+    headless = config.family == "masked_lm" and not has_output_head(local_folder(config.backbone))
+    backbone = load_base(config, dtype, head_may_miss=headless)
+    if headless:
+        start_head(backbone)
+    if config.adapter:
+        folder = local_folder(config.adapter)
+        attach_adapter(backbone, folder, config.family)
+        load_head(backbone, folder)
+        _set_dropout(backbone, lora.dropout if lora else 0.0)
+    elif lora is not None:
+        torch.manual_seed(seed)
+        _inject(backbone, config.family, lora)
+    else:
+        backbone.model.requires_grad_(True)
+        return backbone
+    for name, parameter in backbone.model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()  # a bfloat16 step of 1e-4 would round away
+    if config.family == "masked_lm" and (train_head or headless or config.adapter):
+        for parameter in head_parameters(backbone).values():
+            parameter.requires_grad_(True)
+            parameter.data = parameter.data.float()
+    return backbone
+
+
+def _inject(backbone: Backbone, family: str, lora: LoraSettings) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=adapted_layers(family, backbone.model),
+        bias="none",
+    )
+    get_peft_model(backbone.model, config)  # puts the layers into the model itself
+
+
+def _set_dropout(backbone: Backbone, dropout: float) -> None:
+    from torch import nn
+
+    for module in backbone.model.modules():
+        found = getattr(module, "lora_dropout", None)
+        if isinstance(found, nn.ModuleDict):
+            for name in found:
+                found[name] = nn.Dropout(dropout) if dropout else nn.Identity()
+
+
+def head_parameters(backbone: Backbone) -> dict[str, Any]:
+    """A BERT-family head's own parameters by name: its transform and bias, not the tied table of word embeddings."""
+    model = backbone.model
+    inside = f"{model.base_model_prefix}."
+    tied = set(model.all_tied_weights_keys) | {"cls.predictions.decoder.bias", "lm_head.decoder.bias"}
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if not name.startswith(inside) and name not in tied and ".lora_" not in name
+    }
+
+
+def start_head(backbone: Backbone) -> None:
+    """Start a missing BERT head so that every content word weighs the same and the hidden state says a little more."""
+    import torch
+
+    head = backbone.model.cls.predictions
+    width = head.transform.dense.weight.shape[0]
+    with torch.no_grad():
+        head.transform.dense.weight.copy_(torch.eye(width))
+        head.transform.dense.bias.zero_()
+        head.transform.LayerNorm.weight.fill_(0.05)
+        head.transform.LayerNorm.bias.zero_()
+        head.decoder.bias.fill_(1.0)
+
+
+def lora_weights(backbone: Backbone) -> dict[str, Any]:
+    """LoRA tensors by module path: ``model.layers.0.self_attn.q_proj.lora_A`` -> float32 tensor."""
+    return {
+        name.removesuffix(".default.weight"): parameter
+        for name, parameter in backbone.model.named_parameters()
+        if ".lora_" in name
+    }
