@@ -29,7 +29,7 @@ with_pip() {
 }
 
 with_uv() {
-    "$uv" pip install --quiet --python "$python" -r requirements.lock &&
+    "$uv" pip install --quiet --compile-bytecode --python "$python" -r requirements.lock &&
         "$uv" pip install --quiet --python "$python" --no-deps -e .
 }
 

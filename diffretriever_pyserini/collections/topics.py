@@ -1,4 +1,4 @@
-"""Topic files: TSV (query id, tab, query) and JSON lines in Pyserini's or BEIR's keys, each plain or .gz."""
+"""Topic files: TSV, JSON lines in Pyserini's or BEIR's keys, each plain or .gz, and Pyserini's one-object JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,10 @@ from diffretriever_pyserini.errors import InputError
 
 _ID_KEYS = ("qid", "_id", "id")
 _TEXT_KEYS = ("title", "query", "text")
-_LAYOUTS = "use .tsv (query id, tab, query) or .jsonl ({'qid', 'title'}, or BEIR's {'_id', 'text'}), plain or .gz"
+_LAYOUTS = (
+    "use .tsv (query id, tab, query), .jsonl ({'qid', 'title'}, or BEIR's {'_id', 'text'}), plain or .gz, "
+    "or .json ({query id: {'title'}})"
+)
 
 
 def read_topics(path: str | Path) -> dict[str, str]:
@@ -40,7 +43,9 @@ def _rows(path: Path) -> Iterator[tuple[str, object, str]]:
         raise InputError(f"{path}: no such topic file; {_LAYOUTS}.")
     if kind in (".tsv", ".txt"):
         return _tsv_rows(path)
-    if kind in (".jsonl", ".json"):
+    if kind == ".jsonl":
+        return _jsonl_rows(path)
+    if kind == ".json":
         return _json_rows(path)
     raise InputError(f"{path}: unknown kind of topic file; {_LAYOUTS}.")
 
@@ -54,7 +59,7 @@ def _tsv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
         yield where, qid.strip(), text
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
     for number, record in read_objects(path):
         where = f"{path}, line {number}"
         text_key = next((key for key in _TEXT_KEYS if key in record), None)
@@ -65,8 +70,25 @@ def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
         yield where, record[id_key], text_field(record, text_key, where)
 
 
+def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    try:
+        topics = json.loads("\n".join(line for _, line in read_lines(path)), object_pairs_hook=tuple)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: broken JSON ({error.msg}); {_LAYOUTS}.") from error
+    if not isinstance(topics, tuple):
+        raise InputError(f"{path}: expected a JSON object, found {type(topics).__name__}; {_LAYOUTS}.")
+    for qid, fields in topics:  # objects are tuples of pairs here, so that an id that occurs twice is seen
+        where = f"{path}, query '{qid}'"
+        record = dict(fields) if isinstance(fields, tuple) else {}
+        if "title" not in record:
+            raise InputError(f"{where}: has no 'title'; {_LAYOUTS}.")
+        yield where, qid, text_field(record, "title", where)
+
+
 def write_topics(path: str | Path, topics: Mapping[str, str]) -> None:
-    """Write topics as Pyserini's JSON lines ({"qid", "title"}), which keep ids such as '007' and tabs as they are."""
-    with Path(path).open("w", encoding="utf-8") as file:
-        for qid, text in topics.items():
-            file.write(json.dumps({"qid": qid, "title": text}) + "\n")
+    """Write topics as the .json that Pyserini reads in Python: {query id: {"title": query}}.
+
+    Its other readers go through Java and turn the id "007" into 7, or break at a tab.
+    """
+    record = {qid: {"title": text} for qid, text in topics.items()}
+    Path(path).write_text(json.dumps(record, indent=0) + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ _SEED = 20260507
 
 @dataclass(frozen=True)
 class WrittenCollection:
-    """What stands in the work folder: corpus/corpus.jsonl, topics.jsonl and qrels.txt."""
+    """What stands in the work folder: corpus/corpus.jsonl, topics.json and qrels.txt."""
 
     name: str
     passages: int
@@ -60,7 +60,7 @@ def write_collection(folder: Path, dataset: str | Path | None, limit: int | None
         kept, note = _pool(found, qrels, limit) if limit else (None, "")
         passages = (passage for passage in read_corpus(found.corpus) if kept is None or passage.docid in kept)
         name, count = found.name, _write_corpus(folder, passages)
-    write_topics(folder / "topics.jsonl", queries)
+    write_topics(folder / "topics.json", queries)
     _write_qrels(folder / "qrels.txt", qrels)
     return WrittenCollection(name, count, queries, qrels, note)
 

@@ -38,23 +38,23 @@ index the texts in Lucene for BM25, the baseline
 | index.bm25
 
 search: BM25
-| pyserini.search.lucene --index index.bm25 --bm25 --topics topics.jsonl --output run.bm25.txt
+| pyserini.search.lucene --index index.bm25 --bm25 --topics topics.json --output run.bm25.txt
 | run.bm25.txt
 
 search: dense
 | pyserini.search.faiss --index index.dense --encoder {encoder} --device {device}
-  --topics topics.jsonl --output run.dense.txt
+  --topics topics.json --output run.dense.txt
 | run.dense.txt
 
 search: lexical
 | pyserini.search.lucene --index index.lexical --impact --encoder {encoder}
-  --topics topics.jsonl --output run.lexical.txt
+  --topics topics.json --output run.lexical.txt
 | run.lexical.txt
 
 search: hybrid
 | pyserini.search.hybrid dense --index index.dense --encoder {encoder} --device {device}
   sparse --index index.lexical --impact --encoder {encoder} fusion --alpha 1.0 --normalization
-  run --topics topics.jsonl --output run.hybrid.txt --batch-size 16 --threads {threads}
+  run --topics topics.json --output run.hybrid.txt --batch-size 16 --threads {threads}
 | run.hybrid.txt
 """
 

@@ -26,9 +26,7 @@ def neighbour_leaves(content: Ragged, idf: np.ndarray, size: int, rng: np.random
     """Split passages into leaves of about ``size`` look-alikes: a tree of median cuts of random tf-idf projections."""
     rows = np.repeat(np.arange(len(content)), np.diff(content.starts))
     table = sp.csr_matrix((idf[content.values], (rows, content.values)), shape=(len(content), VOCABULARY))
-    norms = np.sqrt(table.multiply(table).sum(1)).A1 if hasattr(table, "A1") else np.sqrt(
-        np.asarray(table.multiply(table).sum(1)).ravel()
-    )
+    norms = np.sqrt(np.asarray(table.multiply(table).sum(1)).ravel())
     table = sp.diags(1 / np.maximum(norms, 1e-9)) @ table
     leaves: list[np.ndarray] = []
     stack = [np.arange(len(content))]

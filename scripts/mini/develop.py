@@ -54,7 +54,10 @@ def ndcg(scores: np.ndarray) -> float:
 
 
 def develop(
-    student: Student, sets: dict[str, tuple[TokenisedTexts, TokenisedTexts]], device: torch.device, amp: bool,
+    student: Student,
+    sets: dict[str, tuple[TokenisedTexts, TokenisedTexts]],
+    device: torch.device,
+    amp: bool,
     parent: bool = False,
 ) -> dict[str, dict[str, float]]:
     """nDCG@10 of every view on every development set, and the mean over the sets under ``mean``."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 def pooled_scores(queries: Tensor, passages: Tensor) -> Tensor:
@@ -29,12 +29,12 @@ def soft_targets(teacher: Tensor, same: Tensor, alpha: float) -> Tensor:
 
 def contrast(scores: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy of in-batch scores (already divided by their temperature) against soft targets."""
-    return -(targets * F.log_softmax(scores, dim=1)).sum(1).mean()
+    return -(targets * functional.log_softmax(scores, dim=1)).sum(1).mean()
 
 
 def cosine_distance(pooled: Tensor, teacher: Tensor) -> Tensor:
     """1 - cosine of the pooled vector and the parent's embedding, averaged."""
-    return 1 - F.cosine_similarity(pooled, teacher, dim=-1).mean()
+    return 1 - functional.cosine_similarity(pooled, teacher, dim=-1).mean()
 
 
 def weight_regression(weights: Tensor, targets: Tensor, allowed: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from mini.student import LORA_TARGETS, MASK, Student
+from mini.student import LORA_LAYERS, LORA_TARGETS, MASK, Student
 
 
-def save_adapter(student: Student, folder: Path, k_query: int, k_passage: int, max_length: int, rank: int, alpha: int):
-    """Write adapter_config.json, adapter_model.safetensors, head.safetensors and retriever_config.json to ``folder``."""
+def save_adapter(student: Student, folder: Path, k: int, max_length: int, rank: int, alpha: int) -> None:
+    """Write adapter_config.json, adapter_model.safetensors, head.safetensors, retriever_config.json to ``folder``."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,6 +35,8 @@ def save_adapter(student: Student, folder: Path, k_query: int, k_passage: int, m
         "fan_in_fan_out": False,
         "inference_mode": True,
         "init_lora_weights": True,
+        "layers_to_transform": LORA_LAYERS,
+        "layers_pattern": "layer",
         "modules_to_save": None,
         "target_modules": LORA_TARGETS,
         "use_dora": False,
@@ -45,9 +47,9 @@ def save_adapter(student: Student, folder: Path, k_query: int, k_passage: int, m
         "mask_token_id": MASK,
         "hidden_size": student.bert.config.hidden_size,
         "max_length": max_length,
-        "n_gen_tokens": k_passage,
-        "n_gen_q_tokens": k_query,
-        "n_gen_p_tokens": k_passage,
+        "n_gen_tokens": k,
+        "n_gen_q_tokens": k,
+        "n_gen_p_tokens": k,
         "n_tail": 1,
         "num_denoise_steps": 1,
         "normalize": True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from pathlib import Path
@@ -21,91 +22,121 @@ from mini.texts import PairSet, Ragged, TokenisedTexts, load_sources, tokenise
 
 MAX_LENGTH = 256  # the parent's own
 WEIGHT_PER_IDF = 0.15  # a term of idf 7 starts with weight 1.05, so with logit e^1.05 - 1
-LENGTHS = ((64, 0.25), (128, 0.55), (224, 0.20))  # passages of a batch are cut to one of these
+LENGTHS = ((64, 0.35), (128, 0.5), (224, 0.15))  # passages of a batch are cut to one of these
 QUERY_LENGTH = 64
 DENSE_TEMPERATURE = 0.05
 BM25_TEMPERATURE = 4.0
 K1, B = 0.9, 0.4
 
 
-def train(options: argparse.Namespace) -> dict[str, Any]:
-    """Run the recipe; returns the log (options, losses, development scores)."""
+def train(options: argparse.Namespace) -> None:
+    """Run the recipe in ``options.workers`` processes that average their gradients; writes adapter and log."""
+    texts(options)  # fills the cache before several processes read it
+    if options.workers == 1:
+        work(0, options)
+        return
+    torch.multiprocessing.spawn(work, args=(options,), nprocs=options.workers)
+
+
+def work(rank: int, options: argparse.Namespace) -> None:
+    """One training process. One thread each beats one process with two: nothing waits inside a matrix product."""
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    rng = np.random.default_rng(options.seed)
-    device, amp = torch.device(options.device), not options.no_bf16
-    folder = base_folder()
-    sources, dev = _texts(options, folder)
-    idf = inverse_document_frequency([passages.content for _, passages in sources.values()])
-    average = float(np.mean(np.concatenate([np.diff(p.pieces.starts) for _, p in sources.values()])))
-    student = Student(
-        folder,
-        options.k,
-        512 - options.k - 1 if options.mask_positions == "tail" else None,
-        options.rank,
-        options.alpha,
-        np.expm1(WEIGHT_PER_IDF * idf),
-    ).to(device)
-    optimiser = _optimiser(student, options)
-    trained = {name: value for name, value in sources.items() if name not in options.without}
-    leaves = {n: neighbour_leaves(p.content, idf, options.leaf, rng) for n, (_, p) in trained.items()}
-    lengths, shares = zip(*LENGTHS, strict=True)
-    log: dict[str, Any] = {
-        "options": {k: str(v) for k, v in vars(options).items()},
-        "pairs": {name: len(q) for name, (q, _) in trained.items()},
-        "threads": torch.get_num_threads(),
-        "steps": [],
-        "develop": [],
-    }
-    started, steps = time.time(), _endless(leaves, options.batch, rng)
-    tokens = 0
-    done = 0.0
+    if options.workers > 1:
+        meet = (options.output / "rendezvous").resolve().as_uri()
+        torch.distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=options.workers)
+    started = time.time()
+    run = Run(options, rank)
     for step in range(options.steps):
-        done = step / options.steps
-        if options.minutes:
-            done = max(done, (time.time() - started) / 60 / options.minutes)
-        if done >= 1:
-            break
-        name, chosen = next(steps)
-        cut = int(rng.choice(lengths, p=shares))
-        batch = Batch(trained[name], chosen, cut, idf, average, device)
-        tokens += batch.tokens
-        parts = batch_losses(student, batch, options, device, amp)
+        run.step(step)
+        if options.develop_every and (step + 1) % options.develop_every == 0 and rank == 0:
+            run.save()
+            run.develop(step + 1)
+    if rank == 0:
+        run.save()
+        run.develop(options.steps, parent=True)
+        run.log["wall_seconds"] = round(time.time() - started, 1)
+        text = json.dumps(run.log, indent=1) + "\n"
+        (options.output / "training_log.json").write_text(text, encoding="utf-8")
+    if options.workers > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+class Run:
+    """Model, data and optimiser of one training process."""
+
+    def __init__(self, options: argparse.Namespace, rank: int):
+        self.options, self.rank = options, rank
+        self.device, self.amp = torch.device(options.device), not options.no_bf16
+        self.folder = base_folder()
+        sources, self.dev = texts(options)
+        self.idf = inverse_document_frequency([passages.content for _, passages in sources.values()])
+        self.average = float(np.mean(np.concatenate([np.diff(p.pieces.starts) for _, p in sources.values()])))
+        start = 512 - options.k - 1 if options.mask_positions == "tail" else None
+        bias = np.expm1(WEIGHT_PER_IDF * self.idf)
+        self.student = Student(self.folder, options.k, start, options.rank, options.alpha, bias).to(self.device)
+        self.trained = [p for p in self.student.parameters() if p.requires_grad]
+        self.optimiser = _optimiser(self.student, options)
+        self.sources = {name: value for name, value in sources.items() if name not in options.without}
+        rng = np.random.default_rng(options.seed)
+        leaves = {n: neighbour_leaves(p.content, self.idf, options.leaf, rng) for n, (_, p) in self.sources.items()}
+        self.plan = _endless(leaves, options.batch, rng)
+        self.tokens, self.started = 0, time.time()
+        self.log: dict[str, Any] = {
+            "options": {name: str(value) for name, value in vars(options).items()},
+            "pairs": {name: len(queries) for name, (queries, _) in self.sources.items()},
+            "steps": [],
+            "develop": [],
+        }
+
+    def step(self, step: int) -> None:
+        """One optimiser step; every process takes its own batch of the common plan."""
+        options = self.options
+        name, chosen, cut = [next(self.plan) for _ in range(options.workers)][self.rank]
+        batch = Batch(self.sources[name], chosen, cut, self.idf, self.average, self.device)
+        parts = batch_losses(self.student, batch, options, self.device, self.amp)
         loss = sum(getattr(options, key.split("_")[0]) * value for key, value in parts.items())
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, done)
-        optimiser.zero_grad(set_to_none=True)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * _schedule(step, step / options.steps)
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 5.0)
-        optimiser.step()
-        if step % 20 == 0:
-            seconds = time.time() - started
-            row = {"step": step, "seconds": round(seconds, 1), "tokens": tokens, "source": name}
-            row |= {key: round(float(value), 4) for key, value in parts.items()}
-            log["steps"].append(row)
-            print(" ".join(f"{key}={value}" for key, value in row.items()), f"{tokens / seconds:.0f} tok/s", flush=True)
-        if options.develop_every and (step + 1) % options.develop_every == 0:
-            _record(log, step + 1, student, dev, device, amp)
-            _save(student, options)
-    _record(log, step + 1, student, dev, device, amp, parent=True)
-    _save(student, options)
-    return log
+        self._average_gradients()
+        torch.nn.utils.clip_grad_norm_(self.trained, 5.0)
+        self.optimiser.step()
+        self.tokens += batch.tokens
+        if step % 10 == 0 and self.rank == 0:
+            row = {"step": step, "seconds": round(time.time() - self.started, 1), "tokens": self.tokens, "source": name}
+            row |= {key: round(float(value.detach()), 4) for key, value in parts.items()}
+            self.log["steps"].append(row)
+            print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
 
+    def _average_gradients(self) -> None:
+        if self.options.workers == 1:
+            return
+        flat = torch.cat([p.grad.ravel() for p in self.trained])
+        torch.distributed.all_reduce(flat)
+        flat /= self.options.workers
+        torch.nn.utils.vector_to_parameters(flat, [p.grad for p in self.trained])
 
-def _record(log, step, student, dev, device, amp, parent=False) -> None:
-    scores = develop(student, dev, device, amp, parent)
-    log["develop"].append({"step": step, "scores": scores})
-    for name, row in scores.items():
-        print(f"  develop {step} {name:15s}", " ".join(f"{view} {value:.4f}" for view, value in row.items()), flush=True)
+    def develop(self, step: int, parent: bool = False) -> None:
+        """Score the development sets, print and log."""
+        scores = develop(self.student, self.dev, self.device, self.amp, parent)
+        self.log["develop"].append({"step": step, "scores": scores})
+        for name, row in scores.items():
+            print(f"  develop {step} {name:15s}", " ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)
 
-
-def _save(student: Student, options: argparse.Namespace) -> None:
-    save_adapter(student, options.output, options.k, options.k, MAX_LENGTH, options.rank, options.alpha)
+    def save(self) -> None:
+        """Write the adapter as it is now."""
+        options = self.options
+        save_adapter(self.student, options.output, options.k, MAX_LENGTH, options.rank, options.alpha)
 
 
 def _endless(leaves, batch, rng):
+    lengths, shares = zip(*LENGTHS, strict=True)
     while True:
-        yield from epoch(leaves, batch, rng)
+        for name, chosen in epoch(leaves, batch, rng):
+            yield name, chosen, int(rng.choice(lengths, p=shares))
 
 
 def _schedule(step: int, done: float) -> float:
@@ -138,7 +169,7 @@ class Batch:
         queries, passages = source
         self.size = len(chosen)
         self.rows = [queries.pieces[i][:QUERY_LENGTH] for i in chosen] + [passages.pieces[i][:cut] for i in chosen]
-        self.tokens = sum(len(row) for row in self.rows) * 2
+        self.tokens = sum(len(row) for row in self.rows)
         # Terms beyond the cut cannot be weighed from what the model sees: they are left out while training.
         content = [queries.content[i] for i in chosen]
         content += [np.intersect1d(passages.content[i], passages.pieces[i][:cut]) for i in chosen]
@@ -157,7 +188,9 @@ class Batch:
         weight = idf[terms].astype(np.float32)
         targets = WEIGHT_PER_IDF * saturated * weight
         bm25 = (allowed[: self.size] * np.sqrt(weight)) @ (saturated[self.size :] * weight).T / math.sqrt(7.0)
-        same = np.array([[a is b or np.array_equal(a, b) for b in self.rows[self.size :]] for a in self.rows[self.size :]])
+        same = np.array(
+            [[a is b or np.array_equal(a, b) for b in self.rows[self.size :]] for a in self.rows[self.size :]]
+        )
         self.terms = torch.as_tensor(terms.astype(np.int64), device=device)
         self.allowed = torch.as_tensor(allowed, device=device)
         self.targets = torch.as_tensor(targets, device=device)
@@ -190,13 +223,13 @@ def batch_losses(
     }
 
 
-def _texts(options: argparse.Namespace, folder: Path):
+def texts(options: argparse.Namespace):
     """Tokenised training pairs {source: (queries, passages)} and development sets, from the cache if it is there."""
     from transformers import AutoTokenizer
 
     from diffretriever_pyserini.lexical import ContentTokens
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(str(base_folder()))
     content = ContentTokens(tokenizer, never=[tokenizer.mask_token_id])
     cache = options.cache or options.output / "cache"
     cache.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,8 @@ from diffretriever_pyserini.errors import InputError
         ("t.txt", "1\tfirst\r\n007\tsecond one\r\n"),
         ("t.jsonl", '{"qid": "1", "title": "first"}\n{"qid": "007", "title": "second one"}\n'),
         ("t.jsonl", '{"_id": "1", "text": "first"}\n{"_id": "007", "text": "second one", "metadata": {}}\n'),
-        ("t.json", '{"id": 1, "query": "first"}\n{"id": "007", "query": "second one"}\n'),
+        ("t.jsonl", '{"id": 1, "query": "first"}\n{"id": "007", "query": "second one"}\n'),
+        ("t.json", '{\n"1": {"title": "first"},\n"007": {"title": "second one", "desc": "x"}}\n'),
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
@@ -28,8 +29,8 @@ def test_every_layout_gives_the_same_topics(tmp_path: Path, name: str, text: str
 
 def test_topics_are_read_back_as_written(tmp_path: Path) -> None:
     topics = {"007": 'a\ttab, a "quote", \u2028 and', "b": "né"}
-    write_topics(tmp_path / "t.jsonl", topics)
-    assert read_topics(tmp_path / "t.jsonl") == topics
+    write_topics(tmp_path / "t.json", topics)
+    assert read_topics(tmp_path / "t.json") == topics
 
 
 def test_the_same_query_may_stand_under_two_ids(tmp_path: Path) -> None:
@@ -50,6 +51,11 @@ def test_the_same_query_may_stand_under_two_ids(tmp_path: Path) -> None:
         ("t.jsonl", '{"title": "a"}\n', "line 1: has no id"),
         ("t.jsonl", '{"qid": null, "title": "a"}\n', "line 1: the query has no id"),
         ("t.jsonl", '{"qid": "a b", "title": "a"}\n', "line 1: .* holds white space"),
+        ("t.json", '{"1": {"title": "a"},\n"2": {"ti', "line 2: broken JSON"),
+        ("t.json", '{"1": {"title": "a"}, "1": {"title": "b"}}', "query id '1' occurs twice"),
+        ("t.json", '{"1": {"query": "a"}}', "query '1': has no 'title'"),
+        ("t.json", '{"1": "a"}', "query '1': has no 'title'"),
+        ("t.json", '["a"]', "expected a JSON object, found list"),
         ("t.trec", "<top>\n", "unknown kind of topic file"),
         ("t", "1\ta\n", "unknown kind of topic file"),
     ],

@@ -31,7 +31,7 @@ def out(tmp_path: Path) -> Path:
 def test_a_beir_folder_is_written(beir: Path, out: Path) -> None:
     written = write_collection(out, beir, limit=None)
     assert (written.name, written.passages, written.note) == ("set", 10, "")
-    assert read_topics(out / "topics.jsonl") == written.queries == {"007": "what"}
+    assert read_topics(out / "topics.json") == written.queries == {"007": "what"}
     assert read_qrels(out / "qrels.txt") == written.qrels == {"007": {"d3": 2, "d9": 0}}
     lines = [json.loads(line) for line in (out / "corpus" / "corpus.jsonl").read_text().splitlines()]
     assert lines[0] == {"id": "d0", "title": "", "text": "text 0", "contents": "text 0"}
@@ -61,4 +61,4 @@ def test_a_limit_that_cannot_be_kept(beir: Path, out: Path, limit: int, message:
 def test_the_interpreters_own_documentation(out: Path) -> None:
     written = write_collection(out, None, limit=200)
     assert written.passages == 200
-    assert len(read_topics(out / "topics.jsonl")) == len(written.queries) == 200
+    assert len(read_topics(out / "topics.json")) == len(written.queries) == 200

@@ -15,14 +15,14 @@ def test_the_documented_commands() -> None:
         " --index index.lexical --generator DefaultLuceneDocumentGenerator --threads 2 --impact --pretokenized",
         "python -m pyserini.index.lucene --collection JsonCollection --input corpus --index index.bm25"
         " --generator DefaultLuceneDocumentGenerator --threads 2",
-        "python -m pyserini.search.lucene --index index.bm25 --bm25 --topics topics.jsonl --output run.bm25.txt",
+        "python -m pyserini.search.lucene --index index.bm25 --bm25 --topics topics.json --output run.bm25.txt",
         "python -m pyserini.search.faiss --index index.dense --encoder diffretriever --device cpu"
-        " --topics topics.jsonl --output run.dense.txt",
+        " --topics topics.json --output run.dense.txt",
         "python -m pyserini.search.lucene --index index.lexical --impact --encoder diffretriever"
-        " --topics topics.jsonl --output run.lexical.txt",
+        " --topics topics.json --output run.lexical.txt",
         "python -m pyserini.search.hybrid dense --index index.dense --encoder diffretriever --device cpu"
         " sparse --index index.lexical --impact --encoder diffretriever fusion --alpha 1.0 --normalization"
-        " run --topics topics.jsonl --output run.hybrid.txt --batch-size 16 --threads 2",
+        " run --topics topics.json --output run.hybrid.txt --batch-size 16 --threads 2",
     ]
 
 

