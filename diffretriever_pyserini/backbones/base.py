@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +70,30 @@ def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any
     from safetensors import SafetensorError
 
     try:
-        return architecture.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
+        with quiet_loading():
+            return architecture.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {error}") from error
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """No report on missing keys, which we check ourselves, and no progress bar where nobody watches."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # peft asks transformers for a property that has been renamed since.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def check_family(folder: Path, raw: dict[str, Any], family: str) -> None:

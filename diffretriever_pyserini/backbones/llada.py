@@ -67,7 +67,7 @@ def load(folder: Path, dtype: Any) -> LladaBackbone:
             rms_norm_eps=raw.get("rms_norm_eps", 1e-5),
             rope_parameters={"rope_type": "default", "rope_theta": raw["rope_theta"]},
             eos_token_id=raw.get("eos_token_id"),
-            # No pad_token_id: transformers would keep that row of the embeddings out of training; LLaDA's code does not.
+            # No pad_token_id: transformers would keep that row of the embeddings out of training.
             tie_word_embeddings=False,
         )
     except KeyError as error:

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..hub import local_folder
 from ..prebuilt import read_json
 from . import dream, llada, masked_lm
-from .base import Backbone
+from .base import Backbone, quiet_loading
 
 _FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
 _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
@@ -67,7 +67,8 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     lost = [name for name in targets if name not in known]
     if lost:
         raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
-    peft = get_peft_model(backbone.model, _lora_config(folder, targets))
+    with quiet_loading():
+        peft = get_peft_model(backbone.model, _lora_config(folder, targets))
     result: Any = set_peft_model_state_dict(peft, weights)
     missing = [key for key in result.missing_keys if ".lora_" in key]
     if missing or result.unexpected_keys:
