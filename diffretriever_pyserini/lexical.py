@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 PUNCTUATION = frozenset(string.punctuation)
 ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE: opens an escape sequence in a Lucene term
 _MAX_TERM = 255  # Anserini's whitespace tokenizer splits longer terms
+_BYTE_ORDER = "\ufeff\ufffe"  # at the start of a term pyjnius takes them for byte order marks
+# Java's white space, and all control characters: Anserini takes a passage that has no others for empty.
 _ESCAPED = frozenset(
     [ESCAPE, "\u1680", "\u2028", "\u2029", "\u205f", "\u3000"]
-    + [chr(c) for c in (*range(0x09, 0x0E), *range(0x1C, 0x21), *range(0x2000, 0x2007), *range(0x2008, 0x200B))]
+    + [chr(c) for c in (*range(0x21), *range(0x2000, 0x2007), *range(0x2008, 0x200B))]
 )
 
 
@@ -116,8 +118,8 @@ def place_impacts(
 class TermNames:
     """A reversible name in Lucene for every row of the output head.
 
-    Names are the vocabulary's own strings; characters that Java's whitespace tokenizer would split at, a leading
-    U+FEFF, lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters, rows without a
+    Names are the vocabulary's own strings; characters that Java's whitespace tokenizer would split at, controls, a
+    leading byte order mark, lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters, rows without a
     string and strings that two rows share are named by number, ``ESC # id ;``.
     """
 
@@ -148,7 +150,7 @@ def escape_term(token: str) -> str:
     """``token`` as a Lucene term that survives whitespace tokenisation and UTF-8 (see :class:`TermNames`)."""
 
     def must_escape(position: int, char: str) -> bool:
-        return char in _ESCAPED or "\ud800" <= char <= "\udfff" or (position == 0 and char == "\ufeff")
+        return char in _ESCAPED or "\ud800" <= char <= "\udfff" or (position == 0 and char in _BYTE_ORDER)
 
     if not any(must_escape(i, char) for i, char in enumerate(token)):
         return token
