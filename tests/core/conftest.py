@@ -1,0 +1,136 @@
+"""Small checkpoints made on the spot, and models loaded once for the whole session."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffretriever_pyserini import DiffRetriever, Representations
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789.,!?'\"-")
+WORDS = ["the", "of", "retrieval", "passage", "word", "##ing", "##s", "dense", "index", "query", "é", "日", "☃"]
+TEXTS = ["dense retrieval of passages", "the index", "", "x", "words of a query, " * 40, "日本 ☃ é!"]
+Load = Callable[..., DiffRetriever]
+
+
+def wordpiece() -> Any:
+    """A WordPiece tokenizer of some hundred tokens that knows every ASCII letter, digit and a few words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
+    core = Tokenizer(models.WordPiece({t: i for i, t in enumerate(tokens)}, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(strip_accents=False)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=core, **names)
+
+
+def save_masked_lm(folder: Path, kind: str = "bert", **settings: Any) -> Any:
+    """Write a random masked LM of ``kind`` with :func:`wordpiece`'s tokenizer; the model is returned."""
+    import torch
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    tokenizer = wordpiece()
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer) + 3,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 320,
+        "initializer_range": 0.3,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if kind == "distilbert":
+        sizes |= {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}
+    ids = {key: getattr(tokenizer, key) for key in ("cls_token_id", "sep_token_id")}
+    if kind == "modernbert":
+        sizes |= ids | {
+            "bos_token_id": ids["cls_token_id"],
+            "eos_token_id": ids["sep_token_id"],
+            "global_attn_every_n_layers": 2,
+        }
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(kind, **(sizes | settings))).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON object on disk; None removes the key."""
+    values = json.loads(path.read_text()) if path.exists() else {}
+    values |= changes
+    path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, Any]], object], name: str = "model.safetensors") -> None:
+    """Rewrite a weight file after ``change`` has altered its dict of tensors."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / name)
+    change(weights)
+    (folder / name).unlink()
+    save_file(weights, folder / name, metadata={"format": "pt"})
+
+
+def copy_folder(source: Path, target: Path) -> Path:
+    """A writable copy of a checkpoint folder."""
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    return target
+
+
+def assert_alike(found: Representations, expected: Representations, vectors: float = 1e-5, edge: int = 1) -> None:
+    """Vectors within ``vectors``; impacts within ``edge``, a weight that is 1 in one and absent in the other included."""
+    np.testing.assert_allclose(found.vectors, expected.vectors, rtol=0, atol=vectors)
+    assert np.abs((found.weights - expected.weights).toarray()).max(initial=0) <= edge
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BertForMaskedLM with 320 positions; needs no shared data."""
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    save_masked_lm(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoints(conformance_dir: Path) -> Path:
+    """The folder of the shared tiny checkpoints."""
+    return conformance_dir / "checkpoints"
+
+
+@pytest.fixture(scope="session")
+def tiny_llada(checkpoints: Path) -> Path:
+    """A tiny LLaDA checkpoint with random weights."""
+    return checkpoints / "tiny-llada"
+
+
+@pytest.fixture(scope="session")
+def load() -> Load:
+    """``DiffRetriever.from_pretrained`` that loads the same request once."""
+    known: dict[str, DiffRetriever] = {}
+
+    def load_once(folder: Path, **settings: Any) -> DiffRetriever:
+        key = repr((str(folder), sorted(settings.items())))
+        if key not in known:
+            known[key] = DiffRetriever.from_pretrained(folder, **settings)
+        return known[key]
+
+    return load_once
+
+
+@pytest.fixture(scope="session", params=["tiny-bert", "tiny-dream", "tiny-llada"])
+def any_model(request: pytest.FixtureRequest, load: Load) -> DiffRetriever:
+    """One model of each family, K = 2 and 3; the shared ones are skipped where they are absent."""
+    folder = request.getfixturevalue(request.param.replace("-", "_"))
+    return load(folder, k_query=2, k_passage=3, max_length=160)
