@@ -61,8 +61,8 @@ def test_a_passed_over_java_home_is_a_warning(monkeypatch: pytest.MonkeyPatch) -
 def test_faiss_is_judged(found: dict[str, str], status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     installation = faiss.FaissInstallation(found)
     monkeypatch.setattr(faiss, "faiss_installation", lambda: installation)
-    assert list(doctor._faiss())[0].status == status
-    assert list(doctor._faiss())[0].remedy == installation.remedy
+    assert next(iter(doctor._faiss())).status == status
+    assert next(iter(doctor._faiss())).remedy == installation.remedy
 
 
 def test_missing_and_untested_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
