@@ -90,7 +90,7 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.encode",
         "JsonlRepresentationWriter.__enter__",
-        "embeddings are written under a name that no indexer takes until they are complete",
+        "until they are complete, embeddings lie beside their folder: Anserini indexes whatever is inside",
         "touch_encode:begin_jsonl",
         ("self",),
     ),

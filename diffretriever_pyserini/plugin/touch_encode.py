@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,21 +122,30 @@ def _writable(text: str) -> bool:
 
 
 def begin_jsonl(original: Host) -> Host:
-    """Open ``embeddings.jsonl`` under a name that no indexer takes, until it is complete."""
-    return _begin(original, _JSONL_FILES)
+    """Open ``embeddings.jsonl`` beside its folder until it is complete: Anserini indexes whatever lies inside."""
+    return _begin(original, _JSONL_FILES, _beside)
 
 
 def begin_faiss(original: Host) -> Host:
     """Open the index's files under other names, until they are complete."""
-    return _begin(original, _FAISS_FILES)
+    return _begin(original, _FAISS_FILES, lambda folder, final: final + PARTIAL)
 
 
-def _begin(original: Host, attributes: tuple[str, ...]) -> Host:
+def _beside(folder: Path, final: str) -> str:
+    """A name for an unfinished file next to ``folder``; inside it where a rename could not reach from there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parent = folder.resolve().parent
+    if parent.stat().st_dev != folder.stat().st_dev or not os.access(parent, os.W_OK):
+        return final + PARTIAL
+    return str(parent / f"{folder.resolve().name}.{final}{PARTIAL}")
+
+
+def _begin(original: Host, attributes: tuple[str, ...], partial: Callable[[Path, str], str]) -> Host:
     def enter(self: Any) -> Any:
         if _our_encoder() is not None and all(isinstance(getattr(self, name, None), str) for name in attributes):
             self._diffretriever_files = {name: getattr(self, name) for name in attributes}
             for name, final in self._diffretriever_files.items():
-                setattr(self, name, final + PARTIAL)
+                setattr(self, name, partial(Path(self.dir_path), final))
         return original(self)
 
     return enter
@@ -206,7 +216,7 @@ def _pending(writer: Any) -> bool:
 def _settle(writer: Any, succeeded: bool) -> None:
     """Give the files their final names, or remove them."""
     for name, final in writer.__dict__.pop("_diffretriever_files", {}).items():
-        partial = Path(writer.dir_path, final + PARTIAL)
+        partial = Path(writer.dir_path, getattr(writer, name))
         if not succeeded:
             partial.unlink(missing_ok=True)
         elif partial.exists():

@@ -228,8 +228,10 @@ def test_jsonl_embeddings_are_whole(tmp_path: Path, tiny_name: str, suffix: str)
     with writer:
         for one in jsonl_batches(encoder):
             writer.write(one, ["text"])
-        assert [path.name for path in (tmp_path / "S").iterdir()] == ["embeddings.jsonl.partial"]
+        assert list((tmp_path / "S").iterdir()) == []
+        assert (tmp_path / "S.embeddings.jsonl.partial").is_file()
     assert [path.name for path in (tmp_path / "S").iterdir()] == ["embeddings.jsonl"]
+    assert not (tmp_path / "S.embeddings.jsonl.partial").exists()
     lines = [json.loads(line) for line in (tmp_path / "S/embeddings.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["a", "b", "c"]
     assert all(isinstance(line["vector"], dict if suffix else list) for line in lines)
@@ -242,7 +244,22 @@ def test_jsonl_embeddings_of_a_failed_run_are_absent(tmp_path: Path, encoder: Di
     with pytest.raises(RuntimeError), writer:
         writer.write(batch(encoder, "a"), ["text"])
         raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["S"]
     assert list((tmp_path / "S").iterdir()) == []
+
+
+def test_where_the_folders_parent_cannot_be_used_the_unfinished_file_lies_inside(
+    tmp_path: Path, encoder: DiffRetrieverDocumentEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mounted output folder, for instance: nothing can be renamed into it from outside."""
+    from pyserini.encode import JsonlRepresentationWriter
+
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    writer = JsonlRepresentationWriter(str(tmp_path / "S"))
+    with writer:
+        writer.write(batch(encoder, "a"), ["text"])
+        assert [path.name for path in (tmp_path / "S").iterdir()] == ["embeddings.jsonl.partial"]
+    assert [path.name for path in (tmp_path / "S").iterdir()] == ["embeddings.jsonl"]
 
 
 def test_a_damaged_provenance_is_named(tmp_path: Path) -> None:
