@@ -47,7 +47,7 @@ def neighbour_leaves(content: Ragged, idf: np.ndarray, size: int, rng: np.random
 def epoch(
     leaves: dict[str, list[np.ndarray]], batch: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (source, indices of ``batch`` pairs): leaves of one source, shuffled, sources in proportion to their size."""
+    """Yield (source, indices of ``batch`` pairs): shuffled leaves of one source, sources in proportion to size."""
     plan = []
     for name, groups in leaves.items():
         order = np.concatenate([groups[i] for i in rng.permutation(len(groups))])

@@ -14,7 +14,7 @@ VOCABULARY = 30522
 
 @torch.no_grad()
 def encode(student: Student, texts: TokenisedTexts, device: torch.device, amp: bool, parent: bool = False):
-    """(vectors float32 [N, K, H], weights CSR float32 [N, V], parent embeddings [N, H] or None), in the texts' order."""
+    """(vectors float32 [N, K, H], weights CSR float32 [N, V], parent embeddings [N, H] or None), texts in order."""
     import scipy.sparse as sp
 
     order = np.argsort(np.diff(texts.pieces.starts), kind="stable")
@@ -61,7 +61,6 @@ def develop(
     parent: bool = False,
 ) -> dict[str, dict[str, float]]:
     """nDCG@10 of every view on every development set, and the mean over the sets under ``mean``."""
-    student.eval()
     results: dict[str, dict[str, float]] = {}
     for name, (queries, passages) in sets.items():
         q, q_terms, q_parent = encode(student, queries, device, amp, parent)
@@ -79,7 +78,6 @@ def develop(
         if q_parent is not None and p_parent is not None:
             views["parent"] = (q_parent @ p_parent.T).numpy()
         results[name] = {view: ndcg(scores) for view, scores in views.items()}
-    student.train()
     views_seen = next(iter(results.values()))
     results["mean"] = {view: float(np.mean([row[view] for row in results.values()])) for view in views_seen}
     return results

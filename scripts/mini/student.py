@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class Student(nn.Module):
         from peft import LoraConfig, get_peft_model
         from transformers import BertConfig, BertForMaskedLM, BertModel
 
-        model = BertForMaskedLM(BertConfig.from_pretrained(str(folder), attn_implementation="sdpa"))
+        model: Any = BertForMaskedLM(BertConfig.from_pretrained(str(folder), attn_implementation="sdpa"))
         model.bert = BertModel.from_pretrained(
             str(folder), add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
         )
@@ -57,15 +58,16 @@ class Student(nn.Module):
             layers_pattern="layer",
         )
         model.requires_grad_(False)
-        self.peft = get_peft_model(model, config)
-        self.head = self.peft.get_base_model().cls.predictions
+        self.peft: Any = get_peft_model(model, config)
+        base: Any = self.peft.get_base_model().cls
+        self.head: Any = base.predictions
         for parameter in [*self.head.transform.parameters(), self.head.bias]:
             parameter.requires_grad_(True)
         # How strongly a unit of lexical score counts in the contrastive loss; learned, not shipped.
         self.lexical_scale = nn.Parameter(torch.tensor(1.0))
 
     @property
-    def bert(self) -> nn.Module:
+    def bert(self) -> Any:
         return self.peft.get_base_model().bert
 
     def chunks(self, rows: list[np.ndarray]) -> list[list[np.ndarray]]:
@@ -111,7 +113,7 @@ class Student(nn.Module):
         return torch.cat(parts)[self.unsort(rows)]
 
 
-def start_head(model: nn.Module, term_bias: np.ndarray) -> None:
+def start_head(model: Any, term_bias: np.ndarray) -> None:
     """Start of the head: the hidden state, faint, on a bias that gives each term its idf-like weight."""
     head = model.cls.predictions
     with torch.no_grad():

@@ -91,7 +91,7 @@ def load_sources(
 
     ``data`` holds the folders ``train-pairs`` and ``pretrain-text``. ``scale`` shortens every source (for a quick try).
     """
-    sources = []
+    sources: list[PairSet] = []
     for name, file in {**PAIR_FILES, **CLOZE_FILES}.items():
         rng = np.random.default_rng([seed, len(sources)])
         folder = data / ("pretrain-text" if name in CLOZE_FILES else "train-pairs")

@@ -32,6 +32,7 @@ K1, B = 0.9, 0.4
 def train(options: argparse.Namespace) -> None:
     """Run the recipe in ``options.workers`` processes that average their gradients; writes adapter and log."""
     texts(options)  # fills the cache before several processes read it
+    (options.output / "rendezvous").unlink(missing_ok=True)  # a killed run leaves its own behind
     if options.workers == 1:
         work(0, options)
         return
@@ -49,8 +50,9 @@ def work(rank: int, options: argparse.Namespace) -> None:
     run = Run(options, rank)
     for step in range(options.steps):
         run.step(step)
-        if options.develop_every and (step + 1) % options.develop_every == 0 and rank == 0:
+        if rank == 0 and (step + 1) % 100 == 0:
             run.save()
+        if rank == 0 and options.develop_every and (step + 1) % options.develop_every == 0:
             run.develop(step + 1)
     if rank == 0:
         run.save()
@@ -76,6 +78,7 @@ class Run:
         start = 512 - options.k - 1 if options.mask_positions == "tail" else None
         bias = np.expm1(WEIGHT_PER_IDF * self.idf)
         self.student = Student(self.folder, options.k, start, options.rank, options.alpha, bias).to(self.device)
+        self.student.eval()  # no dropout: neither the parent's embeddings nor so short a run gain from it
         self.trained = [p for p in self.student.parameters() if p.requires_grad]
         self.optimiser = _optimiser(self.student, options)
         self.sources = {name: value for name, value in sources.items() if name not in options.without}
@@ -114,10 +117,11 @@ class Run:
     def _average_gradients(self) -> None:
         if self.options.workers == 1:
             return
-        flat = torch.cat([p.grad.ravel() for p in self.trained])
+        gradients = [p.grad for p in self.trained if p.grad is not None]  # all of them: each takes part in every step
+        flat = torch.cat([gradient.ravel() for gradient in gradients])
         torch.distributed.all_reduce(flat)
         flat /= self.options.workers
-        torch.nn.utils.vector_to_parameters(flat, [p.grad for p in self.trained])
+        torch.nn.utils.vector_to_parameters(flat, gradients)
 
     def develop(self, step: int, parent: bool = False) -> None:
         """Score the development sets, print and log."""
