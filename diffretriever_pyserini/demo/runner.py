@@ -34,7 +34,7 @@ def run_step(step: Step, folder: Path, log: Path, screen: TextIO = sys.stderr) -
         When the command fails, or ends without leaving what it should.
     """
     started = time.monotonic()
-    with log.open("wb") as file:
+    with log.open("wb", buffering=0) as file:  # unbuffered: it can be watched, and survives an interruption
         process = subprocess.Popen(
             [sys.executable, "-m", *step.arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
