@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ..backbones import llada
-from ..backbones.base import Backbone
+from ..backbones.base import Backbone, quiet_loading
 from ..backbones.loading import attach_adapter, load_base, load_head
 from ..config import RetrieverConfig
 from ..errors import ConfigError
 from ..hub import local_folder
-from .model import has_output_head
 
 # Bare layer names as the released adapters list them; LLaDA's ff_out is the blocks' output and the output head.
 RELEASED_TARGETS = {
@@ -79,8 +79,8 @@ def trainable_backbone(
     """
     import torch
 
-    headless = config.family == "masked_lm" and not has_output_head(local_folder(config.backbone))
-    backbone = load_base(config, dtype, head_may_miss=headless)
+    backbone = load_base(config, dtype, head_may_miss=config.family == "masked_lm")
+    headless = bool(backbone.missing_head)
     if headless:
         start_head(backbone)
     if config.adapter:
@@ -114,7 +114,26 @@ def _inject(backbone: Backbone, family: str, lora: LoraSettings) -> None:
         target_modules=adapted_layers(family, backbone.model),
         bias="none",
     )
-    get_peft_model(backbone.model, config)  # puts the layers into the model itself
+    with quiet_loading():
+        get_peft_model(backbone.model, config)  # puts the layers into the model itself
+
+
+@contextmanager
+def adapter_off(backbone: Backbone) -> Iterator[None]:
+    """The base alone inside the block: what the adapter's parent would have said."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: list[Any] = [module for module in backbone.model.modules() if isinstance(module, BaseTunerLayer)]
+    wanted = [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter in wanted:  # switching off freezes, too
+            parameter.requires_grad_(True)
 
 
 def _set_dropout(backbone: Backbone, dropout: float) -> None:
@@ -151,12 +170,3 @@ def start_head(backbone: Backbone) -> None:
         head.transform.LayerNorm.weight.fill_(0.05)
         head.transform.LayerNorm.bias.zero_()
         head.decoder.bias.fill_(1.0)
-
-
-def lora_weights(backbone: Backbone) -> dict[str, Any]:
-    """LoRA tensors by module path: ``model.layers.0.self_attn.q_proj.lora_A`` -> float32 tensor."""
-    return {
-        name.removesuffix(".default.weight"): parameter
-        for name, parameter in backbone.model.named_parameters()
-        if ".lora_" in name
-    }

@@ -8,7 +8,6 @@ FSDP see a single step; dropout draws the same masks both times.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,6 +82,19 @@ class MaskReader(nn.Module):
         rows = states.gather(1, places.unsqueeze(2).expand(-1, -1, states.shape[2]))
         return rows.float(), lexical_activations(self.backbone.head(rows), content)
 
+    @torch.no_grad()
+    def plain_embeddings(self, batch: Side) -> Tensor:
+        """Unit embeddings [N, H] of plain texts: the mean over their tokens, as the base's own sentence encoder."""
+        training = self.network.training
+        self.network.eval()
+        parts = []
+        for rows in _slices(len(batch["input_ids"]), self.chunk):
+            ids, mask, _ = self._trim(batch["input_ids"][rows], batch["attention_mask"][rows])
+            states = self.network.base_model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            parts.append((states * mask.unsqueeze(2)).sum(dim=1))
+        self.network.train(training)
+        return torch.nn.functional.normalize(torch.cat(parts), dim=1)
+
     def _trim(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, int]:
         """Without the columns that are padding in every row, and how many were cut on the left."""
         width = int(mask.sum(dim=1).max())
@@ -117,15 +129,3 @@ def _slices(count: int, chunk: int) -> list[slice]:
 def use_gradient_checkpointing(backbone: Backbone) -> None:
     """Keep only each layer's input for the backward pass; compute the rest again (about a third more work)."""
     backbone.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-
-def has_output_head(folder: Path) -> bool:
-    """Whether a masked LM's checkpoint carries the head's transform; sentence encoders do not."""
-    from safetensors import safe_open
-
-    heads = ("cls.predictions.transform", "lm_head.dense", "head.dense", "vocab_transform")
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            if any(key.startswith(heads) for key in file.keys()):  # noqa: SIM118 (not a dict)
-                return True
-    return False

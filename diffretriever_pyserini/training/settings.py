@@ -41,7 +41,7 @@ class TrainSettings:
     eval_steps, save_steps, log_steps, keep_checkpoints : how often; 0 for never (``save_steps``) or at the end.
     metric, patience : development measure (nDCG@10 of ``dense``, ``multi``, ``lexical`` or ``hybrid``), and how many
         evaluations without a better one end the run (0: never). With a development set the best checkpoint is kept.
-    deepspeed, fsdp : JSON files for DeepSpeed, and accelerate's FSDP options.
+    deepspeed, fsdp : JSON files: a DeepSpeed config, or transformers' ``fsdp_config``.
     workers, device, save_dtype : loader processes, ``auto``, ``cpu`` or ``cuda``, type of the final adapter's tensors.
     """
 
@@ -138,6 +138,7 @@ class TrainSettings:
         return values | {name: list(values[name]) for name in ("data", "dev")}
 
 
+FIELDS = tuple(one.name for one in dataclasses.fields(TrainSettings))
 _CHOICES = {
     "on_error": ("stop", "skip"),
     "metric": METRICS,
@@ -146,7 +147,7 @@ _CHOICES = {
     "dtype": (None, "float32", "bfloat16", "float16"),
     "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
 }
-_PATHS = ("model", "data", "dev", "output", "backbone", "deepspeed")
+_PATHS = ("model", "data", "dev", "output", "backbone", "deepspeed", "fsdp")
 
 
 def read_settings(path: Path | None, **flags: Any) -> TrainSettings:
@@ -178,10 +179,9 @@ def _from_file(value: Any, folder: Path) -> Any:
 def _known(values: dict[str, Any], where: str) -> dict[str, Any]:
     import difflib
 
-    fields = {one.name for one in dataclasses.fields(TrainSettings)}
     for name in values:
-        if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, n=1)
+        if name not in FIELDS:
+            near = difflib.get_close_matches(str(name), FIELDS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{where}: unknown setting {name!r}{hint}")
     missing = [name for name in ("model", "data", "output") if not values.get(name)]

@@ -1,0 +1,79 @@
+"""The model card of a checkpoint: where it comes from, what it was trained on, how, and with which result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ..config import RetrieverConfig
+from .release import Release
+from .settings import TrainSettings
+
+_RECIPE = (
+    "learning_rate",
+    "schedule",
+    "warmup_ratio",
+    "temperature",
+    "lexical_weight",
+    "denoising_weight",
+    "diversity_weight",
+    "margin_mse_weight",
+    "relational_kl_weight",
+    "embedding_weight",
+    "embedding_kl_weight",
+    "weight_decay",
+    "seed",
+)
+
+
+def model_card(settings: TrainSettings, config: RetrieverConfig, release: Release, figures: dict[str, Any]) -> str:
+    """README.md of the checkpoint folder, with the hub's header."""
+    header = {"base_model": release.base_name, "library_name": "diffretriever-pyserini", "tags": ["retrieval", "lora"]}
+    adapter = f"LoRA, r {release.lora.r}, alpha {release.lora.alpha}" if release.lora else "all weights trained"
+    recipe = "\n".join(f"| {name} | {getattr(settings, name)} |" for name in _RECIPE)
+    return f"""---
+{yaml.safe_dump(header, sort_keys=False).strip()}
+---
+
+# {settings.output.rstrip("/").rpartition("/")[2]}
+
+A DiffRetriever checkpoint ({config.family}, {adapter}): {config.k_query} mask vectors a query, {config.k_passage} a
+passage, and lexical weights ({config.lexical_terms} terms) from the same forward pass.
+
+    python -m pyserini.encode ... encoder --encoder diffretriever:<this folder> ...
+    DiffRetriever.from_pretrained("<this folder>")
+
+## Data
+
+Sources: {", ".join(f"`{source}`" for source in settings.data)}. {figures["training_rows"]} rows trained on, \
+{figures["bad_rows"]} bad rows left out. The licences of these data are for you to add before you publish this model.
+
+## Recipe
+
+{figures["steps"]} updates of {figures["queries_per_update"]} queries, {figures["passages_per_query"]} passages each.
+Every setting is in `train.yaml`, every logged figure in `log.jsonl`, the curves in `training.png`.
+
+| setting | value |
+|---|---|
+{recipe}
+
+## Figures
+
+{_figures(figures)}
+"""
+
+
+def _figures(figures: dict[str, Any]) -> str:
+    before, after = figures["development_before"], figures["development_after"]
+    if not after:
+        return "No development set was given."
+    rows = "\n".join(
+        f"| {name.removeprefix('eval_')} | {_shown(before.get(name))} | {_shown(value)} |"
+        for name, value in after.items()
+    )
+    return f"nDCG@10 on the development rows, before and after:\n\n| view | before | after |\n|---|---:|---:|\n{rows}"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

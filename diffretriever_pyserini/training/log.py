@@ -1,0 +1,92 @@
+"""What a run leaves behind besides weights: log.jsonl, a progress line with the loss's parts, and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+_PARTS = ("dense", "lexical", "denoising", "diversity", "margin_mse", "relational_kl", "embedding", "embedding_kl")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a log.jsonl, oldest first; a last line cut by a kill is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class RunLog(TrainerCallback):
+    """Append every log of the trainer to ``path`` as a JSON object with its step; say it in one line.
+
+    On a resumed run the records behind the checkpoint's step go first, so that the file reads as of an unbroken run.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]):
+        self.path, self.say = path, say
+        self._bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        from tqdm import tqdm
+
+        if state.is_world_process_zero:
+            kept = [record for record in read_log(self.path) if record["step"] <= state.global_step]
+            if not state.global_step:
+                kept = []
+            self.path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+            self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", disable=None)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero or not logs:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step} | logs) + "\n")
+        line = _line(logs)
+        if line:
+            self.say(f"step {state.global_step}/{state.max_steps}: {line}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _line(logs: dict[str, Any]) -> str:
+    if "loss" in logs:
+        parts = ", ".join(f"{name} {logs[name]:.4f}" for name in _PARTS if name in logs)
+        return f"loss {logs['loss']:.4f} ({parts}), learning rate {logs['learning_rate']:.2e}"
+    found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+    return "development nDCG@10: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()) if found else ""
+
+
+def plot_log(records: list[dict[str, Any]], path: Path) -> None:
+    """Write a PNG: the loss and its parts on the left, development measures on the right, over steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name in ("loss", *_PARTS):
+        points = [(record["step"], record[name]) for record in records if name in record]
+        if points:
+            left.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1)
+    left.set(xlabel="step", ylabel="loss", title="Training loss and its parts (unweighted)")
+    names = sorted({name for record in records for name in record if name.startswith("eval_")})
+    for name in names:
+        points = [(record["step"], record[name]) for record in records if name in record]
+        right.plot(*zip(*points, strict=True), label=name.removeprefix("eval_"), marker=".")
+    right.set(xlabel="step", ylabel="nDCG@10", title="Development set" if names else "No development set")
+    for axes in (left, right):
+        if axes.lines:
+            axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

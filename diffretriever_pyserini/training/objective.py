@@ -1,0 +1,88 @@
+"""The loss of one batch: InfoNCE on MaxSim and on the lexical products, and the optional terms (METHOD section 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from . import losses
+from .gather import devices, gather_ids, gather_rows, rank
+from .settings import TrainSettings
+
+
+def objective(
+    outputs: dict[str, Tensor],
+    batch: dict[str, Any],
+    settings: TrainSettings,
+    vocab_size: int,
+    teacher: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """The loss and its parts, unweighted, each a scalar; ``loss`` is their weighted sum.
+
+    ``outputs`` are MaskReader's for ``batch`` (the collator's); ``teacher`` holds unit embeddings ``query`` [Nq, H]
+    and ``passage`` [Np, H]. With several devices the passages of all are negatives; the positives' rows move along.
+    """
+    queries, passages = losses.unit(outputs["query_hidden"]), losses.unit(outputs["passage_hidden"])
+    positives, own_passages = batch["positives"], passages
+    weights, content = outputs["passage_lexical"], batch["passage"].get("content")
+    if settings.cross_device_negatives and devices() > 1:
+        positives = positives + rank() * len(passages)
+        passages = gather_rows(passages)
+        if content is not None:
+            content = gather_ids(content)
+            weights = pad(weights, (0, content.shape[1] - weights.shape[1]))
+        weights = gather_rows(weights)
+    parts: dict[str, Tensor] = {}
+    similarities = losses.maxsim(queries, passages)
+    parts["dense"] = losses.dense_loss(similarities, positives, queries.shape[1], settings.temperature)
+    total = parts["dense"]
+    if settings.lexical_weight:
+        mine = batch["query"].get("content")
+        products = losses.lexical_scores(outputs["query_lexical"], weights, mine, content, vocab_size)
+        parts["lexical"] = losses.contrastive(products, positives)
+        total = total + settings.lexical_weight * parts["lexical"]
+    if settings.diversity_weight:
+        parts["diversity"] = (losses.diversity_loss(queries) + losses.diversity_loss(own_passages)) / 2
+        total = total + settings.diversity_weight * parts["diversity"]
+    if settings.denoising_weight and "denoising" in outputs:
+        parts["denoising"] = outputs["denoising"]
+        total = total + settings.denoising_weight * parts["denoising"]
+    for name, weight, value in _distillation(queries, own_passages, similarities, positives, batch, settings, teacher):
+        parts[name] = value
+        total = total + weight * value
+    return {"loss": total} | parts
+
+
+def _distillation(
+    queries: Tensor,
+    passages: Tensor,
+    similarities: Tensor,
+    positives: Tensor,
+    batch: dict[str, Any],
+    settings: TrainSettings,
+    teacher: dict[str, Tensor] | None,
+) -> list[tuple[str, float, Tensor]]:
+    """(name, weight, value) of each distillation term that this run has."""
+    found: list[tuple[str, float, Tensor]] = []
+    if settings.margin_mse_weight or settings.relational_kl_weight:
+        scores = batch["teacher_scores"]
+        own = positives.unsqueeze(1) + torch.arange(scores.shape[1], device=scores.device)
+        ours = similarities.gather(1, own) / queries.shape[1]
+        if settings.margin_mse_weight:
+            found.append(("margin_mse", settings.margin_mse_weight, losses.margin_mse(ours, scores)))
+        if settings.relational_kl_weight:
+            kl = losses.relational_kl(ours, scores, settings.temperature, settings.teacher_temperature)
+            found.append(("relational_kl", settings.relational_kl_weight, kl))
+    if teacher is not None:
+        q, p = queries.mean(dim=1), passages.mean(dim=1)
+        if settings.embedding_weight:
+            both = torch.cat([q, p]), torch.cat([teacher["query"], teacher["passage"]])
+            found.append(("embedding", settings.embedding_weight, losses.embedding_distance(*both)))
+        if settings.embedding_kl_weight:
+            theirs = teacher["query"] @ teacher["passage"].T
+            kl = losses.relational_kl(q @ p.T, theirs, settings.temperature, settings.teacher_temperature)
+            found.append(("embedding_kl", settings.embedding_kl_weight, kl))
+    return found

@@ -1,0 +1,207 @@
+"""Checkpoint folders in the layout that the authors release: ``--encoder <folder>`` takes them as they are.
+
+With LoRA: adapter_config.json, adapter_model.safetensors under the base's own names, retriever_config.json and the
+tokenizer (a masked LM's trained head in head.safetensors). Without: the whole model under the base's own names.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backbones.base import Backbone
+from ..config import RetrieverConfig
+from ..errors import ConfigError
+from ..hub import is_hub_id, local_folder
+from ..prompts import Layout
+from .lora import TASK_TYPES, LoraSettings, head_parameters, released_names, target_names
+
+_MODEL_TYPES = {"dream": "dream", "llada": "llada1", "masked_lm": "masked_lm"}
+_LORA_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a checkpoint says about itself besides its weights."""
+
+    config: RetrieverConfig
+    layouts: dict[str, Layout]
+    tokenizer: Any
+    lora: LoraSettings | None
+    base_name: str
+    temperature: float
+    sparse_weight: float
+
+
+def save_release(
+    folder: Path,
+    backbone: Backbone,
+    release: Release,
+    dtype: Any = None,
+    state: dict[str, Any] | None = None,
+) -> None:
+    """Write the checkpoint of ``backbone`` to ``folder``.
+
+    ``dtype`` is that of the LoRA and head tensors, None keeps float32. ``state`` stands in for the model's own tensors
+    where they are spread over devices (FSDP).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    release.tokenizer.save_pretrained(folder)
+    _write_json(folder / "retriever_config.json", retriever_config(backbone, release))
+    state = state or backbone.model.state_dict()
+    if release.lora is None:
+        _save_whole(folder, backbone, release, state)
+    else:
+        _save_lora(folder, backbone, release, dtype, state)
+
+
+def _save_lora(folder: Path, backbone: Backbone, release: Release, dtype: Any, state: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    family = release.config.family
+    weights = {key.removesuffix(".default.weight"): tensor for key, tensor in state.items() if ".lora_" in key}
+    names = released_names(family, _layers(backbone))
+    renamed = {}
+    for key, tensor in weights.items():
+        path, _, letter = key.rpartition(".")  # letter: lora_A or lora_B
+        renamed[f"{_LORA_PREFIX}{names.get(path, path)}.{letter}.weight"] = _stored(tensor, dtype)
+    save_file(renamed, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    targets = target_names(family, {key.rpartition(".")[0] for key in weights})
+    _write_json(folder / "adapter_config.json", adapter_config(release, targets))
+    if family == "masked_lm":
+        head = [name for name, tensor in head_parameters(backbone).items() if tensor.requires_grad]
+        if head:
+            stored = {name: _stored(state[name], dtype) for name in head}
+            save_file(stored, folder / "head.safetensors", metadata={"format": "pt"})
+
+
+def _stored(tensor: Any, dtype: Any) -> Any:
+    return tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+
+
+def _save_whole(folder: Path, backbone: Backbone, release: Release, weights: dict[str, Any]) -> None:
+    from huggingface_hub import save_torch_state_dict
+
+    names = released_names(release.config.family, _layers(backbone))
+    tied = set(backbone.model.all_tied_weights_keys)
+    state = {}
+    for key, tensor in weights.items():
+        if key not in tied:
+            path, _, kind = key.rpartition(".")
+            state[f"{names.get(path, path)}.{kind}"] = tensor.detach().cpu().contiguous()
+    save_torch_state_dict(state, folder)
+    shutil.copyfile(local_folder(release.config.backbone) / "config.json", folder / "config.json")
+
+
+def _layers(backbone: Backbone) -> int:
+    return int(backbone.model.config.num_hidden_layers)
+
+
+def adapter_config(release: Release, targets: list[str]) -> dict[str, Any]:
+    """peft's own fields, as in the released files: bare layer names, no task wrapper needed to load it."""
+    from peft import LoraConfig
+
+    assert release.lora is not None
+    lora = LoraConfig(
+        r=release.lora.r,
+        lora_alpha=release.lora.alpha,
+        lora_dropout=release.lora.dropout,
+        target_modules=targets,
+        bias="none",
+        task_type=TASK_TYPES[release.config.family],
+        base_model_name_or_path=release.base_name,
+        inference_mode=True,
+    )
+    values = lora.to_dict()
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
+
+
+def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
+    """``retriever_config.json`` with the keys of the released files; our own read-out settings where they differ."""
+    config, layouts = release.config, release.layouts
+    query, passage = layouts["query"], layouts["passage"]
+    options = [1, 2, 4, 8, 16]
+    values: dict[str, Any] = {
+        "model_type": _MODEL_TYPES[config.family],
+        "mask_token_id": query.mask_id,
+        "hidden_size": backbone.hidden_size,
+        "max_length": config.max_length,
+        "n_gen_tokens": passage.k if passage.k == query.k else 4,  # the published default; the next two decide
+        "n_gen_q_tokens": query.k,
+        "n_gen_p_tokens": passage.k,
+        "temperature": release.temperature,
+        "flops_weight": 0.0,
+        "num_denoise_steps": config.denoising_steps,
+        "sparse_weight": release.sparse_weight,
+        "normalize": True,
+        "query_prefix_ids": list(query.prefix),
+        "query_suffix_ids": list(query.suffix),
+        "passage_prefix_ids": list(passage.prefix),
+        "passage_suffix_ids": list(passage.suffix),
+        "lora_rank": release.lora.r if release.lora else 0,
+        "lora_alpha": release.lora.alpha if release.lora else 0,
+        "use_eos": False,
+        "n_tail": len(query.tail),
+        "use_k_adapter": False,
+        "adapter_weight": 1.0,
+        "teacher_temperature": 1.0,
+        "k_adapter_options": options,
+        "use_k_pre_encoder": False,
+        "gumbel_temperature": 1.0,
+        "k_cost_lambda": 0.001,
+        "k_pre_encoder_options": options,
+    }
+    if config.lexical_terms != "content":
+        values["lexical_terms"] = config.lexical_terms
+    if config.family == "masked_lm":
+        values |= {name: getattr(config, name) for name in ("prompt", "mask_position_ids", "mask_token_type")}
+    return values
+
+
+def load_trained(folder: Path, backbone: Backbone, family: str) -> None:
+    """Put the weights of a checkpoint that :func:`save_release` wrote back into ``backbone``, tensor by tensor."""
+    import torch
+    from safetensors.torch import load_file
+
+    names = {released: own for own, released in released_names(family, _layers(backbone)).items()}
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        for key, tensor in load_file(path).items():
+            inside, letter = key.removeprefix(_LORA_PREFIX).removesuffix(".weight"), ""
+            if key.startswith(_LORA_PREFIX):
+                inside, _, letter = inside.rpartition(".")
+                found[f"{names.get(inside, inside)}.{letter}.default.weight"] = tensor
+            else:
+                path_, _, kind = key.rpartition(".")
+                found[f"{names.get(path_, path_)}.{kind}"] = tensor
+    own = dict(backbone.model.named_parameters())
+    expected = {name for name, parameter in own.items() if parameter.requires_grad}
+    if not expected <= found.keys():
+        raise ConfigError(f"{folder}: {sorted(expected - found.keys())[0]!r} is missing: a checkpoint of another run?")
+    with torch.no_grad():
+        for name in sorted(expected):
+            own[name].copy_(_spread(found[name], own[name]))
+
+
+def _spread(tensor: Any, like: Any) -> Any:
+    """``tensor``, spread over the devices as ``like`` is where FSDP has spread that."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if isinstance(like, DTensor):
+        return distribute_tensor(tensor.to(like.device, like.dtype), like.device_mesh, like.placements)
+    return tensor
+
+
+def base_name(name: str, config: RetrieverConfig) -> str:
+    """How a checkpoint names its base: the hub id where the run had one, else the folder's full path."""
+    for candidate in (config.backbone, name):
+        if is_hub_id(candidate) and not Path(candidate).is_dir() and not config.adapter:
+            return candidate
+    return config.backbone if is_hub_id(config.backbone) else str(Path(config.backbone).resolve())
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,220 @@
+"""A whole run: settings in, a checkpoint folder with log, plot and model card out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..backbones.loading import load_tokenizer
+from ..config import RetrieverConfig, resolve_config
+from ..errors import ConfigError
+from ..prebuilt import prebuilt_values, read_json
+from ..prompts import build_layout
+from .card import model_card
+from .data import RowFiles, TrainingRows, split_rows
+from .develop import DevelopmentSet, development_set
+from .log import plot_log, read_log
+from .lora import LoraSettings
+from .settings import TrainSettings
+from .sources import row_files
+
+SETTINGS = "train.yaml"
+LOG = "log.jsonl"
+PLOT = "training.png"
+# Where the paper's selection on training queries came out (METHOD section 7), for a base that says nothing itself.
+_BUDGETS = {"dream": (4, 16), "llada": (4, 4), "masked_lm": (4, 4)}
+_PAPER_LENGTH = 156
+# What may change between a run and its continuation.
+_FREE = {"output", "workers", "device", "log_steps", "keep_checkpoints"}
+
+
+def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Train and write ``settings.output``; returns the figures (development measures before and after, steps, rows).
+
+    Raises
+    ------
+    DiffRetrieverError
+        For a setting, a row or a checkpoint that cannot be used, or a loss that is no number.
+    """
+    import torch
+    from transformers import set_seed
+
+    from .gather import rank
+    from .trainer import Parts, RetrieverTrainer, arguments
+
+    args = arguments(settings)  # first: where several processes train, they know each other from here on
+    output = Path(settings.output)
+    checkpoint = _start(output, settings, resume)
+    set_seed(settings.seed)
+    config = retriever_for(settings)
+    with args.main_process_first():  # one process writes what the others then read
+        rows, training, development = _rows(settings, output / "data")
+    quiet = rank() > 0
+    speak: Callable[[str], None] = (lambda _: None) if quiet else say
+    parts = Parts(settings, *_model(settings, config, training), development, speak)
+    trainable = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+    speak(f"{len(training)} training rows, {trainable:,} trained parameters, K {config.k_query}/{config.k_passage}")
+    if rows.bad.count:
+        speak(rows.bad.summary())
+    trainer = RetrieverTrainer(parts, args, output / LOG)
+    if len(training) < settings.batch_size * settings.accumulate * args.world_size:
+        raise ConfigError(f"{len(training)} training rows do not fill one batch; lower batch_size or accumulate")
+    if development is not None and checkpoint is None:
+        args.eval_on_start = True
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    final = trainer.evaluate() if development is not None else {}
+    dtype = None if settings.save_dtype == "float32" else getattr(torch, settings.save_dtype)
+    trainer.accelerator.wait_for_everyone()
+    figures = _figures(settings, trainer, final, rows, len(training))
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if trainer.is_world_process_zero():
+        _finish(output, settings, config, parts, figures, dtype, state)
+    trainer.accelerator.wait_for_everyone()
+    return figures
+
+
+def _finish(
+    output: Path,
+    settings: TrainSettings,
+    config: RetrieverConfig,
+    parts: Any,
+    figures: dict[str, Any],
+    dtype: Any,
+    state: dict[str, Any] | None,
+) -> None:
+    """The finished checkpoint, the plot and the model card."""
+    from .release import save_release
+
+    state = state and {name.removeprefix("network."): tensor for name, tensor in state.items()}
+    save_release(output, parts.model.backbone, parts.release, dtype, state)
+    records = read_log(output / LOG)
+    plot_log(records, output / PLOT)
+    (output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (output / "README.md").write_text(model_card(settings, config, parts.release, figures), encoding="utf-8")
+    parts.say(f"Checkpoint: {output} (use it as --encoder diffretriever:{output}); log {LOG}, plot {PLOT}")
+
+
+def retriever_for(settings: TrainSettings) -> RetrieverConfig:
+    """The retriever that the run trains, K and length from the settings, the model, or the paper, in this order."""
+    config = resolve_config(settings.model, **settings.overrides())
+    bare = config.adapter is None and prebuilt_values(settings.model) is None and not Path(settings.model).is_file()
+    changes: dict[str, Any] = {}
+    if bare and settings.k_query is None and settings.k_passage is None:
+        changes["k_query"], changes["k_passage"] = _BUDGETS[config.family]
+    if bare and settings.max_length is None and config.family != "masked_lm":
+        changes["max_length"] = _PAPER_LENGTH
+    changed = config.replace(**changes)
+    if settings.lora_r == 0 and config.adapter:
+        raise ConfigError(f"{settings.model} is an adapter; lora_r: 0 trains all weights and starts from a base only")
+    if (settings.embedding_weight or settings.embedding_kl_weight) and (settings.lora_r == 0 or settings.fsdp):
+        raise ConfigError("distillation from the base's embeddings needs LoRA (the base must stay) and no FSDP")
+    return changed
+
+
+def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows) -> tuple[Any, Any, Any, Any]:
+    """MaskReader, rows, collator and the facts of the checkpoint."""
+    import torch
+
+    from .batches import Collator
+    from .lora import trainable_backbone
+    from .model import MaskReader, use_gradient_checkpointing
+    from .release import Release, base_name
+
+    gpu = settings.device != "cpu" and torch.cuda.is_available()
+    dtype = getattr(torch, settings.dtype or ("bfloat16" if gpu else "float32"))
+    lora = _lora(settings, config)
+    tokenizer = load_tokenizer(config)
+    layouts = {side: build_layout(config, tokenizer, side) for side in ("query", "passage")}
+    backbone = trainable_backbone(config, dtype, lora, settings.train_head, settings.seed)
+    if settings.gradient_checkpointing:
+        use_gradient_checkpointing(backbone)
+    collator = Collator(
+        tokenizer,
+        layouts,
+        backbone.pad_left,
+        content=config.lexical_terms == "content",
+        denoise_passages=settings.denoising_passages if settings.denoising_weight else 0,
+        plain=bool(settings.embedding_weight or settings.embedding_kl_weight),
+    )
+    name = base_name(settings.model, config)
+    release = Release(config, layouts, tokenizer, lora, name, settings.temperature, settings.lexical_weight)
+    return MaskReader(backbone, layouts, settings.chunk), rows, collator, release
+
+
+def _lora(settings: TrainSettings, config: RetrieverConfig) -> LoraSettings | None:
+    """Rank and scale of the adapter; those of the model's own adapter where it has one."""
+    if settings.lora_r == 0:
+        return None
+    if config.adapter:
+        own = read_json(Path(config.adapter) / "adapter_config.json")
+        return LoraSettings(int(own["r"]), int(own["lora_alpha"]), settings.lora_dropout)
+    return LoraSettings(settings.lora_r, settings.lora_alpha, settings.lora_dropout)
+
+
+def _rows(settings: TrainSettings, work: Path) -> tuple[RowFiles, TrainingRows, DevelopmentSet | None]:
+    paths = row_files(settings.data, work, settings.data_split)
+    dev_paths = row_files(settings.dev, work, settings.dev_split)
+    rows = RowFiles(paths, settings.negatives > 0, settings.on_error, work / "bad-rows.txt")
+    dev_rows = RowFiles(dev_paths, False, settings.on_error, work / "bad-dev-rows.txt") if dev_paths else None
+    chosen, held_out = split_rows(len(rows), 0 if dev_rows else settings.dev_rows, settings.seed)
+    training = TrainingRows(rows, chosen, settings.negatives, settings.seed)
+    if dev_rows is not None:
+        return rows, training, development_set([dev_rows[i] for i in range(len(dev_rows))])
+    kept = [rows[int(i)] for i in held_out]
+    return rows, training, development_set(kept) if kept else None
+
+
+def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
+    """The checkpoint to go on from, or None for a new run in an empty folder; settings are kept and compared."""
+    from .gather import rank
+
+    written = output / SETTINGS
+    checkpoints = [path for path in output.glob("checkpoint-*") if path.is_dir()]
+    if not resume:
+        if checkpoints or (output / LOG).is_file():
+            raise ConfigError(f"{output} holds a run already; --resume goes on with it, or name another output")
+    elif written.is_file():
+        before = yaml.safe_load(written.read_text(encoding="utf-8"))
+        for name, value in settings.to_dict().items():
+            if name not in _FREE and before.get(name) != value:
+                raise ConfigError(f"{output}: the run was started with {name}={before.get(name)!r}, not {value!r}")
+    if rank() == 0:
+        output.mkdir(parents=True, exist_ok=True)
+        written.write_text(yaml.safe_dump(settings.to_dict(), sort_keys=False), encoding="utf-8")
+    return last_complete(checkpoints) if resume else None
+
+
+def last_complete(checkpoints: list[Path]) -> Path | None:
+    """The latest checkpoint that was written to its end; what a kill left half-written is removed."""
+    for path in sorted(checkpoints, key=lambda one: -int(one.name.partition("-")[2])):
+        try:
+            read_json(path / "trainer_state.json")  # the library writes it last
+        except ConfigError:
+            shutil.rmtree(path)
+            continue
+        return path
+    return None
+
+
+def _figures(
+    settings: TrainSettings, trainer: Any, final: dict[str, float], rows: RowFiles, used: int
+) -> dict[str, Any]:
+    records = read_log(Path(settings.output) / LOG)
+    before = next((record for record in records if record["step"] == 0 and "eval_dense" in record), {})
+    return {
+        "steps": trainer.state.global_step,
+        "training_rows": used,
+        "bad_rows": rows.bad.count,
+        "queries_per_update": settings.batch_size * settings.accumulate * trainer.args.world_size,
+        "passages_per_query": 1 + settings.negatives,
+        "development_before": {name: before[name] for name in sorted(before) if name.startswith("eval_")},
+        "development_after": {name: final[name] for name in sorted(final)},
+        "best_checkpoint": trainer.state.best_model_checkpoint and Path(trainer.state.best_model_checkpoint).name,
+        "settings": dataclasses.asdict(settings),
+    }

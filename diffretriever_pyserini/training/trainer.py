@@ -1,0 +1,188 @@
+"""transformers' Trainer with our loss, our checkpoints and our development measure.
+
+The loop, optimiser, schedules, DDP, DeepSpeed, FSDP, gradient accumulation, resuming and early stopping are the
+library's. Ours are: what a batch's loss is, that a checkpoint is a released-layout folder, and what is measured.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from ..errors import ConfigError, NumericalError
+from .batches import Collator
+from .data import TrainingRows
+from .develop import DevelopmentSet, measure
+from .log import RunLog
+from .lora import adapter_off
+from .model import MaskReader
+from .objective import objective
+from .release import Release, load_trained, save_release
+from .settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a trainer works with."""
+
+    settings: TrainSettings
+    model: MaskReader
+    rows: TrainingRows
+    collator: Collator
+    release: Release
+    development: DevelopmentSet | None
+    say: Callable[[str], None]
+
+
+class RetrieverTrainer(Trainer):
+    """One training run of ``parts``; see the module's first lines for what is ours and what is the library's."""
+
+    def __init__(self, parts: Parts, args: TrainingArguments, log: Path):
+        self.parts = parts
+        self._sums: dict[str, torch.Tensor] = {}
+        self._count = 0
+        super().__init__(
+            model=parts.model,
+            args=args,
+            data_collator=parts.collator,
+            train_dataset=parts.rows,
+            # The library asks for a data set before it evaluates; ours is measured in evaluate().
+            eval_dataset=None if parts.development is None else parts.rows,
+            callbacks=[_Epochs(parts.rows), RunLog(log, parts.say)],
+        )
+        self.model_accepts_loss_kwargs = False  # so that the library divides by the accumulation steps
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        if parts.settings.patience:
+            self.add_callback(EarlyStoppingCallback(early_stopping_patience=parts.settings.patience))
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Loss of one batch of this device; scores and losses in float32 whatever the model computes in."""
+        settings = self.parts.settings
+        outputs = model(**{name: inputs[name] for name in ("query", "passage", "denoise") if name in inputs})
+        teacher = None
+        if "plain" in inputs:
+            with adapter_off(self.parts.model.backbone):
+                teacher = {side: self.parts.model.plain_embeddings(one) for side, one in inputs["plain"].items()}
+        if (settings.margin_mse_weight or settings.relational_kl_weight) and "teacher_scores" not in inputs:
+            raise ConfigError("distillation needs a 'score' in every passage of every row; some here have none")
+        with torch.autocast(self.args.device.type, enabled=False):
+            found = objective(outputs, inputs, settings, self.parts.model.backbone.vocab_size, teacher)
+        if not torch.isfinite(found["loss"]):
+            raise NumericalError(
+                f"the loss is {found['loss'].item()} at step {self.state.global_step + 1}; lower the learning rate or "
+                "compute in bfloat16 or float32 instead of float16"
+            )
+        if self.parts.model.training:
+            self._count += 1
+            for name, value in found.items():
+                self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
+        return (found["loss"], outputs) if return_outputs else found["loss"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means of the loss's parts since the last log, over all devices."""
+        if "loss" in logs and self._count:
+            names = sorted(set(self._sums) - {"loss"})
+            if names:
+                means = torch.stack([self._sums[name] / self._count for name in names])
+                means = self.accelerator.reduce(means, reduction="mean")
+                logs |= dict(zip(names, means.tolist(), strict=True))
+            self._sums, self._count = {}, 0
+        super().log(logs, start_time)
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
+        """nDCG@10 of each view on the development set; every device measures the same."""
+        assert self.parts.development is not None
+        found = measure(self.parts.model, self.parts.collator, self.parts.development)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """A checkpoint's weights, in the released layout and float32, so that resuming is exact."""
+        state = None
+        if state_dict is not None:
+            state = {name.removeprefix("network."): tensor for name, tensor in state_dict.items()}
+        folder = Path(output_dir or str(self.args.output_dir))
+        save_release(folder, self.parts.model.backbone, self.parts.release, state=state)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_trained(Path(resume_from_checkpoint), self.parts.model.backbone, self.parts.release.config.family)
+
+    def _load_best_model(self) -> None:
+        load_trained(
+            Path(str(self.state.best_model_checkpoint)), self.parts.model.backbone, self.parts.release.config.family
+        )
+
+
+class _Epochs(TrainerCallback):
+    """Tell the rows which epoch they are drawn for, a resumed one too."""
+
+    def __init__(self, rows: TrainingRows):
+        self.rows = rows
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.rows.set_epoch(int(state.epoch or 0))
+
+
+def arguments(settings: TrainSettings) -> TrainingArguments:
+    """The library's arguments for ``settings``; making them joins the other processes of a distributed run."""
+    develops = settings.develops
+    every = {"eval": settings.eval_steps or settings.save_steps, "save": settings.save_steps or settings.eval_steps}
+    if develops and every["save"] != every["eval"] and every["save"] % every["eval"]:
+        raise ConfigError(f"save_steps={every['save']} must be a multiple of eval_steps={every['eval']}")
+    if settings.deepspeed and find_spec("deepspeed") is None:
+        raise ConfigError("deepspeed is set but not installed: pip install deepspeed (it needs a CUDA toolkit)")
+    steps = "steps" if every["save"] else "epoch"
+    cpu = settings.device == "cpu" or not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=settings.output,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_ratio,  # below 1 the library takes it as a share of all steps
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=settings.bf16,
+        use_cpu=cpu,
+        ddp_backend="gloo" if cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
+        ddp_find_unused_parameters=settings.lexical_weight == 0,
+        deepspeed=settings.deepspeed,
+        fsdp=True if settings.fsdp else None,
+        fsdp_config=settings.fsdp,
+        logging_steps=settings.log_steps,
+        eval_strategy=steps if develops else "no",
+        eval_steps=every["eval"] or None,
+        save_strategy=steps if develops or every["save"] else "no",
+        save_steps=every["save"] or 500,
+        save_total_limit=settings.keep_checkpoints,
+        load_best_model_at_end=develops,
+        metric_for_best_model=f"eval_{settings.metric}" if develops else None,
+        greater_is_better=True,
+        dataloader_num_workers=settings.workers,
+        dataloader_drop_last=True,  # the number of negatives should not change in the last step
+        remove_unused_columns=False,
+        label_names=[],
+        report_to=[],
+        disable_tqdm=True,
+    )

@@ -1,0 +1,117 @@
+"""kill -9 and go on: the same weights, bit for bit, and the same log as an unbroken run; two devices as one."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from diffretriever_pyserini.training.log import read_log
+from diffretriever_pyserini.training.run import last_complete, train
+from diffretriever_pyserini.training.settings import TrainSettings
+
+Settings = Callable[..., TrainSettings]
+STEPS = 8
+
+
+def command(settings: TrainSettings, file: Path, *more: str) -> list[str]:
+    file.write_text(yaml.safe_dump(settings.to_dict()))
+    return [sys.executable, *more, "-m", "diffretriever_pyserini", "train", "--config", str(file)]
+
+
+def same_bits(one: Path, two: Path, name: str = "adapter_model.safetensors") -> None:
+    first, second = load_file(one / name), load_file(two / name)
+    assert first.keys() == second.keys()
+    for key, tensor in first.items():
+        assert torch.equal(tensor, second[key]), key
+
+
+def test_kill_at_a_random_step_and_resume(tiny_settings: Settings, tmp_path: Path) -> None:
+    def settings(name: str) -> TrainSettings:
+        # 10 updates an epoch, so that 8 updates of 2 end in the second epoch; dropout uses the random state.
+        return tiny_settings(
+            output=str(tmp_path / name), max_steps=STEPS, save_steps=2, batch_size=5, accumulate=2, dev_rows=8
+        )
+
+    train(settings("unbroken"), say=lambda _: None)
+    stop_after = random.randrange(2, STEPS - 1)
+    broken = tmp_path / "broken"
+    process = subprocess.Popen(command(settings("broken"), tmp_path / "broken.yaml"), stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 300
+        while max((record["step"] for record in read_log(broken / "log.jsonl")), default=0) < stop_after:
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended or hung before the kill"
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (broken / "adapter_model.safetensors").is_file(), f"killed after step {stop_after}, yet finished"
+    train(settings("broken"), resume=True, say=lambda _: None)
+    same_bits(broken, tmp_path / "unbroken")
+    losses = [
+        [(record["step"], record["loss"]) for record in read_log(tmp_path / name / "log.jsonl") if "loss" in record]
+        for name in ("broken", "unbroken")
+    ]
+    assert losses[0] == losses[1]
+    assert [step for step, _ in losses[0]] == list(range(1, STEPS + 1))
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((2, "{}"), (10, '{"global_step": 1'), (12, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+    assert last_complete(list(tmp_path.glob("checkpoint-*"))) == tmp_path / "checkpoint-2"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"], "half-written ones must not stay"
+    assert last_complete([]) is None
+
+
+def test_early_stopping_keeps_the_best_checkpoint(tiny_settings: Settings, tmp_path: Path) -> None:
+    settings = tiny_settings(max_steps=6, learning_rate=0.5, dev_rows=8, eval_steps=1, patience=1, metric="multi")
+    figures = train(settings, say=lambda _: None)
+    assert figures["steps"] < 6, "a learning rate of 0.5 only makes it worse"
+    seen = [record["eval_multi"] for record in read_log(tmp_path / "out" / "log.jsonl") if "eval_multi" in record]
+    assert figures["development_after"]["eval_multi"] == pytest.approx(max(seen[1:]))
+    same_bits(tmp_path / "out", tmp_path / "out" / figures["best_checkpoint"])
+
+
+def test_two_devices_make_the_same_step_as_one(tiny_settings: Settings, tmp_path: Path) -> None:
+    """Cross-device negatives: loss and gradient norm of 2 x 2 queries are those of one batch of 4."""
+
+    def settings(name: str, batch_size: int) -> TrainSettings:
+        return tiny_settings(
+            output=str(tmp_path / name),
+            batch_size=batch_size,
+            lora_dropout=0.0,
+            max_steps=2,
+            chunk=4,
+            learning_rate=1e-4,
+            warmup_ratio=0.0,
+        )
+
+    train(settings("one", 4), say=lambda _: None)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = subprocess.run(
+        command(settings("two", 2), tmp_path / "two.yaml", *launcher), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (
+        [record for record in read_log(tmp_path / name / "log.jsonl") if "loss" in record] for name in ("one", "two")
+    )
+    assert len(one) == 2
+    for alone, together in zip(one, two, strict=True):
+        for name in ("loss", "dense", "lexical", "grad_norm"):
+            assert together[name] == pytest.approx(alone[name], rel=2e-3), name
+    weights = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two")]
+    for key, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][key], tensor, atol=3e-4, rtol=0)

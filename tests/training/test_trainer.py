@@ -1,0 +1,227 @@
+"""The whole trainer on tiny bases: what it writes, that it loads and encodes the same, and what one step computes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.training.batches import Collator, Example
+from diffretriever_pyserini.training.develop import read_texts
+from diffretriever_pyserini.training.log import read_log
+from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
+from diffretriever_pyserini.training.model import MaskReader
+from diffretriever_pyserini.training.objective import objective
+from diffretriever_pyserini.training.release import load_trained
+from diffretriever_pyserini.training.run import retriever_for, train
+from diffretriever_pyserini.training.settings import TrainSettings
+
+TEXTS = ["which plants grow in spring", "The rivers need clean water.", "birds", ""]
+Settings = Callable[..., TrainSettings]
+
+
+def reader(settings: TrainSettings, lora: LoraSettings | None, chunk: int = 0) -> tuple[MaskReader, Collator]:
+    from diffretriever_pyserini.backbones.loading import load_tokenizer
+    from diffretriever_pyserini.prompts import build_layout
+
+    config = retriever_for(settings)
+    tokenizer = load_tokenizer(config)
+    layouts = {side: build_layout(config, tokenizer, side) for side in ("query", "passage")}
+    backbone = trainable_backbone(config, torch.float32, lora)
+    return MaskReader(backbone, layouts, chunk), Collator(tokenizer, layouts, backbone.pad_left, denoise_passages=2)
+
+
+@pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada"])
+def test_train_save_reload_merge_encode(
+    name: str, tiny_settings: Settings, conformance_dir: Path, tmp_path: Path
+) -> None:
+    settings = tiny_settings(
+        name, dev_rows=8, denoising_weight=0.1, diversity_weight=0.1, chunk=5, gradient_checkpointing=True
+    )
+    said: list[str] = []
+    figures = train(settings, say=said.append)
+    folder = tmp_path / "out"
+    released = conformance_dir / "checkpoints" / f"{name}-adapter"
+    assert_released_layout(folder, released)
+    assert figures["steps"] == 3
+    for view in ("dense", "multi", "lexical", "hybrid"):
+        assert 0 <= figures["development_after"][f"eval_{view}"] <= 1
+    steps = [record for record in read_log(folder / "log.jsonl") if "loss" in record]
+    assert [record["step"] for record in steps] == [1, 2, 3]
+    for record in steps:
+        assert {"dense", "lexical", "denoising", "diversity", "grad_norm"} <= record.keys()
+        parts = record["dense"] + record["lexical"] + 0.1 * (record["denoising"] + record["diversity"])
+        assert record["loss"] == pytest.approx(parts, rel=1e-4)
+    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert "nDCG@10" in (folder / "README.md").read_text()
+    assert any("step 3/3: loss" in line for line in said)
+
+    model, collator = reader(settings, LoraSettings(4, 16, 0.05))
+    before, _ = read_texts(model, collator, TEXTS, "passage", 2)
+    load_trained(folder, model.backbone, retriever_for(settings).family)
+    unmerged, terms = read_texts(model, collator, TEXTS, "passage", 2)
+    merged = DiffRetriever.from_pretrained(str(folder))
+    assert (merged.config.k_query, merged.config.k_passage, merged.config.max_length) == (2, 3, 128)
+    reps = merged.encode(TEXTS, side="passage")
+    np.testing.assert_allclose(reps.vectors, unmerged, atol=1e-5)
+    assert abs(reps.weights - terms).max() <= 1
+    assert np.abs(before - unmerged).max() > 1e-3, "three steps must have changed the model"
+
+
+def assert_released_layout(folder: Path, released: Path) -> None:
+    """The files, keys and names of the authors' own folders; only numbers differ."""
+    ours, theirs = (json.loads((one / "retriever_config.json").read_text()) for one in (folder, released))
+    assert list(ours) == list(theirs)
+    same = ("model_type", "mask_token_id", "hidden_size", "query_prefix_ids", "passage_suffix_ids", "n_tail", "use_eos")
+    assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+    ours, theirs = (json.loads((one / "adapter_config.json").read_text()) for one in (folder, released))
+    for key in ("peft_type", "task_type", "r", "lora_alpha", "bias", "use_rslora", "modules_to_save", "rank_pattern"):
+        assert ours[key] == theirs[key], key
+    assert set(ours["target_modules"]) == set(theirs["target_modules"])
+    weights, expected = (load_file(one / "adapter_model.safetensors") for one in (folder, released))
+    assert {key: tensor.shape for key, tensor in weights.items()} == {k: t.shape for k, t in expected.items()}
+    assert (folder / "tokenizer.json").is_file() and (folder / "tokenizer_config.json").is_file()
+
+
+def test_training_goes_on_from_a_released_adapter(
+    tiny_settings: Settings, conformance_dir: Path, tmp_path: Path
+) -> None:
+    start = conformance_dir / "checkpoints" / "tiny-llada-adapter"
+    settings = tiny_settings(model=str(start), k_query=None, k_passage=None, max_length=None, max_steps=1)
+    train(settings, say=lambda _: None)
+    assert_released_layout(tmp_path / "out", start)
+    old, new = DiffRetriever.from_pretrained(str(start)), DiffRetriever.from_pretrained(str(tmp_path / "out"))
+    assert (new.config.k_query, new.config.k_passage) == (4, 16)
+    assert new.config.backbone == old.config.backbone
+    difference = np.abs(old.encode(TEXTS).vectors - new.encode(TEXTS).vectors).max()
+    assert 1e-4 < difference < 0.4, "one step from the adapter, not from the bare base"
+
+
+@pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada"])
+def test_all_weights_trained(name: str, tiny_settings: Settings, conformance_dir: Path, tmp_path: Path) -> None:
+    train(tiny_settings(name, lora_r=0, max_steps=1, learning_rate=1e-3), say=lambda _: None)
+    base = load_file(conformance_dir / "checkpoints" / name / "model.safetensors")
+    ours = load_file(tmp_path / "out" / "model.safetensors")
+    assert {key: t.shape for key, t in ours.items()} == {key: t.shape for key, t in base.items()}
+    assert any(not torch.equal(ours[key], base[key]) for key in base)
+    trained = DiffRetriever.from_pretrained(str(tmp_path / "out"))
+    assert (trained.config.k_passage, trained.config.cut_at_stop) == (3, False)
+    assert np.isfinite(trained.encode(TEXTS).vectors).all()
+
+
+def examples() -> list[Example]:
+    return [
+        Example("which plants grow", ("plants grow in spring", "rivers flow", "x" * 40), seed=1),
+        Example("tall towers", ("towers are tall", "engines are loud and old", "birds"), seed=2),
+    ]
+
+
+@pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada"])
+def test_chunks_change_nothing_but_memory(name: str, tiny_settings: Settings) -> None:
+    """GradCache's gradient is the whole batch's, dropout and gradient checkpointing included."""
+    settings = tiny_settings(name, denoising_weight=0.5, diversity_weight=0.5)
+    found = []
+    for chunk in (0, 1, 4):
+        model, collator = reader(settings, LoraSettings(4, 16, 0.0), chunk)
+        gradients, saved = gradients_and_memory(model, collator, settings)
+        found.append((gradients, saved))
+    plain, _ = found[0]
+    assert len(plain) >= 42
+    for gradients, _ in found[1:]:
+        for key, gradient in gradients.items():
+            torch.testing.assert_close(gradient, plain[key], rtol=1e-4, atol=1e-4 * plain[key].abs().max().item())
+    assert found[1][1] < found[0][1] / 5, "what lives until the loss must be a small part of the whole activations"
+
+
+def gradients_and_memory(
+    model: MaskReader, collator: Collator, settings: TrainSettings
+) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of one step with B away from its zeros, and the bytes that wait for the backward pass."""
+    torch.manual_seed(3)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.05)
+    held = 0
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal held
+        held += tensor.numel() * tensor.element_size()
+        return tensor
+
+    batch: dict[str, Any] = collator(examples())
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = model.train()(batch["query"], batch["passage"], batch["denoise"])
+        loss = objective(outputs, batch, settings, model.backbone.vocab_size)["loss"]
+        at_loss = held
+        loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
+    return gradients, at_loss
+
+
+def test_dropout_is_the_same_in_both_passes_of_a_chunk(tiny_settings: Settings) -> None:
+    settings = tiny_settings()
+    model, collator = reader(settings, LoraSettings(4, 16, 0.5), chunk=2)
+    model.train()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.05)
+    batch = collator.side([example.query for example in examples()], "query")
+    seen: list[torch.Tensor] = []
+    original = model._read
+
+    def watched(*arguments: Any) -> Any:
+        result = original(*arguments)
+        seen.append(result[0].detach().clone())
+        return result
+
+    model._read = watched  # type: ignore[method-assign]
+    model(query=batch)["query_hidden"].sum().backward()
+    assert len(seen) == 2, "once forward, once again in the backward pass"
+    torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
+
+
+def test_denoising_masks_follow_the_example_alone(tiny_settings: Settings) -> None:
+    _, collator = reader(tiny_settings(), LoraSettings())
+    first = collator(examples())["denoise"]
+    again = collator(examples()[::-1])["denoise"]
+    mask_id = collator.layouts["passage"].mask_id
+    for i, j in ((0, 1), (1, 0)):
+        one, two = (batch["targets"][k][batch["targets"][k] >= 0] for batch, k in ((first, i), (again, j)))
+        assert one.tolist() == two.tolist()
+        assert (first["input_ids"][i][first["targets"][i] >= 0] == mask_id).all()
+    texts = first["text_tokens"].sum().item()
+    assert 0 < (first["targets"] >= 0).sum().item() <= texts
+
+
+def test_teacher_scores_come_with_the_rows(tiny_settings: Settings, tmp_path: Path) -> None:
+    passages = [{"text": "plants grow", "score": 9.0}, {"text": "rivers", "score": 1.0}]
+    row = {"query": "plants", "positive_passages": passages[:1], "negative_passages": passages[1:]}
+    path = tmp_path / "scored.jsonl"
+    path.write_text("\n".join(json.dumps(row | {"query": f"plants {i}"}) for i in range(4)))
+    changes = {"data": (str(path),), "negatives": 1, "max_steps": 1, "margin_mse_weight": 0.1}
+    train(tiny_settings(**changes, relational_kl_weight=1.0), say=lambda _: None)
+    record = read_log(tmp_path / "out" / "log.jsonl")[0]
+    expected = record["dense"] + record["lexical"] + 0.1 * record["margin_mse"] + record["relational_kl"]
+    assert record["loss"] == pytest.approx(expected, rel=1e-4)
+    del passages[1]["score"]
+    path.write_text("\n".join(json.dumps(row | {"query": f"plants {i}"}) for i in range(4)))
+    with pytest.raises(ConfigError, match="'score' in every passage"):
+        train(tiny_settings(**changes, output=str(tmp_path / "other")), say=lambda _: None)
+
+
+def test_too_few_rows_and_an_output_in_use(tiny_settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="do not fill one batch"):
+        train(tiny_settings(batch_size=49), say=lambda _: None)
+    (tmp_path / "out" / "log.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="--resume"):
+        train(tiny_settings(), say=lambda _: None)
+    with pytest.raises(ConfigError, match="started with batch_size=49"):
+        train(tiny_settings(), resume=True, say=lambda _: None)
