@@ -119,8 +119,8 @@ class TermNames:
     """A reversible name in Lucene for every row of the output head.
 
     Names are the vocabulary's own strings; characters that Java's whitespace tokenizer would split at, controls, a
-    leading byte order mark, lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters, rows without a
-    string and strings that two rows share are named by number, ``ESC # id ;``.
+    leading byte order mark, lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters,
+    rows without a string and strings that two rows share are named by number, ``ESC # id ;``.
     """
 
     def __init__(self, tokenizer: Any, rows: int):
