@@ -23,6 +23,7 @@ _WORDING = {  # variant: what is asked for, the noun and its verb, what else is 
 }
 _SENTINEL = "\u241etext\u241e"  # stands for the text while the chat template is rendered
 _CLIP_MARGIN = 128  # tokens that a word cut in half may change: WordPiece makes 100 of one that it calls unknown whole
+_READ_AT_MOST = 1 << 18  # characters; ten million of one word would take half a minute
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
 
@@ -179,16 +180,20 @@ def _pad_id(tokenizer: Any) -> int:
 
 
 def tokenize_texts(tokenizer: Any, texts: Sequence[str], budget: int) -> list[list[int]]:
-    """Ids of each text alone, at most ``budget`` of them; what cannot matter is cut off before tokenising."""
+    """Ids of each text alone, at most ``budget`` of them; what cannot matter is cut off before tokenising.
+
+    A text that has not filled the budget after 262,144 characters (one endless word, nothing but blanks) is read no
+    further.
+    """
     if len(texts) == 0:
         return []
     clip = _clip_length(budget)
     ids = _ids(tokenizer, [clean_text(text[:clip]) for text in texts])
     for i, text in enumerate(texts):
         taken = clip
-        # A clipped text that did not fill the budget (long tokens) is read further, twice as far each time.
-        while taken < len(text) and len(ids[i]) < budget + _CLIP_MARGIN:
-            taken *= 2
+        # A clipped text that did not fill the budget (long tokens) is read further, four times as far each time.
+        while taken < min(len(text), _READ_AT_MOST) and len(ids[i]) < budget + _CLIP_MARGIN:
+            taken = min(4 * taken, _READ_AT_MOST)
             ids[i] = _ids(tokenizer, [clean_text(text[:taken])])[0]
     return [one[:budget] for one in ids]
 

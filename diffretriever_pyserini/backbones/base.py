@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Backbone:
     """A model that transformers owns, seen as DiffRetriever needs it; a subclass knows its family's names."""
 
+    missing_head: frozenset[str] = frozenset()  # head weights that the base lacks and an adapter must bring
     pad_left = True  # rotary models; learned absolute positions pad on the right
 
     def __init__(self, model: PreTrainedModel):

@@ -15,6 +15,15 @@ from . import dream, llada, masked_lm
 from .base import Backbone, quiet_loading
 
 _FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
+_NOT_PLAIN = (
+    "rank_pattern",
+    "alpha_pattern",
+    "use_dora",
+    "use_qalora",
+    "modules_to_save",
+    "layer_replication",
+    "alora_invocation_tokens",
+)
 _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
 
 
@@ -69,7 +78,10 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
         raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
     with quiet_loading():
         peft = get_peft_model(backbone.model, _lora_config(folder, targets))
-    result: Any = set_peft_model_state_dict(peft, weights)
+    try:
+        result: Any = set_peft_model_state_dict(peft, weights)
+    except RuntimeError as error:  # torch's words for tensors of another shape
+        raise ConfigError(f"{path}: the adapter and its base do not fit together: {error}") from error
     missing = [key for key in result.missing_keys if ".lora_" in key]
     if missing or result.unexpected_keys:
         odd = (missing or result.unexpected_keys)[0]
@@ -84,7 +96,7 @@ def _lora_config(folder: Path, targets: list[str]) -> Any:
     raw = read_json(folder / "adapter_config.json")
     if raw.get("peft_type") != "LORA":
         raise ConfigError(f"{folder / 'adapter_config.json'}: peft_type {raw.get('peft_type')!r} is not LORA")
-    for key in ("rank_pattern", "alpha_pattern", "use_dora", "modules_to_save"):
+    for key in _NOT_PLAIN:
         if raw.get(key):
             raise ConfigError(f"{folder / 'adapter_config.json'}: {key} is not supported; only plain LoRA is")
     return LoraConfig(
@@ -109,6 +121,9 @@ def load_head(backbone: Backbone, folder: Path) -> None:
     for key, tensor in weights.items():
         if key not in own or own[key].shape != tensor.shape:
             raise ConfigError(f"{path}: {key!r} of shape {tuple(tensor.shape)} does not fit the base")
+    lacking = sorted(backbone.missing_head - weights.keys())
+    if lacking:
+        raise ConfigError(f"{path}: the base has no output head and {lacking[0]!r} is not here either")
     backbone.model.load_state_dict({key: t.to(own[key].dtype) for key, t in weights.items()}, strict=False)
 
 

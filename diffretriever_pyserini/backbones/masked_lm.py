@@ -89,12 +89,14 @@ def load(
     model, info = load_weights(AutoModelForMaskedLM, folder, config=config, dtype=dtype, trust_remote_code=False)
     tied = set(model.all_tied_weights_keys)
     missing = [key for key in info["missing_keys"] if key not in tied]
-    if head_may_miss:
-        missing = [key for key in missing if not key.startswith(("cls.", "lm_head."))]
+    of_head = {key for key in missing if key.startswith(("cls.", "lm_head."))} if head_may_miss else set()
+    missing = [key for key in missing if key not in of_head]
     unexpected = [key for key in info["unexpected_keys"] if "pooler" not in key and "position_ids" not in key]
     unexpected = [key for key in unexpected if "seq_relationship" not in key]
     check_loaded({"missing_keys": missing, "unexpected_keys": unexpected}, folder)
-    return MaskedLmBackbone(model, mask_position_ids, mask_token_type)
+    backbone = MaskedLmBackbone(model, mask_position_ids, mask_token_type)
+    backbone.missing_head = frozenset(of_head)
+    return backbone
 
 
 def adapter_key(name: str) -> str:
