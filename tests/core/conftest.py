@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,20 @@ def copy_folder(source: Path, target: Path) -> Path:
 
 
 def assert_alike(found: Representations, expected: Representations, vectors: float = 1e-5, edge: int = 1) -> None:
-    """Vectors within ``vectors``; impacts within ``edge``, a weight that is 1 in one and absent in the other included."""
+    """Vectors within ``vectors``; impacts within ``edge``, where an absent weight is 0."""
     np.testing.assert_allclose(found.vectors, expected.vectors, rtol=0, atol=vectors)
     assert np.abs((found.weights - expected.weights).toarray()).max(initial=0) <= edge
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small lose more to waiting threads than they gain, on a busy machine by a factor of ten."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def test_releases_without_max_length_have_that_of_the_paper(release: Path) -> No
 )
 def test_releases_that_are_not_supported(release: Path, key: str, value: Any) -> None:
     edit_json(release / "retriever_config.json", **{key: value})
-    with pytest.raises(ConfigError, match=f"retriever_config.json: {key}"):
+    with pytest.raises(ConfigError, match=rf"retriever_config.json: {key}"):
         resolve_config(str(release))
 
 
@@ -194,7 +194,7 @@ def test_masked_lms_have_their_own_defaults(tiny_bert: Path) -> None:
     [("k_pasage", "k_passage"), ("maxlength", "max_length"), ("cut_on_stop", "cut_at_stop"), ("kquery", "k_query")],
 )
 def test_a_misspelt_setting_is_guessed(base: Path, typed: str, meant: str) -> None:
-    with pytest.raises(ConfigError, match=f"unknown setting '{typed}'; did you mean {meant}"):
+    with pytest.raises(ConfigError, match=rf"unknown setting '{typed}'; did you mean {meant}"):
         resolve_config(str(base), **{typed: 1})
     file = base.parent / "mine.yaml"
     file.write_text(f"backbone: base\n{typed}: 1\n")
@@ -203,7 +203,7 @@ def test_a_misspelt_setting_is_guessed(base: Path, typed: str, meant: str) -> No
 
 
 def test_an_unknown_setting_without_a_likeness_lists_what_there_is(base: Path) -> None:
-    with pytest.raises(ConfigError, match="known: .*backbone, .*k_query"):
+    with pytest.raises(ConfigError, match=r"known: .*backbone, .*k_query"):
         resolve_config(str(base), zzzz=1)
 
 
@@ -235,12 +235,12 @@ def test_an_unknown_setting_without_a_likeness_lists_what_there_is(base: Path) -
     ],
 )
 def test_values_that_cannot_be(base: Path, setting: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{setting}="):
+    with pytest.raises(ConfigError, match=rf"{setting}="):
         resolve_config(str(base), **{setting: value})
 
 
 def test_half_a_pair_of_ids(base: Path) -> None:
-    with pytest.raises(ConfigError, match="passage_prefix_ids and passage_suffix_ids go together"):
+    with pytest.raises(ConfigError, match=r"passage_prefix_ids and passage_suffix_ids go together"):
         resolve_config(str(base), passage_prefix_ids=[1])
 
 
@@ -271,7 +271,7 @@ def test_prebuilt_names_are_known_without_their_first_word() -> None:
 )
 def test_hub_models_offline_say_what_to_download(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelNotFoundError, match="hf download .*backbone="):
+    with pytest.raises(ModelNotFoundError, match=r"hf download .*backbone="):
         resolve_config(name)
 
 
@@ -310,7 +310,7 @@ def test_yaml_files_that_are_no_config(tmp_path: Path, text: str, message: str) 
 def test_files_that_are_no_model(tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(b"\x80\x02")
-    with pytest.raises(ConfigError, match="not this file"):
+    with pytest.raises(ConfigError, match=r"not this file"):
         resolve_config(str(file))
     with pytest.raises(ConfigError, match=r"no config\.json"):
         resolve_config(str(tmp_path))
@@ -318,9 +318,9 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.json: cannot be read as JSON"):
         resolve_config(str(tmp_path))
     (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(ConfigError, match="expected a JSON object, found list"):
+    with pytest.raises(ConfigError, match=r"expected a JSON object, found list"):
         read_json(tmp_path / "config.json")
-    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+    with pytest.raises(ConfigError, match=r"cannot be read as YAML"):
         read_yaml(tmp_path / "absent.yaml")
 
 
@@ -329,14 +329,14 @@ def test_replace_and_to_dict(base: Path) -> None:
     assert config.replace(k_query=3).k_query == 3
     assert RetrieverConfig(**config.to_dict()) == config
     assert yaml.safe_load(yaml.safe_dump(config.to_dict())) == config.to_dict()
-    with pytest.raises(ConfigError, match="did you mean k_query"):
+    with pytest.raises(ConfigError, match=r"did you mean k_query"):
         config.replace(kquery=3)
 
 
 def test_sides_and_families() -> None:
     assert check_side("query") == "query"
-    with pytest.raises(ConfigError, match="'doc'"):
+    with pytest.raises(ConfigError, match=r"'doc'"):
         check_side("doc")
     assert family_of("Dream", Path("x")) == "dream"
-    with pytest.raises(ConfigError, match="x: model_type 'gpt2' is not supported .supported: bert"):
+    with pytest.raises(ConfigError, match=r"x: model_type 'gpt2' is not supported .supported: bert"):
         family_of("gpt2", Path("x"))

@@ -50,7 +50,7 @@ def test_the_hub_cache_is_used(offline: Path) -> None:
 
 
 def test_offline_says_what_to_download() -> None:
-    with pytest.raises(ModelNotFoundError, match="hf download owner/model.*backbone=<folder>") as caught:
+    with pytest.raises(ModelNotFoundError, match=r"hf download owner/model.*backbone=<folder>") as caught:
         hub.local_folder("owner/model")
     assert isinstance(caught.value, DiffRetrieverError)
     assert isinstance(caught.value, FileNotFoundError)
@@ -58,13 +58,13 @@ def test_offline_says_what_to_download() -> None:
 
 @pytest.mark.parametrize("name", ["no-such-model", "/no/such/folder", "../gone"])
 def test_neither_folder_nor_id(name: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="diffretriever models"):
+    with pytest.raises(ModelNotFoundError, match=r"diffretriever models"):
         hub.local_folder(name)
 
 
 @pytest.mark.parametrize("name", ["a..b/c", "a/na--me", "a/b."])
 def test_ids_that_the_hub_would_refuse(name: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="cannot be a hub id"):
+    with pytest.raises(ModelNotFoundError, match=r"cannot be a hub id"):
         hub.local_folder(name)
 
 

@@ -197,7 +197,7 @@ def test_every_row_has_a_name_of_its_own() -> None:
     assert len(set(by_row)) == 13
     assert [names.row(name) for name in by_row] == list(range(13))
     with pytest.raises(
-        ConfigError, match="'zebra' is not one of this vocabulary: was the index built with another model"
+        ConfigError, match=r"'zebra' is not one of this vocabulary: was the index built with another model"
     ):
         names.row("zebra")
 
@@ -227,8 +227,8 @@ java.point_environment_at(choice.runtime)
 if not choice.runtime.vector:
     java.drop_vector_option()
 import runpy
-sys.argv[1:] = ("--collection JsonVectorCollection --input {0}/in --index {0}/index --generator DefaultLuceneDocumentGenerator "
-                "--threads 1 --impact --pretokenized --storeDocvectors").format(folder).split()
+sys.argv[1:] = ("--collection JsonVectorCollection --generator DefaultLuceneDocumentGenerator --input {0}/in "
+                "--index {0}/index --threads 1 --impact --pretokenized --storeDocvectors").format(folder).split()
 runpy.run_module("pyserini.index.lucene", run_name="__main__")
 from pyserini.index.lucene import LuceneIndexReader
 reader = LuceneIndexReader(folder + "/index")

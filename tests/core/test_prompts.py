@@ -39,7 +39,7 @@ def test_max_length_can_only_shorten() -> None:
     assert LAYOUT.shortened(None, "x") is LAYOUT
     assert LAYOUT.shortened(100, "x").max_length == 6
     assert LAYOUT.shortened(4, "x").text_budget == 1
-    with pytest.raises(ConfigError, match="x: max_length=3 leaves no room .* prompt alone is 3 tokens.*at least 4"):
+    with pytest.raises(ConfigError, match=r"x: max_length=3 leaves no room .* prompt alone is 3 tokens.*at least 4"):
         LAYOUT.shortened(3, "x")
 
 
@@ -92,22 +92,22 @@ def test_masked_lm_layout() -> None:
     fixed = config.replace(query_prefix_ids=(2, 30), query_suffix_ids=(31, 3))
     assert build_layout(fixed, tokenizer, "query").assemble([10])[:5] == [2, 30, 10, 31, 3]
     assert build_layout(fixed, tokenizer, "passage").prefix == (2,)
-    with pytest.raises(ConfigError, match="no prompt 'few'"):
+    with pytest.raises(ConfigError, match=r"no prompt 'few'"):
         build_layout(replace(config, prompt="few"), tokenizer, "query")
 
 
 def test_chat_layout_needs_a_prompt_a_mask_and_a_template(tiny_dream: Path, load: Load) -> None:
     model = load(tiny_dream)
     config = model.config
-    with pytest.raises(ConfigError, match="prompt='none' is for masked language models"):
+    with pytest.raises(ConfigError, match=r"prompt='none' is for masked language models"):
         build_layout(config.replace(prompt="none"), model.tokenizer, "query")
     without = SimpleNamespace(mask_token_id=None, chat_template=None)
-    with pytest.raises(ConfigError, match="no mask token .* set mask_token_id"):
+    with pytest.raises(ConfigError, match=r"no mask token .* set mask_token_id"):
         build_layout(replace(config, mask_token_id=None), without, "query")
-    with pytest.raises(ConfigError, match="no chat template"):
+    with pytest.raises(ConfigError, match=r"no chat template"):
         build_layout(config, without, "query")
     drops = SimpleNamespace(chat_template="x", apply_chat_template=lambda *_, **__: "hello")
-    with pytest.raises(ConfigError, match="drops or changes"):
+    with pytest.raises(ConfigError, match=r"drops or changes"):
         chat_ids(drops, prompt_for("query", 1), "x")
 
 
@@ -164,6 +164,12 @@ def test_clipping_with_byte_level_bpe(text: str, tiny_dream: Path, load: Load) -
     whole = tokenizer(text, add_special_tokens=False)["input_ids"]
     for budget in (2, 66, 300):
         assert tokenize_texts(tokenizer, [text], budget) == [whole[:budget]]
+
+
+def test_a_text_that_never_fills_the_budget_is_read_up_to_a_bound() -> None:
+    tokenizer = wordpiece()
+    word = tokenizer("index", add_special_tokens=False)["input_ids"]
+    assert tokenize_texts(tokenizer, [" " * (1 << 18) + "index", " " * 200_000 + "index"], 9) == [[], word]
 
 
 def test_no_texts() -> None:
