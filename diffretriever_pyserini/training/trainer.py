@@ -168,7 +168,7 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         ddp_backend="gloo" if cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
         ddp_find_unused_parameters=settings.lexical_weight == 0,
         deepspeed=settings.deepspeed,
-        fsdp=True if settings.fsdp else None,
+        fsdp=True if settings.fsdp else None,  # type: ignore[arg-type]  # annotated str, documented bool
         fsdp_config=settings.fsdp,
         logging_steps=settings.log_steps,
         eval_strategy=steps if develops else "no",
