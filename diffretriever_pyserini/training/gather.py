@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.functional import pad
 
 
 def devices() -> int:
     """How many processes train together."""
-    import torch.distributed as dist
-
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Which of them this is."""
-    import torch.distributed as dist
-
     return dist.get_rank() if devices() > 1 else 0
+
+
+class _GatherRows(torch.autograd.Function):
+    # torch's own all_gather with gradients (deprecated) mixes up values of non-contiguous gradients under gloo.
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.count = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(devices())]
+        dist.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[rank() * ctx.count : (rank() + 1) * ctx.count]
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -28,21 +42,11 @@ def gather_rows(rows: Tensor) -> Tensor:
     The backward pass adds up every device's gradient of a row, so the mean over devices (which DDP takes) is the
     gradient of the loss over the whole global batch.
     """
-    import torch
-    from torch.distributed.nn.functional import all_gather
-
-    if devices() == 1:
-        return rows
-    parts: Any = all_gather(rows.contiguous())
-    return torch.cat(list(parts))
+    return rows if devices() == 1 else _GatherRows.apply(rows.contiguous())
 
 
 def gather_ids(ids: Tensor, fill: int = -1) -> Tensor:
     """Integer rows [N, C] of every device, by rank; C may differ and is filled up with ``fill``."""
-    import torch
-    import torch.distributed as dist
-    from torch.nn.functional import pad
-
     if devices() == 1:
         return ids
     width = torch.tensor(ids.shape[1], device=ids.device)

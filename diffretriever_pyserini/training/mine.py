@@ -87,7 +87,7 @@ def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, 
         say(f"{len(pairs)} queries, {len(store)} passages")
         _write(options, store, pairs, work, folder / "train.jsonl", counts)
         store.close()
-        counts |= {"queries": len(pairs), "passages": len(store), "bad_rows": pairs.bad.count}
+        counts.update({"queries": len(pairs), "passages": len(store), "bad_rows": pairs.bad.count})
         settings = {name: str(value) for name, value in asdict(options).items()}
         (folder / MARKER).write_text(json.dumps({"counts": counts, "settings": settings}, indent=2) + "\n")
     say(_summary(counts))

@@ -128,4 +128,9 @@ def _slices(count: int, chunk: int) -> list[slice]:
 
 def use_gradient_checkpointing(backbone: Backbone) -> None:
     """Keep only each layer's input for the backward pass; compute the rest again (about a third more work)."""
-    backbone.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model: Any = backbone.model
+    options = {"use_reentrant": False}  # the other kind cannot stand inside a chunk's own checkpoint
+    if hasattr(model, "activation_checkpointing_enable"):  # its name in later releases of transformers 5
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)

@@ -158,9 +158,8 @@ def test_bm25_negatives_through_pyserini(rows_file: Path, tmp_path: Path) -> Non
 
 
 def test_negatives_by_the_model_itself(rows_file: Path, tmp_path: Path, tiny_dream: Path) -> None:
-    options = MineOptions(
-        tmp_path / "m", pairs=(str(rows_file),), method="model", encoder=str(tiny_dream), negatives=3, depth=20
-    )
+    made = {"method": "model", "encoder": str(tiny_dream), "negatives": 3, "depth": 48, "max_ratio": 1.0}
+    options = MineOptions(tmp_path / "m", pairs=(str(rows_file),), **made)  # type: ignore[arg-type]
     counts = mine(options, say=lambda _: None)
     found = RowFiles([tmp_path / "m" / "train.jsonl"], False, "stop", tmp_path / "bad")
     assert counts["negatives"] == sum(len(found[i].negatives) for i in range(len(found))) > 0
