@@ -30,7 +30,12 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=int, default=min(4, os.cpu_count() or 1), help="for Lucene (here: %(default)s)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="encode at most N passages")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="encode at most N passages (of the documentation inside this Python: 2000 unless told otherwise)",
+    )
     parser.set_defaults(function=_run)
     return parser
 
