@@ -87,7 +87,7 @@ class Run:
         self.plan = _endless(leaves, options.batch, rng)
         self.tokens, self.started = 0, time.time()
         self.log: dict[str, Any] = {
-            "options": {name: str(value) for name, value in vars(options).items()},
+            "options": {name: value for name, value in vars(options).items() if not isinstance(value, Path)},
             "pairs": {name: len(queries) for name, (queries, _) in self.sources.items()},
             "steps": [],
             "develop": [],
