@@ -145,7 +145,7 @@ def test_texts_are_cut_as_if_tokenised_whole(text: str, budget: int) -> None:
         " " * 50_000 + "index",
         "dense " * 10_000,
         "日" * 20_000,
-        ("b" * 105 + " ") * 500,  # words that are unknown whole; the clip at 4,224 leaves 90 letters, which are spelt out
+        ("b" * 105 + " ") * 500,  # unknown words; the clip at 4,224 leaves 90 letters, which are spelt out
         ("b" * 90 + " ") * 300,
     ],
 )
