@@ -77,7 +77,8 @@ def _hub_folder(name: str) -> Path:
         raise ModelNotFoundError(f"{name!r} is no folder here and cannot be a hub id: {error}") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise ModelNotFoundError(
-            f"model {name!r} is not on this machine and the hub cannot be reached ({type(error).__name__}). "
+            f"model {name!r} is not on this machine and the hub did not give it ({type(error).__name__}: "
+            f"{(str(error).strip().splitlines() or [''])[0]:.120}). "
             f"Run `hf download {name}` on a machine with a connection and copy its cache or the folder here; then give "
             "the folder's path as the model, or as backbone=<folder> if it is the base of an adapter"
         ) from error

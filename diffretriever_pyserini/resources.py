@@ -22,7 +22,7 @@ def prebuilt_dir() -> Path:
             return place
     raise DiffRetrieverError(
         f"the prebuilt configurations are missing (looked in {places[0]} and {places[1]}): "
-        "the installation is incomplete; reinstall with `pip install --force-reinstall diffretriever-pyserini`."
+        "the installation is incomplete; install the package again."
     )
 
 

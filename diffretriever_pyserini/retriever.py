@@ -266,6 +266,9 @@ def load_shared(name: str, device: str | None = None, dtype: str | None = None, 
     ``device=None`` takes the model wherever it was loaded before, else the CPU.
     """
     config = resolve_config(name, **overrides)
+    if dtype is not None or device is not None:
+        # Asked for a place, a model that somebody else loaded in half precision there is not the same one.
+        dtype = str(_dtype(dtype, device or "cpu")).removeprefix("torch.")
     with _shared_lock:
         for model in _shared:
             here = device is None or model.place == _place(device)

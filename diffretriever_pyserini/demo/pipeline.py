@@ -18,7 +18,7 @@ from diffretriever_pyserini.evaluation.report import measures_table
 from diffretriever_pyserini.evaluation.runs import read_run
 from diffretriever_pyserini.hub import local_folder
 from diffretriever_pyserini.plugin.names import parse_encoder_name
-from diffretriever_pyserini.prebuilt import read_json
+from diffretriever_pyserini.prebuilt import prebuilt_values, read_json
 
 MARKER = "demo.json"
 MEASURES = ("nDCG@10", "R@100")
@@ -75,8 +75,9 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
 
 def _target(encoder: str) -> str:
     """Return the model that --encoder names; a path absolute, as the commands run in another folder."""
-    target = encoder if encoder == "diffretriever" else parse_encoder_name(encoder).target
-    return str(Path(target).resolve()) if Path(target).exists() else target
+    target = parse_encoder_name(encoder).target
+    path = Path(target).expanduser()
+    return str(path.resolve()) if prebuilt_values(target) is None and path.exists() else target
 
 
 def _run_all(
@@ -107,7 +108,7 @@ def vector_width(model: RetrieverConfig) -> int:
     """Return the width of a model's vectors from its base's config.json, without loading any weights."""
     path = local_folder(model.backbone) / "config.json"
     values = read_json(path)
-    width = values.get("hidden_size", values.get("d_model"))
+    width = next((values[key] for key in ("hidden_size", "d_model", "dim") if key in values), None)
     if not isinstance(width, int):
         raise ConfigError(f"{path}: neither hidden_size nor d_model tells how wide the vectors are.")
     return width

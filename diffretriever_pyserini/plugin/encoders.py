@@ -145,7 +145,10 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
         self._check_fields(options)
         if fp16 and self._dtype is None:
             self._dtype, self._model = half_precision(self.device), None
-        representations = self.model.encode(join_titles(texts, titles), side="passage", max_length=max_length)
+        passages = join_titles(texts, titles)
+        representations = self.model.encode(
+            passages, side="passage", max_length=max_length, batch_size=max(1, len(passages))
+        )
         self._last = representations.impacts if self.name.lexical else representations.pooled
         return self._last  # type: ignore[return-value]
 
@@ -189,7 +192,7 @@ class DiffRetrieverQueryEncoder(_Named, QueryEncoder):
         """One query: float32 [H], or ``{term: impact}`` for a ``-lexical`` encoder. An empty query has no terms."""
         if self.name.lexical:
             return self.lexical.encode(text)
-        return self.model.encode_queries_cached([_query_text(text)])[0].vector
+        return self.model.encode_queries_cached([_query_text(text)])[0].vector.copy()
 
     def encode_batch(self, texts: Sequence[str]) -> np.ndarray | list[dict[str, int]]:
         """N queries in one go: float32 [N, H], or N ``{term: impact}`` for a ``-lexical`` encoder."""
