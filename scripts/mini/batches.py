@@ -52,5 +52,7 @@ def epoch(
     for name, groups in leaves.items():
         order = np.concatenate([groups[i] for i in rng.permutation(len(groups))])
         plan += [(name, order[start : start + batch]) for start in range(0, len(order) - batch + 1, batch)]
+    if not plan:
+        raise SystemExit(f"no source has {batch} pairs: give a larger --scale or a smaller --batch")
     for i in rng.permutation(len(plan)):
         yield plan[i]
