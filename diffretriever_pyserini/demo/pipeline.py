@@ -75,7 +75,7 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
 
 def _target(encoder: str) -> str:
     """Return the model that --encoder names; a path absolute, as the commands run in another folder."""
-    target = parse_encoder_name(encoder).target
+    target = encoder if encoder == "diffretriever" else parse_encoder_name(encoder).target
     path = Path(target).expanduser()
     return str(path.resolve()) if prebuilt_values(target) is None and path.exists() else target
 
