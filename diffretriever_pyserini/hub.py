@@ -69,12 +69,28 @@ def check_sha256(name: str, weights: Path) -> None:
 
 def _hub_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=_FILES))
     except HFValidationError as error:
         raise ModelNotFoundError(f"{name!r} is no folder here and cannot be a hub id: {error}") from error
+    except GatedRepoError as error:  # a kind of the next one
+        raise ModelNotFoundError(
+            f"model {name!r} needs its owner's consent: accept its terms at https://huggingface.co/{name} and run "
+            "`hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"the hub has no model {name!r}, or it is private: check the spelling, or run `hf auth login`"
+        ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise ModelNotFoundError(
             f"model {name!r} is not on this machine and the hub did not give it ({type(error).__name__}: "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PUNCTUATION = frozenset(string.punctuation)
 ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE: opens an escape sequence in a Lucene term
+LUCENE_CLAUSES = 1024  # terms that Lucene takes in one query
 _MAX_TERM = 255  # Anserini's whitespace tokenizer splits longer terms
 _BYTE_ORDER = "\ufeff\ufffe"  # at the start of a term pyjnius takes them for byte order marks
 # Java's white space, and all control characters: Anserini takes a passage that has no others for empty.
@@ -55,6 +56,13 @@ def split_words(text: str) -> list[str]:
 def content_words(text: str) -> list[str]:
     """Words of ``text`` without stopwords and single punctuation marks, in order, repeats kept."""
     return [word for word in split_words(text) if word not in stopwords() and word not in PUNCTUATION]
+
+
+def strongest(impacts: dict[str, int], limit: int) -> dict[str, int]:
+    """The ``limit`` terms of the highest impact; among equals the ones that sort first."""
+    if len(impacts) <= limit:
+        return dict(impacts)
+    return dict(sorted(impacts.items(), key=lambda item: (-item[1], item[0]))[:limit])
 
 
 class ContentTokens:

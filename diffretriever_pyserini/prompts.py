@@ -213,6 +213,6 @@ def clean_text(text: str) -> str:
     return _SURROGATES.sub(lambda run: run[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"), text)
 
 
-def join_title(title: str | None, text: str) -> str:
-    """Title and text of a passage joined by one blank and stripped (METHOD section 2)."""
-    return f"{title or ''} {text}".strip()
+def join_title(title: str | None, text: str | None) -> str:
+    """Title and text of a passage joined by one blank and stripped; None counts as empty (METHOD section 2)."""
+    return f"{title or ''} {text or ''}".strip()

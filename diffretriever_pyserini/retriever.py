@@ -19,7 +19,7 @@ from .backbones.loading import load_backbone, load_tokenizer
 from .config import RetrieverConfig, check_side, resolve_config
 from .denoising import kept_places, read_places
 from .errors import ConfigError, InputError, NumericalError
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, passage_fingerprint
 from .lexical import ContentTokens, TermNames, place_impacts
 from .prompts import Layout, build_layout, tokenize_texts
 from .representations import Representations
@@ -72,7 +72,8 @@ class DiffRetriever:
         Parameters
         ----------
         device : ``cpu``, ``cuda``, ``cuda:1``, ``mps`` ...
-        dtype : ``float32`` (default on the CPU), ``bfloat16`` (default elsewhere) or ``float16``.
+        dtype : ``float32`` (default on the CPU), ``bfloat16`` (default elsewhere) or ``float16`` (default on a GPU that
+            has no bfloat16).
         overrides : any field of :class:`RetrieverConfig`, for example ``k_passage=16, max_length=128``.
 
         Raises
@@ -100,6 +101,11 @@ class DiffRetriever:
     def fingerprint(self) -> str:
         """Hex digest of what decides a representation: weights, layout, read-out. Equal means comparable."""
         return fingerprint(self.config, self._layouts)
+
+    @cached_property
+    def passage_fingerprint(self) -> str:
+        """Hex digest of what decides a passage's vectors: an index made under it can be searched with this model."""
+        return passage_fingerprint(self.config, self._layouts)
 
     @cached_property
     def term_names(self) -> TermNames:
@@ -298,11 +304,20 @@ def _place(device: str) -> str:
     return "cuda:0" if str(place) == "cuda" else str(place)
 
 
+def half_precision(device: str | None) -> str:
+    """The 16-bit type for ``device``: bfloat16, but float16 on a GPU that has no bfloat16."""
+    import torch
+
+    if device and device.startswith("cuda") and torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16"
+
+
 def _dtype(name: str | None, device: str) -> torch.dtype:
     import torch
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    name = name or ("float32" if device.startswith("cpu") else "bfloat16")
+    name = name or ("float32" if device.startswith("cpu") else half_precision(device))
     if str(name).removeprefix("torch.") not in known:
         raise ConfigError(f"dtype {name!r} is not one of {', '.join(known)}")
     return known[str(name).removeprefix("torch.")]

@@ -45,8 +45,3 @@ def load(folder: Path, dtype: Any) -> DreamBackbone:
 def adapter_key(name: str) -> str:
     """Module path of a LoRA weight in Qwen2ForCausalLM, from its path in the released file."""
     return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
-
-
-def adapter_target(name: str) -> str:
-    """Layer name in Qwen2ForCausalLM of a LoRA target; Dream's are Qwen2's own."""
-    return name

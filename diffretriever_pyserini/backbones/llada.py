@@ -25,7 +25,6 @@ _RENAMES = {
     r"^model\.transformer\.ln_f\b": "model.norm",
     r"^model\.transformer\.ff_out\b": "lm_head",
 }
-_TARGETS = {"attn_out": "o_proj", "ff_proj": "gate_proj"}
 # Switches of LLaDA's code that would change the arithmetic; the published checkpoints all have these values.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "block_type": ("llama",),
@@ -85,8 +84,3 @@ def adapter_key(name: str) -> str:
     for pattern, replacement in _RENAMES.items():
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def adapter_target(name: str) -> str:
-    """Layer name in LlamaForCausalLM of a LoRA target; ``ff_out`` is two layers and handled by the loader."""
-    return _TARGETS.get(name, name)

@@ -102,8 +102,3 @@ def load(
 def adapter_key(name: str) -> str:
     """Module path of a LoRA weight in the ``...ForMaskedLM`` class, from its path in the file."""
     return name
-
-
-def adapter_target(name: str) -> str:
-    """Layer name of a LoRA target; the families' own."""
-    return name

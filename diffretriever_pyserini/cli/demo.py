@@ -34,7 +34,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         "--limit",
         type=int,
         metavar="N",
-        help="encode at most N passages (of the documentation inside this Python: 2000 unless told otherwise)",
+        help="encode at most N passages (of the documentation inside this Python: 1000 unless told otherwise)",
     )
     parser.set_defaults(function=_run)
     return parser

@@ -59,7 +59,11 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     import dataclasses
 
+    from diffretriever_pyserini.plugin.names import parse_encoder_name
     from diffretriever_pyserini.training.mine import MineOptions, mine
+
+    if arguments.encoder:
+        arguments.encoder = parse_encoder_name(arguments.encoder).target
 
     names = {field.name for field in dataclasses.fields(MineOptions)}
     values = {name: value for name, value in vars(arguments).items() if name in names}

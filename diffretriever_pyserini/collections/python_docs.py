@@ -50,7 +50,7 @@ class _Unit:
     paragraphs: list[str]
 
 
-def interpreter_documentation(passages: int = 2000, queries: int = 300) -> Collection:
+def interpreter_documentation(passages: int = 1000, queries: int = 300) -> Collection:
     """Build the collection; `passages` and `queries` are upper limits, drawn with a fixed seed.
 
     Raises

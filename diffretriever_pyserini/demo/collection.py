@@ -20,7 +20,7 @@ from diffretriever_pyserini.collections.python_docs import interpreter_documenta
 from diffretriever_pyserini.collections.topics import write_topics
 from diffretriever_pyserini.errors import InputError
 
-DEFAULT_PASSAGES = 2000
+DEFAULT_PASSAGES = 1000
 _SEED = 20260507
 
 

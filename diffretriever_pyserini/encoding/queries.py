@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from diffretriever_pyserini.collections.output import whole_folder
+from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 from diffretriever_pyserini.representations import Representations
 from diffretriever_pyserini.retriever import DiffRetriever
 
@@ -26,9 +27,9 @@ def write_encoded_queries(
 ) -> None:
     """Encode `topics` (query id → text) and write the folder `output`, whole or not at all.
 
-    `queries.jsonl` holds {"id", "contents", "vector": {term: int}} a line; Pyserini looks queries up by their stripped
-    text, so equal texts under several ids are harmless. `vectors.npy` is float32 [N, H] (pooled), row i belongs to
-    line i of `ids.txt`.
+    `queries.jsonl` holds {"id", "contents", "vector": {term: int}} a line, of each query the strongest 1,024 terms
+    (Lucene's limit); Pyserini looks queries up by their stripped text, so equal texts under several ids are harmless.
+    `vectors.npy` is float32 [N, H] (pooled), row i belongs to line i of `ids.txt`.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def write_encoded_queries(
                 vectors[done : done + len(ids)] = reps.pooled
                 done += len(ids)
                 for qid, text, impacts in zip(ids, texts, reps.impacts, strict=True):
-                    file.write(json.dumps({"id": qid, "contents": text, "vector": impacts}) + "\n")
+                    vector = strongest(impacts, LUCENE_CLAUSES)
+                    file.write(json.dumps({"id": qid, "contents": text, "vector": vector}) + "\n")
         np.save(folder / "vectors.npy", vectors, allow_pickle=False)
         (folder / "ids.txt").write_text("".join(f"{qid}\n" for qid in topics), encoding="utf-8")
         manifest = {

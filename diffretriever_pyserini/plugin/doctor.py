@@ -117,10 +117,12 @@ def _devices() -> Iterator[Check]:
 def _model() -> Iterator[Check]:
     """The embedded default: config, adapter and base weights, the latter by their checksum."""
     from diffretriever_pyserini.config import resolve_config
+    from diffretriever_pyserini.hub import local_folder
     from diffretriever_pyserini.prebuilt import DEFAULT_NAME
 
     try:
         config = resolve_config(DEFAULT_NAME)
+        local_folder(config.backbone)
     except DiffRetrieverError as error:
         yield Check("model", "error", f"{DEFAULT_NAME} cannot be used", str(error))
         return

@@ -17,9 +17,12 @@ from pyserini.encode import DocumentEncoder, QueryEncoder
 
 from diffretriever_pyserini.config import FIELDS, resolve_config
 from diffretriever_pyserini.errors import ConfigError, InputError
+from diffretriever_pyserini.hub import local_folder
+from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
 from diffretriever_pyserini.plugin.provenance import Provenance
 from diffretriever_pyserini.plugin.registry import ensure_registered
+from diffretriever_pyserini.prompts import join_title
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.retriever import DiffRetriever
@@ -39,14 +42,18 @@ HOST_OPTIONS = {
 }
 # The host sends these of its own accord; the others only where a person asked, who is told that they do nothing.
 _UNASKED = ("tokenizer_name", "pooling", "l2_norm", "explicit_truncate")
-LUCENE_CLAUSES = 1024
 
-_document_encoder: weakref.ref[DiffRetrieverDocumentEncoder] | None = None
+_document_encoders: weakref.WeakSet[DiffRetrieverDocumentEncoder] = weakref.WeakSet()
 
 
-def document_encoder_in_use() -> DiffRetrieverDocumentEncoder | None:
-    """The document encoder that was made last in this process, while it lives."""
-    return _document_encoder() if _document_encoder is not None else None
+def any_document_encoder() -> bool:
+    """Whether a document encoder of ours lives in this process."""
+    return len(_document_encoders) > 0
+
+
+def maker_of(vectors: object) -> DiffRetrieverDocumentEncoder | None:
+    """The document encoder that returned ``vectors`` last, or None where that was none of ours."""
+    return next((encoder for encoder in list(_document_encoders) if encoder.made(vectors)), None)
 
 
 class _Named:
@@ -55,14 +62,15 @@ class _Named:
     def _setup(self, name: str, device: str | None, fp16: bool, options: dict[str, Any]) -> None:
         self.name: EncoderName = parse_encoder_name(str(name))
         self.device = device
-        self._dtype = half_precision(device) if fp16 else None
+        self._dtype = _half_precision(device) if fp16 else None
         self._model: DiffRetriever | None = None
         self._told: set[str] = set()
         self._overrides = {key: options.pop(key) for key in sorted(FIELDS & options.keys())}
         self._remark(options)
         asked = self._overrides.pop("max_length", None)
-        # Fails here, before a corpus is read, where the model does not exist; its weights are loaded when first used.
+        # Fails here, before a corpus is read, where the model or its base does not exist; it is loaded when first used.
         config = resolve_config(self.name.target, **self._overrides)
+        local_folder(config.backbone)
         if asked is not None and asked < config.max_length:  # a host's length can only shorten the model's own
             self._overrides["max_length"] = asked
         ensure_registered()
@@ -98,6 +106,11 @@ class _Named:
         """What decides this encoder's representations, as a digest."""
         return self.model.fingerprint
 
+    @property
+    def passage_fingerprint(self) -> str:
+        """What decides passage vectors, as a digest: it must be that of an index that is searched."""
+        return self.model.passage_fingerprint
+
 
 class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
     """Passages to pooled vectors, or to term weights where the name ends in ``-lexical``.
@@ -116,10 +129,9 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
     """
 
     def __init__(self, model_name: str, device: str | None = "cpu", fp16: bool = False, **options: Any):
-        global _document_encoder
         self._setup(model_name, device, fp16, options)
         self._last: object = None
-        _document_encoder = weakref.ref(self)
+        _document_encoders.add(self)
 
     def encode(
         self,
@@ -144,7 +156,7 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
         """
         self._check_fields(options)
         if fp16 and self._dtype is None:
-            self._dtype, self._model = half_precision(self.device), None
+            self._dtype, self._model = _half_precision(self.device), None
         passages = join_titles(texts, titles)
         representations = self.model.encode(
             passages, side="passage", max_length=max_length, batch_size=max(1, len(passages))
@@ -168,7 +180,7 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
 
     def provenance(self, count: int) -> Provenance:
         """What an index of ``count`` passages says about this encoder."""
-        return Provenance(str(self.name), self.fingerprint, self.model.config.k_passage, self.dimension, count)
+        return Provenance(str(self.name), self.passage_fingerprint, self.model.config.k_passage, self.dimension, count)
 
 
 class DiffRetrieverQueryEncoder(_Named, QueryEncoder):
@@ -225,13 +237,6 @@ class LexicalQueryEncoder(QueryEncoder):
         self.dense.prepare(texts)
 
 
-def strongest(impacts: dict[str, int], limit: int) -> dict[str, int]:
-    """The ``limit`` terms of the highest impact; among equals the ones that sort first."""
-    if len(impacts) <= limit:
-        return dict(impacts)
-    return dict(sorted(impacts.items(), key=lambda item: (-item[1], item[0]))[:limit])
-
-
 def join_titles(texts: Sequence[str | None], titles: Sequence[str | None] | None) -> list[str]:
     """Passages as the model reads them: title and text joined by one blank, stripped; null counts as empty."""
     if isinstance(texts, str) or isinstance(titles, str):
@@ -244,16 +249,13 @@ def join_titles(texts: Sequence[str | None], titles: Sequence[str | None] | None
         if value is not None and not isinstance(value, str):
             what = f"text {i}" if i < len(texts) else f"title {i - len(texts)}"
             raise InputError(f"{what} is {type(value).__name__}, not a string: {value!r:.60}")
-    return [f"{title or ''} {text or ''}".strip() for text, title in zip(texts, titles, strict=True)]
+    return [join_title(title, text) for text, title in zip(texts, titles, strict=True)]
 
 
-def half_precision(device: str | None) -> str:
-    """The 16-bit type for ``device``: bfloat16, but float16 on a GPU that has no bfloat16."""
-    import torch
+def _half_precision(device: str | None) -> str:
+    from diffretriever_pyserini.retriever import half_precision
 
-    if device and device.startswith("cuda") and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return "float16"
-    return "bfloat16"
+    return half_precision(device)
 
 
 def _query_text(text: object) -> str:

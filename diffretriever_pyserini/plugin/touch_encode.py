@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.plugin.provenance import FILE_NAME as PROVENANCE
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
@@ -34,17 +35,23 @@ def query_encoder(encoder_dir: str, **options: Any) -> DiffRetrieverQueryEncoder
     return DiffRetrieverQueryEncoder(encoder_dir, **options)
 
 
-def _our_encoder() -> DiffRetrieverDocumentEncoder | None:
-    """Our document encoder, if one was made in this process and lives; the host's own runs stay untouched."""
+def _encoding() -> bool:
+    """Whether a document encoder of ours was made in this process and lives; the host's own runs stay untouched."""
     encoders = sys.modules.get("diffretriever_pyserini.plugin.encoders")
-    return encoders.document_encoder_in_use() if encoders else None
+    return encoders is not None and encoders.any_document_encoder()
+
+
+def _maker_of(vectors: object) -> DiffRetrieverDocumentEncoder | None:
+    """Which document encoder of ours made ``vectors``."""
+    encoders = sys.modules.get("diffretriever_pyserini.plugin.encoders")
+    return encoders.maker_of(vectors) if encoders else None
 
 
 def load_collection(original: Host) -> Host:
     """Read a JSONL corpus in sorted file order, checking every line, where our encoder will encode it."""
 
     def load(self: Any, collection_path: str) -> dict[str, list[str | None]]:
-        if _our_encoder() is None or any("path" in field for field in self.fields):
+        if not _encoding() or any("path" in field for field in self.fields):
             return original(self, collection_path)
         return read_collection(self, Path(collection_path))
 
@@ -142,7 +149,7 @@ def _beside(folder: Path, final: str) -> str:
 
 def _begin(original: Host, attributes: tuple[str, ...], partial: Callable[[Path, str], str]) -> Host:
     def enter(self: Any) -> Any:
-        if _our_encoder() is not None and all(isinstance(getattr(self, name, None), str) for name in attributes):
+        if _encoding() and all(isinstance(getattr(self, name, None), str) for name in attributes):
             self._diffretriever_files = {name: getattr(self, name) for name in attributes}
             for name, final in self._diffretriever_files.items():
                 setattr(self, name, partial(Path(self.dir_path), final))
@@ -179,6 +186,8 @@ def end_faiss(original: Host) -> Host:
             encoder = self.__dict__.pop("_diffretriever_encoder", None)
             if encoder is not None:
                 encoder.provenance(self.index.ntotal).write(self.dir_path)
+            else:  # what an earlier index in this folder said does not hold for this one
+                Path(self.dir_path, PROVENANCE).unlink(missing_ok=True)
             succeeded = True
         finally:
             _settle(self, succeeded)
@@ -191,8 +200,8 @@ def write_faiss(original: Host) -> Host:
     """Add a batch to the index, after checking that it fits."""
 
     def write(self: Any, batch_info: dict[str, Any], fields: Any = None) -> Any:
-        vectors, encoder = batch_info.get("vector"), _our_encoder()
-        if encoder is not None and encoder.made(vectors):
+        encoder = _maker_of(batch_info.get("vector"))
+        if encoder is not None:
             if encoder.name.lexical:
                 raise InputError(
                     f"--encoder {encoder.name} gives term weights, and --to-faiss needs vectors: leave out --to-faiss "

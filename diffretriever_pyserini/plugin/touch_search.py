@@ -33,10 +33,11 @@ def explain_topics(path: Path, error: Exception) -> str:
     """Why Pyserini could not read the topic file ``path``, and what to do."""
     from diffretriever_pyserini.collections.topics import read_topics as read_strictly
 
-    try:
-        read_strictly(path)
-    except InputError as problem:
-        return str(problem)
+    if not set(path.suffixes) & {".trec", ".xml"}:  # layouts that the host reads and we do not
+        try:
+            read_strictly(path)
+        except InputError as problem:
+            return str(problem)
     hints = [
         f"its path contains {word!r}, which makes Pyserini expect another layout; move it"
         for word in ("beir", "cacm")
@@ -93,7 +94,7 @@ def faiss_encoder(original: Host) -> Host:
             return original(encoder)
         from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
 
-        return DiffRetrieverQueryEncoder(encoder)
+        return DiffRetrieverQueryEncoder(encoder, device=None)
 
     return from_name
 
@@ -104,26 +105,32 @@ def faiss_searcher(original: Host) -> Host:
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
-            check_index(str(index_dir), self.query_encoder, self.dimension)
+            check_index(str(index_dir), self.query_encoder, self.dimension, self.index.ntotal)
 
     return init
 
 
-def check_index(folder: str, encoder: Any, dimension: int) -> None:
-    """Raise InputError where the index in ``folder`` (vectors of ``dimension``) was not made by ``encoder``'s model."""
+def check_index(folder: str, encoder: Any, dimension: int, count: int) -> None:
+    """Raise InputError where ``folder``'s index [count, dimension] was not made by the model of ``encoder``."""
     if not _dense(encoder):
         raise InputError(
             f"--encoder {encoder.name} gives term weights, and {folder} is a FAISS index: drop -lexical from the name."
         )
     made = read_provenance(folder)
-    if dimension != encoder.dimension or (made is not None and made.fingerprint != encoder.fingerprint):
-        by = f"{made.encoder!r} (K = {made.k_passage}, fingerprint {made.fingerprint})" if made else "another model"
+    if made is not None and (made.count, made.dimension) != (count, dimension):
+        made = None  # it speaks of an index that was replaced since
+    if dimension != encoder.dimension or (made is not None and made.fingerprint != encoder.passage_fingerprint):
+        by = (
+            f"{made.encoder!r} (k_passage={made.k_passage}, fingerprint {made.fingerprint})"
+            if made
+            else "another model"
+        )
         config = encoder.model.config
         raise InputError(
             f"{folder} holds vectors of dimension {dimension} made by {by}, but the query encoder is "
-            f"{str(encoder.name)!r} (dimension {encoder.dimension}, K = {config.k_passage}, fingerprint "
-            f"{encoder.fingerprint}): search with the encoder that built the index, with the same settings, or build "
-            "the index again with this one."
+            f"{str(encoder.name)!r} (dimension {encoder.dimension}, k_passage={config.k_passage}, fingerprint "
+            f"{encoder.passage_fingerprint}): search with the encoder that built the index, with the "
+            "same settings, or build the index again with this one."
         )
 
 

@@ -56,6 +56,26 @@ def test_offline_says_what_to_download() -> None:
     assert isinstance(caught.value, FileNotFoundError)
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("GatedRepoError", r"accept its terms at https://huggingface.co/owner/model"),
+        ("RepositoryNotFoundError", r"the hub has no model 'owner/model', or it is private"),
+    ],
+)
+def test_what_the_hub_refuses_is_said(monkeypatch: pytest.MonkeyPatch, error: str, message: str) -> None:
+    from unittest.mock import Mock
+
+    import huggingface_hub.errors
+
+    def refuse(*_: object, **__: object) -> None:
+        raise getattr(huggingface_hub.errors, error)("refused", response=Mock(headers={}))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(ModelNotFoundError, match=message):
+        hub.local_folder("owner/model")
+
+
 @pytest.mark.parametrize("name", ["no-such-model", "/no/such/folder", "../gone"])
 def test_neither_folder_nor_id(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"diffretriever models"):

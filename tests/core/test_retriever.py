@@ -224,3 +224,14 @@ def test_a_batch_is_split_where_its_logits_would_fill_the_memory(tiny_bert: Path
     monkeypatch.setattr(model, "_forward", lambda ids, layout: (sizes.append(len(ids)), forward(ids, layout))[1])
     assert_alike(model.encode(TEXTS, batch_size=100), expected)
     assert sizes == [2, 2, 2]
+
+
+def test_a_passage_fingerprint_follows_the_passage_side_only(tiny_bert: Path, load: Load) -> None:
+    model = load(tiny_bert, k_passage=3)
+    same = ({"k_query": 2}, {"max_length": 100}, {"lexical_terms": "vocabulary"}, {"impact_rounding": "nearest"},
+            {"query_prefix_ids": (2, 9), "query_suffix_ids": (3,)})  # fmt: skip
+    assert {load(tiny_bert, k_passage=3, **one).passage_fingerprint for one in same} == {model.passage_fingerprint}
+    other = ({"k_passage": 4}, {"cut_at_stop": False}, {"denoising_steps": 2}, {"mask_token_type": 1},
+             {"passage_prefix_ids": (2, 9), "passage_suffix_ids": (3,)})  # fmt: skip
+    found = {load(tiny_bert, **{"k_passage": 3} | one).passage_fingerprint for one in other}
+    assert len(found | {model.passage_fingerprint}) == 6

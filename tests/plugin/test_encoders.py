@@ -9,7 +9,8 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
 from diffretriever_pyserini.errors import ConfigError, InputError, ModelNotFoundError
-from diffretriever_pyserini.plugin.encoders import join_titles, strongest
+from diffretriever_pyserini.lexical import strongest
+from diffretriever_pyserini.plugin.encoders import join_titles
 
 TEXTS = ["the quick brown fox", "masked positions are predicted jointly", ""]
 

@@ -1,6 +1,7 @@
 """Pyserini's own iterator and writers, with our encoder in play and without it."""
 
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def encoder(tiny_name: str) -> DiffRetrieverDocumentEncoder:
 
 @pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(our_encoders, "_document_encoder", None)
+    monkeypatch.setattr(our_encoders, "_document_encoders", weakref.WeakSet())
 
 
 def corpus(folder: Path, *lines: str | dict[str, Any], name: str = "a.jsonl") -> Path:
@@ -48,7 +49,7 @@ GOOD = [
 def test_a_good_corpus_reads_as_the_host_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = corpus(tmp_path / "c", *GOOD, "", {"id": "k", "contents": "t\nbody\n"})
     ours = iterate(path).all_info
-    monkeypatch.setattr(our_encoders, "_document_encoder", None)
+    monkeypatch.setattr(our_encoders, "_document_encoders", weakref.WeakSet())
     (path / "a.jsonl").write_text((path / "a.jsonl").read_text().replace("\n\n", "\n"))  # the host takes no blank line
     assert ours == iterate(path).all_info
     assert ours == {
@@ -143,8 +144,32 @@ def test_a_finished_index_says_who_made_it(tmp_path: Path, encoder: DiffRetrieve
     assert sorted(path.name for path in (tmp_path / "D").iterdir()) == ["diffretriever.json", "docid", "index"]
     assert (tmp_path / "D/docid").read_text() == "a\nb\nc\n"
     assert faiss.read_index(str(tmp_path / "D/index")).ntotal == 3
-    assert read_provenance(tmp_path / "D") == Provenance(str(encoder.name), encoder.fingerprint, 1, 64, 3)
+    assert read_provenance(tmp_path / "D") == Provenance(str(encoder.name), encoder.passage_fingerprint, 1, 64, 3)
     assert (writer.index_name, writer.id_file_name) == ("index", "docid")
+
+
+def test_the_encoder_that_made_the_vectors_is_named_not_the_newest(
+    tmp_path: Path, encoder: DiffRetrieverDocumentEncoder, tiny_name: str
+) -> None:
+    newer = DiffRetrieverDocumentEncoder(tiny_name, k_passage=2)
+    writer = faiss_writer(tmp_path / "D")
+    with writer:
+        writer.write(batch(encoder, "a"), ["text"])
+    made = read_provenance(tmp_path / "D")
+    assert made is not None
+    assert (made.k_passage, made.fingerprint) == (1, encoder.passage_fingerprint) != (2, newer.passage_fingerprint)
+
+
+def test_vectors_of_another_encoder_take_the_old_record_away(
+    tmp_path: Path, encoder: DiffRetrieverDocumentEncoder
+) -> None:
+    writer = faiss_writer(tmp_path / "D")
+    with writer:
+        writer.write(batch(encoder, "a"), ["text"])
+    writer = faiss_writer(tmp_path / "D")
+    with writer:
+        writer.write({"id": ["a"], "text": ["x"], "vector": np.ones((1, 64), np.float32)}, ["text"])
+    assert sorted(path.name for path in (tmp_path / "D").iterdir()) == ["docid", "index"]
 
 
 def test_a_wrong_dimension_is_said_and_leaves_nothing(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:

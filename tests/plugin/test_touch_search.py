@@ -195,9 +195,33 @@ def test_a_batch_goes_through_the_model_together(
 
 
 def test_an_index_of_another_k_is_refused(indexes: tuple[str, str], tiny_name: str) -> None:
-    with pytest.raises(InputError, match=r"K = 1, .*K = 3, .*build the index again") as error:
+    with pytest.raises(InputError, match=r"k_passage=1, .*k_passage=3, .*build the index again") as error:
         dense_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name, k_passage=3))
     assert indexes[0] in str(error.value)
+
+
+def test_other_settings_of_the_query_side_are_no_other_model(indexes: tuple[str, str], tiny_name: str) -> None:
+    for options in ({"k_query": 2}, {"lexical_terms": "vocabulary"}, {"max_length": 100}):
+        searcher = dense_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name, **options))
+        assert len(searcher.search("a text", k=2)) == 2
+
+
+def test_a_record_of_an_index_that_was_replaced_is_not_believed(
+    indexes: tuple[str, str], tiny_name: str, tmp_path: Path
+) -> None:
+    import shutil
+
+    import faiss
+
+    shutil.copytree(indexes[0], tmp_path / "D")
+    index = faiss.IndexFlatIP(64)
+    index.add(np.ones((1, 64), np.float32))
+    faiss.write_index(index, str(tmp_path / "D/index"))
+    (tmp_path / "D/docid").write_text("a\n")
+    assert (
+        len(dense_searcher((str(tmp_path / "D"), ""), DiffRetrieverQueryEncoder(tiny_name, k_passage=3)).search("x"))
+        == 1
+    )
 
 
 def test_an_index_of_another_width_is_refused(indexes: tuple[str, str], tiny_name: str, tmp_path: Path) -> None:
@@ -225,6 +249,7 @@ def test_a_lexical_name_does_not_search_faiss(indexes: tuple[str, str], tiny_nam
         ("t.queries", "1\tgood\n", "t.queries: unknown kind of topic file"),
         ("t.tsv", "", "t.tsv: no queries in this file"),
         ("beir.jsonl", '{"qid": "1", "title": "a"}\n', "its path contains 'beir'"),
+        ("t.trec", "<top>\n", "Pyserini cannot read these topics"),
         ("t.jsonl", '{"_id": "1", "text": "a"}\n', 'Pyserini reads .tsv .* and .jsonl with {"qid", "title"}'),
     ],
 )
