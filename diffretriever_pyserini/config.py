@@ -39,7 +39,7 @@ _CHOICES = {
     "family": FAMILIES,
     "denoising_schedule": ("zero_shot", "trained"),
     "impact_rounding": ("zero", "nearest"),
-    "lexical_terms": ("content", "vocabulary"),
+    "lexical_terms": ("content", "stems", "vocabulary"),
     "prompt": ("auto", "one", "three", "few", "none"),
     "mask_position_ids": ("follow", "tail"),
     "mask_token_type": (0, 1),
@@ -66,7 +66,8 @@ class RetrieverConfig:
     denoising_steps, denoising_schedule : METHOD section 4, default one step.
     cut_at_stop : zero-shot rule: a place that decodes to a special token ends the sequence.
     impact_rounding : ``zero`` cuts weights x impact_scale towards zero, ``nearest`` rounds them.
-    lexical_terms : ``content`` keeps the words of the text, ``vocabulary`` every term (expansion).
+    lexical_terms : ``content`` keeps the words of the text; ``stems`` the same, but words of one Porter stem are one
+        term; ``vocabulary`` every term (expansion). The paper's is ``content``.
     top_terms, impact_scale : how many terms a place keeps, and the factor before rounding.
     max_lexical_chars : characters of a text that are split into words; what lies beyond adds no term.
     mask_position_ids, mask_token_type : masked LMs only: masks follow the text or sit at the end of the position table;

@@ -1,8 +1,8 @@
 """Which words of a text count, how strongly, and under which name Lucene knows them (METHOD section 4).
 
 Content tokens: the lower-cased text is split into words, English stopwords and single punctuation marks are dropped,
-each word is tokenised alone, and the ids are united. Weights: log(1 + relu(logit)) per mask place, the strongest kept,
-times 100, as integers, and the maximum over the places.
+each word is tokenised alone, and the ids are united (``stems``, ours: inflected forms share one). Weights: log(1 +
+relu(logit)) per mask place, the strongest kept, times 100, as integers, and the maximum over the places.
 """
 
 from __future__ import annotations
@@ -65,11 +65,39 @@ def strongest(impacts: dict[str, int], limit: int) -> dict[str, int]:
     return dict(sorted(impacts.items(), key=lambda item: (-item[1], item[0]))[:limit])
 
 
-class ContentTokens:
-    """Ids of the content tokens of texts, with a memory of words already tokenised."""
+def stem_rows(tokenizer: Any) -> dict[str, int]:
+    """The one head row for each Porter stem: the first (in BERT's vocabulary the most frequent) word that has it."""
+    from nltk.stem.porter import PorterStemmer
 
-    def __init__(self, tokenizer: Any, never: Iterable[int] = (), max_chars: int = 100_000, max_words: int = 1 << 20):
+    stem = PorterStemmer().stem
+    rows: dict[str, int] = {}
+    for token, row in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if _stemmed(token) and token.islower():
+            rows.setdefault(stem(token), row)
+    return rows
+
+
+def _stemmed(word: str) -> bool:
+    return len(word) > 2 and word.isascii() and word.isalpha()
+
+
+class ContentTokens:
+    """Ids of the content tokens of texts, with a memory of words already tokenised.
+
+    With ``stems`` a word whose Porter stem has a row (see :func:`stem_rows`) is that row alone; other words are their
+    word pieces, as without. This is not in the paper.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        never: Iterable[int] = (),
+        max_chars: int = 100_000,
+        max_words: int = 1 << 20,
+        stems: bool = False,
+    ):
         self._tokenizer = tokenizer
+        self._stem_rows = stem_rows(tokenizer) if stems else {}
         self._never = frozenset(never)
         self._max_chars = max_chars
         self._max_words = max_words
@@ -84,12 +112,22 @@ class ContentTokens:
         if new:
             encoded = self._tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
             found = dict(zip(new, map(tuple, encoded["input_ids"]), strict=True))
+            found |= self._by_stem(new)
             known |= found
             if len(memory) < self._max_words:
                 memory.update(found)
             else:
                 self._ids = found
         return sorted({i for ids in known.values() for i in ids} - self._never)
+
+    def _by_stem(self, words: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        if not self._stem_rows:
+            return {}
+        from nltk.stem.porter import PorterStemmer
+
+        stem = PorterStemmer().stem
+        rows = ((word, self._stem_rows.get(stem(word))) for word in words if _stemmed(word))
+        return {word: (row,) for word, row in rows if row is not None}
 
 
 def place_impacts(

@@ -59,7 +59,9 @@ class DiffRetriever:
         self._check_fit()
         mask_id = self._layouts["query"].mask_id
         self._stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
-        self._content = ContentTokens(self.tokenizer, never=[mask_id], max_chars=config.max_lexical_chars)
+        self._content = ContentTokens(
+            self.tokenizer, [mask_id], max_chars=config.max_lexical_chars, stems=config.lexical_terms == "stems"
+        )
         self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -251,7 +253,7 @@ class DiffRetriever:
     def _impacts(self, text: str, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Rising token ids and impacts of one text from the logits [K, V] of its kept places."""
         config = self.config
-        if config.lexical_terms == "content":
+        if config.lexical_terms != "vocabulary":
             content: list[int] | None = self._content(text)
         else:
             content = None

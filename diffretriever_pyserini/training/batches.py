@@ -34,7 +34,7 @@ class Collator:
     ----------
     tokenizer, layouts : of the model; a Layout per side.
     pad_left : as the backbone wants it.
-    content : False keeps the whole vocabulary on the lexical side (no content filter).
+    terms : ``lexical_terms`` of the retriever; ``vocabulary`` has no content filter.
     denoise_passages : positives per batch that are also read with part of their text masked; 0 for none.
     plain : also lay out both sides as ``prefix text suffix`` without masks, for a teacher that reads plain texts.
     """
@@ -44,7 +44,7 @@ class Collator:
         tokenizer: Any,
         layouts: dict[str, Layout],
         pad_left: bool,
-        content: bool = True,
+        terms: str = "content",
         denoise_passages: int = 0,
         plain: bool = False,
     ):
@@ -54,7 +54,7 @@ class Collator:
         self.denoise_passages = denoise_passages
         self.plain = plain
         # The mask's own id stays in, as in the published training; it is no word of any ordinary text.
-        self._content = ContentTokens(tokenizer) if content else None
+        self._content = None if terms == "vocabulary" else ContentTokens(tokenizer, stems=terms == "stems")
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """One batch: ``query`` and ``passage`` sides, ``positives`` [Nq] (their rows), and what was asked for."""

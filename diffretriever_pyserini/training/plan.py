@@ -143,7 +143,7 @@ def memory(settings: TrainSettings, shape: Shape, gpus: int, zero: int = 2) -> l
     mask = 2 * chunk * length**2
     lines.append(Line("attention mask", f"2 B x {chunk} x {length}^2", mask))
     rows = chunk * max(k_query, k_passage)
-    each = 4 if settings.lexical_terms in (None, "content") else 12
+    each = 4 if settings.lexical_terms != "vocabulary" else 12
     lines.append(Line("logits at the K rows", f"{each} B x {rows} rows x {v}", each * rows * v))
     if settings.denoising_weight:
         masked = min(chunk, settings.denoising_passages) * length // 2

@@ -138,7 +138,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
         tokenizer,
         layouts,
         backbone.pad_left,
-        content=config.lexical_terms == "content",
+        terms=config.lexical_terms,
         denoise_passages=settings.denoising_passages if settings.denoising_weight else 0,
         plain=bool(settings.embedding_weight or settings.embedding_kl_weight),
     )

@@ -13,7 +13,7 @@ VOCABULARY = 30522
 
 
 @torch.no_grad()
-def encode(student: Student, texts: TokenisedTexts, device: torch.device, amp: bool, parent: bool = False):
+def encode(student: Student, texts: TokenisedTexts, k: int, device: torch.device, amp: bool, parent: bool = False):
     """(vectors float32 [N, K, H], weights CSR float32 [N, V], parent embeddings [N, H] or None), texts in order."""
     import scipy.sparse as sp
 
@@ -24,7 +24,7 @@ def encode(student: Student, texts: TokenisedTexts, device: torch.device, amp: b
     for start in range(0, len(order), 64):
         chosen = order[start : start + 64]
         rows = [texts.pieces[i] for i in chosen]
-        hidden = student.masks(rows, device, amp)
+        hidden = student.masks(rows, k, device, amp)
         above = student.teacher(rows, device, amp) if parent else None
         for place, i in enumerate(chosen):
             vectors[i] = unit(hidden[place]).cpu()
@@ -38,6 +38,20 @@ def encode(student: Student, texts: TokenisedTexts, device: torch.device, amp: b
         (np.concatenate(values), texts.content.values, texts.content.starts), shape=(len(texts), VOCABULARY)
     )
     return torch.stack(vectors), table, torch.stack(parents) if parent else None
+
+
+def maxsim(queries: Tensor, passages: Tensor) -> np.ndarray:
+    """Sum over query vectors of the best passage vector (METHOD section 5), float32 [Nq, Np]."""
+    return torch.einsum("qih,pjh->qpij", queries, passages).amax(-1).clamp(min=0).sum(-1).numpy()
+
+
+def equal_size(queries: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sides on the first H / K_p principal directions of the passages' vectors: K_p of them take the room of one
+    vector of H."""
+    k, width = passages.shape[1:]
+    flat = passages.reshape(-1, width)
+    directions = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -(width // k) :]
+    return unit(queries @ directions), unit(passages @ directions)
 
 
 def min_max(scores: np.ndarray) -> np.ndarray:
@@ -63,14 +77,16 @@ def develop(
     """nDCG@10 of every view on every development set, and the mean over the sets under ``mean``."""
     results: dict[str, dict[str, float]] = {}
     for name, (queries, passages) in sets.items():
-        q, q_terms, q_parent = encode(student, queries, device, amp, parent)
-        p, p_terms, p_parent = encode(student, passages, device, amp, parent)
+        q, q_terms, q_parent = encode(student, queries, student.k_query, device, amp, parent)
+        p, p_terms, p_parent = encode(student, passages, student.k_passage, device, amp, parent)
         pooled = (q.mean(1) @ p.mean(1).T).numpy()
-        multi = torch.einsum("qih,pjh->qpij", q, p).amax(-1).clamp(min=0).sum(-1).numpy()
+        multi = maxsim(q, p)
+        small = maxsim(*equal_size(q, p))
         lexical = (q_terms @ p_terms.T).toarray()
         views = {
             "pooled": pooled,
             "multi": multi,
+            "multi_small": small,
             "lexical": lexical,
             "hybrid": min_max(pooled) + min_max(lexical),
             "hybrid_multi": min_max(multi) + min_max(lexical),

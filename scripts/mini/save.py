@@ -10,7 +10,7 @@ import torch
 from mini.student import LORA_LAYERS, LORA_TARGETS, MASK, Student
 
 
-def save_adapter(student: Student, folder: Path, k: int, max_length: int, rank: int, alpha: int) -> None:
+def save_adapter(student: Student, folder: Path, terms: str, max_length: int, rank: int, alpha: int) -> None:
     """Write adapter_config.json, adapter_model.safetensors, head.safetensors, retriever_config.json to ``folder``."""
     from safetensors.torch import save_file
 
@@ -47,17 +47,17 @@ def save_adapter(student: Student, folder: Path, k: int, max_length: int, rank: 
         "mask_token_id": MASK,
         "hidden_size": student.bert.config.hidden_size,
         "max_length": max_length,
-        "n_gen_tokens": k,
-        "n_gen_q_tokens": k,
-        "n_gen_p_tokens": k,
+        "n_gen_tokens": student.k_query if student.k_query == student.k_passage else 4,
+        "n_gen_q_tokens": student.k_query,
+        "n_gen_p_tokens": student.k_passage,
         "n_tail": 1,
         "num_denoise_steps": 1,
         "normalize": True,
         "layout": "bert",
         "prompt": "none",
-        "lexical_terms": "content",
+        "lexical_terms": terms,
         "impact_rounding": "nearest",
-        "mask_position_ids": "follow" if student.mask_position_start is None else "tail",
+        "mask_position_ids": student.mask_positions,
         "mask_token_type": 0,
         "lora_rank": rank,
         "lora_alpha": alpha,

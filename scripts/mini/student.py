@@ -15,6 +15,7 @@ BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 LORA_LAYERS = [2, 3, 4, 5]  # the lower two stay as they are: no gradient has to reach them, a third of the time saved
 LORA_TARGETS = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 CLS, SEP, MASK, PAD = 101, 102, 103, 0
+POSITIONS = 512
 
 
 def base_folder() -> Path:
@@ -36,7 +37,7 @@ class Student(nn.Module):
     group = 24  # texts a forward pass takes together
 
     def __init__(
-        self, folder: Path, k: int, mask_position_start: int | None, rank: int, alpha: int, term_bias: np.ndarray
+        self, folder: Path, ks: tuple[int, int], mask_positions: str, rank: int, alpha: int, term_bias: np.ndarray
     ):
         super().__init__()
         from peft import LoraConfig, get_peft_model
@@ -47,7 +48,8 @@ class Student(nn.Module):
             str(folder), add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
         )
         model.tie_weights()
-        self.k, self.mask_position_start = k, mask_position_start
+        self.k_query, self.k_passage = ks
+        self.mask_positions = mask_positions
         start_head(model, term_bias)
         config = LoraConfig(
             r=rank,
@@ -81,13 +83,12 @@ class Student(nn.Module):
         order = np.argsort([len(row) for row in rows], kind="stable")
         return torch.as_tensor(np.argsort(order))
 
-    def masks(self, rows: list[np.ndarray], device: torch.device, amp: bool) -> Tensor:
-        """Hidden states at the masks, float32 [N, K, H], not normalised."""
+    def masks(self, rows: list[np.ndarray], k: int, device: torch.device, amp: bool) -> Tensor:
+        """Hidden states at ``k`` masks, float32 [N, K, H], not normalised."""
+        start = POSITIONS - k - 1 if self.mask_positions == "tail" else None
         parts = []
         for chunk in self.chunks(rows):
-            batch = {
-                name: tensor.to(device) for name, tensor in layout(chunk, self.k, self.mask_position_start).items()
-            }
+            batch = {name: tensor.to(device) for name, tensor in layout(chunk, k, start).items()}
             where = batch.pop("mask_index")
             with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                 hidden = self.bert(**batch).last_hidden_state
@@ -98,6 +99,26 @@ class Student(nn.Module):
         """Head logits of the vocabulary rows ``terms``, float32 [N, K, len(terms)]."""
         table = self.bert.embeddings.word_embeddings.weight[terms]
         return self.head.transform(hidden) @ table.T + self.head.bias[terms]
+
+    def denoising(self, rows: list[np.ndarray], rng: np.random.Generator, device: torch.device, amp: bool) -> Tensor:
+        """Loss of guessing a random share t of the text tokens behind masks (METHOD section 6), weighted by 1/t."""
+        from diffretriever_pyserini.training.losses import denoising_loss
+
+        shares = 1 - rng.random(len(rows))
+        gone = [rng.random(len(row)) < share for row, share in zip(rows, shares, strict=True)]
+        shown = [np.where(hide, MASK, row) for row, hide in zip(rows, gone, strict=True)]
+        start = POSITIONS - self.k_passage - 1 if self.mask_positions == "tail" else None
+        batch = {name: tensor.to(device) for name, tensor in layout(shown, self.k_passage, start).items()}
+        batch.pop("mask_index")
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            hidden = self.bert(**batch).last_hidden_state
+        states = torch.cat([hidden[i, 1 : len(row) + 1][torch.as_tensor(gone[i])] for i, row in enumerate(rows)])
+        targets = np.concatenate([row[hide] for row, hide in zip(rows, gone, strict=True)]).astype(np.int64)
+        table = self.bert.embeddings.word_embeddings.weight
+        logits = self.head.transform(states.float()) @ table.T + self.head.bias
+        ratios = torch.as_tensor(np.repeat(shares, [hide.sum() for hide in gone]), dtype=torch.float32)
+        total = sum(len(row) for row in rows)
+        return denoising_loss(logits, torch.as_tensor(targets, device=device), ratios.to(device), total)
 
     @torch.no_grad()
     def teacher(self, rows: list[np.ndarray], device: torch.device, amp: bool) -> Tensor:

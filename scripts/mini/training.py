@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mini import losses
-from mini.batches import epoch, inverse_document_frequency, neighbour_leaves
+from mini.batches import VOCABULARY, epoch, inverse_document_frequency, neighbour_leaves
 from mini.develop import develop
 from mini.save import save_adapter
 from mini.student import Student, base_folder, lexical_weights, unit
@@ -27,6 +28,7 @@ QUERY_LENGTH = 64
 DENSE_TEMPERATURE = 0.05
 BM25_TEMPERATURE = 4.0
 K1, B = 0.9, 0.4
+DENOISED = 12  # passages of a batch that are also read with part of their text masked
 
 
 def train(options: argparse.Namespace) -> None:
@@ -74,10 +76,12 @@ class Run:
         self.folder = base_folder()
         sources, self.dev = texts(options)
         self.idf = inverse_document_frequency([passages.content for _, passages in sources.values()])
+        self.rows_of = vocabulary_rows(options.terms)
         self.average = float(np.mean(np.concatenate([np.diff(p.pieces.starts) for _, p in sources.values()])))
-        start = 512 - options.k - 1 if options.mask_positions == "tail" else None
         bias = np.expm1(WEIGHT_PER_IDF * self.idf)
-        self.student = Student(self.folder, options.k, start, options.rank, options.alpha, bias).to(self.device)
+        ks = (options.k_query, options.k_passage)
+        student = Student(self.folder, ks, options.mask_positions, options.rank, options.alpha, bias)
+        self.student = student.to(self.device)
         self.student.eval()  # no dropout: neither the parent's embeddings nor so short a run gain from it
         self.trained = [p for p in self.student.parameters() if p.requires_grad]
         self.optimiser = _optimiser(self.student, options)
@@ -97,8 +101,12 @@ class Run:
         """One optimiser step; every process takes its own batch of the common plan."""
         options = self.options
         name, chosen, cut = [next(self.plan) for _ in range(options.workers)][self.rank]
-        batch = Batch(self.sources[name], chosen, cut, self.idf, self.average, self.device)
+        batch = Batch(self.sources[name], chosen, cut, self.rows_of, self.idf, self.average, self.device)
         parts = batch_losses(self.student, batch, options, self.device, self.amp)
+        if options.denoise:
+            rng = np.random.default_rng([options.seed, step, self.rank])
+            rows = batch.rows[batch.size : batch.size + DENOISED]
+            parts["denoise"] = self.student.denoising(rows, rng, self.device, self.amp)
         loss = sum(getattr(options, key.split("_")[0]) * value for key, value in parts.items())
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * _schedule(step, step / options.steps)
@@ -133,7 +141,7 @@ class Run:
     def save(self) -> None:
         """Write the adapter as it is now."""
         options = self.options
-        save_adapter(self.student, options.output, options.k, MAX_LENGTH, options.rank, options.alpha)
+        save_adapter(self.student, options.output, options.terms, MAX_LENGTH, options.rank, options.alpha)
 
 
 def _endless(leaves, batch, rng):
@@ -166,6 +174,7 @@ class Batch:
         source: tuple[TokenisedTexts, TokenisedTexts],
         chosen: np.ndarray,
         cut: int,
+        rows_of: np.ndarray,
         idf: np.ndarray,
         average: float,
         device: torch.device,
@@ -174,17 +183,17 @@ class Batch:
         self.size = len(chosen)
         self.rows = [queries.pieces[i][:QUERY_LENGTH] for i in chosen] + [passages.pieces[i][:cut] for i in chosen]
         self.tokens = sum(len(row) for row in self.rows)
-        # Terms beyond the cut cannot be weighed from what the model sees: they are left out while training.
         content = [queries.content[i] for i in chosen]
-        content += [np.intersect1d(passages.content[i], passages.pieces[i][:cut]) for i in chosen]
+        content += [visible_terms(passages.content[i], rows_of[passages.pieces[i]], cut) for i in chosen]
         terms = np.unique(np.concatenate(content))
         allowed = np.zeros((2 * self.size, len(terms)), dtype=np.float32)
         frequency = np.zeros_like(allowed)
         for i, (row, ids) in enumerate(zip(self.rows, content, strict=True)):
             columns = np.searchsorted(terms, ids)
             allowed[i, columns] = 1
-            places = np.searchsorted(terms, row)
-            places = places[(places < len(terms)) & (terms[np.minimum(places, len(terms) - 1)] == row)]
+            found = rows_of[row]
+            places = np.searchsorted(terms, found)
+            places = places[(places < len(terms)) & (terms[np.minimum(places, len(terms) - 1)] == found)]
             np.add.at(frequency[i], places, 1)
         frequency = np.maximum(frequency, 1) * allowed
         length = np.array([len(row) for row in self.rows], dtype=np.float32)[:, None]
@@ -202,29 +211,78 @@ class Batch:
         self.same = torch.as_tensor(same, device=device)
 
 
+def visible_terms(content: np.ndarray, rows: np.ndarray, cut: int) -> np.ndarray:
+    """Terms of a passage but those beyond the cut, which the model cannot weigh from what it sees.
+
+    ``rows`` are the terms of its word pieces; a term that is none of them is a word that was split differently, and is
+    kept where the passage was read to its end.
+    """
+    seen = np.isin(content, rows[:cut])
+    if len(rows) < MAX_LENGTH - 2:
+        seen |= ~np.isin(content, rows)
+    return content[seen]
+
+
+def vocabulary_rows(terms: str) -> np.ndarray:
+    """The head row that stands for each word piece: its own, or with ``stems`` that of its stem."""
+    from transformers import AutoTokenizer
+
+    from diffretriever_pyserini.lexical import ContentTokens
+
+    rows = np.arange(VOCABULARY)
+    if terms == "stems":
+        tokenizer = AutoTokenizer.from_pretrained(str(base_folder()))
+        content = ContentTokens(tokenizer, stems=True)
+        for word, row in tokenizer.get_vocab().items():
+            found = content(word) if word.isalpha() else []
+            rows[row] = found[0] if len(found) == 1 else row
+    return rows
+
+
 def batch_losses(
     student: Student, batch: Batch, options: argparse.Namespace, device: torch.device, amp: bool
 ) -> dict[str, Tensor]:
     """Every part of the loss by name; the part before the first underscore names its weight."""
     n = batch.size
-    above = student.teacher(batch.rows, device, amp)
-    hidden = student.masks(batch.rows, device, amp)
-    vectors = unit(hidden)
-    queries, passages = vectors[:n], vectors[n:]
-    weights = lexical_weights(student.logits(hidden, batch.terms), batch.allowed)
+    above = parent_embeddings(student, batch.rows, options, device, amp)
+    hidden = [student.masks(batch.rows[:n], student.k_query, device, amp)]
+    hidden += [student.masks(batch.rows[n:], student.k_passage, device, amp)]
+    queries, passages = unit(hidden[0]), unit(hidden[1])
+    allowed = (batch.allowed[:n], batch.allowed[n:])
+    logits = (student.logits(states, batch.terms) for states in hidden)
+    weights = torch.cat([lexical_weights(*pair) for pair in zip(logits, allowed, strict=True)])
     teacher = above[:n] @ above[n:].T / DENSE_TEMPERATURE + batch.bm25 / BM25_TEMPERATURE
     targets = losses.soft_targets(teacher, batch.same, options.soft)
     pooled = losses.pooled_scores(queries, passages) / DENSE_TEMPERATURE
     multi = losses.maxsim(queries, passages) / DENSE_TEMPERATURE
     lexical = student.lexical_scale * (weights[:n] @ weights[n:].T)
     return {
-        "distil": losses.cosine_distance(vectors.mean(1), above),
+        "distil": losses.cosine_distance(torch.cat([queries.mean(1), passages.mean(1)]), above),
         "dense_pooled": losses.contrast(pooled, targets),
         "dense_multi": losses.contrast(multi, targets),
         "lexical": losses.contrast(lexical, targets),
         "hybrid": losses.contrast(pooled + lexical, targets),
         "regress": losses.weight_regression(weights, batch.targets, batch.allowed),
     }
+
+
+def parent_embeddings(
+    student: Student, rows: list[np.ndarray], options: argparse.Namespace, device: torch.device, amp: bool
+) -> Tensor:
+    """The parent's embeddings of ``rows``; kept on disk, since runs with the same batches ask for the same ones."""
+    key = hashlib.sha256(b"|".join(row.tobytes() for row in rows)).hexdigest()[:24]
+    path = cache_folder(options) / "parent" / f"{key}.npy"
+    if path.is_file():
+        return torch.as_tensor(np.load(path, allow_pickle=False).astype(np.float32), device=device)
+    found = student.teacher(rows, device, amp)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, found.cpu().numpy().astype(np.float16), allow_pickle=False)
+    return found
+
+
+def cache_folder(options: argparse.Namespace) -> Path:
+    """Where tokenised texts and the parent's embeddings are kept between runs."""
+    return options.cache or options.output / "cache"
 
 
 def texts(options: argparse.Namespace):
@@ -234,12 +292,12 @@ def texts(options: argparse.Namespace):
     from diffretriever_pyserini.lexical import ContentTokens
 
     tokenizer = AutoTokenizer.from_pretrained(str(base_folder()))
-    content = ContentTokens(tokenizer, never=[tokenizer.mask_token_id])
-    cache = options.cache or options.output / "cache"
+    content = ContentTokens(tokenizer, never=[tokenizer.mask_token_id], stems=options.terms == "stems")
+    cache = cache_folder(options)
     cache.mkdir(parents=True, exist_ok=True)
     train, dev = {}, {}
     for pairs in load_sources(options.data, options.seed, dev_distractors=options.dev_distractors, scale=options.scale):
-        path = cache / f"{pairs.name}-{options.seed}-{options.scale}-{options.dev_distractors}.npz"
+        path = cache / f"{pairs.name}-{options.terms}-{options.seed}-{options.scale}-{options.dev_distractors}.npz"
         tables = _load(path) if path.is_file() else _tokenise(pairs, path, tokenizer, content)
         train[pairs.name] = (tables["queries"], tables["passages"])
         if pairs.dev_queries:

@@ -20,12 +20,12 @@ TEXTS = ["dense retrieval of passages", "the index", "", "x", "words of a query,
 Load = Callable[..., DiffRetriever]
 
 
-def wordpiece() -> Any:
-    """A WordPiece tokenizer of some hundred tokens that knows every ASCII letter, digit and a few words."""
+def wordpiece(*more: str) -> Any:
+    """A WordPiece tokenizer of some hundred tokens that knows every ASCII letter, digit and a few words, and ``more``."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tokens = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
+    tokens = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS, *more]
     core = Tokenizer(models.WordPiece({t: i for i, t in enumerate(tokens)}, unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer(strip_accents=False)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -89,6 +89,20 @@ def test_content_tokens_forget_when_full_and_stop_at_max_chars() -> None:
     assert short("dense index query") == fresh("dense index")
 
 
+def test_words_of_one_stem_are_one_term() -> None:
+    tokenizer = wordpiece("algorithm", "algorithms", "comput", "##ing", "computer", "running", "c3po")
+    tokens = ContentTokens(tokenizer, stems=True)
+
+    def found(text: str) -> list[str]:
+        return tokenizer.convert_ids_to_tokens(tokens(text))
+
+    assert found("Algorithms") == found("algorithm") == found("algorithmic algorithms") == ["algorithm"]
+    assert found("computing") == found("computes") == ["comput"], "the first row of the stem, also for unknown words"
+    assert found("running runs") == ["running"]
+    assert found("c3po") == ["c3po"], "what is no plain word stays as it is tokenised"
+    assert ContentTokens(tokenizer)("algorithms") != tokens("algorithms"), "only where stems are asked for"
+
+
 def test_content_tokens_between_threads() -> None:
     tokenizer = wordpiece()
     shared, fresh = ContentTokens(tokenizer, max_words=3), ContentTokens(tokenizer)
