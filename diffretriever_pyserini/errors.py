@@ -18,4 +18,6 @@ class InputError(DiffRetrieverError):
 
 
 class NumericalError(DiffRetrieverError):
-    """A model that produced NaN or infinite values; the message names the text's position in the batch."""
+    """A model that produced NaN or infinite values; ``index`` is the text's position among those given."""
+
+    index: int | None = None

@@ -8,7 +8,7 @@ relu(logit)) per mask place, the strongest kept, times 100, as integers, and the
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -130,35 +130,40 @@ class ContentTokens:
         return {word: (row,) for word, row in rows if row is not None}
 
 
-def place_impacts(
-    logits: torch.Tensor, ids: Sequence[int] | None, top: int = 128, scale: int = 100, rounding: str = "nearest"
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integer weights of one text (METHOD section 4).
+def batch_impacts(
+    logits: torch.Tensor,
+    allowed: torch.Tensor | None = None,
+    kept: torch.Tensor | None = None,
+    top: int = 128,
+    scale: int = 100,
+    rounding: str = "nearest",
+) -> torch.Tensor:
+    """Integer weights of N texts (METHOD section 4), on the device of ``logits``.
 
     Parameters
     ----------
-    logits : float tensor [K, V], the head's logits at the text's K places (places that were cut are left out).
-    ids : content token ids that may score, rising; None for every row of the head (expansion).
+    logits : float tensor [N, K, C], the head's logits of C terms at the K places of each text.
+    allowed : bool [N, C], False where a column is filling; None allows all.
+    kept : bool [N, K], False for places that were cut away; None keeps all.
     top, scale, rounding : strongest terms kept per place, factor, ``nearest`` or ``zero``.
 
     Returns
     -------
-    (ids int64 [n], impacts int32 [n]): rising ids, impacts of at least 1.
+    int32 [N, C], 0 for terms without weight.
     """
     import torch
 
-    if logits.shape[0] == 0 or (ids is not None and len(ids) == 0):
-        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int32)
-    columns = torch.arange(logits.shape[1]) if ids is None else torch.as_tensor(ids)
-    chosen = logits if ids is None else logits[:, columns.to(logits.device)]
-    weights = torch.log1p(torch.relu(chosen.float()))
-    if weights.shape[1] > top:
-        floor, kept = weights.topk(top, dim=1)
-        weights = torch.zeros_like(weights).scatter_(1, kept, floor)
+    weights = torch.log1p(torch.relu(logits.float()))
+    if allowed is not None:
+        weights = weights * allowed.unsqueeze(1)
+    if kept is not None:
+        weights = weights * kept.unsqueeze(2)
+    if weights.shape[2] > top:
+        strongest, places = weights.topk(top, dim=2)
+        weights = torch.zeros_like(weights).scatter_(2, places, strongest)
     scaled = weights * scale
-    impacts = (scaled.round() if rounding == "nearest" else scaled.trunc()).amax(dim=0).to(torch.int32).cpu()
-    keep = impacts > 0
-    return columns[keep], impacts[keep]
+    rounded = scaled.round() if rounding == "nearest" else scaled.trunc()
+    return rounded.amax(dim=1).to(torch.int32)
 
 
 class TermNames:

@@ -1,33 +1,33 @@
 """DiffRetriever: texts in, K vectors and K vocabulary distributions each out, from one bidirectional forward pass.
 
-The method, top to bottom: lay out the tokens (prompts.py), read the K mask places (denoising.py), normalise the hidden
-states, turn the logits of the text's own words into impacts (lexical.py).
+The method, top to bottom: lay out the tokens (prompts.py, preparation.py), read the K mask places (denoising.py),
+normalise the hidden states, turn the logits of the text's own words into impacts (lexical.py).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .backbones.loading import load_backbone, load_tokenizer
-from .config import RetrieverConfig, check_side, resolve_config
-from .denoising import kept_places, read_places
+from .backbones.loading import load_backbone
+from .config import RetrieverConfig, resolve_config
 from .errors import ConfigError, InputError, NumericalError
 from .fingerprint import fingerprint, passage_fingerprint
-from .lexical import ContentTokens, TermNames, place_impacts
-from .prompts import Layout, build_layout, tokenize_texts
+from .lexical import TermNames
+from .preparation import Prepared, Preparer
+from .prompts import Layout
+from .reading import PlaceReader
 from .representations import Representations
 
 if TYPE_CHECKING:
     import torch
 
-_LOGIT_BYTES = 1 << 28  # a batch's logits stay below 256 MiB
 _CACHED_QUERIES = 4096
 
 
@@ -53,15 +53,14 @@ class DiffRetriever:
         self.config = config
         self.dtype = _dtype(dtype, device)
         self.place = _place(device)
-        self.tokenizer = load_tokenizer(config)
-        self._layouts = {side: build_layout(config, self.tokenizer, side) for side in ("query", "passage")}
+        self.prepare = Preparer(config)
+        self.tokenizer = self.prepare.tokenizer
+        self._layouts = self.prepare.layouts
         self._backbone = load_backbone(config, self.dtype, self.place)
         self._check_fit()
-        mask_id = self._layouts["query"].mask_id
-        self._stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
-        self._content = ContentTokens(
-            self.tokenizer, [mask_id], max_chars=config.max_lexical_chars, stems=config.lexical_terms == "stems"
-        )
+        mask_id = self.prepare.mask_id
+        stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
+        self.reader = PlaceReader(self._backbone, config, mask_id, stop_ids)
         self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -116,7 +115,7 @@ class DiffRetriever:
 
     def layout(self, side: str, max_length: int | None = None) -> Layout:
         """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if no text fits."""
-        return self._layouts[check_side(side)].shortened(max_length, f"{self.config.name}, {side} side")
+        return self.prepare.layout(side, max_length)
 
     def encode(
         self,
@@ -132,39 +131,55 @@ class DiffRetriever:
         a bar after two seconds; None shows it on a terminal only. Raises InputError for what is not text and
         NumericalError for a model that answers NaN.
         """
+        _check_texts(texts, batch_size)
+        try:
+            return self.represent(self.prepare(texts, side, max_length), batch_size, progress=progress)
+        except NumericalError as error:
+            raise _quoting(error, texts) from error
+
+    def represent(
+        self,
+        prepared: Prepared,
+        batch_size: int = 32,
+        token_budget: int | None = None,
+        progress: bool | None = False,
+    ) -> Representations:
+        """Both representations of texts that :attr:`prepare` made ready, here or in another process.
+
+        ``token_budget`` forms batches of at most so many tokens, padding counted, and ``batch_size`` then means
+        nothing. Raises NumericalError for a model that answers NaN; its ``index`` is the text's.
+        """
         import scipy.sparse
         from tqdm import tqdm
 
-        _check_texts(texts, batch_size)
-        n, k = len(texts), self.config.k(side)
+        n, k = len(prepared), prepared.layout.k
         vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
-        rows: list[tuple[np.ndarray, np.ndarray]] = [_NO_TERMS] * n
-        bar = tqdm(total=n, desc=f"Encoding ({side})", delay=2, disable=None if progress is None else not progress)
-        for places, hidden, logits in self._read(texts, side, max_length, batch_size):
-            bar.update(len(places))
-            kept = [k] * len(places)
-            if self.config.cut_at_stop:
-                kept = kept_places(logits.argmax(dim=2), self._stop_ids)
-            unit = _unit(hidden)
-            for j, (i, count) in enumerate(zip(places, kept, strict=True)):
-                vectors[i, :count] = unit[j, :count]
-                rows[i] = self._impacts(texts[i], logits[j, :count])
-        bar.close()
-        columns = np.concatenate([ids for ids, _ in rows]) if n else _NO_TERMS[0]
-        values = np.concatenate([impacts for _, impacts in rows]) if n else _NO_TERMS[1]
-        bounds = np.cumsum([0, *(len(ids) for ids, _ in rows)])
-        weights = scipy.sparse.csr_matrix((values, columns, bounds), shape=(n, self.vocab_size), dtype=np.int32)
-        return Representations(vectors, weights, self.term_names)
+        order: list[int] = []
+        parts = [scipy.sparse.csr_matrix((0, self.vocab_size), dtype=np.int32)]
+        label = f"Encoding ({n:,} texts)"
+        with tqdm(total=n, desc=label, delay=2, disable=None if progress is None else not progress) as bar:
+            for places in self.reader.batches(prepared, batch_size, token_budget):
+                vectors[places], weights = self.reader.represent(prepared, places)
+                order += places
+                parts.append(weights)
+                bar.update(len(places))
+        back = np.argsort(np.array(order, dtype=np.int64))
+        return Representations(vectors, scipy.sparse.vstack(parts, format="csr", dtype=np.int32)[back], self.term_names)
 
     def forward_masks(
         self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32
     ) -> MaskOutputs:
         """What the model says at the K masks, before any normalisation, filter or cut. See :class:`MaskOutputs`."""
         _check_texts(texts, batch_size)
-        k = self.config.k(side)
+        prepared = self.prepare(texts, side, max_length)
+        k = prepared.layout.k
         hidden = np.zeros((len(texts), k, self.dimension), dtype=np.float32)
         logits = np.zeros((len(texts), k, self.vocab_size), dtype=np.float32)
-        for places, batch_hidden, batch_logits in self._read(texts, side, max_length, batch_size):
+        for places in self.reader.batches(prepared, batch_size):
+            try:
+                batch_hidden, batch_logits = self.reader.read(prepared, places)
+            except NumericalError as error:
+                raise _quoting(error, texts) from error
             hidden[places] = batch_hidden.float().cpu().numpy()
             logits[places] = batch_logits.float().cpu().numpy()
         return MaskOutputs(hidden, logits)
@@ -202,68 +217,7 @@ class DiffRetriever:
                     f"{limit} positions; use a max_length of at most {limit - block}"
                 )
 
-    def _read(
-        self, texts: Sequence[str], side: str, max_length: int | None, batch_size: int
-    ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-        """Batches of texts of like length: (positions in ``texts``, hidden [B, K, H], logits [B, K, V])."""
-        import torch
 
-        layout = self.layout(side, max_length)
-        # A batch must also fit the logits: at K = 16 and 152k terms 32 texts are 311 MB in float32.
-        batch_size = min(batch_size, max(1, _LOGIT_BYTES // (4 * layout.k * self.vocab_size)))
-        sequences = [layout.assemble(ids) for ids in tokenize_texts(self.tokenizer, texts, layout.text_budget)]
-        order = sorted(range(len(texts)), key=lambda i: -len(sequences[i]))
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            with torch.inference_mode():
-                hidden, logits = self._forward([sequences[i] for i in places], layout)
-            bad = ~(torch.isfinite(hidden).all(dim=(1, 2)) & torch.isfinite(logits).all(dim=(1, 2)))
-            if bad.any():
-                i = places[int(bad.nonzero()[0])]
-                raise NumericalError(
-                    f"{self.config.name} answered NaN or infinity for text {i} ({texts[i]!r:.60}): the weights are "
-                    f"damaged or {self.dtype} is too narrow for them; try dtype='float32'"
-                )
-            yield places, hidden, logits
-
-    def _forward(self, sequences: list[list[int]], layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pad, run, and read the K places of one batch; the output head sees those rows only."""
-        import torch
-
-        width = max(map(len, sequences))
-        left = self._backbone.pad_left
-        ids = torch.full((len(sequences), width), layout.pad_id)
-        mask = torch.zeros_like(ids)
-        for i, sequence in enumerate(sequences):
-            span = slice(width - len(sequence), width) if left else slice(0, len(sequence))
-            ids[i, span], mask[i, span] = torch.tensor(sequence), 1
-        ends = torch.full((len(sequences), 1), width) if left else mask.sum(dim=1, keepdim=True)
-        block = layout.k + len(layout.tail)
-        places = (ends - block + torch.arange(layout.k)).to(self.device)
-        mask = mask.to(self.device)
-
-        def forward(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            states = self._backbone.hidden_states(ids, mask, block)
-            rows = states.gather(1, places.unsqueeze(2).expand(-1, -1, states.shape[2]))
-            return rows, self._backbone.head(rows)
-
-        config = self.config
-        return read_places(forward, ids.to(self.device), places, config.denoising_steps, config.denoising_schedule)
-
-    def _impacts(self, text: str, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Rising token ids and impacts of one text from the logits [K, V] of its kept places."""
-        config = self.config
-        if config.lexical_terms != "vocabulary":
-            content: list[int] | None = self._content(text)
-        else:
-            content = None
-            logits = logits.clone()
-            logits[:, self._layouts["query"].mask_id] = float("-inf")
-        ids, impacts = place_impacts(logits, content, config.top_terms, config.impact_scale, config.impact_rounding)
-        return ids.numpy(), impacts.numpy()
-
-
-_NO_TERMS = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32))
 _shared: list[DiffRetriever] = []
 _shared_lock = threading.Lock()
 
@@ -286,11 +240,11 @@ def load_shared(name: str, device: str | None = None, dtype: str | None = None, 
         return _shared[-1]
 
 
-def _unit(hidden: torch.Tensor) -> np.ndarray:
-    """Rows [B, K, H] at unit length in float32 (METHOD section 4)."""
-    import torch
-
-    return torch.nn.functional.normalize(hidden.float(), dim=-1).cpu().numpy()
+def _quoting(error: NumericalError, texts: Sequence[str]) -> NumericalError:
+    """``error`` with the beginning of the text that it counts."""
+    assert error.index is not None
+    place = f"text {error.index}"
+    return NumericalError(str(error).replace(place, f"{place} ({texts[error.index]!r:.60})", 1))
 
 
 def _place(device: str) -> str:

@@ -58,9 +58,19 @@ class Backbone:
         """Rows of the input embedding: every token id must be below."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
+    def head_input(self, rows: torch.Tensor) -> torch.Tensor:
+        """What the head's last linear layer is given for hidden states [..., H]; BERT's family transforms them."""
+        return rows
+
     def head(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits [..., V] of hidden states [..., H]; called with the K rows only, never with a whole sequence."""
-        return self.model.get_output_embeddings()(rows)
+        return self.model.get_output_embeddings()(self.head_input(rows))
+
+    def head_columns(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Logits [N, K, C] of hidden states [N, K, H] for each text's own ``columns`` int64 [N, C]."""
+        last = self.model.get_output_embeddings()
+        logits = self.head_input(rows) @ last.weight[columns].transpose(1, 2)
+        return logits if last.bias is None else logits + last.bias[columns].unsqueeze(1)
 
 
 def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any, dict[str, Any]]:

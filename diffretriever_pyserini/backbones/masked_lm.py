@@ -21,7 +21,7 @@ class MaskedLmBackbone(Backbone):
 
     def __init__(self, model: PreTrainedModel, mask_position_ids: str = "follow", mask_token_type: int = 0):
         super().__init__(model)
-        self._head = _head_of(model)
+        self._transform = _head_transform(model)
         self._tail_positions = mask_position_ids == "tail"
         self._mask_type = mask_token_type
         if (self._tail_positions or mask_token_type) and model.config.model_type != "bert":
@@ -56,22 +56,25 @@ class MaskedLmBackbone(Backbone):
             ids["position_ids"] = torch.where(inside, place - length + last, place)
         return ids
 
-    def head(self, rows: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Backbone.head`."""
-        return self._head(rows)
+    def head_input(self, rows: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Backbone.head_input`."""
+        return self._transform(rows)
 
 
-def _head_of(model: Any) -> Any:
-    """The callable from hidden states to logits, whatever the family calls it."""
+def _head_transform(model: Any) -> Any:
+    """The callable from hidden states to what the head's decoder is given, whatever the family calls it."""
+    from torch.nn import functional
+
     kind = model.config.model_type
     if kind == "bert":
-        return model.cls
+        return model.cls.predictions.transform
     if kind in ("roberta", "xlm-roberta"):
-        return model.lm_head
+        head = model.lm_head
+        return lambda rows: head.layer_norm(functional.gelu(head.dense(rows)))
     if kind == "modernbert":
-        return lambda rows: model.decoder(model.head(rows))
+        return model.head
     if kind == "distilbert":
-        return lambda rows: model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(rows))))
+        return lambda rows: model.vocab_layer_norm(model.activation(model.vocab_transform(rows)))
     raise ConfigError(f"masked language models of type {kind!r} are not supported yet")
 
 

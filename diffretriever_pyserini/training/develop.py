@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import scoring
 from ..evaluation.metrics import evaluate
-from ..lexical import place_impacts
+from ..lexical import batch_impacts
 from .batches import Collator
 from .losses import unit
 from .rows import Row
@@ -101,5 +101,5 @@ def _impacts(weights: torch.Tensor, content: torch.Tensor | None) -> tuple[np.nd
 
     kept = torch.arange(len(weights), device=weights.device) if content is None else content
     weights, kept = weights[kept >= 0], kept[kept >= 0]
-    ids, impacts = place_impacts(torch.expm1(weights.float()).unsqueeze(0).cpu(), None)
-    return kept.cpu().numpy()[ids.numpy()], impacts.numpy()
+    impacts = batch_impacts(torch.expm1(weights.float())[None, None])[0].cpu().numpy()
+    return kept.cpu().numpy()[impacts > 0], impacts[impacts > 0]

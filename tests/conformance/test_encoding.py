@@ -100,4 +100,4 @@ def test_zero_shot(goldens: Goldens, model: str, key: str, steps: int, cut: bool
 def test_stop_ids(goldens: Goldens) -> None:
     for model in BASES:
         expected = goldens.facts(f"{model}.zeroshot")["q_k4/steps1"]["stop_ids"]
-        assert sorted(goldens.model(model, "q_k4")._stop_ids) == expected
+        assert sorted(goldens.model(model, "q_k4").reader.stop_ids) == expected

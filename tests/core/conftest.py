@@ -21,7 +21,7 @@ Load = Callable[..., DiffRetriever]
 
 
 def wordpiece(*more: str) -> Any:
-    """A WordPiece tokenizer of some hundred tokens that knows every ASCII letter, digit and a few words, and ``more``."""
+    """A WordPiece tokenizer of some hundred tokens that knows every ASCII digit, a few words and ``more``."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

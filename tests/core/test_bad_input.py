@@ -21,7 +21,7 @@ def test_texts_without_content_have_vectors_and_no_terms(any_model: DiffRetrieve
     reps = any_model.encode([text, "dense retrieval"])
     assert np.linalg.norm(reps.vectors[0, 0]) == pytest.approx(1, abs=1e-5)
     assert np.isfinite(reps.vectors).all()
-    assert set(reps.weights[0].indices) <= set(any_model._content(text))
+    assert set(reps.weights[0].indices) <= set(any_model.prepare.content(text))
 
 
 @pytest.mark.parametrize("text", ["", "the of and", "! . ?"])
@@ -74,7 +74,7 @@ def test_a_text_may_spell_the_mask_token(any_model: DiffRetriever, mask: str) ->
     layout = any_model.layout("passage")
     ids = [any_model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     for i, text_ids in enumerate(ids):
-        hidden, _ = any_model._forward([layout.assemble(text_ids)], layout)
+        hidden, _ = any_model.reader.forward([text_ids], layout)
         unit = torch.nn.functional.normalize(hidden.detach(), dim=-1).numpy()[0]
         kept = np.any(reps.vectors[i] != 0, axis=1)
         np.testing.assert_allclose(reps.vectors[i, kept], unit[kept], atol=1e-5)

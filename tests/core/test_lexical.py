@@ -21,9 +21,9 @@ from diffretriever_pyserini.lexical import (
     ESCAPE,
     ContentTokens,
     TermNames,
+    batch_impacts,
     content_words,
     escape_term,
-    place_impacts,
     split_words,
     stopwords,
     unescape_term,
@@ -127,9 +127,10 @@ def logits(*weights: list[float]) -> torch.Tensor:
 
 
 def impacts(values: torch.Tensor, ids: list[int] | None, **how: Any) -> dict[int, int]:
-    found, amounts = place_impacts(values, ids, **how)
-    assert (found.dtype, amounts.dtype) == (torch.int64, torch.int32)
-    return dict(zip(found.tolist(), amounts.tolist(), strict=True))
+    columns = list(range(values.shape[1])) if ids is None else ids
+    found = batch_impacts(values[None][:, :, columns], **how)
+    assert (found.dtype, found.shape) == (torch.int32, (1, len(columns)))
+    return {column: impact for column, impact in zip(columns, found[0].tolist(), strict=True) if impact}
 
 
 def test_rounding_and_cutting() -> None:
@@ -153,7 +154,10 @@ def test_the_strongest_terms_are_kept_per_place_and_then_united() -> None:
 
 
 def test_no_places_and_no_terms() -> None:
-    assert impacts(torch.empty(0, 5), [1, 2]) == {}
+    gone = torch.tensor([[False]])
+    assert impacts(logits([1.0, 1.0]), [0, 1], kept=gone) == {}
+    assert impacts(logits([1.0, 0.5], [0.2, 0.7]), [0, 1], kept=torch.tensor([[False, True]])) == {0: 20, 1: 70}
+    assert impacts(logits([1.0, 1.0]), [0, 1], allowed=torch.tensor([[False, True]])) == {1: 100}
     assert impacts(logits([1.0, 1.0]), []) == {}
     assert impacts(logits([0.0, 0.004]), None) == {}
     masked = torch.tensor([[-torch.inf, 1.0]])

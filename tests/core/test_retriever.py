@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffretriever_pyserini import ConfigError, DiffRetriever, retriever
+from diffretriever_pyserini import ConfigError, DiffRetriever, reading, retriever
 from diffretriever_pyserini.representations import pool
 from diffretriever_pyserini.retriever import load_shared
 
@@ -77,7 +77,7 @@ def test_the_cut_at_stop_zeroes_later_places(tiny_bert: Path, load: Load, monkey
     later = {int(token) for token in decoded[:, 1:].flatten()} - {int(token) for token in decoded[:, 0]}
     assert later, "every place decodes to the same token: nothing can be cut"
     cut = DiffRetriever.from_pretrained(tiny_bert, k_passage=6)
-    monkeypatch.setattr(cut, "_stop_ids", frozenset(later))
+    monkeypatch.setattr(cut.reader, "stop_ids", frozenset(later))
     found, expected = cut.encode(texts), whole.encode(texts)
     lengths = []
     for i, row in enumerate(decoded):
@@ -88,7 +88,7 @@ def test_the_cut_at_stop_zeroes_later_places(tiny_bert: Path, load: Load, monkey
     assert 1 <= min(lengths) < 6
     np.testing.assert_array_equal(found.pooled, pool(found.vectors))
 
-    monkeypatch.setattr(cut, "_stop_ids", frozenset(int(token) for token in decoded[:, 0]))
+    monkeypatch.setattr(cut.reader, "stop_ids", frozenset(int(token) for token in decoded[:, 0]))
     np.testing.assert_array_equal(cut.encode(texts).vectors, expected.vectors)  # a stop at the first place cuts nothing
 
 
@@ -218,10 +218,10 @@ def test_the_fingerprint_follows_what_decides_a_representation(tiny_bert: Path, 
 def test_a_batch_is_split_where_its_logits_would_fill_the_memory(tiny_bert: Path, load: Load, monkeypatch) -> None:
     model = load(tiny_bert, k_passage=3)
     expected = model.encode(TEXTS)
-    monkeypatch.setattr(retriever, "_LOGIT_BYTES", 2 * 4 * 3 * model.vocab_size)
+    monkeypatch.setattr(reading, "LOGIT_BYTES", 2 * 4 * 3 * model.vocab_size)
     sizes: list[int] = []
-    forward = model._forward
-    monkeypatch.setattr(model, "_forward", lambda ids, layout: (sizes.append(len(ids)), forward(ids, layout))[1])
+    forward = model.reader.forward
+    monkeypatch.setattr(model.reader, "forward", lambda ids, *more: (sizes.append(len(ids)), forward(ids, *more))[1])
     assert_alike(model.encode(TEXTS, batch_size=100), expected)
     assert sizes == [2, 2, 2]
 
