@@ -38,7 +38,10 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--gpus", type=int, default=8, metavar="N", help="for --plan (default: %(default)s)")
     parser.add_argument("--gpu-memory", type=float, default=80, metavar="GB", help="for --plan (default: %(default)s)")
     parser.add_argument(
-        "--zero", type=int, choices=(0, 2, 3), default=2, help="for --plan: DeepSpeed stage (default: 2)"
+        "--zero",
+        type=int,
+        choices=(0, 2, 3),
+        help="for --plan: 0 plain DDP, 2 ZeRO-2, 3 FSDP (default: as --config says; 2 without one)",
     )
     for flag, kind in _more_flags():
         parser.add_argument(flag, metavar=kind, help=argparse.SUPPRESS)
@@ -70,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace, flags: dict[str, Any]) -> None:
-    from diffretriever_pyserini.training.plan import PAPER, plan, shape_of
+    from diffretriever_pyserini.training.plan import PAPER, plan, shape_of, stage_of
     from diffretriever_pyserini.training.settings import read_settings
 
     if arguments.config is None:
@@ -79,4 +82,7 @@ def _plan(arguments: argparse.Namespace, flags: dict[str, Any]) -> None:
         flags = PAPER[family] | {key: value for key, value in flags.items() if value is not None}
     given = {"data": ["(none)"], "output": "(none)"} if arguments.config is None else {}
     settings = read_settings(arguments.config, **given | flags | {"model": arguments.model or flags.get("model")})
-    print(plan(settings, shape_of(settings.model), arguments.gpus, arguments.gpu_memory, arguments.zero))
+    zero = arguments.zero
+    if zero is None:
+        zero = 2 if arguments.config is None else stage_of(settings)
+    print(plan(settings, shape_of(settings.model), arguments.gpus, arguments.gpu_memory, zero))

@@ -1,14 +1,14 @@
 """Training rows by number, from disk: where each row starts is known, the rows themselves are read when drawn.
 
 Every line is parsed once before training, so that a bad row is reported with file and line before the first step and
-not in the third hour. What stays in memory is eight bytes a row.
+not in the third hour. What stays in memory is sixteen bytes a row: its place, and a digest of its query.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import InputError
 from .batches import Example
 from .rows import Passage, Row, parse_line
+from .store import text_digest
 
 _SHOWN = 5
 
@@ -26,7 +27,7 @@ _SHOWN = 5
 class BadRows:
     """Rows that cannot be used: how many, and in ``report`` one line of reason each, with file and line."""
 
-    report: Path
+    report: Path | None
     count: int = 0
     first: list[str] = field(default_factory=list)
 
@@ -45,16 +46,18 @@ class RowFiles:
     paths : .jsonl and .tsv files, one row a line (see rows.py).
     need_negatives : a row without any negative is a bad row.
     on_error : ``stop`` raises at the first bad row; ``skip`` leaves it out, lists it in ``report`` and counts it.
-    report : file for the reasons; needed for ``skip``.
+    report : file for the reasons; None where another process of the same run writes it.
     """
 
-    def __init__(self, paths: Sequence[Path], need_negatives: bool, on_error: str, report: Path):
+    def __init__(self, paths: Sequence[Path], need_negatives: bool, on_error: str, report: Path | None):
         if on_error not in ("stop", "skip"):
             raise InputError(f"on_error={on_error!r} is not one of 'stop', 'skip'.")
         self.paths = list(paths)
         self.bad = BadRows(report)
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.unlink(missing_ok=True)
+        if report is not None:
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.unlink(missing_ok=True)
+        self._digests = array("q")
         found = [self._index(path, need_negatives, on_error) for path in self.paths]
         self._starts = [np.frombuffer(starts, dtype=np.int64) for starts in found]
         self._bounds = np.cumsum([0, *(len(starts) for starts in self._starts)])
@@ -96,14 +99,25 @@ class RowFiles:
                 self._report(str(error))
                 continue
             starts.append(start)
+            self._digests.append(_digest(row.query))
         return starts
 
     def _report(self, reason: str) -> None:
         self.bad.count += 1
         if len(self.bad.first) < _SHOWN:
             self.bad.first.append(reason)
-        with self.bad.report.open("a", encoding="utf-8") as file:
-            file.write(reason + "\n")
+        if self.bad.report is not None:
+            with self.bad.report.open("a", encoding="utf-8") as file:
+                file.write(reason + "\n")
+
+    def asking(self, queries: Iterable[str]) -> np.ndarray:
+        """Numbers of the rows whose query is one of ``queries``; case and white space do not count."""
+        wanted = np.array([_digest(query) for query in queries], dtype=np.int64)
+        return np.flatnonzero(np.isin(np.frombuffer(self._digests, dtype=np.int64), wanted))
+
+
+def _digest(query: str) -> int:
+    return int.from_bytes(text_digest(query)[:8], "little", signed=True)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -144,6 +158,10 @@ class TrainingRows:
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    def asked(self, queries: Iterable[str]) -> int:
+        """How many of the rows ask one of ``queries``."""
+        return len(np.intersect1d(self.rows.asking(queries), self.chosen, assume_unique=True))
 
     def __getitem__(self, i: int) -> Example:
         number = int(self.chosen[i])

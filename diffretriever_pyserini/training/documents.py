@@ -29,8 +29,8 @@ _KEEP_SENTENCE = 0.1  # how often the asked sentence stays in its passage, so th
 def read_documents(folder: Path, words: int = 100) -> Iterator[Passage]:
     """Passages of about ``words`` words from every .txt, .md and .rst file below ``folder``, in the order of names.
 
-    A passage never crosses a heading; its title is that heading, or the first line of a file without any. Ids are the
-    file's path with the passage's number. Raises InputError for an empty folder or a file that is not UTF-8.
+    A passage never crosses a heading; its title is that heading, empty before the first one. Ids are the file's path
+    with the passage's number. Raises InputError for an empty folder or a file that is not UTF-8.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
     if not files:

@@ -26,11 +26,15 @@ _LAYER = re.compile(r"\.\d+\.(.+)$")
 
 @dataclass(frozen=True, slots=True)
 class LoraSettings:
-    """Rank, scale and dropout of the adapter; the paper's are 16 and 64 (dropout as in the released files)."""
+    """Rank, scale and dropout of the adapter; the paper's are 16 and 64 (dropout as in the released files).
+
+    ``rslora`` (alpha over the root of r) only comes with an adapter that has it already.
+    """
 
     r: int = 16
     alpha: int = 64
     dropout: float = 0.05
+    rslora: bool = False
 
 
 def adapted_layers(family: str, model: Any) -> list[str]:

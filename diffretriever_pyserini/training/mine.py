@@ -118,9 +118,10 @@ def _passages_of_pairs(options: MineOptions, work: Path) -> Iterator[Passage]:
             digest = text_digest(one.text)
             if digest not in seen:
                 seen.add(digest)
-                docid = (
-                    one.docid if one.docid and one.docid not in ids and not one.docid.split()[1:] else f"p{len(ids)}"
-                )
+                docid = one.docid if not one.docid.split()[1:] else ""
+                number = len(ids)
+                while not docid or docid in ids:
+                    docid, number = f"p{number}", number + 1
                 ids.add(docid)
                 yield Passage(docid, "", one.text)
 

@@ -112,21 +112,33 @@ class Line:
     size: float
 
 
+def stage_of(settings: TrainSettings) -> int:
+    """How far a run spreads its state: 3 for FSDP (weights, too), the stage of its DeepSpeed file, 0 for plain DDP."""
+    if settings.fsdp:
+        return 3
+    raw = read_json(Path(settings.deepspeed)) if settings.deepspeed else {}
+    return int((raw.get("zero_optimization") or {}).get("stage", 0))
+
+
 def memory(settings: TrainSettings, shape: Shape, gpus: int, zero: int = 2) -> list[Line]:
-    """Memory of one device, item by item; ``zero`` is the DeepSpeed stage (0: plain DDP)."""
+    """Memory of one device, item by item; ``zero`` is the DeepSpeed stage (0: plain DDP, 3: FSDP)."""
     h, m, v, layers = shape.hidden, shape.mlp, shape.vocab, shape.layers
     trained = shape.lora(settings.lora_r) if settings.lora_r else shape.parameters
     width = 4 if settings.lora_r else 2
     shared = gpus if zero >= 2 else 1
-    weights = 2 * shape.parameters / (gpus if zero == 3 else 1)
+    kind, each_weight = ("float32", 4) if settings.dtype == "float32" else ("bfloat16", 2)
+    weights = each_weight * shape.parameters / (gpus if zero == 3 else 1)
     k_query, k_passage, length = _sizes(settings)
     texts = settings.batch_size * (1 + settings.negatives)
     chunk = min(settings.chunk or texts, texts)
     tokens = chunk * length
     lines = [
         Line(
-            "weights, bfloat16", f"2 B x {shape.parameters / GB:.2f}e9" + (f" / {gpus}" if zero == 3 else ""), weights
+            f"weights, {kind}",
+            f"{each_weight} B x {shape.parameters / GB:.2f}e9" + (f" / {gpus}" if zero == 3 else ""),
+            weights,
         ),
+        *_gathered(shape, zero),
         Line("trained weights", f"{width} B x {trained / 1e6:.1f}e6", width * trained if settings.lora_r else 0),
         Line("gradients", f"4 B x {trained / 1e6:.1f}e6 / {shared}", 4 * trained / shared),
         Line("Adam, two moments and a float32 copy", f"12 B x {trained / 1e6:.1f}e6 / {shared}", 12 * trained / shared),
@@ -156,6 +168,14 @@ def memory(settings: TrainSettings, shape: Shape, gpus: int, zero: int = 2) -> l
     lines.append(Line("MaxSim", f"8 B x {settings.batch_size} x {k_query} x {everywhere} x {k_passage}", products))
     lines.append(Line("CUDA, libraries, fragmentation", "fixed", _CUDA_GB * GB))
     return lines
+
+
+def _gathered(shape: Shape, zero: int) -> list[Line]:
+    """What FSDP holds whole for a while: embeddings and head all the time, one block at work and the next one."""
+    if zero < 3:
+        return []
+    count = 2 * shape.vocab * shape.hidden + 2 * shape.layer_parameters
+    return [Line("weights put together", f"2 B x {count / GB:.2f}e9 (embeddings, head, two blocks)", 2 * count)]
 
 
 def _sizes(settings: TrainSettings) -> tuple[int, int, int]:
@@ -191,9 +211,10 @@ def plan(settings: TrainSettings, shape: Shape, gpus: int, gpu_memory: float, ze
     k_query, k_passage, length = _sizes(settings)
     update = settings.batch_size * settings.accumulate * gpus
     trained = f"LoRA r {settings.lora_r}, alpha {settings.lora_alpha}" if settings.lora_r else "all weights"
+    kind = ("plain DDP", "ZeRO-1", "ZeRO-2", "FSDP")[zero]
     head = [
         f"{shape.name}: {shape.parameters / GB:.2f}e9 parameters, K {k_query}/{k_passage}, {trained}",
-        f"{gpus} device(s) of {gpu_memory:g} GB, {'ZeRO-' + str(zero) if zero else 'plain DDP'}; {update} queries an "
+        f"{gpus} device(s) of {gpu_memory:g} GB, {kind}; {update} queries an "
         f"update, {1 + settings.negatives} passages each, at most {length} tokens, chunks of {settings.chunk or 'all'}",
         "",
     ]
@@ -221,5 +242,5 @@ def _advice(settings: TrainSettings) -> str:
     if not settings.gradient_checkpointing:
         wishes.append("gradient_checkpointing: true")
     wishes.append(f"chunk: {max(1, (settings.chunk or 16) // 2)}")
-    wishes.append("a smaller batch_size with accumulate, or ZeRO-3/FSDP")
+    wishes.append("a smaller batch_size with accumulate, or fsdp")
     return ", ".join(wishes)

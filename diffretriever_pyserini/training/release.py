@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backbones.base import Backbone
 from ..config import RetrieverConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, NumericalError
 from ..hub import is_hub_id, local_folder
 from ..prompts import Layout
 from .lora import TASK_TYPES, LoraSettings, head_parameters, released_names, target_names
@@ -67,19 +67,26 @@ def _save_lora(folder: Path, backbone: Backbone, release: Release, dtype: Any, s
     renamed = {}
     for key, tensor in weights.items():
         path, _, letter = key.rpartition(".")  # letter: lora_A or lora_B
-        renamed[f"{_LORA_PREFIX}{names.get(path, path)}.{letter}.weight"] = _stored(tensor, dtype)
+        renamed[f"{_LORA_PREFIX}{names.get(path, path)}.{letter}.weight"] = _stored(key, tensor, dtype)
     save_file(renamed, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     targets = target_names(family, {key.rpartition(".")[0] for key in weights})
     _write_json(folder / "adapter_config.json", adapter_config(release, targets))
     if family == "masked_lm":
         head = [name for name, tensor in head_parameters(backbone).items() if tensor.requires_grad]
         if head:
-            stored = {name: _stored(state[name], dtype) for name in head}
+            stored = {name: _stored(name, state[name], dtype) for name in head}
             save_file(stored, folder / "head.safetensors", metadata={"format": "pt"})
 
 
-def _stored(tensor: Any, dtype: Any) -> Any:
-    return tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+def _stored(name: str, tensor: Any, dtype: Any) -> Any:
+    """``tensor`` as it is written; NumericalError for NaN and infinity, which no resumed run could leave again."""
+    stored = tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+    if not stored.isfinite().all():
+        raise NumericalError(
+            f"the trained weight {name} is not finite and is not saved; start again with a lower learning rate, and "
+            "with save_dtype: float32 if it was float16"
+        )
+    return stored
 
 
 def _save_whole(folder: Path, backbone: Backbone, release: Release, weights: dict[str, Any]) -> None:
@@ -91,7 +98,7 @@ def _save_whole(folder: Path, backbone: Backbone, release: Release, weights: dic
     for key, tensor in weights.items():
         if key not in tied:
             path, _, kind = key.rpartition(".")
-            state[f"{names.get(path, path)}.{kind}"] = tensor.detach().cpu().contiguous()
+            state[f"{names.get(path, path)}.{kind}"] = _stored(key, tensor, None)
     save_torch_state_dict(state, folder)
     shutil.copyfile(local_folder(release.config.backbone) / "config.json", folder / "config.json")
 
@@ -109,6 +116,7 @@ def adapter_config(release: Release, targets: list[str]) -> dict[str, Any]:
         r=release.lora.r,
         lora_alpha=release.lora.alpha,
         lora_dropout=release.lora.dropout,
+        use_rslora=release.lora.rslora,
         target_modules=targets,
         bias="none",
         task_type=TASK_TYPES[release.config.family],

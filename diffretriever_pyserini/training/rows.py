@@ -8,6 +8,7 @@ plain pair ``{"query", "positive" | "passage", "title"}``. TSV: query, tab, pass
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,9 @@ def _passages(record: dict[str, Any], name: str, where: str) -> tuple[Passage, .
         if not isinstance(value, dict):
             raise InputError(f"{where}: a passage in {name} is {type(value).__name__}, not an object with a text.")
         score = value.get("score")
-        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        if score is not None and (
+            isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)
+        ):
             raise InputError(f"{where}: the score {score!r} in {name} is not a number.")
         text = join_title(text_field(value, "title", where), text_field(value, "text", where))
         found.append(Passage(text, str(value.get("docid") or ""), None if score is None else float(score)))
@@ -84,7 +87,8 @@ def _passages(record: dict[str, Any], name: str, where: str) -> tuple[Passage, .
 
 
 def checked(row: Row, where: str) -> Row:
-    """``row`` if it can be trained on, else InputError: an empty query, no positive, or an empty passage."""
+    """``row`` if it can be trained on, else InputError: an empty query, no positive, an empty passage, or one text
+    that is both positive and negative."""
     if not row.query:
         raise InputError(f"{where}: the query is empty.")
     if not row.positives:
@@ -92,6 +96,9 @@ def checked(row: Row, where: str) -> Row:
     for kind, passages in (("positive", row.positives), ("negative", row.negatives)):
         if any(not passage.text for passage in passages):
             raise InputError(f"{where}: an empty {kind} passage for query {row.query!r:.60}.")
+    both = {passage.text for passage in row.positives} & {passage.text for passage in row.negatives}
+    if both:
+        raise InputError(f"{where}: the passage {min(both)!r:.60} is both positive and negative.")
     return row
 
 

@@ -27,6 +27,7 @@ from .sources import row_files
 SETTINGS = "train.yaml"
 LOG = "log.jsonl"
 PLOT = "training.png"
+DATA = "data"
 # Where the paper's selection on training queries came out (METHOD section 7), for a base that says nothing itself.
 _BUDGETS = {"dream": (4, 16), "llada": (4, 4), "masked_lm": (4, 4)}
 _PAPER_LENGTH = 156
@@ -50,11 +51,12 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
 
     args = arguments(settings)  # first: where several processes train, they know each other from here on
     output = Path(settings.output)
-    checkpoint = _start(output, settings, resume)
+    with args.main_process_first(local=False):  # one process removes and writes, the others then find it done
+        checkpoint = _start(output, settings, resume)
     set_seed(settings.seed)
     config = retriever_for(settings)
     with args.main_process_first():  # one process writes what the others then read
-        rows, training, development = _rows(settings, output / "data")
+        rows, training, development = _rows(settings, output / DATA)
     quiet = rank() > 0
     speak: Callable[[str], None] = (lambda _: None) if quiet else say
     parts = Parts(settings, *_model(settings, config, training), development, speak)
@@ -62,17 +64,24 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     speak(f"{len(training)} training rows, {trainable:,} trained parameters, K {config.k_query}/{config.k_passage}")
     if rows.bad.count:
         speak(rows.bad.summary())
+    if development is not None and (known := training.asked(development.queries)):
+        speak(f"{known} training rows ask a query of the development set: its figures will be too good")
     trainer = RetrieverTrainer(parts, args, output / LOG)
     if len(training) < settings.batch_size * settings.accumulate * args.world_size:
         raise ConfigError(f"{len(training)} training rows do not fill one batch; lower batch_size or accumulate")
     if development is not None and checkpoint is None:
         args.eval_on_start = True
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    final = trainer.evaluate() if development is not None else {}
+    over = checkpoint is not None and _over(checkpoint)
+    if checkpoint is not None and over:
+        trainer.finish_from(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    final = {f"eval_{name}": value for name, value in trainer.measured().items()} if development is not None else {}
     dtype = None if settings.save_dtype == "float32" else getattr(torch, settings.save_dtype)
     trainer.accelerator.wait_for_everyone()
     figures = _figures(settings, trainer, final, rows, len(training))
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    spread = trainer.is_fsdp_enabled and not over
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if spread else None
     if trainer.is_world_process_zero():
         _finish(output, settings, config, parts, figures, dtype, state)
     trainer.accelerator.wait_for_everyone()
@@ -125,9 +134,9 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     from .lora import trainable_backbone
     from .model import MaskReader, use_gradient_checkpointing
     from .release import Release, base_name
+    from .trainer import weights_dtype
 
-    gpu = settings.device != "cpu" and torch.cuda.is_available()
-    dtype = getattr(torch, settings.dtype or ("bfloat16" if gpu else "float32"))
+    dtype = getattr(torch, weights_dtype(settings))
     lora = _lora(settings, config)
     tokenizer = load_tokenizer(config)
     layouts = {side: build_layout(config, tokenizer, side) for side in ("query", "passage")}
@@ -153,15 +162,20 @@ def _lora(settings: TrainSettings, config: RetrieverConfig) -> LoraSettings | No
         return None
     if config.adapter:
         own = read_json(Path(config.adapter) / "adapter_config.json")
-        return LoraSettings(int(own["r"]), int(own["lora_alpha"]), settings.lora_dropout)
+        return LoraSettings(
+            int(own["r"]), int(own["lora_alpha"]), settings.lora_dropout, bool(own.get("use_rslora", False))
+        )
     return LoraSettings(settings.lora_r, settings.lora_alpha, settings.lora_dropout)
 
 
 def _rows(settings: TrainSettings, work: Path) -> tuple[RowFiles, TrainingRows, DevelopmentSet | None]:
+    from .gather import rank
+
     paths = row_files(settings.data, work, settings.data_split)
     dev_paths = row_files(settings.dev, work, settings.dev_split)
-    rows = RowFiles(paths, settings.negatives > 0, settings.on_error, work / "bad-rows.txt")
-    dev_rows = RowFiles(dev_paths, False, settings.on_error, work / "bad-dev-rows.txt") if dev_paths else None
+    reports = [work / name if rank() == 0 else None for name in ("bad-rows.txt", "bad-dev-rows.txt")]
+    rows = RowFiles(paths, settings.negatives > 0, settings.on_error, reports[0])
+    dev_rows = RowFiles(dev_paths, False, settings.on_error, reports[1]) if dev_paths else None
     chosen, held_out = split_rows(len(rows), 0 if dev_rows else settings.dev_rows, settings.seed)
     training = TrainingRows(rows, chosen, settings.negatives, settings.seed)
     if dev_rows is not None:
@@ -171,16 +185,24 @@ def _rows(settings: TrainSettings, work: Path) -> tuple[RowFiles, TrainingRows, 
 
 
 def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
-    """The checkpoint to go on from, or None for a new run in an empty folder; settings are kept and compared."""
+    """The checkpoint to go on from, or None for a new run in an empty folder; settings are kept and compared.
+
+    What a run that never came to its first step has left (its settings and rows) does not stand in the way.
+    """
     from .gather import rank
 
     written = output / SETTINGS
-    checkpoints = [path for path in output.glob("checkpoint-*") if path.is_dir()]
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output {output} is a file; name a folder")
+    checkpoints = [path for path in output.glob("checkpoint-*") if path.name.partition("-")[2].isdigit()]
     if not resume:
         if checkpoints or (output / LOG).is_file():
             raise ConfigError(f"{output} holds a run already; --resume goes on with it, or name another output")
+        others = sorted({path.name for path in output.glob("*")} - {SETTINGS, DATA})
+        if others:
+            raise ConfigError(f"{output} is not empty (it holds {others[0]}) and would be written over; name another")
     elif written.is_file():
-        before = yaml.safe_load(written.read_text(encoding="utf-8"))
+        before = yaml.safe_load(written.read_text(encoding="utf-8")) or {}
         for name, value in settings.to_dict().items():
             if name not in _FREE and before.get(name) != value:
                 raise ConfigError(f"{output}: the run was started with {name}={before.get(name)!r}, not {value!r}")
@@ -188,6 +210,12 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
         output.mkdir(parents=True, exist_ok=True)
         written.write_text(yaml.safe_dump(settings.to_dict(), sort_keys=False), encoding="utf-8")
     return last_complete(checkpoints) if resume else None
+
+
+def _over(checkpoint: Path) -> bool:
+    """Whether the run was at its end, or stopped early, when it wrote ``checkpoint``."""
+    callbacks = read_json(checkpoint / "trainer_state.json").get("stateful_callbacks", {})
+    return bool(callbacks.get("TrainerControl", {}).get("args", {}).get("should_training_stop"))
 
 
 def last_complete(checkpoints: list[Path]) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -20,7 +21,7 @@ class TrainSettings:
     Attributes
     ----------
     model : where to start: a base or an adapter (prebuilt name, folder, hub id, YAML); an adapter is trained further.
-    data, data_split : sources of rows (see sources.py) and the qrels split of BEIR folders.
+    data, data_split : sources of rows (see sources.py) and the split of BEIR folders and hub data sets.
     output : folder of the checkpoint, of ``checkpoint-<step>`` folders and of the log.
     dev, dev_split, dev_rows : development rows: another source, or how many rows to keep from ``data``.
     on_error : ``stop`` at a bad row, or ``skip``, list and count it.
@@ -34,11 +35,14 @@ class TrainSettings:
     temperature, lexical_weight : tau and lambda of METHOD section 6.
     denoising_weight, denoising_passages, diversity_weight : the optional terms; passages a step that are denoised.
     margin_mse_weight, relational_kl_weight, teacher_temperature : distillation from the rows' own ``score`` fields.
-    embedding_weight, embedding_kl_weight : distillation from the base's own mean-pooled embeddings (``teacher: base``).
+    embedding_weight, embedding_kl_weight : distillation from the base's own mean-pooled embeddings.
     epochs, max_steps, learning_rate, schedule, warmup_ratio, weight_decay, max_grad_norm, seed : optimisation.
-    dtype : of the base's weights; None is bfloat16 on a GPU and float32 on the CPU. ``bf16`` computes in bfloat16.
+    dtype : of the base's weights; None is bfloat16 for LoRA on a GPU, else float32. ``bf16`` computes in bfloat16,
+        which a bfloat16 base always does.
     gradient_checkpointing : keep only each layer's input.
-    eval_steps, save_steps, log_steps, keep_checkpoints : how often; 0 for never (``save_steps``) or at the end.
+    eval_steps, save_steps, log_steps, keep_checkpoints : how often, in updates. Where only one of the first two is
+        set it stands for both; where none is, a run with a development set does both each epoch, others save nothing.
+        The best evaluation is always saved.
     metric, patience : development measure (nDCG@10 of ``dense``, ``multi``, ``lexical`` or ``hybrid``), and how many
         evaluations without a better one end the run (0: never). With a development set the best checkpoint is kept.
     deepspeed, fsdp : JSON files: a DeepSpeed config, or transformers' ``fsdp_config``.
@@ -107,16 +111,23 @@ class TrainSettings:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}")
-        for name in ("batch_size", "accumulate", "log_steps"):
+        for name in ("batch_size", "accumulate", "log_steps", "denoising_passages"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("negatives", "chunk", "dev_rows", "lora_r", "eval_steps", "save_steps", "patience", "workers"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
+        for name in _NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}={getattr(self, name)} must not be negative or infinite")
         if not self.data:
             raise ConfigError("data: no source of training rows; give a file, a folder or a hub id")
-        if self.temperature <= 0 or self.teacher_temperature <= 0:
-            raise ConfigError("temperature and teacher_temperature must be above 0")
+        for name in ("temperature", "teacher_temperature", "lora_alpha", "learning_rate", "epochs"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ConfigError(f"max_steps={self.max_steps} must be at least 1, or -1 to leave it to epochs")
+        if not 0 <= self.warmup_ratio < 1 or not 0 <= self.lora_dropout < 1:
+            raise ConfigError("warmup_ratio and lora_dropout must lie in [0, 1)")
+        if self.dev and self.dev_rows:
+            raise ConfigError("dev and dev_rows are both set: name a development source, or rows to keep from data")
         if self.margin_mse_weight and not self.negatives:
             raise ConfigError("margin_mse_weight needs negatives of at least 1: a margin is positive minus negative")
         if self.patience and not self.develops:
@@ -138,20 +149,42 @@ class TrainSettings:
         return values | {name: list(values[name]) for name in ("data", "dev")}
 
 
+_NOT_NEGATIVE = (
+    "negatives",
+    "chunk",
+    "dev_rows",
+    "lora_r",
+    "eval_steps",
+    "save_steps",
+    "keep_checkpoints",
+    "patience",
+    "workers",
+    "weight_decay",
+    "max_grad_norm",
+    "lexical_weight",
+    "denoising_weight",
+    "diversity_weight",
+    "margin_mse_weight",
+    "relational_kl_weight",
+    "embedding_weight",
+    "embedding_kl_weight",
+)
 FIELDS = tuple(one.name for one in dataclasses.fields(TrainSettings))
 _CHOICES = {
     "on_error": ("stop", "skip"),
     "metric": METRICS,
     "device": ("auto", "cpu", "cuda"),
     "save_dtype": ("float32", "bfloat16", "float16"),
-    "dtype": (None, "float32", "bfloat16", "float16"),
+    "dtype": (None, "float32", "bfloat16"),  # in float16 small gradients would be lost
     "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
 }
-_PATHS = ("model", "data", "dev", "output", "backbone", "deepspeed", "fsdp")
+_PATHS = ("model", "data", "dev", "backbone", "deepspeed", "fsdp")
 
 
 def read_settings(path: Path | None, **flags: Any) -> TrainSettings:
-    """Settings of a YAML file, ``flags`` (None is not set) over it. Paths in the file count from the file.
+    """Settings of a YAML file, ``flags`` (None is not set) over it.
+
+    What the file reads counts from the file's folder where it is there; ``output`` counts from the working folder.
 
     Raises
     ------

@@ -117,8 +117,8 @@ def _dataset_rows(name: str, split: str, **arguments: Any) -> Iterator[dict[str,
 def beir_rows(folder: Path, split: str, work: Path) -> Iterator[dict[str, Any]]:
     """Rows of a BEIR collection's ``qrels/<split>.tsv``: one a query, every passage with a positive grade.
 
-    Texts are looked up through an SQLite file in ``work``, so that memory does not grow with the corpus. Judgements
-    without a text stay in as rows without positives: the reader of the rows reports and counts them.
+    Texts are looked up through an SQLite file in ``work``, so that memory does not grow with the corpus. Raises
+    InputError for a judgement whose query or passage has no text.
     """
     work.mkdir(parents=True, exist_ok=True)
     path = work / f"{folder.resolve().name}.sqlite"

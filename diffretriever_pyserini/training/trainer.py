@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import ConfigError, NumericalError
+from ..prebuilt import read_json
 from .batches import Collator
 from .data import TrainingRows
 from .develop import DevelopmentSet, measure
@@ -84,8 +85,8 @@ class RetrieverTrainer(Trainer):
             found = objective(outputs, inputs, settings, self.parts.model.backbone.vocab_size, teacher)
         if not torch.isfinite(found["loss"]):
             raise NumericalError(
-                f"the loss is {found['loss'].item()} at step {self.state.global_step + 1}; lower the learning rate or "
-                "compute in bfloat16 or float32 instead of float16"
+                f"the loss is {found['loss'].item()} at step {self.state.global_step + 1}; lower the learning rate, "
+                "raise the temperature, or compute in float32"
             )
         if self.parts.model.training:
             self._count += 1
@@ -106,12 +107,27 @@ class RetrieverTrainer(Trainer):
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         """nDCG@10 of each view on the development set; every device measures the same."""
-        assert self.parts.development is not None
-        found = measure(self.parts.model, self.parts.collator, self.parts.development)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measured().items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def measured(self) -> dict[str, float]:
+        """nDCG@10 of each view of the weights as they are, without a word in the log."""
+        assert self.parts.development is not None
+        with self.compute_loss_context_manager():
+            return measure(self.parts.model, self.parts.collator, self.parts.development)
+
+    def finish_from(self, checkpoint: Path) -> None:
+        """In place of train() where ``checkpoint`` is the last of its run: the library would train a step more."""
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        best = Path(self.state.best_model_checkpoint or checkpoint)
+        self._load_from_checkpoint(str(best if best.is_dir() else checkpoint))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        better = super()._determine_best_metric(metrics, trial)
+        self.control.should_save |= better  # between two saves the best weights would be lost
+        return better
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """A checkpoint's weights, in the released layout and float32, so that resuming is exact."""
@@ -140,6 +156,12 @@ class _Epochs(TrainerCallback):
         self.rows.set_epoch(int(state.epoch or 0))
 
 
+def weights_dtype(settings: TrainSettings) -> str:
+    """Type of the base's weights; trained weights stay float32, since small steps would round away in bfloat16."""
+    on_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    return settings.dtype or ("bfloat16" if on_gpu and settings.lora_r else "float32")
+
+
 def arguments(settings: TrainSettings) -> TrainingArguments:
     """The library's arguments for ``settings``; making them joins the other processes of a distributed run."""
     develops = settings.develops
@@ -148,6 +170,12 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         raise ConfigError(f"save_steps={every['save']} must be a multiple of eval_steps={every['eval']}")
     if settings.deepspeed and find_spec("deepspeed") is None:
         raise ConfigError("deepspeed is set but not installed: pip install deepspeed (it needs a CUDA toolkit)")
+    if settings.deepspeed:
+        stage = (read_json(Path(settings.deepspeed)).get("zero_optimization") or {}).get("stage")
+        if stage == 3:
+            raise ConfigError(f"{settings.deepspeed}: ZeRO stage 3 is not supported; spread the weights by fsdp")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: cuda, but no GPU is to be seen from here; device: auto takes what there is")
     steps = "steps" if every["save"] else "epoch"
     cpu = settings.device == "cpu" or not torch.cuda.is_available()
     return TrainingArguments(
@@ -163,7 +191,8 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         data_seed=settings.seed,
-        bf16=settings.bf16,
+        # Trained float32 weights beside a bfloat16 base only fit together under autocast.
+        bf16=settings.bf16 or weights_dtype(settings) == "bfloat16",
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
         ddp_find_unused_parameters=settings.lexical_weight == 0,
@@ -179,6 +208,7 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         load_best_model_at_end=develops,
         metric_for_best_model=f"eval_{settings.metric}" if develops else None,
         greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited
         dataloader_num_workers=settings.workers,
         dataloader_drop_last=True,  # the number of negatives should not change in the last step
         remove_unused_columns=False,

@@ -56,6 +56,8 @@ def test_the_three_line_layouts() -> None:
         ('{"query": "a", "positive_passages": [3]}', "not an object"),
         ('{"query": 3, "positive": "x"}', "must be a string"),
         ('{"query": "a", "positive_passages": [{"text": "x", "score": "high"}]}', "not a number"),
+        ('{"query": "a", "positive_passages": [{"text": "x", "score": NaN}]}', "not a number"),
+        ('{"query": "a", "positive_passages": ["x"], "negative_passages": ["y", "x"]}', "both positive and negative"),
     ],
 )
 def test_a_bad_row_says_what_is_wrong_and_where(line: str, problem: str, tmp_path: Path) -> None:
@@ -120,6 +122,26 @@ def test_beir_folders(tmp_path: Path) -> None:
     rows = RowFiles(files, need_negatives=False, on_error="stop", report=tmp_path / "bad")
     assert len(rows) == 1
     assert rows[0] == Row("ask 1", (Passage("T text 1", "d1"), Passage("T text 2", "d2")), (), "q1")
+
+
+def test_a_split_without_judgements(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no qrels/dev\.tsv"):
+        row_files([str(beir(tmp_path / "c"))], tmp_path / "work", split="dev")
+
+
+def test_beir_ids_that_occur_twice(tmp_path: Path) -> None:
+    folder = beir(tmp_path / "c")
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write('\n{"_id": "d1", "text": "again"}')
+    with pytest.raises(InputError, match=r"corpus\.jsonl, line 5: the id 'd1' occurs twice"):
+        row_files([str(folder)], tmp_path / "work")
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n")
+    with pytest.raises(InputError, match=r"no usable training row in .*rows\.jsonl"):
+        rows_of(path, tmp_path)
 
 
 @pytest.mark.parametrize("judged", ["q1\td9\t1\n", "q9\td1\t1\n", "q1\td1\thigh\n"])

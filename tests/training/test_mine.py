@@ -86,6 +86,17 @@ def test_positives_are_known_by_id_and_by_text(tmp_path: Path) -> None:
     assert positive_numbers(store, rows.Row("q", (rows.Passage("c"),), ())) == {1}
 
 
+def test_passages_of_pairs_get_ids_that_differ(tmp_path: Path) -> None:
+    ids = ["p3", "p1", "p1", "", "two words", "p4"]
+    passages = [{"docid": docid, "text": f"text {i}"} for i, docid in enumerate(ids)]
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"query": "q", "positive_passages": passages}))
+    options = MineOptions(tmp_path / "m", pairs=(str(tmp_path / "pairs.jsonl"),))
+    found = list(mining._passages(options, tmp_path))
+    assert [one.text for one in found] == [f"text {i}" for i in range(6)]
+    assert [one.docid for one in found][:2] == ["p3", "p1"]
+    assert len({one.docid for one in found}) == 6
+
+
 class FakeVectors:
     """Scores as given, for the filter alone."""
 

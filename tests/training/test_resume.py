@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def same_bits(one: Path, two: Path, name: str = "adapter_model.safetensors") -> 
 
 def test_kill_at_a_random_step_and_resume(tiny_settings: Settings, tmp_path: Path) -> None:
     def settings(name: str) -> TrainSettings:
-        # 10 updates an epoch, so that 8 updates of 2 end in the second epoch; dropout uses the random state.
+        # 40 rows are 8 batches and 4 updates an epoch: checkpoints lie inside an epoch and at its end.
         return tiny_settings(
             output=str(tmp_path / name), max_steps=STEPS, save_steps=2, batch_size=5, accumulate=2, dev_rows=8
         )
@@ -83,6 +84,45 @@ def test_early_stopping_keeps_the_best_checkpoint(tiny_settings: Settings, tmp_p
     seen = [record["eval_multi"] for record in read_log(tmp_path / "out" / "log.jsonl") if "eval_multi" in record]
     assert figures["development_after"]["eval_multi"] == pytest.approx(max(seen[1:]))
     same_bits(tmp_path / "out", tmp_path / "out" / figures["best_checkpoint"])
+
+
+def test_the_best_evaluation_is_kept_wherever_it_falls(tiny_settings: Settings, tmp_path: Path) -> None:
+    """Evaluated each step, saved every fourth: the best weights lie between two saves and are saved all the same."""
+    settings = tiny_settings(
+        max_steps=4, learning_rate=0.5, dev_rows=8, eval_steps=1, save_steps=4, metric="multi", keep_checkpoints=1
+    )
+    figures = train(settings, say=lambda _: None)
+    seen = [record["eval_multi"] for record in read_log(tmp_path / "out" / "log.jsonl") if "eval_multi" in record]
+    assert len(seen) == 5, "before the first step and after each; the weights that are kept are not logged again"
+    assert figures["best_checkpoint"] == f"checkpoint-{seen.index(max(seen[1:]), 1)}" != "checkpoint-4"
+    assert figures["development_after"]["eval_multi"] == pytest.approx(max(seen[1:]))
+
+
+def test_early_stopping_counts_on_after_a_resume(tiny_settings: Settings, tmp_path: Path) -> None:
+    settings = tiny_settings(
+        max_steps=9, learning_rate=0.5, dev_rows=8, eval_steps=1, patience=2, metric="multi", keep_checkpoints=0
+    )
+    unbroken = train(settings, say=lambda _: None)
+    assert 2 < unbroken["steps"] < 9
+    before = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    shutil.rmtree(tmp_path / "out" / f"checkpoint-{unbroken['steps']}")
+    assert train(settings, resume=True, say=lambda _: None) == unbroken
+    after = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("dev_rows", [0, 8])
+def test_a_finished_run_is_not_trained_further(dev_rows: int, tiny_settings: Settings, tmp_path: Path) -> None:
+    """Killed between the last checkpoint and the end, or resumed by mistake: the weights are those of the run."""
+    settings = tiny_settings(save_steps=3, schedule="constant", dev_rows=dev_rows)
+    figures = train(settings, say=lambda _: None)
+    before = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    log = (tmp_path / "out" / "log.jsonl").read_text()
+    (tmp_path / "out" / "adapter_model.safetensors").unlink()
+    assert train(settings, resume=True, say=lambda _: None) == figures
+    after = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert (tmp_path / "out" / "log.jsonl").read_text() == log
 
 
 def test_two_devices_make_the_same_step_as_one(tiny_settings: Settings, tmp_path: Path) -> None:

@@ -47,6 +47,13 @@ def test_flags_go_over_the_file_and_are_read_as_their_kind(tmp_path: Path) -> No
         ({"data": []}, "data is missing"),
         ({"patience": 2}, "development set"),
         ({"margin_mse_weight": 1, "negatives": 0}, "margin"),
+        ({"dev": "d.jsonl", "dev_rows": 2}, "both set"),
+        ({"learning_rate": 0}, "above 0"),
+        ({"learning_rate": "nan"}, "above 0"),
+        ({"max_steps": 0}, "at least 1"),
+        ({"warmup_ratio": 100}, r"\[0, 1\)"),
+        ({"denoising_weight": -1}, "must not be negative"),
+        ({"dtype": "float16"}, "not one of"),
     ],
 )
 def test_mistakes_are_named(values: dict[str, object], problem: str, tmp_path: Path) -> None:
@@ -60,6 +67,11 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     assert recipe == (16, 64, 1e-4, 1.0, 15)
     assert (settings.temperature, settings.lexical_weight) == (0.01, 1.0)
     assert settings.batch_size * 8 == 128
+
+
+def test_the_output_counts_from_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert read_settings(write(tmp_path / "run.yaml")).output == "out"
 
 
 def test_shapes_count_the_parameters_of_the_real_models() -> None:
@@ -110,6 +122,14 @@ def test_memory_falls_with_chunks_and_checkpointing_and_stages() -> None:
     assert total() < total(gradient_checkpointing=False)
     assert total(zero=3) < total() < total(zero=0)
     assert total(k_passage=1) < total()
+
+
+def test_the_plan_follows_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, kind, weights in (("dream-7b", "ZeRO-2", "weights, bfloat16"), ("llada-8b", "FSDP", "weights, float32")):
+        path = REPOSITORY / "examples" / "train" / f"{name}-msmarco.yaml"
+        assert main(["train", "--plan", "--config", str(path)]) == 0
+        out = capsys.readouterr().out
+        assert kind in out and weights in out and "fits into" in out
 
 
 def test_the_plan_shows_its_arithmetic_and_its_verdict(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.errors import ConfigError, NumericalError
 from diffretriever_pyserini.training.batches import Collator, Example
 from diffretriever_pyserini.training.develop import read_texts
 from diffretriever_pyserini.training.log import read_log
 from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
-from diffretriever_pyserini.training.model import MaskReader
+from diffretriever_pyserini.training.model import MaskReader, use_gradient_checkpointing
 from diffretriever_pyserini.training.objective import objective
 from diffretriever_pyserini.training.release import load_trained
 from diffretriever_pyserini.training.run import retriever_for, train
@@ -126,7 +127,7 @@ def examples() -> list[Example]:
 
 @pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada"])
 def test_chunks_change_nothing_but_memory(name: str, tiny_settings: Settings) -> None:
-    """GradCache's gradient is the whole batch's, dropout and gradient checkpointing included."""
+    """GradCache's gradient is the whole batch's; dropout has its own test below."""
     settings = tiny_settings(name, denoising_weight=0.5, diversity_weight=0.5)
     found = []
     for chunk in (0, 1, 4):
@@ -184,6 +185,95 @@ def test_dropout_is_the_same_in_both_passes_of_a_chunk(tiny_settings: Settings) 
     for name, gradient in whole.items():
         torch.testing.assert_close(chunked[name], gradient, rtol=1e-5, atol=1e-6)
     assert any(not torch.allclose(other[name], gradient, rtol=1e-2) for name, gradient in whole.items())
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["chunks", "chunks and blocks"])
+def test_dropout_is_the_same_in_both_passes_of_every_chunk(
+    inner: bool, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several chunks against the same chunks with all activations kept, which draw in the same order."""
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model, collator = reader(tiny_settings(), LoraSettings(4, 16, 0.5), chunk=1)
+        if inner:
+            use_gradient_checkpointing(model.backbone)
+        torch.manual_seed(3)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(std=0.05)
+        batch = collator(examples())
+        torch.manual_seed(5)
+        outputs = model.train()(batch["query"], batch["passage"], batch["denoise"])
+        settings = tiny_settings(denoising_weight=0.5)
+        objective(outputs, batch, settings, model.backbone.vocab_size)["loss"].backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    found = gradients()
+    monkeypatch.setattr(MaskReader, "_run", lambda self, function, *arguments: function(*arguments))
+    kept = gradients()
+    assert found.keys() == kept.keys() and len(found) >= 42
+    for name, gradient in kept.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapter_keeps_its_own_scale(tiny_settings: Settings, conformance_dir: Path, tmp_path: Path) -> None:
+    """Rank-stabilised LoRA scales by alpha / sqrt(r); trained on by nothing, it must encode as before."""
+    start = tmp_path / "rslora"
+    shutil.copytree(conformance_dir / "checkpoints" / "tiny-dream-adapter", start)
+    facts = json.loads((start / "adapter_config.json").read_text()) | {"use_rslora": True}
+    facts["base_model_name_or_path"] = str(conformance_dir / "checkpoints" / "tiny-dream")
+    (start / "adapter_config.json").write_text(json.dumps(facts))
+    model = {"model": str(start), "k_query": None, "k_passage": None, "max_length": None}
+    train(tiny_settings(**model, max_steps=1, learning_rate=1e-12), say=lambda _: None)
+    old, new = DiffRetriever.from_pretrained(str(start)), DiffRetriever.from_pretrained(str(tmp_path / "out"))
+    np.testing.assert_allclose(new.encode(TEXTS).vectors, old.encode(TEXTS).vectors, atol=1e-5)
+
+
+def test_a_bfloat16_base_with_a_trained_head(tiny_settings: Settings, tmp_path: Path) -> None:
+    """The float32 head of the default model beside bfloat16 weights, as on a GPU; measured in bfloat16, too."""
+    own = {"model": "diffretriever", "k_query": None, "k_passage": None, "max_length": 32, "dtype": "bfloat16"}
+    figures = train(tiny_settings(**own, max_steps=1, dev_rows=4, eval_steps=1), say=lambda _: None)
+    assert figures["development_after"]["eval_dense"] > 0
+    for name in ("adapter_model.safetensors", "head.safetensors"):
+        saved = load_file(tmp_path / "out" / name)
+        assert saved and all(tensor.dtype == torch.float32 for tensor in saved.values()), name
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tiny_settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(NumericalError, match="at step 2"):
+        train(tiny_settings(learning_rate=1e30), say=lambda _: None)
+    assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
+    with pytest.raises(NumericalError, match=r"lora_. is not finite"):
+        train(tiny_settings(learning_rate=1e38, max_steps=1, output=str(tmp_path / "one")), say=lambda _: None)
+    assert not (tmp_path / "one" / "adapter_model.safetensors").exists()
+
+
+def test_development_queries_among_the_training_rows_are_told(
+    tiny_settings: Settings, rows_file: Path, tmp_path: Path
+) -> None:
+    dev = tmp_path / "dev.jsonl"
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()[:3]]
+    rows[0]["query"] = rows[0]["query"].upper()
+    rows[1]["query"] = "something else"
+    dev.write_text("\n".join(map(json.dumps, rows)))
+    said: list[str] = []
+    train(tiny_settings(dev=(str(dev),), max_steps=1), say=said.append)
+    assert any(line.startswith("2 training rows ask a query of the development set") for line in said)
+
+
+def test_outputs_that_hold_something_else(tiny_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"holds config\.json"):
+        train(tiny_settings(), say=lambda _: None)
+    with pytest.raises(ConfigError, match="is a file"):
+        train(tiny_settings(output=str(tmp_path / "out" / "config.json")), say=lambda _: None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_a_gpu_that_is_not_there(tiny_settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="no GPU"):
+        train(tiny_settings(device="cuda"), say=lambda _: None)
 
 
 def test_denoising_masks_follow_the_example_alone(tiny_settings: Settings) -> None:
