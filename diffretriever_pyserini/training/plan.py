@@ -114,10 +114,13 @@ class Line:
 
 def stage_of(settings: TrainSettings) -> int:
     """How far a run spreads its state: 3 for FSDP (weights, too), the stage of its DeepSpeed file, 0 for plain DDP."""
-    if settings.fsdp:
-        return 3
-    raw = read_json(Path(settings.deepspeed)) if settings.deepspeed else {}
-    return int((raw.get("zero_optimization") or {}).get("stage", 0))
+    if not settings.deepspeed:
+        return 3 if settings.fsdp else 0
+    path = Path(settings.deepspeed)
+    stage = (read_json(path).get("zero_optimization") or {}).get("stage", 0)
+    if stage not in (0, 1, 2, 3):
+        raise ConfigError(f"{path}: zero_optimization.stage {stage!r} is not one of 0, 1, 2, 3")
+    return int(stage)
 
 
 def memory(settings: TrainSettings, shape: Shape, gpus: int, zero: int = 2) -> list[Line]:

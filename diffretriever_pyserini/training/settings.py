@@ -126,6 +126,8 @@ class TrainSettings:
             raise ConfigError(f"max_steps={self.max_steps} must be at least 1, or -1 to leave it to epochs")
         if not 0 <= self.warmup_ratio < 1 or not 0 <= self.lora_dropout < 1:
             raise ConfigError("warmup_ratio and lora_dropout must lie in [0, 1)")
+        if self.deepspeed and self.fsdp:
+            raise ConfigError("deepspeed and fsdp are both set: a run takes one of them")
         if self.dev and self.dev_rows:
             raise ConfigError("dev and dev_rows are both set: name a development source, or rows to keep from data")
         if self.margin_mse_weight and not self.negatives:

@@ -18,7 +18,6 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traine
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import ConfigError, NumericalError
-from ..prebuilt import read_json
 from .batches import Collator
 from .data import TrainingRows
 from .develop import DevelopmentSet, measure
@@ -26,6 +25,7 @@ from .log import RunLog
 from .lora import adapter_off
 from .model import MaskReader
 from .objective import objective
+from .plan import stage_of
 from .release import Release, load_trained, save_release
 from .settings import TrainSettings
 
@@ -168,12 +168,10 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
     every = {"eval": settings.eval_steps or settings.save_steps, "save": settings.save_steps or settings.eval_steps}
     if develops and every["save"] != every["eval"] and every["save"] % every["eval"]:
         raise ConfigError(f"save_steps={every['save']} must be a multiple of eval_steps={every['eval']}")
+    if settings.deepspeed and stage_of(settings) == 3:
+        raise ConfigError(f"{settings.deepspeed}: ZeRO stage 3 is not supported; spread the weights by fsdp")
     if settings.deepspeed and find_spec("deepspeed") is None:
         raise ConfigError("deepspeed is set but not installed: pip install deepspeed (it needs a CUDA toolkit)")
-    if settings.deepspeed:
-        stage = (read_json(Path(settings.deepspeed)).get("zero_optimization") or {}).get("stage")
-        if stage == 3:
-            raise ConfigError(f"{settings.deepspeed}: ZeRO stage 3 is not supported; spread the weights by fsdp")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: cuda, but no GPU is to be seen from here; device: auto takes what there is")
     steps = "steps" if every["save"] else "epoch"

@@ -13,7 +13,7 @@ from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.training.lora import LoraSettings, adapted_layers, trainable_backbone
 from diffretriever_pyserini.training.plan import PAPER, SHAPES, memory, plan, shape_of
-from diffretriever_pyserini.training.settings import TrainSettings, read_settings
+from diffretriever_pyserini.training.settings import FIELDS, TrainSettings, read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -147,6 +147,20 @@ def test_the_shipped_configs_can_be_read(path: Path) -> None:
     assert settings.model and settings.data
     if settings.deepspeed:
         assert Path(settings.deepspeed).is_file()
+
+
+def test_the_page_lists_every_setting() -> None:
+    table = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8").split("## Settings")[1]
+    assert [name for name in FIELDS if f"`{name}`" not in table] == []
+
+
+def test_zero_stage_3_is_refused(tmp_path: Path) -> None:
+    from diffretriever_pyserini.training.trainer import arguments
+
+    path = tmp_path / "zero3.json"
+    path.write_text('{"zero_optimization": {"stage": 3}}')
+    with pytest.raises(ConfigError, match="stage 3 is not supported"):
+        arguments(TrainSettings(model="m", data=("d",), output=str(tmp_path / "o"), deepspeed=str(path)))
 
 
 def test_the_shipped_deepspeed_and_fsdp_files_are_understood() -> None:
