@@ -24,11 +24,17 @@ class Ragged:
     bounds: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+    def of(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Ragged:
         """Put ``rows`` one behind the other."""
         bounds = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=bounds[1:])
         return cls(np.fromiter(chain.from_iterable(rows), np.int32, int(bounds[-1])), bounds)
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Ragged]) -> Ragged:
+        """The rows of all ``pieces``."""
+        bounds = np.concatenate([[0], np.cumsum(np.concatenate([piece.lengths for piece in pieces]))])
+        return cls(np.concatenate([piece.values for piece in pieces]), bounds.astype(np.int64))
 
     def __len__(self) -> int:
         return len(self.bounds) - 1

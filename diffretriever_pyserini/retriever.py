@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -131,38 +131,41 @@ class DiffRetriever:
         a bar after two seconds; None shows it on a terminal only. Raises InputError for what is not text and
         NumericalError for a model that answers NaN.
         """
+        from tqdm import tqdm
+
         _check_texts(texts, batch_size)
-        try:
-            return self.represent(self.prepare(texts, side, max_length), batch_size, progress=progress)
-        except NumericalError as error:
-            raise _quoting(error, texts) from error
+        quiet = None if progress is None else not progress
+        with tqdm(total=len(texts), desc=f"Encoding ({side})", delay=2, disable=quiet) as bar:
+            try:
+                return self.represent(self.prepare(texts, side, max_length), batch_size, tick=bar.update)
+            except NumericalError as error:
+                raise _quoting(error, texts) from error
 
     def represent(
         self,
         prepared: Prepared,
         batch_size: int = 32,
         token_budget: int | None = None,
-        progress: bool | None = False,
+        tick: Callable[[int], object] | None = None,
     ) -> Representations:
         """Both representations of texts that :attr:`prepare` made ready, here or in another process.
 
         ``token_budget`` forms batches of at most so many tokens, padding counted, and ``batch_size`` then means
-        nothing. Raises NumericalError for a model that answers NaN; its ``index`` is the text's.
+        nothing; ``tick`` is told the size of each finished batch. Raises NumericalError for a model that answers NaN;
+        its ``index`` is the text's.
         """
         import scipy.sparse
-        from tqdm import tqdm
 
         n, k = len(prepared), prepared.layout.k
         vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
         order: list[int] = []
         parts = [scipy.sparse.csr_matrix((0, self.vocab_size), dtype=np.int32)]
-        label = f"Encoding ({n:,} texts)"
-        with tqdm(total=n, desc=label, delay=2, disable=None if progress is None else not progress) as bar:
-            for places in self.reader.batches(prepared, batch_size, token_budget):
-                vectors[places], weights = self.reader.represent(prepared, places)
-                order += places
-                parts.append(weights)
-                bar.update(len(places))
+        for places in self.reader.batches(prepared, batch_size, token_budget):
+            vectors[places], weights = self.reader.represent(prepared, places)
+            order += places
+            parts.append(weights)
+            if tick is not None:
+                tick(len(places))
         back = np.argsort(np.array(order, dtype=np.int64))
         return Representations(vectors, scipy.sparse.vstack(parts, format="csr", dtype=np.int32)[back], self.term_names)
 

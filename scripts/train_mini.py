@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=48, help="pairs of a process a step")
     parser.add_argument("--k-query", type=int, default=4, help="masks behind a query")
     parser.add_argument("--k-passage", type=int, default=4, help="masks behind a passage")
+    parser.add_argument("--also-k-passage", type=int, default=16, help="masks behind the passages of each fourth step")
     parser.add_argument("--terms", choices=["content", "stems"], default="stems", help="lexical_terms of the model")
     parser.add_argument("--mask-positions", choices=["tail", "follow"], default="tail")
     parser.add_argument("--rank", type=int, default=32)

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from diffretriever_pyserini.cli import demo, doctor, encode_queries, evaluate, mine, models, train
+from diffretriever_pyserini.cli import demo, doctor, encode, encode_queries, evaluate, mine, models, store, train
 from diffretriever_pyserini.errors import DiffRetrieverError
 
 _DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
@@ -14,6 +14,7 @@ _EXAMPLES = """examples:
   diffretriever demo                          run everything on the documentation inside this Python
   diffretriever demo --dataset my-collection  the same on a collection in BEIR layout
   diffretriever doctor                        check Java, FAISS, devices and the connection to Pyserini
+  diffretriever encode --corpus corpus.jsonl --output store
   diffretriever encode-queries --topics topics.tsv --output queries
   diffretriever evaluate --qrels qrels.txt --run run.txt
   diffretriever mine-negatives --documents my-texts --output mined
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for module in (demo, doctor, encode_queries, evaluate, mine, models, train):
+    for module in (demo, doctor, encode, store, encode_queries, evaluate, mine, models, train):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser

@@ -102,7 +102,9 @@ class Run:
         options = self.options
         name, chosen, cut = [next(self.plan) for _ in range(options.workers)][self.rank]
         batch = Batch(self.sources[name], chosen, cut, self.rows_of, self.idf, self.average, self.device)
+        self.student.k_passage = options.also_k_passage if step % 4 == 3 else options.k_passage
         parts = batch_losses(self.student, batch, options, self.device, self.amp)
+        self.student.k_passage = options.k_passage
         if options.denoise:
             rng = np.random.default_rng([options.seed, step, self.rank])
             rows = batch.rows[batch.size : batch.size + DENOISED]

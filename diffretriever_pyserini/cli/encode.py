@@ -1,0 +1,159 @@
+"""``diffretriever encode``: a corpus of any size, once through the model, into a store that feeds every index."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffretriever_pyserini.collections.corpus import Corpus
+    from diffretriever_pyserini.encoding.progress import Progress
+
+_HELP = "Encode a corpus into a store: K vectors and term weights of each passage, from one forward pass."
+_DETAILS = """\
+A corpus is a Pyserini JSONL folder, a BEIR folder, Tevatron JSONL, MS MARCO TSV, Parquet or Arrow files, or the hub id
+of a data set; .gz and .zst are read as they are. The store is written in parts, and each part is whole or not there:
+run the same command again after a kill or a full disk and it goes on where it stopped. Searchable indexes are then made
+with `diffretriever index`.
+
+examples:
+  diffretriever encode --corpus corpus.jsonl --output store
+  diffretriever encode --corpus part1.jsonl.gz part2.jsonl.gz --output store --on-error skip
+  diffretriever encode --encoder my-checkpoint --corpus corpus --output store --device cuda --dtype bfloat16
+  diffretriever encode --encoder my-checkpoint --corpus corpus --output store --devices cuda:0,cuda:1
+  diffretriever encode --corpus corpus --output store --shard-id $SLURM_ARRAY_TASK_ID --shard-num 16 --device cuda
+"""
+
+
+def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add this command."""
+    parser = commands.add_parser(
+        "encode", help=_HELP, description=_HELP, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--encoder", default="diffretriever", metavar="NAME", help="model (default: %(default)s)")
+    parser.add_argument("--corpus", nargs="+", required=True, metavar="SOURCE", help="files, folders or hub ids")
+    parser.add_argument("--output", type=Path, required=True, metavar="STORE", help="folder of the store")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
+    parser.add_argument("--devices", metavar="A,B", help="several devices of this machine, one process each")
+    parser.add_argument("--dtype", help="of the model: float32, bfloat16, float16 (default: float32 on the CPU)")
+    parser.add_argument("--shard-id", type=int, default=0, metavar="I", help="which shard this is, from 0 (default: 0)")
+    parser.add_argument("--shard-num", type=int, default=1, metavar="N", help="number of shards (default: 1)")
+    parser.add_argument("--vectors", choices=("all", "pooled"), default="all", help="all K, or one (default: all)")
+    parser.add_argument(
+        "--store-dtype", choices=("float16", "float32", "int8"), default="float16", help="default: %(default)s"
+    )
+    parser.add_argument("--part-size", type=int, default=4096, metavar="N", help="rows a part (default: %(default)s)")
+    parser.add_argument("--max-length", type=int, metavar="N", help="tokens; can only shorten the model's own")
+    parser.add_argument("--k-passage", type=int, metavar="K", help="masks a passage (default: the model's own)")
+    parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="at a bad row (default: stop)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that prepare texts (default: by the device)"
+    )
+    parser.add_argument("--token-budget", type=int, metavar="N", help="padded tokens a batch (default: by the device)")
+    parser.add_argument("--no-verify", action="store_true", help="trust the parts that are there already")
+    parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
+    parser.add_argument("--json", action="store_true", help="progress and summary as JSON lines on standard output")
+    parser.set_defaults(function=_run)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.devices:
+        _run_each(arguments, [device.strip() for device in arguments.devices.split(",") if device.strip()])
+        return
+    from diffretriever_pyserini.collections.corpus import Corpus
+    from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
+    from diffretriever_pyserini.encoding.progress import Progress
+    from diffretriever_pyserini.plugin.names import parse_encoder_name
+    from diffretriever_pyserini.retriever import DiffRetriever
+
+    options = EncodeOptions(
+        shard=arguments.shard_id,
+        shards=arguments.shard_num,
+        rows_per_part=arguments.part_size,
+        dtype=arguments.store_dtype,
+        vectors=arguments.vectors,
+        on_error=arguments.on_error,
+        max_length=arguments.max_length,
+        workers=arguments.workers,
+        token_budget=arguments.token_budget,
+        verify=not arguments.no_verify,
+    )
+    corpus = Corpus(arguments.corpus)  # before the model: a wrong path should not cost its loading time
+    name = parse_encoder_name(arguments.encoder).target
+    model = DiffRetriever.from_pretrained(
+        name, device=arguments.device, dtype=arguments.dtype, k_passage=arguments.k_passage
+    )
+    progress = Progress(model, arguments.quiet, sys.stdout if arguments.json else None)
+    if sys.stderr.isatty() and not arguments.quiet:
+        threading.Thread(target=_count, args=(corpus, options.shards, progress), daemon=True).start()
+    figures = encode_corpus(model, corpus, arguments.output, options, progress)
+    if arguments.json:
+        print(json.dumps({"summary": figures}))
+    elif not arguments.quiet:
+        print(summary_text(figures, arguments.output))
+
+
+def _count(corpus: Corpus, shards: int, progress: Progress) -> None:
+    """Count the corpus beside the encoding, so that the bar can say when it will be done."""
+    progress.expect(-(-sum(1 for _ in corpus.rows()) // shards))
+
+
+def summary_text(figures: dict, output: Path) -> str:
+    """What a person wants to know at the end."""
+    lines = [f"{figures['passages']:,} passages in {figures['parts']} parts: {output}"]
+    if figures["kept"]:
+        lines.append(f"  {figures['kept']} parts were there already")
+    if figures["skipped"]:
+        lines.append(f"  {figures['skipped']} rows skipped; `diffretriever store {output}` lists them")
+    if figures["encoded"]:
+        share = f", {figures['MFU']:.0%} of the device's peak" if "MFU" in figures else ""
+        rates = f"{figures['passages/s']:,.1f} passages/s, {figures['tokens/s']:,.0f} tokens/s{share}"
+        lines.append(f"  {figures['seconds']:,.1f} s, {rates}")
+        spent = [f"{name.removeprefix('seconds_')} {figures[name]:,.1f} s" for name in figures if "seconds_" in name]
+        lines.append(f"  where the time went: {', '.join(spent)} (texts and write: waiting for them)")
+    return "\n".join(lines)
+
+
+def _run_each(arguments: argparse.Namespace, devices: list[str]) -> None:
+    """One process a device, each with its own shard; the first failure ends all."""
+    import subprocess
+
+    from diffretriever_pyserini.errors import DiffRetrieverError
+
+    if arguments.shard_num != 1:
+        raise DiffRetrieverError("--devices makes its own shards; on several machines give --shard-id and --device.")
+    command = _without_devices(sys.argv[1:])
+    start = [sys.executable, "-m", "diffretriever_pyserini", *command]
+    shards = range(len(devices))
+    running = [
+        subprocess.Popen([*start, "--device", devices[i], "--shard-id", str(i), "--shard-num", str(len(devices))])
+        for i in shards
+    ]
+    try:
+        codes = [process.wait() for process in running]
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.terminate()
+    if any(codes):
+        failed = [device for device, code in zip(devices, codes, strict=True) if code]
+        raise DiffRetrieverError(f"encoding failed on {', '.join(failed)}; see above. Run the command again to go on.")
+
+
+def _without_devices(command: list[str]) -> list[str]:
+    """``command`` without ``--devices X`` and ``--device X``."""
+    kept: list[str] = []
+    skip = False
+    for word in command:
+        if skip:
+            skip = False
+        elif word in ("--devices", "--device"):
+            skip = True
+        elif not word.startswith(("--devices=", "--device=")):
+            kept.append(word)
+    return kept

@@ -1,0 +1,64 @@
+"""``diffretriever store``: what a store holds, what was skipped, and whether it is sound."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+_HELP = "Say what a store holds, list the rows that were skipped, check every checksum."
+_EXAMPLES = """\
+examples:
+  diffretriever store STORE
+  diffretriever store STORE --verify
+  diffretriever store STORE --skipped
+"""
+
+
+def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add this command."""
+    parser = commands.add_parser(
+        "store", help=_HELP, description=_HELP, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("store", type=Path, help="folder that `diffretriever encode` wrote")
+    parser.add_argument("--verify", action="store_true", help="read everything and compare checksums")
+    parser.add_argument("--skipped", action="store_true", help="list the skipped rows, one a line")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.set_defaults(function=_run)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from diffretriever_pyserini.store.reader import Store
+
+    store = Store(arguments.store)
+    if arguments.verify:
+        for part in tqdm(store.parts, unit=" parts", desc="Verifying", disable=None):
+            part.verify()
+    skipped = list(store.skipped())
+    if arguments.skipped:
+        for _, reason in skipped:
+            print(reason)
+        return
+    size = sum(part.path.stat().st_size for part in store.parts)
+    spec = store.spec
+    facts = {
+        "passages": len(store),
+        "parts": len(store.parts),
+        "skipped": len(skipped),
+        "bytes": size,
+        "encoder": spec.encoder,
+        "fingerprint": spec.fingerprint,
+        "vectors": f"{spec.stored_k} x {spec.dimension} {spec.dtype}",
+        "verified": arguments.verify,
+    }
+    if arguments.json:
+        print(json.dumps(facts))
+        return
+    print(f"{arguments.store}: {facts['passages']:,} passages in {facts['parts']} parts, {size / 1e6:,.1f} MB")
+    print(f"  encoder {spec.encoder}, fingerprint {spec.fingerprint}, {facts['vectors']} a passage")
+    print(f"  rows skipped: {len(skipped)}" + (" (--skipped lists them)" if skipped else ""))
+    if arguments.verify:
+        print("  every checksum is right")

@@ -1,0 +1,114 @@
+"""Parsing, tokenising and word splitting, in worker processes that stay ahead of the model."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from ..collections.corpus import RawRow, parse_row
+from ..config import RetrieverConfig
+from ..errors import DiffRetrieverError, InputError
+from ..preparation import Prepared, Preparer
+
+CHUNK = 256  # rows that a worker takes at a time
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyRows:
+    """Some rows of the corpus, ready for the model: ids and prepared texts of the good ones, reasons for the others."""
+
+    docids: list[str]
+    wheres: list[str]
+    prepared: Prepared
+    skipped: list[tuple[str, str]]
+
+
+def make_ready(prepare: Preparer, rows: Sequence[RawRow], max_length: int | None, skip: bool) -> ReadyRows:
+    """Parse and prepare ``rows``; a bad one is an InputError, or with ``skip`` a reason among the skipped."""
+    docids, wheres, texts, skipped = [], [], [], []
+    for row in rows:
+        try:
+            passage = parse_row(row)
+        except InputError as error:
+            if not skip:
+                raise InputError(f"{error} (--on-error skip leaves such rows out and lists them)") from error
+            skipped.append((row.where, str(error)))
+            continue
+        docids.append(passage.docid)
+        wheres.append(row.where)
+        texts.append(passage.text)
+    return ReadyRows(docids, wheres, prepare(texts, "passage", max_length), skipped)
+
+
+class Ahead:
+    """Makes chunks of rows ready in ``workers`` processes, in order; with 0 workers in this one, when asked.
+
+    Parameters
+    ----------
+    config, max_length, skip : how texts are prepared, see :func:`make_ready`.
+    workers : processes; each holds a tokenizer and the word tables (about 200 MB).
+    """
+
+    def __init__(self, config: RetrieverConfig, max_length: int | None, skip: bool, workers: int):
+        self._task = (max_length, skip)
+        self._prepare = Preparer(config) if workers == 0 else None
+        self._room = 4 * workers + 2
+        self._pool: ProcessPoolExecutor | None = None
+        if workers:
+            context = multiprocessing.get_context("spawn")  # a fork would inherit the model's threads half-way
+            self._pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(config,))
+
+    def __call__(self, chunks: Iterable[tuple[int, Sequence[RawRow]]]) -> Iterator[tuple[int, ReadyRows]]:
+        """(part number, rows) made ready, in their order; a few are always under way.
+
+        Raises
+        ------
+        InputError
+            For a bad row that is not to be skipped.
+        DiffRetrieverError
+            When a worker process died.
+        """
+        waiting: deque[tuple[int, Callable[[], ReadyRows]]] = deque()
+        try:
+            for number, chunk in chunks:
+                waiting.append((number, self._begin(chunk)))
+                if self._pool is None or len(waiting) >= self._room:
+                    number, ready = waiting.popleft()
+                    yield number, ready()
+            while waiting:
+                number, ready = waiting.popleft()
+                yield number, ready()
+        except BrokenProcessPool as error:
+            raise DiffRetrieverError(
+                "a worker process that prepares texts died (out of memory?); try fewer --workers, or --workers 0."
+            ) from error
+
+    def _begin(self, chunk: Sequence[RawRow]) -> Callable[[], ReadyRows]:
+        if self._pool is None:
+            assert self._prepare is not None
+            ready = make_ready(self._prepare, chunk, *self._task)
+            return lambda: ready
+        future: Future[ReadyRows] = self._pool.submit(_work, chunk, *self._task)
+        return future.result
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+_preparer: Preparer | None = None
+
+
+def _start(config: RetrieverConfig) -> None:
+    global _preparer
+    _preparer = Preparer(config)
+
+
+def _work(rows: Sequence[RawRow], max_length: int | None, skip: bool) -> ReadyRows:
+    assert _preparer is not None
+    return make_ready(_preparer, rows, max_length, skip)

@@ -1,0 +1,1 @@
+"""Representations on disk: parts that appear whole, are checked, and feed every index."""

@@ -1,0 +1,75 @@
+"""Files that survive a kill, a full disk and a pulled plug: written aside, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DiffRetrieverError, InputError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Give ``path`` this content, or leave it as it was; on the disk when this returns. OSError passes through."""
+    partial = path.with_name(f"{path.name}.partial")  # always this name: after a kill the next attempt takes it over
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the names in ``folder`` to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """:func:`write_whole` for a JSON object, keys sorted."""
+    write_whole(path, (json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``; InputError for a file that holds none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}).") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}.")
+    return values
+
+
+@contextlib.contextmanager
+def only_writer(path: Path, what: str, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file ``path`` while the block runs; the system lets go of it when the process ends, however.
+
+    ``wait`` waits for another holder instead of refusing.
+
+    Raises
+    ------
+    DiffRetrieverError
+        When another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise DiffRetrieverError(
+                f"{what} is being written by another process (it holds {path}); wait for it or stop it."
+            ) from error
+        yield

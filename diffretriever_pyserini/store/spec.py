@@ -1,0 +1,105 @@
+"""StoreSpec: what every part of a store has in common, written once as ``store.json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ..errors import DiffRetrieverError, InputError
+from .files import only_writer, read_json, write_json
+
+FORMAT = 1
+SPEC = "store.json"
+LOCKS = "locks"
+DTYPES = ("float16", "float32", "int8")
+VECTORS = ("all", "pooled")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """The encoder, the corpus and the form of a store.
+
+    Attributes
+    ----------
+    encoder, fingerprint, passage_fingerprint : name and digests of the encoder.
+    k_passage, dimension, vocab_size, max_length, impact_scale : its sizes.
+    precision : what the model computed in.
+    vectors : ``all`` K vectors of a passage, or only the ``pooled`` one.
+    dtype : of the stored vectors: float16, float32, or int8 with one scale a vector.
+    rows_per_part : corpus rows that one part covers; skipped rows count.
+    corpus, files : digest and names of what was read.
+    """
+
+    encoder: str
+    fingerprint: str
+    passage_fingerprint: str
+    k_passage: int
+    dimension: int
+    vocab_size: int
+    max_length: int
+    impact_scale: int
+    precision: str
+    vectors: str
+    dtype: str
+    rows_per_part: int
+    corpus: str
+    files: tuple[str, ...]
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES or self.vectors not in VECTORS:
+            raise InputError(
+                f"vectors={self.vectors!r} in {self.dtype!r}: known are {', '.join(VECTORS)} in {', '.join(DTYPES)}."
+            )
+        if self.rows_per_part < 1:
+            raise InputError(f"{self.rows_per_part} rows a part: it must be at least 1.")
+
+    @property
+    def stored_k(self) -> int:
+        """Vectors kept for a passage."""
+        return self.k_passage if self.vectors == "all" else 1
+
+    def write(self, folder: Path) -> None:
+        """Write ``store.json``, or check that the one there says the same.
+
+        Raises
+        ------
+        DiffRetrieverError
+            When ``folder`` holds something else; the message names the first difference.
+        """
+        if not (folder / SPEC).is_file() and folder.exists():
+            strange = {path.name for path in folder.iterdir()} - {LOCKS, f"{SPEC}.partial"}
+            if strange:
+                raise DiffRetrieverError(f"{folder} holds {min(strange)} and is no store; name another folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_writer(folder / LOCKS / "spec", str(folder), wait=True):  # shards may start at the same time
+            if not (folder / SPEC).is_file():
+                write_json(folder / SPEC, asdict(self))
+        there = read_spec(folder)
+        for field in fields(self):
+            if field.name in ("encoder", "files"):  # names may differ where the digests are the same
+                continue
+            old, new = getattr(there, field.name), getattr(self, field.name)
+            if old != new:
+                raise DiffRetrieverError(
+                    f"{folder} was begun with {field.name} = {_short(old)}, this run has {_short(new)}: go on with the "
+                    "same encoder, corpus and options, or name another folder."
+                )
+
+
+def read_spec(folder: Path) -> StoreSpec:
+    """The spec of the store in ``folder``; InputError where there is none, or one of another format."""
+    if not (folder / SPEC).is_file():
+        raise InputError(f"{folder}: no store here ({SPEC} is missing); make one with `diffretriever encode`.")
+    values = read_json(folder / SPEC)
+    if values.get("format") != FORMAT:
+        raise InputError(f"{folder / SPEC}: format {values.get('format')!r} is not {FORMAT}; encode the corpus again.")
+    try:
+        return StoreSpec(**values | {"files": tuple(values["files"])})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / SPEC}: damaged ({error}).") from error
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
