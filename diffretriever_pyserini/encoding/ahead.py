@@ -45,22 +45,25 @@ def make_ready(prepare: Preparer, rows: Sequence[RawRow], max_length: int | None
 
 
 class Ahead:
-    """Makes chunks of rows ready in ``workers`` processes, in order; with 0 workers in this one, when asked.
+    """Makes chunks of rows ready in ``workers`` processes, in order.
+
+    With 0 workers, and until the first of them has started (some seconds), this process does it when asked.
 
     Parameters
     ----------
-    config, max_length, skip : how texts are prepared, see :func:`make_ready`.
+    prepare, max_length, skip : how texts are prepared, see :func:`make_ready`.
     workers : processes; each holds a tokenizer and the word tables (about 200 MB).
     """
 
-    def __init__(self, config: RetrieverConfig, max_length: int | None, skip: bool, workers: int):
+    def __init__(self, prepare: Preparer, max_length: int | None, skip: bool, workers: int):
         self._task = (max_length, skip)
-        self._prepare = Preparer(config) if workers == 0 else None
+        self._prepare = prepare
         self._room = 4 * workers + 2
         self._pool: ProcessPoolExecutor | None = None
         if workers:
             context = multiprocessing.get_context("spawn")  # a fork would inherit the model's threads half-way
-            self._pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(config,))
+            self._pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(prepare.config,))
+            self._started = self._pool.submit(_nothing)
 
     def __call__(self, chunks: Iterable[tuple[int, Sequence[RawRow]]]) -> Iterator[tuple[int, ReadyRows]]:
         """(part number, rows) made ready, in their order; a few are always under way.
@@ -76,7 +79,7 @@ class Ahead:
         try:
             for number, chunk in chunks:
                 waiting.append((number, self._begin(chunk)))
-                if self._pool is None or len(waiting) >= self._room:
+                if not self._workers_run or len(waiting) >= self._room:
                     number, ready = waiting.popleft()
                     yield number, ready()
             while waiting:
@@ -88,12 +91,15 @@ class Ahead:
             ) from error
 
     def _begin(self, chunk: Sequence[RawRow]) -> Callable[[], ReadyRows]:
-        if self._pool is None:
-            assert self._prepare is not None
+        if self._pool is None or not self._workers_run:
             ready = make_ready(self._prepare, chunk, *self._task)
             return lambda: ready
         future: Future[ReadyRows] = self._pool.submit(_work, chunk, *self._task)
         return future.result
+
+    @property
+    def _workers_run(self) -> bool:
+        return self._pool is not None and self._started.done()
 
     def close(self) -> None:
         """Stop the workers."""
@@ -107,6 +113,10 @@ _preparer: Preparer | None = None
 def _start(config: RetrieverConfig) -> None:
     global _preparer
     _preparer = Preparer(config)
+
+
+def _nothing() -> None:
+    """The first task: it ends when a worker has started."""
 
 
 def _work(rows: Sequence[RawRow], max_length: int | None, skip: bool) -> ReadyRows:

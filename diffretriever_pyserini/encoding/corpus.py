@@ -114,6 +114,7 @@ def encode_corpus(
     """
     output = Path(output).expanduser()
     progress = progress or Progress(model)
+    next(corpus.rows())  # a corpus that cannot be read should not leave a store behind
     spec = spec_for(model, corpus, options)
     spec.write(output)
     what = f"{output}, shard {options.shard} of {options.shards},"
@@ -138,7 +139,7 @@ def _encode(
     progress: Progress,
 ) -> dict[str, Any]:
     scan = _Scan(corpus, output, spec, options, progress)
-    ahead = Ahead(model.config, options.max_length, options.on_error == "skip", _workers(model, options))
+    ahead = Ahead(model.prepare, options.max_length, options.on_error == "skip", _workers(model, options))
     budget = options.token_budget or TOKEN_BUDGETS.get(model.device.partition(":")[0], TOKEN_BUDGETS["cuda"])
     writer = _Writer(output, spec)
     try:
