@@ -113,10 +113,15 @@ class RetrieverTrainer(Trainer):
         return metrics
 
     def measured(self) -> dict[str, float]:
-        """nDCG@10 of each view of the weights as they are, without a word in the log."""
+        """nDCG@10 of each view of the weights as they are, without a word in the log.
+
+        The mean over devices, so that a last digit that differs cannot make one of them save or stop alone.
+        """
         assert self.parts.development is not None
         with self.compute_loss_context_manager():
-            return measure(self.parts.model, self.parts.collator, self.parts.development)
+            found = measure(self.parts.model, self.parts.collator, self.parts.development)
+        values = torch.tensor(list(found.values()), dtype=torch.float64, device=self.args.device)
+        return dict(zip(found, self.accelerator.reduce(values, reduction="mean").tolist(), strict=True))
 
     def finish_from(self, checkpoint: Path) -> None:
         """In place of train() where ``checkpoint`` is the last of its run: the library would train a step more."""

@@ -137,6 +137,8 @@ def test_two_devices_make_the_same_step_as_one(tiny_settings: Settings, tmp_path
             chunk=4,
             learning_rate=1e-4,
             warmup_ratio=0.0,
+            dev_rows=8,
+            eval_steps=1,
         )
 
     train(settings("one", 4), say=lambda _: None)
@@ -145,9 +147,10 @@ def test_two_devices_make_the_same_step_as_one(tiny_settings: Settings, tmp_path
         command(settings("two", 2), tmp_path / "two.yaml", *launcher), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (
-        [record for record in read_log(tmp_path / name / "log.jsonl") if "loss" in record] for name in ("one", "two")
-    )
+    logs = [read_log(tmp_path / name / "log.jsonl") for name in ("one", "two")]
+    for alone, together in zip(*([record for record in log if "eval_dense" in record] for log in logs), strict=True):
+        assert together["eval_dense"] == pytest.approx(alone["eval_dense"], abs=0.02)
+    one, two = ([record for record in log if "loss" in record] for log in logs)
     assert len(one) == 2
     for alone, together in zip(one, two, strict=True):
         for name in ("loss", "dense", "lexical", "grad_norm"):
@@ -155,3 +158,16 @@ def test_two_devices_make_the_same_step_as_one(tiny_settings: Settings, tmp_path
     weights = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two")]
     for key, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][key], tensor, atol=3e-4, rtol=0)
+    last = tmp_path / "two" / "checkpoint-2"
+    unbroken = load_file(last / "adapter_model.safetensors")
+    shutil.rmtree(last)
+    done = subprocess.run(
+        [*command(settings("two", 2), tmp_path / "two.yaml", *launcher), "--resume"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    resumed = load_file(last / "adapter_model.safetensors")
+    for key, tensor in unbroken.items():
+        torch.testing.assert_close(resumed[key], tensor, atol=1e-6, rtol=0)
