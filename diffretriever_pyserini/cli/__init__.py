@@ -6,7 +6,18 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from diffretriever_pyserini.cli import demo, doctor, encode, encode_queries, evaluate, mine, models, store, train
+from diffretriever_pyserini.cli import (
+    demo,
+    doctor,
+    encode,
+    encode_queries,
+    evaluate,
+    mine,
+    models,
+    search,
+    store,
+    train,
+)
 from diffretriever_pyserini.errors import DiffRetrieverError
 
 _DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
@@ -16,6 +27,7 @@ _EXAMPLES = """examples:
   diffretriever doctor                        check Java, FAISS, devices and the connection to Pyserini
   diffretriever encode --corpus corpus.jsonl --output store
   diffretriever encode-queries --topics topics.tsv --output queries
+  diffretriever search --index INDEX --topics topics.tsv --output run.txt
   diffretriever evaluate --qrels qrels.txt --run run.txt
   diffretriever mine-negatives --documents my-texts --output mined
   diffretriever train --config my.yaml
@@ -57,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for module in (demo, doctor, encode, store, encode_queries, evaluate, mine, models, train):
+    for module in (demo, doctor, encode, store, encode_queries, search, evaluate, mine, models, train):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser

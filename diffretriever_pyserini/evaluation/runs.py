@@ -1,7 +1,8 @@
 """TREC run files: `qid Q0 docid rank score tag`, one hit a line."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from diffretriever_pyserini.collections.jsonl import read_lines
@@ -44,12 +45,48 @@ def ranked(hits: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))
 
 
-def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str = "diffretriever") -> None:
-    """Write a TREC run, best hit first, whole or not at all (a temporary file is moved into place)."""
+@contextmanager
+def run_writer(
+    path: str | Path, tag: str = "diffretriever", decimals: int = 6
+) -> Iterator[Callable[[str, Iterable[tuple[str, float]]], None]]:
+    """Yield a function that writes one query's hits, best first; the file appears when the block ends without an error.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be made, or the tag, a query id or a docid has blanks, which would break the columns.
+    """
     path = Path(path)
     unfinished = path.with_name(f"{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
+    _check_column("the tag", tag)
+
+    def write(qid: str, hits: Iterable[tuple[str, float]]) -> None:
+        _check_column("query id", qid)
+        for rank, (docid, score) in enumerate(hits, start=1):
+            _check_column(f"query '{qid}', passage", docid)
+            file.write(f"{qid} Q0 {docid} {rank} {score:.{decimals}f} {tag}\n")
+
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "is a folder")
+        file = unfinished.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file.") from error
+    try:
+        with file:
+            yield write
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check_column(what: str, text: str) -> None:
+    if len(text.split()) != 1:
+        raise InputError(f"{what} {text!r}: empty or with blanks, which the columns of a TREC run do not allow.")
+
+
+def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str = "diffretriever") -> None:
+    """Write a TREC run, best hit first, whole or not at all; see :func:`run_writer`."""
+    with run_writer(path, tag) as write:
         for qid, hits in run.items():
-            for rank, (docid, score) in enumerate(ranked(hits), start=1):
-                file.write(f"{qid} Q0 {docid} {rank} {score:.6f} {tag}\n")
-    unfinished.replace(path)
+            write(qid, ranked(hits))

@@ -1,0 +1,54 @@
+"""The query encoder of an index: the one that made it, or an equal one that a person names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffretriever_pyserini.errors import InputError, ModelNotFoundError
+from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
+from diffretriever_pyserini.searching.folder import FILE_NAME, IndexFolder
+
+
+class SearchEncoder(DiffRetrieverQueryEncoder):
+    """A query encoder in any precision; None is the device's own."""
+
+    def __init__(self, name: str, device: str | None = None, dtype: str | None = None, **options: Any):
+        super().__init__(name, device=device, **options)
+        self._dtype = dtype
+
+
+def encoder_of(
+    folder: IndexFolder, name: str | None, device: str | None, dtype: str | None, **overrides: Any
+) -> SearchEncoder:
+    """The encoder ``name``, or the one that ``folder`` names, checked against the index's fingerprint.
+
+    Raises
+    ------
+    InputError
+        When nobody names an encoder, or the index was made by another one; the message has both fingerprints.
+    ModelNotFoundError
+        When the encoder that the index names is not there any more.
+    """
+    asked = name or folder.encoder
+    if asked is None:
+        raise InputError(f"{folder.name} does not say which encoder made it: name it with --encoder.")
+    target = str(EncoderName(parse_encoder_name(asked).target))
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        encoder = SearchEncoder(target, device=device, dtype=dtype, **given)
+    except ModelNotFoundError as error:
+        if name is not None:
+            raise
+        raise ModelNotFoundError(
+            f"{folder.name}/{FILE_NAME} names the encoder {asked!r}, which is not found from here: "
+            f"say where it lies now with --encoder. ({error})"
+        ) from error
+    if folder.passage_fingerprint not in (None, encoder.passage_fingerprint):
+        raise InputError(
+            f"{folder.name} was made by {folder.encoder!r} (k_passage={folder.k_passage}, fingerprint "
+            f"{folder.passage_fingerprint}), but the query encoder is {asked!r} "
+            f"(k_passage={encoder.model.config.k_passage}, fingerprint {encoder.passage_fingerprint}): search with the "
+            "encoder that built the index, or build the index again with this one."
+        )
+    return encoder

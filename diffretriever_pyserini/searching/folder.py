@@ -1,0 +1,147 @@
+"""Where the two sides of an index lie and which encoder made them; nothing heavy is opened here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.store.spec import SPEC
+
+FILE_NAME = "index.json"
+FORMAT = 1
+MODES = ("dense", "lexical", "hybrid")
+
+
+@dataclass(frozen=True)
+class IndexFolder:
+    """What is known of an index before it is opened.
+
+    Attributes
+    ----------
+    name : what messages call it.
+    dense, lexical : a FAISS folder of Pyserini's layout and a Lucene impact index, or None.
+    encoder, passage_fingerprint, k_passage : the encoder that made it, None where the folders do not say.
+    passages : size of the collection, None where that is not known before the index is opened.
+    """
+
+    name: str
+    dense: Path | None
+    lexical: Path | None
+    encoder: str | None = None
+    passage_fingerprint: str | None = None
+    k_passage: int | None = None
+    passages: int | None = None
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes of searching that this index allows."""
+        sides = [mode for mode, folder in (("dense", self.dense), ("lexical", self.lexical)) if folder is not None]
+        return (*sides, "hybrid") if len(sides) == 2 else tuple(sides)
+
+    def mode(self, asked: str | None) -> str:
+        """``asked``, or hybrid where both sides are there, else the one that is.
+
+        Raises
+        ------
+        InputError
+            For an unknown mode, or one whose side is missing.
+        """
+        if asked is None:
+            return self.modes[-1]
+        if asked not in MODES:
+            raise InputError(f"mode {asked!r} is not one of {', '.join(MODES)}.")
+        if asked not in self.modes:
+            there = self.modes[0]
+            missing = "lexical" if there == "dense" else "dense"
+            raise InputError(
+                f"{self.name} has no {missing} side, so it cannot be searched in mode {asked}: build it with "
+                f"`diffretriever index --{missing}`, give it with --{missing}-index, or search with --mode {there}."
+            )
+        return asked
+
+
+def read_index(path: str | Path) -> IndexFolder:
+    """Read the ``index.json`` of a folder that ``diffretriever index`` made.
+
+    Raises
+    ------
+    InputError
+        When the folder is no index, was made in another format, or lacks a part that it names.
+    """
+    folder = Path(path).expanduser()
+    record_file = folder / FILE_NAME
+    if not record_file.is_file():
+        raise InputError(f"{folder} is no index of `diffretriever index`: {_what_it_is(folder)}")
+    try:
+        record: Any = json.loads(record_file.read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise InputError(
+                f"{record_file}: format {record['format']} is not the format {FORMAT} that this version reads; "
+                "build the index again, or search with the version that built it."
+            )
+        found = IndexFolder(
+            str(folder),
+            folder / "dense" if record["dense"] is not None else None,
+            folder / "lexical" if record["lexical"] is not None else None,
+            str(record["encoder"]),
+            str(record["passage_fingerprint"]),
+            int(record["k_passage"]),
+            int(record["passages"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{record_file}: damaged ({type(error).__name__}: {error}); build the index again.") from error
+    if not found.modes:
+        raise InputError(f"{record_file} names neither a dense nor a lexical side; build the index again.")
+    _check_sides(found)
+    return found
+
+
+def separate_folders(dense: str | Path | None, lexical: str | Path | None) -> IndexFolder:
+    """The folders of Pyserini's own commands: FAISS (``index``, ``docid``) and Lucene (an impact index).
+
+    Raises
+    ------
+    InputError
+        When neither is given, or one is not what it should be.
+    """
+    sides = [Path(side).expanduser() if side is not None else None for side in (dense, lexical)]
+    if sides == [None, None]:
+        raise InputError("no index: give --index, or --dense-index and --lexical-index, or one of these two.")
+    found = IndexFolder(" and ".join(str(side) for side in sides if side), sides[0], sides[1])
+    _check_sides(found)
+    return found
+
+
+def _check_sides(found: IndexFolder) -> None:
+    if found.dense is not None and not _is_faiss(found.dense):
+        raise InputError(f"{found.dense} is no FAISS folder (files index and docid): {_what_it_is(found.dense)}")
+    if found.lexical is not None and not _is_lucene(found.lexical):
+        raise InputError(f"{found.lexical} is no Lucene index (files segments_*): {_what_it_is(found.lexical)}")
+
+
+def _is_faiss(folder: Path) -> bool:
+    return (folder / "index").is_file() and (folder / "docid").is_file()
+
+
+def _is_lucene(folder: Path) -> bool:
+    return any(folder.glob("segments_*"))
+
+
+def _what_it_is(folder: Path) -> str:
+    """What a person has named instead, and what to do."""
+    if not folder.is_dir():
+        return "there is no such folder."
+    if _is_faiss(folder):
+        return "it is a FAISS folder of Pyserini's own commands; give it with --dense-index and name the --encoder."
+    if _is_lucene(folder):
+        return "it is a Lucene index of Pyserini's own commands; give it with --lexical-index and name the --encoder."
+    if (folder / FILE_NAME).is_file():
+        return "it is an index of `diffretriever index`; give it with --index."
+    if (folder / SPEC).is_file():
+        return "it is a store; make an index of it with `diffretriever index --store STORE --output INDEX`."
+    return f"it holds no {FILE_NAME}; was the building of the index broken off?"

@@ -1,0 +1,257 @@
+"""An open index: topics in, ranked lists out, from one forward pass per query whatever the mode."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import batched
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.searching.folder import IndexFolder, read_index, separate_folders
+from diffretriever_pyserini.searching.lists import Hits, best, fuse_hits
+from diffretriever_pyserini.searching.sides import DenseSide, LexicalSide, Scores
+
+if TYPE_CHECKING:
+    from diffretriever_pyserini.retriever import DiffRetriever, QueryRepresentation
+    from diffretriever_pyserini.searching.encoder import SearchEncoder
+
+FUSIONS = ("minmax", "rrf")
+_BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search. Everything but ``hits`` has a default that is the paper's or changes no result.
+
+    Attributes
+    ----------
+    hits : length of each list, before and after fusion.
+    batch_size : queries of one forward pass.
+    threads : of FAISS and Lucene; None takes the processors that this process may use.
+    alpha : weight of the lexical list against 1 for the dense one; 1 is the paper's 0.5/0.5.
+    fusion : ``minmax`` (METHOD section 5) or ``rrf`` (reciprocal ranks with ``rrf_k``).
+    remove_query : drop the document whose docid is the query's id, before fusion; the lists keep their length.
+    """
+
+    hits: int = 1000
+    batch_size: int = 32
+    threads: int | None = None
+    alpha: float = 1.0
+    fusion: str = "minmax"
+    rrf_k: int = 60
+    remove_query: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise InputError for what cannot be searched with."""
+        for name in ("hits", "batch_size", "rrf_k"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{name}={value!r} must be a whole number of at least 1.")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads={self.threads} must be at least 1.")
+        if not (math.isfinite(self.alpha) and self.alpha >= 0):
+            raise InputError(f"alpha={self.alpha} cannot weigh two lists: it must be a number of at least 0.")
+        if self.fusion not in FUSIONS:
+            raise InputError(f"fusion {self.fusion!r} is not one of {', '.join(FUSIONS)}.")
+
+
+class SearchIndex:
+    """An index that is searched; make it with :func:`open_index`, and close it or use it in a ``with`` block.
+
+    ``seconds`` adds up the time of each stage: open, encode, dense, lexical, fuse.
+    """
+
+    def __init__(self, folder: IndexFolder, encoder: SearchEncoder, parameters: Mapping[str, int] | None = None):
+        self.folder = folder
+        self.encoder = encoder
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._parameters = dict(parameters or {})
+
+    @property
+    def model(self) -> DiffRetriever:
+        """The query encoder's model, loaded when first used and shared with whoever else asks for it."""
+        return self.encoder.model
+
+    @cached_property
+    def dense(self) -> DenseSide:
+        """The dense side, opened when first used. Raises InputError where there is none or it fits not."""
+        self.folder.mode("dense")
+        assert self.folder.dense is not None
+        side = DenseSide(self.folder.dense, self.encoder, self._parameters)
+        if self.folder.passages not in (None, side.documents):
+            raise InputError(
+                f"{self.folder.dense} holds {side.documents} vectors, but the index was made of "
+                f"{self.folder.passages} passages: it is damaged or was replaced; build it again."
+            )
+        return side
+
+    @cached_property
+    def lexical(self) -> LexicalSide:
+        """The lexical side, opened when first used. Raises InputError where there is none."""
+        self.folder.mode("lexical")
+        assert self.folder.lexical is not None
+        return LexicalSide(self.folder.lexical)
+
+    def open(self, mode: str | None = None) -> str:
+        """Load the model and the sides that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""
+        mode = self.folder.mode(mode)
+        with self._timed("open"):
+            for opened, skipped in (("model", None), ("dense", "lexical"), ("lexical", "dense")):
+                if mode != skipped:
+                    getattr(self, opened)
+        return mode
+
+    def search(
+        self, topics: Mapping[str, str], mode: str | None = None, hits: int = 1000, **options: Any
+    ) -> dict[str, Hits]:
+        """Search ``topics`` (query id → text); query id → [(docid, score)], best first, equal scores by docid.
+
+        Parameters
+        ----------
+        mode : ``dense``, ``lexical`` or ``hybrid``; None is hybrid where both sides are there.
+        options : fields of :class:`SearchOptions`.
+
+        Raises
+        ------
+        InputError
+            For a mode whose side is missing, options that make no sense, or topics that are no strings.
+        """
+        found: dict[str, Hits] = {}
+        for part in self.batches(topics, mode, SearchOptions(hits=hits, **options)):
+            found |= part
+        return found
+
+    def batches(
+        self, topics: Mapping[str, str], mode: str | None = None, options: SearchOptions | None = None
+    ) -> Iterator[dict[str, Hits]]:
+        """As :meth:`search`, some hundred queries at a time, so that a long run need not be held in memory."""
+        options = options or SearchOptions()
+        _check_topics(topics)
+        mode = self.open(mode)
+        for part in batched(topics.items(), options.batch_size * _BATCHES_AT_ONCE):
+            yield self._batch(dict(part), mode, options)
+
+    def _batch(self, topics: dict[str, str], mode: str, options: SearchOptions) -> dict[str, Hits]:
+        import numpy as np
+
+        qids = list(topics)
+        threads = options.threads or _processors()
+        depth = options.hits + options.remove_query  # one more, as one may go
+        with self._timed("encode"):
+            queries = self._encode(list(topics.values()), options.batch_size)
+        dense, lexical = Scores(), Scores()
+        if mode != "lexical":
+            with self._timed("dense"):
+                dense = self.dense.search(np.stack([query.vector for query in queries]), qids, depth, threads)
+        if mode != "dense":
+            with self._timed("lexical"):
+                lexical = self.lexical.search([query.impacts for query in queries], qids, depth, threads)
+        with self._timed("fuse"):
+            if mode != "hybrid":
+                side = dense if mode == "dense" else lexical
+                return {qid: best(side[qid], options.hits, qid if options.remove_query else None) for qid in qids}
+            return {qid: self._fuse(qid, dense[qid], lexical[qid], options) for qid in qids}
+
+    def _fuse(self, qid: str, dense: dict[str, float], lexical: dict[str, float], options: SearchOptions) -> Hits:
+        out = qid if options.remove_query else None
+        # Lucene leaves out passages without terms, so the larger count is the collection's.
+        documents = max(self.dense.documents, self.lexical.documents) - (out in dense or out in lexical)
+        lists = (best(dense, options.hits, out), best(lexical, options.hits, out))
+        fused = fuse_hits(*lists, options.hits, documents, options.alpha, options.fusion, options.rrf_k)
+        return fused[: options.hits]
+
+    def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
+        """Each text once through the model, alike ones together, long ones together."""
+        known: dict[str, QueryRepresentation] = {}
+        for part in batched(sorted(set(texts), key=lambda text: (len(text), text)), batch_size):
+            known |= zip(part, self.model.encode_queries_cached(part, batch_size), strict=True)
+        return [known[text] for text in texts]
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+    def close(self) -> None:
+        """Close Lucene's files; the model stays, as others may share it."""
+        if "lexical" in self.__dict__:
+            self.lexical.close()
+            del self.__dict__["lexical"]
+
+    def __enter__(self) -> SearchIndex:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_index(
+    index: str | Path | None = None,
+    *,
+    dense_index: str | Path | None = None,
+    lexical_index: str | Path | None = None,
+    encoder: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    k_query: int | None = None,
+    max_length: int | None = None,
+    parameters: Mapping[str, int] | None = None,
+    mode: str | None = None,
+) -> SearchIndex:
+    """Open an index of ``diffretriever index``, or the folders of Pyserini's own commands.
+
+    Parameters
+    ----------
+    index : folder with ``index.json``; it names its encoder.
+    dense_index, lexical_index : a FAISS folder and a Lucene impact index instead; then ``encoder`` is required.
+    encoder : overrides the name in ``index.json``, for example where a checkpoint has moved.
+    device, dtype, k_query, max_length : of the query encoder; ``max_length`` can only shorten.
+    parameters : FAISS's parameters of searching, ``nprobe`` or ``efSearch``.
+    mode : refuse an index that cannot be searched so, before the model is loaded.
+
+    Raises
+    ------
+    InputError
+        For what is no index, and an encoder whose fingerprint is not the index's.
+    ConfigError, ModelNotFoundError
+        When the encoder cannot be used or found.
+    """
+    if index is not None and (dense_index is not None or lexical_index is not None):
+        raise InputError("give either --index, or --dense-index and --lexical-index, not both.")
+    folder = read_index(index) if index is not None else separate_folders(dense_index, lexical_index)
+    folder.mode(mode)
+    started = time.perf_counter()
+
+    from diffretriever_pyserini.plugin.registry import ensure_registered
+
+    ensure_registered()  # before Pyserini is imported, so that it finds a Java
+    from diffretriever_pyserini.searching.encoder import encoder_of
+
+    query_encoder = encoder_of(folder, encoder, device, dtype, k_query=k_query, max_length=max_length)
+    opened = SearchIndex(folder, query_encoder, parameters)
+    opened.seconds["open"] = time.perf_counter() - started
+    return opened
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_topics(topics: Mapping[str, str]) -> None:
+    if not isinstance(topics, Mapping):
+        raise InputError(f"topics must be a mapping from query id to text, not {type(topics).__name__}.")
+    for qid, text in topics.items():
+        if not isinstance(qid, str) or not isinstance(text, str):
+            raise InputError(f"query {qid!r}: id and text must be strings, found {text!r:.60}.")
