@@ -68,7 +68,11 @@ class Backbone:
 
     def head_columns(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Logits [N, K, C] of hidden states [N, K, H] for each text's own ``columns`` int64 [N, C]."""
+        from torch.nn import Linear
+
         last = self.model.get_output_embeddings()
+        if not isinstance(last, Linear):  # an adapter that is not merged has more to say than its base's weight
+            return self.head(rows).gather(2, columns.unsqueeze(1).expand(-1, rows.shape[1], -1))
         logits = self.head_input(rows) @ last.weight[columns].transpose(1, 2)
         return logits if last.bias is None else logits + last.bias[columns].unsqueeze(1)
 

@@ -265,3 +265,25 @@ def test_no_tokenizer(tiny_dream: Path, tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ConfigError, match=r"no tokenizer\.json beside"):
         DiffRetriever.from_pretrained(folder)
+
+
+def test_chosen_columns_are_those_of_the_whole_head(any_model: DiffRetriever) -> None:
+    backbone = any_model._backbone
+    rows = torch.randn(3, 2, backbone.hidden_size, generator=torch.Generator().manual_seed(1))
+    columns = torch.tensor([[0, 5, 7, 5], [1, 2, 3, 4], [9, 8, 0, 0]])
+    with torch.inference_mode():
+        whole = backbone.head(rows).gather(2, columns.unsqueeze(1).expand(-1, 2, -1))
+        torch.testing.assert_close(backbone.head_columns(rows, columns), whole, rtol=0, atol=1e-5)
+
+
+def test_a_head_with_an_unmerged_adapter_is_asked_whole(tiny_llada: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    backbone = DiffRetriever.from_pretrained(str(tiny_llada))._backbone
+    rows, columns = torch.randn(2, 1, backbone.hidden_size), torch.tensor([[3, 4], [5, 6]])
+    plain = backbone.head_columns(rows, columns)
+    get_peft_model(backbone.model, LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+    with torch.inference_mode():
+        adapted = backbone.head_columns(rows, columns)
+        torch.testing.assert_close(adapted, backbone.head(rows).gather(2, columns.unsqueeze(1)))
+    assert (adapted - plain).abs().max() > 1e-4

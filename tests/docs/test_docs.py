@@ -35,7 +35,7 @@ def test_page_runs(page: Path, tmp_path: Path) -> None:
 
 
 def test_pages_that_must_run_do() -> None:
-    for name in ("README.md", "docs/quickstart.md", "docs/method.md", "docs/pyserini.md"):
+    for name in ("README.md", *(f"docs/{page}.md" for page in ("quickstart", "method", "pyserini", "training"))):
         assert fences(ROOT / name), f"{name} has no fence marked `run` any more"
 
 

@@ -1,0 +1,335 @@
+"""How much of the forward pass's speed is left for a person who encodes a corpus: ratios, each measured in one run.
+
+    python benchmarks/encode.py [bare] [naive] [k] [memory] [queries] [--device cpu|cuda] [--dtype bfloat16] [--plot]
+
+bare      `encode_corpus` from JSON lines to a store, against the forward pass alone (blocks and the output head's
+          columns on the K rows) over the same tokens in equally long rows: what tokenising, padding and writing cost.
+naive     ours against the straightforward way, on a Dream-shaped model with the real 152k vocabulary: the head at every
+          row, padded batches in the corpus's order, a Python loop a row, one pass a representation. Each part's factor.
+k         K = 16 against K = 1 over the same passages, beside the ratio of the arithmetic.
+memory    peak memory of `diffretriever encode` for --passages against a hundredth of them, with a very small model.
+queries   one forward pass for both sides of a hybrid search against two encoders.
+
+The two sides of a ratio take turns, and the median of the rounds counts. Writes encode.md and encode.json to --output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.collections.corpus import Corpus
+from diffretriever_pyserini.collections.python_docs import interpreter_documentation
+from diffretriever_pyserini.encoding.corpus import TOKEN_BUDGETS, EncodeOptions, encode_corpus
+from diffretriever_pyserini.encoding.progress import Progress, block_parameters
+from diffretriever_pyserini.evaluation.report import markdown_table
+from diffretriever_pyserini.preparation import Prepared, Ragged
+
+SIZES = {"hidden_size": 256, "intermediate_size": 8192, "num_hidden_layers": 60, "vocab_size": 152064}
+ROUNDS = 3
+Rows = list[list[str]]
+
+
+def main() -> None:
+    """Run the chosen benchmarks and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, []], help="default: all")
+    parser.add_argument("--encoder", default="diffretriever", help="model of bare, k and queries")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--texts", type=int, default=256, help="passages a round (default: %(default)s)")
+    parser.add_argument("--passages", type=int, default=1_000_000, help="of `memory` (default: %(default)s)")
+    parser.add_argument("--layers", type=int, default=SIZES["num_hidden_layers"], help="of the Dream-shaped model")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/encode"))
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows: Rows = []
+    for name in options.which or BENCHMARKS:
+        for row in BENCHMARKS[name](options):
+            print("  ".join(row), flush=True)
+            rows.append([name, *row])
+    table = markdown_table(["benchmark", "what", "value", "how"], rows)
+    (options.output / "encode.md").write_text(f"{table}\n\n{platform.processor() or platform.machine()}\n")
+    (options.output / "encode.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(table)
+
+
+def passages(count: int) -> list[str]:
+    """Real texts of many lengths: the documentation inside this Python."""
+    texts = [passage.text for passage in interpreter_documentation(passages=2000).passages]
+    return [texts[i % len(texts)] for i in np.random.default_rng(1).permutation(max(count, len(texts)))[:count]]
+
+
+def take_turns(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each side; the sides alternate, after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in tqdm(range(rounds + 1), desc=" / ".join(sides), disable=None):
+        for name, function in sides.items():
+            started = time.perf_counter()
+            function()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def bare(options: argparse.Namespace) -> Rows:
+    """End to end against the forward pass alone."""
+    model = DiffRetriever.from_pretrained(options.encoder, device=options.device, dtype=options.dtype)
+    texts = passages(options.texts)
+    prepared = model.prepare(texts, "passage")
+    budget = TOKEN_BUDGETS[options.device.partition(":")[0]]
+    equal = equal_rows(prepared)
+
+    def forward_only(these: Prepared) -> None:
+        import torch
+
+        for places in model.reader.batches(these, 0, budget):
+            content = [these.content[i] for i in places] if these.content is not None else []
+            columns = np.zeros((len(places), max(map(len, content), default=1)), dtype=np.int64)
+            for row, ids in zip(columns, content, strict=False):
+                row[: len(ids)] = ids
+            with torch.inference_mode():
+                model.reader.read(these, places, torch.from_numpy(columns).to(model.device))
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "corpus.jsonl")
+        lines = (json.dumps({"id": str(i), "text": text}) for i, text in enumerate(texts))
+        path.write_text("\n".join(lines) + "\n")
+        count = iter(range(1 << 30))
+
+        def whole() -> None:
+            options_ = EncodeOptions(workers=0)
+            quiet = Progress(model, quiet=True)
+            encode_corpus(model, Corpus([path]), Path(folder, f"store{next(count)}"), options_, quiet)
+
+        sides = {"forward": lambda: forward_only(equal), "padded": lambda: forward_only(prepared), "whole": whole}
+        found = take_turns(sides, options.rounds)
+    tokens = int(prepared.lengths.sum())
+    return [
+        [
+            "end to end / packed forward",
+            f"{found['forward'] / found['whole']:.3f}",
+            f"{options.dtype}, {tokens} tokens",
+        ],
+        ["end to end / sorted, padded forward", f"{found['padded'] / found['whole']:.3f}", "same batches"],
+        ["tokens/s end to end", f"{tokens / found['whole']:,.0f}", f"{len(texts) / found['whole']:.1f} passages/s"],
+    ]
+
+
+def equal_rows(prepared: Prepared) -> Prepared:
+    """As many texts with as many tokens in all, every one of the mean length: what perfect packing would run."""
+    lengths = prepared.ids.lengths
+    each = int(np.ceil(lengths.mean()))
+    ids = np.resize(prepared.ids.values, each * len(lengths))
+    bounds = np.arange(len(lengths) + 1, dtype=np.int64) * each
+    return Prepared(prepared.layout, Ragged(ids, bounds), prepared.content)
+
+
+def dream_shaped(layers: int, folder: Path, k: int) -> DiffRetriever:
+    """A random Qwen2 with Dream's vocabulary size, small in width; its tokenizer has the words of the test texts."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    words = sorted({word for text in passages(2000) for word in text.lower().split()})
+    names = ["<unk>", "<mask>", "<eos>", '"', "<|im_end|>", *words][: SIZES["vocab_size"]]
+    core = Tokenizer(models.WordLevel({name: i for i, name in enumerate(dict.fromkeys(names))}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", mask_token="<mask>", eos_token="<eos>", pad_token="<eos>"
+    )
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    config = Qwen2Config(
+        **SIZES | {"num_hidden_layers": layers}, num_attention_heads=4, num_key_value_heads=4, rope_theta=1e6
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    raw = json.loads((folder / "config.json").read_text())
+    raw |= {"model_type": "Dream", "mask_token_id": 1, "rope_theta": 1e6}
+    (folder / "config.json").write_text(json.dumps(raw))
+    return DiffRetriever.from_pretrained(
+        str(folder), k_query=k, k_passage=k, max_length=192, cut_at_stop=False, impact_rounding="nearest"
+    )
+
+
+def straightforward(
+    model: DiffRetriever, texts: Sequence[str], passes: int, sort: bool, head_rows: str, batch_size: int = 8
+) -> None:
+    """Encode as one would at first; each of the four ways of saving can be switched on alone."""
+    import torch
+
+    prepared = model.prepare(texts, "passage")
+    layout, head = prepared.layout, model._backbone.head
+    order = np.argsort(-prepared.lengths) if sort else np.arange(len(texts))
+    for _ in range(passes):
+        for start in range(0, len(order), batch_size):
+            rows = [layout.assemble(prepared.ids[i].tolist()) for i in order[start : start + batch_size]]
+            width = max(map(len, rows))
+            ids = torch.tensor([[layout.pad_id] * (width - len(row)) + row for row in rows])
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+            with torch.inference_mode():
+                states = model._backbone.hidden_states(ids, mask, layout.k + len(layout.tail))
+                end = width - len(layout.tail)
+                chosen = slice(end - layout.k, end)
+                logits = head(states)[:, chosen] if head_rows == "all" else head(states[:, chosen])
+                vectors = torch.nn.functional.normalize(states[:, chosen], dim=2).numpy()
+                for row, i in enumerate(order[start : start + batch_size]):
+                    _ = vectors[row].mean(0).tolist()
+                    assert prepared.content is not None
+                    weights = torch.log1p(torch.relu(logits[row])).amax(0)
+                    _ = {int(term): int(100 * weights[term]) for term in prepared.content[i]}
+
+
+def naive(options: argparse.Namespace) -> Rows:
+    """Ours against the straightforward way, time and memory."""
+    texts = passages(min(options.texts, 32))
+    with tempfile.TemporaryDirectory() as folder:
+        model = dream_shaped(options.layers, Path(folder), k=4)
+        blocks, head = block_parameters(model), model.dimension * model.vocab_size
+        prepared = model.prepare(texts, "passage")
+
+        def way(passes: int = 2, sort: bool = False, head_rows: str = "all") -> Callable[[], None]:
+            return lambda: straightforward(model, texts, passes, sort, head_rows)
+
+        sides = {
+            "straightforward": way(),
+            "one pass": way(passes=1),
+            "sorted": way(sort=True),
+            "head on K rows": way(head_rows="k"),
+            "ours": lambda: model.represent(prepared, token_budget=TOKEN_BUDGETS["cpu"]),
+        }
+        found = take_turns(sides, max(1, options.rounds - 2))
+        peaks = {name: peak_memory(folder, options.layers, name) for name in ("load", "straightforward", "ours")}
+    slow = found["straightforward"]
+    how = f"{options.layers} layers, H = {model.dimension}, blocks {blocks / 1e6:.0f} M = {blocks / head:.1f} x head"
+    rows = [[f"{name}: times faster", f"{slow / found[name]:.2f}", how] for name in sides if name != "straightforward"]
+    above = {name: peaks[name] - peaks["load"] for name in ("straightforward", "ours")}
+    share = above["ours"] / max(above["straightforward"], 1)
+    rows.append(["peak memory above the weights", f"{share:.3f}", f"{above['ours']} of {above['straightforward']} MiB"])
+    return rows
+
+
+def peak_memory(folder: str, layers: int, what: str) -> int:
+    """Peak resident memory in MiB of a process of its own that loads the model and does ``what`` once."""
+    code = (
+        "import resource, sys; sys.path.insert(0, 'benchmarks'); import encode; from diffretriever_pyserini import *\n"
+        f"model = DiffRetriever.from_pretrained({folder!r}, k_query=4, k_passage=4, max_length=192, "
+        "cut_at_stop=False, impact_rounding='nearest')\n"
+        "texts = encode.passages(16)\n"
+        f"what = {what!r}\n"
+        "if what == 'straightforward': encode.straightforward(model, texts, 1, False, 'all')\n"
+        "if what == 'ours': model.represent(model.prepare(texts, 'passage'), token_budget=4096)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1])
+
+
+def k(options: argparse.Namespace) -> Rows:
+    """K = 16 against K = 1: time beside arithmetic."""
+    texts = passages(options.texts)
+    models = {
+        k: DiffRetriever.from_pretrained(options.encoder, device=options.device, dtype=options.dtype, k_passage=k)
+        for k in (1, 16)
+    }
+    prepared = {k: model.prepare(texts, "passage") for k, model in models.items()}
+    sides: dict[str, Callable[[], Any]] = {
+        f"K = {k}": (lambda k=k: models[k].represent(prepared[k], token_budget=TOKEN_BUDGETS[options.device]))
+        for k in models
+    }
+    found = take_turns(sides, options.rounds)
+    flops = {k: 2 * block_parameters(models[k]) * int(prepared[k].lengths.sum()) for k in models}
+    time_ratio, flop_ratio = found["K = 16"] / found["K = 1"], flops[16] / flops[1]
+    return [
+        ["time of K = 16 / K = 1", f"{time_ratio:.3f}", f"arithmetic: {flop_ratio:.3f}"],
+        ["time ratio / arithmetic ratio", f"{time_ratio / flop_ratio:.3f}", "1.05 is the aim"],
+    ]
+
+
+def memory(options: argparse.Namespace) -> Rows:
+    """Peak memory of encoding many passages against few."""
+    from tests.core.conftest import save_masked_lm  # the small random model of the tests
+
+    words = " ".join(passages(200)).split()
+    peaks, seconds = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        save_masked_lm(Path(folder, "model"))
+        for count in (options.passages // 100, options.passages):
+            path = Path(folder, f"{count}.jsonl")
+            rng = np.random.default_rng(count)
+            with path.open("w") as file:
+                for i in tqdm(range(count), desc="writing passages", disable=None):
+                    start = int(rng.integers(len(words) - 30))
+                    text = " ".join(words[start : start + int(rng.integers(5, 30))])
+                    file.write(json.dumps({"id": str(i), "text": f"{text} {i}"}) + "\n")
+            command = ["encode", "--encoder", f"diffretriever:{folder}/model", "--corpus", str(path), "--quiet"]
+            command += ["--output", f"{folder}/store{count}", "--workers", "2", "--max-length", "40"]
+            started = time.perf_counter()
+            peaks[count] = measured([sys.executable, "-m", "diffretriever_pyserini", *command])
+            seconds[count] = time.perf_counter() - started
+    few, many = sorted(peaks)
+    return [
+        ["peak memory, many / few passages", f"{peaks[many] / peaks[few]:.3f}", f"{many:,} against {few:,}"],
+        ["peak memory", f"{peaks[many]} MiB", f"{many / seconds[many]:,.0f} passages/s"],
+    ]
+
+
+def measured(command: list[str]) -> int:
+    """Run a command; the largest resident memory of it and its children in MiB (each process counted alone)."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1])
+
+
+def queries(options: argparse.Namespace) -> Rows:
+    """Encoding for a hybrid search: one shared pass against two encoders of their own."""
+    from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+
+    words = " ".join(passages(300)).split()
+    batches = iter([" ".join(words[i : i + 8]) for i in range(j, j + 8 * 64, 8)] for j in range(0, 10**6, 7))
+    first = DiffRetrieverQueryEncoder(options.encoder, device=options.device)
+    second = DiffRetriever.from_pretrained(first.name.target, device=options.device)
+
+    def shared() -> None:
+        texts = next(batches)
+        first.encode_batch(texts)
+        for text in texts:
+            first.lexical.encode(text)
+
+    def separate() -> None:
+        texts = next(batches)
+        _ = first.encode_batch(texts)
+        _ = second.encode(texts, side="query").impacts
+
+    found = take_turns({"shared": shared, "separate": separate}, options.rounds * 3)
+    return [["encoding in hybrid / two encoders", f"{found['shared'] / found['separate']:.3f}", "0.55 is the aim"]]
+
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], Rows]] = {
+    "bare": bare,
+    "naive": naive,
+    "k": k,
+    "memory": memory,
+    "queries": queries,
+}
+
+if __name__ == "__main__":
+    main()
