@@ -20,7 +20,7 @@ from diffretriever_pyserini.errors import ConfigError, InputError
 from diffretriever_pyserini.hub import local_folder
 from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
-from diffretriever_pyserini.plugin.provenance import Provenance
+from diffretriever_pyserini.store.provenance import Provenance
 from diffretriever_pyserini.plugin.registry import ensure_registered
 from diffretriever_pyserini.prompts import join_title
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.plugin.provenance import FILE_NAME as PROVENANCE
+from diffretriever_pyserini.store.provenance import FILE_NAME as PROVENANCE
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder

@@ -10,7 +10,7 @@ from typing import Any
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
 from diffretriever_pyserini.plugin.names import is_ours
-from diffretriever_pyserini.plugin.provenance import read_provenance
+from diffretriever_pyserini.store.provenance import read_provenance
 
 Host = Callable[..., Any]
 

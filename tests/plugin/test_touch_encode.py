@@ -12,7 +12,7 @@ import pytest
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.plugin import encoders as our_encoders
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder
-from diffretriever_pyserini.plugin.provenance import Provenance, read_provenance
+from diffretriever_pyserini.store.provenance import Provenance, read_provenance
 
 
 @pytest.fixture

@@ -6,24 +6,34 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from diffretriever_pyserini.errors import InputError
+from ..errors import InputError
 
 FILE_NAME = "diffretriever.json"
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """The encoder of an index: its name, fingerprint and passage K, and the size [count, dimension] of the index."""
+    """The encoder of an index, and its size.
+
+    Attributes
+    ----------
+    encoder, k_passage, dimension : name, passage K and width of the encoder.
+    fingerprint : of passage vectors beside a FAISS index, the full one beside a Lucene index.
+    count : passages.
+    documents : those of them that a Lucene index holds (passages without terms are not in it); None for FAISS.
+    """
 
     encoder: str
     fingerprint: str
     k_passage: int
     dimension: int
     count: int
+    documents: int | None = None
 
     def write(self, folder: str | Path) -> None:
         """Write ``diffretriever.json`` into ``folder``."""
-        text = json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         Path(folder, FILE_NAME).write_text(text, encoding="utf-8")
 
 
@@ -40,6 +50,7 @@ def read_provenance(folder: str | Path) -> Provenance | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Provenance(**{field.name: values[field.name] for field in fields(Provenance)})
+        wanted = {field.name: values[field.name] for field in fields(Provenance) if field.name != "documents"}
+        return Provenance(**wanted, documents=values.get("documents"))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again.") from error
