@@ -12,6 +12,7 @@ from diffretriever_pyserini.cli import (
     encode,
     encode_queries,
     evaluate,
+    index,
     mine,
     models,
     search,
@@ -26,6 +27,7 @@ _EXAMPLES = """examples:
   diffretriever demo --dataset my-collection  the same on a collection in BEIR layout
   diffretriever doctor                        check Java, FAISS, devices and the connection to Pyserini
   diffretriever encode --corpus corpus.jsonl --output store
+  diffretriever index --store store --output index
   diffretriever encode-queries --topics topics.tsv --output queries
   diffretriever search --index INDEX --topics topics.tsv --output run.txt
   diffretriever evaluate --qrels qrels.txt --run run.txt
@@ -69,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for module in (demo, doctor, encode, store, encode_queries, search, evaluate, mine, models, train):
+    for module in (demo, doctor, encode, store, index, encode_queries, search, evaluate, mine, models, train):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser

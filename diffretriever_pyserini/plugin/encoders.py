@@ -20,9 +20,9 @@ from diffretriever_pyserini.errors import ConfigError, InputError
 from diffretriever_pyserini.hub import local_folder
 from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
-from diffretriever_pyserini.store.provenance import Provenance
 from diffretriever_pyserini.plugin.registry import ensure_registered
 from diffretriever_pyserini.prompts import join_title
+from diffretriever_pyserini.store.provenance import Provenance
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.retriever import DiffRetriever
@@ -226,6 +226,11 @@ class LexicalQueryEncoder(QueryEncoder):
         self.has_model = True
         self.dense = dense
         self.name = EncoderName(dense.name.target, lexical=True)
+
+    @property
+    def model(self) -> DiffRetriever:
+        """The loaded model."""
+        return self.dense.model
 
     def encode(self, text: str, **options: Any) -> dict[str, int]:  # type: ignore[override]
         """One query as ``{term: impact}``, plain ints of at least 1, the strongest 1,024 terms (Lucene's limit)."""

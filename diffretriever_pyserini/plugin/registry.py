@@ -138,6 +138,13 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     ),
     TouchPoint(
         "pyserini.search.lucene",
+        "LuceneImpactSearcher.__init__",
+        "an index that says another model built it is refused; its size counts passages without terms",
+        "touch_search:impact_searcher",
+        ("self", "index_dir", "query_encoder"),
+    ),
+    TouchPoint(
+        "pyserini.search.lucene",
         "LuceneImpactSearcher.encode",
         "our dense query encoder serves here by its lexical side",
         "touch_search:impact_encode",

@@ -65,6 +65,38 @@ def _is_cached_queries(name: str) -> bool:
     return path.is_file() and path.suffix not in (".yaml", ".yml")
 
 
+def impact_searcher(original: Host) -> Host:
+    """Open a Lucene impact index, and refuse one that our encoder did not build."""
+
+    def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, index_dir, query_encoder, *args, **kwargs)
+        if _ours(self.query_encoder):
+            check_impact_index(str(index_dir), self.query_encoder, self.num_docs)
+        made = read_provenance(index_dir)
+        if made is not None and made.documents == self.num_docs:
+            self.num_docs = made.count  # passages without terms are part of the collection, though not in the index
+
+    return init
+
+
+def check_impact_index(folder: str, encoder: Any, documents: int) -> None:
+    """Raise InputError where the Lucene index in ``folder`` says that another model than that of ``encoder`` made it.
+
+    An index of Pyserini's own command says nothing, and is accepted.
+    """
+    made = read_provenance(folder)
+    if made is None or made.documents not in (None, documents):  # nothing is said, or it speaks of an index replaced since
+        return
+    fingerprint = encoder.model.fingerprint
+    if made.fingerprint != fingerprint:
+        raise InputError(
+            f"{folder} holds term weights made by {made.encoder!r} (k_passage={made.k_passage}, fingerprint "
+            f"{made.fingerprint}), but the query encoder is {str(encoder.name)!r} "
+            f"(k_passage={encoder.model.config.k_passage}, fingerprint {fingerprint}): search with the encoder that "
+            "built the index, with the same settings, or build the index again with this one."
+        )
+
+
 def impact_encode(original: Host) -> Host:
     """Where a person hands our dense query encoder to an impact searcher, its lexical side is what is meant."""
 

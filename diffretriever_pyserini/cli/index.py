@@ -1,0 +1,85 @@
+"""``diffretriever index``: a store into a FAISS index and a Lucene impact index that Pyserini reads."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from diffretriever_pyserini.errors import DiffRetrieverError
+
+_HELP = "Build a FAISS index and a Lucene impact index from a store, in bounded memory."
+_DETAILS = """\
+With neither --dense nor --lexical both are built, the dense one flat. The output appears when it is complete; after a
+kill run the command again. Pyserini searches OUTPUT/dense and OUTPUT/lexical with its own commands.
+
+dense indexes, by bytes a passage at dimension 384 (4096):
+  flat   1536 (16384)  exact
+  hnsw   1792 (16640)  a graph over exact vectors: fast to search, slow to build
+  sq8     384 (4096)   8 bits a component; scans everything, like flat
+  pq       48 (512)    one byte for eight components; scans everything
+  ivfpq    56 (520)    as pq, and only a sixteenth of the lists is read: for large collections
+
+examples:
+  diffretriever index --store store --output index
+  diffretriever index --store store --output index --dense ivfpq --lexical
+  diffretriever index --store store --output dense-only --dense hnsw --threads 8 --max-memory 64
+  diffretriever index --store store --output lexical-only --lexical
+"""
+
+
+def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add this command."""
+    parser = commands.add_parser(
+        "index", help=_HELP, description=_HELP, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", type=Path, required=True, help="folder that `diffretriever encode` wrote")
+    parser.add_argument("--output", type=Path, required=True, metavar="INDEX", help="folder of the indexes")
+    parser.add_argument("--dense", choices=("flat", "sq8", "pq", "ivfpq", "hnsw"), help="build this FAISS index")
+    parser.add_argument("--lexical", action="store_true", help="build the Lucene impact index")
+    parser.add_argument("--encoder", metavar="NAME", help="the store's encoder, if its name or place has changed")
+    parser.add_argument("--threads", type=int, metavar="N", help="for FAISS (default: all; 1 for hnsw)")
+    parser.add_argument(
+        "--max-memory", type=float, metavar="GB", help="for flat and hnsw (default: 80 %% of what is free)"
+    )
+    parser.add_argument("--gpu", action="store_true", help="train ivfpq on the GPUs")
+    parser.add_argument("--no-verify", action="store_true", help="do not check the parts' checksums")
+    parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
+    parser.set_defaults(function=_run)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+    from diffretriever_pyserini.plugin.names import parse_encoder_name
+    from diffretriever_pyserini.plugin.registry import ensure_registered
+
+    both = arguments.dense is None and not arguments.lexical
+    if arguments.max_memory is not None and not arguments.max_memory > 0:
+        raise DiffRetrieverError(f"--max-memory {arguments.max_memory}: give gigabytes, more than 0.")
+    options = IndexOptions(
+        dense="flat" if both else arguments.dense,
+        lexical=both or arguments.lexical,
+        threads=arguments.threads,
+        max_memory=None if arguments.max_memory is None else int(arguments.max_memory * 1e9),
+        encoder=parse_encoder_name(arguments.encoder).target if arguments.encoder else None,
+        verify=not arguments.no_verify,
+        gpu=arguments.gpu,
+        quiet=arguments.quiet,
+    )
+    ensure_registered()  # Java is set up before Pyserini starts it
+    started = time.perf_counter()
+    facts = build_index(arguments.store, arguments.output, options)
+    if not arguments.quiet:
+        print(_summary(facts, arguments.output, time.perf_counter() - started))
+
+
+def _summary(facts: dict, output: Path, seconds: float) -> str:
+    """What was made, and how large it is."""
+    lines = [f"{facts['passages']:,} passages indexed in {seconds:,.1f} s: {output}"]
+    for half in ("dense", "lexical"):
+        if facts[half]:
+            size = sum(path.stat().st_size for path in (output / half).iterdir())
+            what = facts[half].get("kind") or f"{facts[half]['documents']:,} passages with terms"
+            lines.append(f"  {output / half}: {what}, {size / 1e6:,.1f} MB")
+    return "\n".join(lines)

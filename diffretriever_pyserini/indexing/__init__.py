@@ -1,0 +1,1 @@
+"""Indexes that Pyserini reads, made from a store in bounded memory."""
