@@ -8,7 +8,7 @@ import pytest
 
 from diffretriever_pyserini.cli import main
 
-COMMANDS = ("demo", "doctor", "encode-queries", "evaluate", "models")
+COMMANDS = ("demo", "doctor", "encode-queries", "search", "evaluate", "models")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.evaluation.runs import ranked, read_run, write_run
+from diffretriever_pyserini.evaluation.runs import ranked, read_run, run_writer, write_run
 
 
 def test_a_run_is_read_back_as_written(tmp_path: Path) -> None:
@@ -43,3 +43,25 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.txt: cannot be read"):
         read_run(tmp_path / "none.txt")
+
+
+def test_a_run_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), run_writer(tmp_path / "run.txt") as write:
+        write("q1", [("a", 1.0)])
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("qid", "docid", "tag"), [("q 1", "a", "x"), ("q1", "a b", "x"), ("q1", "", "x"), ("q1", "a", "")]
+)
+def test_blanks_would_break_the_columns(tmp_path: Path, qid: str, docid: str, tag: str) -> None:
+    with pytest.raises(InputError, match="empty or with blanks"), run_writer(tmp_path / "run.txt", tag) as write:
+        write(qid, [(docid, 1.0)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_decimals_keep_close_scores_apart(tmp_path: Path) -> None:
+    with run_writer(tmp_path / "run.txt", decimals=9) as write:
+        write("q1", [("a", 1 / 1060), ("b", 1 / 1061)])
+    assert list(read_run(tmp_path / "run.txt")["q1"].values()) == [0.000943396, 0.000942507]

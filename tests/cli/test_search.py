@@ -1,0 +1,117 @@
+"""`diffretriever search`: a run that trec_eval reads, times as JSON, and nothing half written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diffretriever_pyserini.cli import main
+
+pytestmark = pytest.mark.java
+
+TEXTS = {"p1": "the quick brown fox jumps", "p2": "language models predict masked positions", "007": "finance"}
+TOPICS = "q1\twhich models predict masked positions\n007\tfinance\nq3\tof the\nq4\tfinance\n"
+
+
+@pytest.fixture(scope="module")
+def name(tiny_dream: Path) -> str:
+    return f"diffretriever:{tiny_dream}"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder with the sides ``dense`` and ``lexical`` of three passages, and ``topics.tsv``."""
+    from tests.searching.conftest import write_sides
+
+    folder = tmp_path_factory.mktemp("work")
+    write_sides(folder, name, TEXTS)
+    (folder / "topics.tsv").write_text(TOPICS)
+    return folder
+
+
+def command(work: Path, name: str, *more: str) -> list[str]:
+    sides = ["--dense-index", str(work / "dense"), "--lexical-index", str(work / "lexical"), "--encoder", name]
+    return ["search", *sides, "--topics", str(work / "topics.tsv"), *more]
+
+
+def test_a_run_is_written_and_trec_eval_reads_it(
+    work: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pytrec_eval
+
+    run_file = tmp_path / "run.txt"
+    assert main(command(work, name, "--output", str(run_file), "--tag", "mine", "--threads", "2")) == 0
+    rows = [line.split(" ") for line in run_file.read_text().splitlines()]
+    assert all(len(row) == 6 and row[1] == "Q0" and row[5] == "mine" for row in rows)
+    assert list(dict.fromkeys(row[0] for row in rows)) == ["q1", "007", "q3", "q4"]
+    assert next(row[2:4] for row in rows if row[0] == "007") == ["007", "1"]
+    assert [row[2:5] for row in rows if row[0] == "007"] == [row[2:5] for row in rows if row[0] == "q4"]
+    with run_file.open() as file:
+        run = pytrec_eval.parse_run(file)
+    measured = pytrec_eval.RelevanceEvaluator({"007": {"007": 1}}, {"recip_rank"}).evaluate(run)
+    assert measured == {"007": {"recip_rank": 1.0}}
+    assert "4 queries (hybrid, 1000 hits)" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
+
+
+def test_json_tells_where_the_time_went(
+    work: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--mode", "lexical", "--hits", "1", "--remove-query", "--json", "--output", str(tmp_path / "run.txt")]
+    assert main(command(work, name, *more)) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["mode"] == "lexical"
+    assert (summary["queries"], summary["hits"]) == (4, 1)
+    assert summary["without_results"] == ["q3"]  # stopwords only
+    assert set(summary["seconds"]) == {"open", "encode", "lexical", "fuse", "write"}
+    assert summary["queries/s"] > 0
+    first = {line.split()[0]: line.split()[2] for line in (tmp_path / "run.txt").read_text().splitlines()}
+    assert first["q1"] == "p2"
+    assert first["q4"] == "007"  # the same text as query 007, for which passage 007 was dropped
+    assert first["007"] != "007"
+
+
+def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path: Path) -> None:
+    more = ["--fusion", "rrf", "--rrf-k", "1000000", "--mode", "hybrid", "--output", str(tmp_path / "run.txt")]
+    assert main(command(work, name, *more)) == 0
+    scores = [line.split()[4] for line in (tmp_path / "run.txt").read_text().splitlines() if line.startswith("q3")]
+    assert len(scores) == len(TEXTS)
+    assert sorted(scores, reverse=True) == scores
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--hits", "0"], "hits=0"),
+        (["--alpha", "-1"], "alpha=-1.0"),
+        (["--tag", "my run"], "the tag 'my run': empty or with blanks"),
+        (["--nprobe", "3"], "has no parameter nprobe"),
+        (["--dtype", "float8"], "dtype 'float8' is not one of"),
+        (["--index", "I"], "not both"),
+    ],
+)
+def test_a_failure_leaves_no_run(
+    work: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main(command(work, name, "--output", str(tmp_path / "run.txt"), *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_older_run_survives_a_failure(work: Path, name: str, tmp_path: Path) -> None:
+    (tmp_path / "run.txt").write_text("old\n")
+    assert main(command(work, name, "--output", str(tmp_path / "run.txt"), "--nprobe", "3")) == 2
+    assert (tmp_path / "run.txt").read_text() == "old\n"
+
+
+def test_paths_that_cannot_be(work: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for output in (tmp_path, tmp_path / "none/run.txt"):
+        assert main(command(work, name, "--output", str(output))) == 2
+        assert f"{output}: cannot be written" in capsys.readouterr().err
+    assert main(["search", "--topics", str(work / "none.tsv"), "--output", "x", "--index", str(work)]) == 2
+    assert "none.tsv: no such topic file" in capsys.readouterr().err
+    topics, output = str(work / "topics.tsv"), str(tmp_path / "run.txt")
+    assert main(["search", "--topics", topics, "--output", output, "--index", str(work / "dense")]) == 2
+    assert "it is a FAISS folder" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""What an index says of itself, and what is no index; nothing heavy is opened for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.searching.folder import read_index, separate_folders
+
+RECORD = {
+    "format": 1,
+    "encoder": "mine",
+    "passage_fingerprint": "ab",
+    "fingerprint": "cd",
+    "k_passage": 2,
+    "dimension": 4,
+    "passages": 3,
+    "dense": {},
+    "lexical": {},
+}
+
+
+def make_faiss(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "index").write_bytes(b"")
+    (folder / "docid").write_text("")
+    return folder
+
+
+def make_lucene(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "segments_1").write_bytes(b"")
+    return folder
+
+
+def make_index(folder: Path, **changes: object) -> Path:
+    make_faiss(folder / "dense")
+    make_lucene(folder / "lexical")
+    (folder / "index.json").write_text(json.dumps(RECORD | changes))
+    return folder
+
+
+def test_both_sides(tmp_path: Path) -> None:
+    found = read_index(make_index(tmp_path / "I"))
+    assert (found.encoder, found.passage_fingerprint, found.k_passage, found.passages) == ("mine", "ab", 2, 3)
+    assert found.modes == ("dense", "lexical", "hybrid")
+    assert [found.mode(asked) for asked in (None, "dense", "lexical", "hybrid")] == [
+        "hybrid",
+        "dense",
+        "lexical",
+        "hybrid",
+    ]
+    with pytest.raises(InputError, match="mode 'sparse' is not one of dense, lexical, hybrid"):
+        found.mode("sparse")
+
+
+@pytest.mark.parametrize(("there", "missing"), [("dense", "lexical"), ("lexical", "dense")])
+def test_a_missing_side_is_named(tmp_path: Path, there: str, missing: str) -> None:
+    found = read_index(make_index(tmp_path / "I", **{missing: None}))
+    assert found.mode(None) == there
+    for asked in (missing, "hybrid"):
+        with pytest.raises(InputError, match=rf"I has no {missing} side, .*--{missing}.*--mode {there}"):
+            found.mode(asked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2 is not the format 1"),
+        ({"passages": None}, "damaged"),
+        ({"dense": None, "lexical": None}, "names neither a dense nor a lexical side"),
+    ],
+)
+def test_a_bad_record_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read_index(make_index(tmp_path / "I", **changes))
+    assert "index.json" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1'])
+def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
+    (make_index(tmp_path / "I") / "index.json").write_text(text)
+    with pytest.raises(InputError, match=r"index\.json: damaged .*build the index again"):
+        read_index(tmp_path / "I")
+
+
+def test_a_part_that_is_gone_is_named(tmp_path: Path) -> None:
+    (make_index(tmp_path / "I") / "dense/docid").unlink()
+    with pytest.raises(InputError, match=r"I/dense is no FAISS folder"):
+        read_index(tmp_path / "I")
+
+
+def test_what_is_no_index_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/store.json").write_text("{}")
+    for folder, message in (
+        (tmp_path / "none", "there is no such folder"),
+        (tmp_path / "empty", r"it holds no index\.json"),
+        (tmp_path / "store", "it is a store; make an index of it"),
+        (make_faiss(tmp_path / "D"), "it is a FAISS folder .*--dense-index"),
+        (make_lucene(tmp_path / "L"), "it is a Lucene index .*--lexical-index"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            read_index(folder)
+        assert str(folder) in str(error.value)
+
+
+def test_the_folders_of_pyserini(tmp_path: Path) -> None:
+    dense, lexical = make_faiss(tmp_path / "D"), make_lucene(tmp_path / "L")
+    assert separate_folders(dense, lexical).modes == ("dense", "lexical", "hybrid")
+    assert separate_folders(dense, None).modes == ("dense",)
+    assert separate_folders(None, lexical).modes == ("lexical",)
+    with pytest.raises(InputError, match="no index: give --index"):
+        separate_folders(None, None)
+    with pytest.raises(InputError, match="L is no FAISS folder .*it is a Lucene index"):
+        separate_folders(lexical, None)
+    with pytest.raises(InputError, match="I is no Lucene index .*give it with --index"):
+        separate_folders(None, make_index(tmp_path / "I"))

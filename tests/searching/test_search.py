@@ -1,0 +1,246 @@
+"""Searching small real indexes, score by score against the equations and against Pyserini's own hybrid search."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
+from diffretriever_pyserini.errors import InputError, ModelNotFoundError
+from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index
+
+from .conftest import PASSAGES, TOPICS, write_record, write_sides
+
+pytestmark = pytest.mark.java
+Expected = dict[str, dict[str, tuple[float, float]]]
+
+
+@pytest.fixture(scope="module")
+def index(folder: Path) -> SearchIndex:
+    return open_index(folder)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_side_is_the_equations_score_by_score(index: SearchIndex, scores: Expected, threads: int) -> None:
+    dense = index.search(TOPICS, mode="dense", threads=threads)
+    lexical = index.search(TOPICS, mode="lexical", threads=threads)
+    for qid, expected in scores.items():
+        assert dict(dense[qid]) == pytest.approx({docid: s[0] for docid, s in expected.items()}, abs=1e-5)
+        assert dict(lexical[qid]) == {docid: s[1] for docid, s in expected.items() if s[1] > 0}
+        for hits in (dense[qid], lexical[qid]):
+            assert hits == sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+    assert list(dense) == list(lexical) == list(TOPICS)
+    assert lexical["q4"] == lexical["10"] == []  # stopwords only, and a word of no passage
+    assert lexical["q2"] and lexical["q2"] == lexical["q5"] and dense["q2"] == dense["q5"]
+
+
+@pytest.mark.parametrize("hits", [1, 2, 4, 1000])
+@pytest.mark.parametrize("alpha", [1.0, 0.25])
+def test_hybrid_is_the_papers_fusion(index: SearchIndex, scores: Expected, hits: int, alpha: float) -> None:
+    found = index.search(TOPICS, hits=hits, alpha=alpha)
+    for qid, expected in scores.items():
+        columns = np.array([list(expected.values())], dtype=np.float32)
+        fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], weight=1 / (1 + alpha), depth=hits)[0]
+        by_docid = dict(zip(PASSAGES, fused.tolist(), strict=True))
+        listed = {docid: score for docid, score in by_docid.items() if not np.isnan(score)}
+        assert found[qid] == sorted(found[qid], key=lambda hit: (-hit[1], hit[0]))
+        assert len(found[qid]) <= hits
+        for docid, score in found[qid]:
+            assert score == pytest.approx(listed[docid], abs=1e-5)
+        # What is cut off, or is in the lexical list with score 0 alone, is no better than the last hit.
+        last = found[qid][-1][1]
+        assert all(score <= last + 1e-5 for docid, score in listed.items() if docid not in dict(found[qid]))
+
+
+@pytest.mark.parametrize("hits", [1, 3, 1000])
+def test_hybrid_is_pyserinis_with_our_plugin(index: SearchIndex, folder: Path, tiny_name: str, hits: int) -> None:
+    from pyserini.search.faiss import FaissSearcher
+    from pyserini.search.hybrid import HybridSearcher
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    encoder = DiffRetrieverQueryEncoder(tiny_name)
+    host = HybridSearcher(
+        FaissSearcher(str(folder / "dense"), encoder),
+        LuceneImpactSearcher(str(folder / "lexical"), encoder.lexical, min_idf=-1),
+    )
+    theirs = host.batch_search(list(TOPICS.values()), list(TOPICS), hits, hits, 2, 1.0, True)
+    ours = index.search(TOPICS, mode="hybrid", hits=hits)
+    assert ours == {qid: [(hit.docid, hit.score) for hit in theirs[qid]] for qid in TOPICS}
+
+
+def test_a_query_goes_through_the_model_once_for_all_modes(
+    folder: Path, tiny_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, seen = open_index(folder, k_query=2), []  # a model of its own, which has no query in its cache
+    forward = index.model.reader.batches
+
+    def counted(prepared: Any, *args: Any) -> Any:
+        for places in forward(prepared, *args):
+            seen.extend(places)
+            yield places
+
+    monkeypatch.setattr(index.model.reader, "batches", counted)
+    topics = {f"q{i}": f"query number {i % 7} about foxes" for i in range(10)}
+    found = index.search(topics, mode="hybrid", batch_size=3)
+    assert len(seen) == 7  # ten queries, seven different texts, two searchers
+    index.search(topics, mode="dense")
+    index.search(topics, mode="lexical")
+    assert len(seen) == 7
+    assert found["q0"] == found["q7"]
+
+
+def test_batches_and_threads_change_nothing(index: SearchIndex) -> None:
+    topics = {f"{i:03}": f"{text} {i}" for i in range(6) for text in TOPICS.values()}
+    expected = index.search(topics, batch_size=64, threads=1)
+    for batch_size, threads in ((1, 1), (2, 2), (5, None)):
+        found = index.search(topics, batch_size=batch_size, threads=threads)
+        for qid, hits in expected.items():
+            assert dict(found[qid]) == pytest.approx(dict(hits), abs=1e-5)
+    parts = list(index.batches(topics, options=SearchOptions(batch_size=1)))
+    assert [len(part) for part in parts] == [min(8, len(topics))]
+    assert index.search({}) == {}
+
+
+@pytest.mark.parametrize("hits", [2, 6, 1000])
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_the_query_itself_is_removed_before_fusion(index: SearchIndex, scores: Expected, mode: str, hits: int) -> None:
+    found = index.search(TOPICS, mode=mode, hits=hits, remove_query=True)
+    expected = np.array([list(scores["007"].values())], dtype=np.float32)[:, : len(PASSAGES) - 1]  # "007" is the last
+    dense, lexical = expected[:, :, 0], expected[:, :, 1]
+    fused = {"dense": dense, "lexical": np.where(lexical > 0, lexical, np.nan)}.get(mode)
+    if fused is None:
+        fused = scoring.fuse(dense, lexical, depth=hits)
+    there = sum(~np.isnan(fused[0]))
+    assert "007" not in dict(found["007"])
+    assert len(found["007"]) == min(hits, there)
+    by_docid = dict(zip(PASSAGES, fused[0].tolist(), strict=False))
+    assert dict(found["007"]) == pytest.approx({docid: by_docid[docid] for docid, _ in found["007"]}, abs=1e-5)
+    assert found["q2"] == index.search(TOPICS, mode=mode, hits=hits)["q2"]
+    assert "007" in dict(index.search(TOPICS, mode=mode, hits=1000)["007"])
+
+
+def test_reciprocal_ranks(index: SearchIndex) -> None:
+    dense, lexical = (index.search(TOPICS, mode=mode) for mode in ("dense", "lexical"))
+    found = index.search(TOPICS, fusion="rrf", rrf_k=10)
+    for qid, hits in found.items():
+        ranks = [{docid: rank for rank, (docid, _) in enumerate(side[qid], 1)} for side in (dense, lexical)]
+        expected = {docid: sum(1 / (10 + side[docid]) for side in ranks if docid in side) for docid in ranks[0]}
+        assert dict(hits) == pytest.approx(expected)
+
+
+def test_a_term_of_every_passage_counts(tiny_name: str, tmp_path: Path) -> None:
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    write_sides(tmp_path, tiny_name, {"a": "finance", "b": "finance models"})
+    found = open_index(lexical_index=tmp_path / "lexical", encoder=tiny_name).search({"q": "finance"})
+    assert {docid for docid, _ in found["q"]} == {"a", "b"}
+    host = LuceneImpactSearcher(str(tmp_path / "lexical"), DiffRetrieverQueryEncoder(tiny_name).lexical)
+    assert not list(host.search("finance"))  # its default drops the term: what is tested here is no accident
+
+
+def test_pyserinis_folders_need_an_encoder(index: SearchIndex, folder: Path, tiny_name: str) -> None:
+    sides = {"dense_index": folder / "dense", "lexical_index": folder / "lexical"}
+    with pytest.raises(InputError, match="does not say which encoder made it: name it with --encoder"):
+        open_index(**sides)
+    assert open_index(**sides, encoder=tiny_name).search(TOPICS) == index.search(TOPICS)
+    assert open_index(lexical_index=sides["lexical_index"], encoder=tiny_name + "-lexical").search(
+        TOPICS
+    ) == index.search(TOPICS, mode="lexical")
+    with pytest.raises(InputError, match="not both"):
+        open_index(folder, **sides)
+
+
+def test_another_encoder_is_refused_and_both_are_named(folder: Path, tiny_name: str, tmp_path: Path) -> None:
+    encoder = DiffRetrieverDocumentEncoder(tiny_name)
+    other = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:"), k_passage=3)
+    write_record(tmp_path, encoder, passage_fingerprint=other.passage_fingerprint, k_passage=3, encoder="theirs")
+    for side in ("dense", "lexical"):
+        (tmp_path / side).symlink_to(folder / side)
+    with pytest.raises(InputError, match="made by 'theirs' .k_passage=3, .*build the index again") as error:
+        open_index(tmp_path, encoder=tiny_name)
+    assert encoder.passage_fingerprint in str(error.value)
+    assert other.passage_fingerprint in str(error.value)
+
+
+def test_a_checkpoint_that_has_moved(folder: Path, tiny_name: str, tmp_path: Path, index: SearchIndex) -> None:
+    encoder = DiffRetrieverDocumentEncoder(tiny_name)
+    write_record(tmp_path, encoder, encoder=str(tmp_path / "gone"))
+    for side in ("dense", "lexical"):
+        (tmp_path / side).symlink_to(folder / side)
+    with pytest.raises(ModelNotFoundError, match=r"index\.json names the encoder .*gone.*--encoder"):
+        open_index(tmp_path)
+    assert open_index(tmp_path, encoder=tiny_name).search(TOPICS) == index.search(TOPICS)
+
+
+def test_the_query_side_may_differ(folder: Path, index: SearchIndex) -> None:
+    two = open_index(folder, k_query=2)
+    assert two.model.config.k_query == 2
+    assert dict(two.search(TOPICS, mode="dense")["q1"]) != dict(index.search(TOPICS, mode="dense")["q1"])
+    assert open_index(folder, max_length=100000).model is index.model  # it can only shorten
+    assert open_index(folder, dtype="bfloat16").model.dtype != index.model.dtype
+
+
+def test_a_damaged_index_is_named(folder: Path, tiny_name: str, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "I")
+    (tmp_path / "I/dense/index").write_bytes(b"nonsense")
+    for file in (tmp_path / "I/lexical").glob("segments_*"):
+        file.write_bytes(b"nonsense")
+    damaged = open_index(tmp_path / "I")
+    with pytest.raises(InputError, match="I/dense: this FAISS index cannot be opened"):
+        damaged.search(TOPICS, mode="dense")
+    with pytest.raises(InputError, match="I/lexical: Lucene cannot open this index"):
+        damaged.search(TOPICS, mode="lexical")
+    write_record(tmp_path / "I", DiffRetrieverDocumentEncoder(tiny_name), passages=9)
+    shutil.copyfile(folder / "dense/index", tmp_path / "I/dense/index")
+    with pytest.raises(InputError, match="holds 7 vectors, but the index was made of 9 passages"):
+        open_index(tmp_path / "I").search(TOPICS, mode="dense")
+
+
+def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> None:
+    import faiss
+
+    with pytest.raises(InputError, match="this kind of FAISS index has no parameter nprobe"):
+        open_index(folder, parameters={"nprobe": 2}).search(TOPICS, mode="dense")
+    shutil.copytree(folder / "dense", tmp_path / "D")
+    vectors = faiss.read_index(str(folder / "dense/index")).reconstruct_n(0, len(PASSAGES))
+    inverted = faiss.IndexIVFFlat(faiss.IndexFlatIP(64), 64, 3, faiss.METRIC_INNER_PRODUCT)
+    inverted.train(vectors)
+    inverted.add(vectors)
+    faiss.write_index(inverted, str(tmp_path / "D/index"))
+    for nprobe, expected in ((1, False), (3, True)):
+        index = open_index(dense_index=tmp_path / "D", encoder=tiny_name, parameters={"nprobe": nprobe})
+        assert (len(index.search(TOPICS)["q1"]) == len(PASSAGES)) is expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hits": 0}, "hits=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"threads": 0}, "threads=0"),
+        ({"alpha": -1.0}, "alpha=-1.0"),
+        ({"alpha": float("nan")}, "alpha=nan"),
+        ({"fusion": "sum"}, "fusion 'sum' is not one of minmax, rrf"),
+        ({"mode": "sparse"}, "mode 'sparse'"),
+    ],
+)
+def test_options_that_make_no_sense(index: SearchIndex, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        index.search(TOPICS, **options)
+
+
+@pytest.mark.parametrize("topics", [{7: "a"}, {"7": None}, ["a"]])
+def test_topics_that_are_no_strings(index: SearchIndex, topics: Any) -> None:
+    with pytest.raises(InputError, match=r"strings|mapping"):
+        index.search(topics)
+
+
+def test_a_closed_index_opens_again(folder: Path) -> None:
+    with open_index(folder, mode="lexical") as index:
+        before = index.search(TOPICS, mode="lexical")
+    assert index.search(TOPICS, mode="lexical") == before
+    assert set(index.seconds) == {"open", "encode", "lexical", "fuse"}
