@@ -1,4 +1,4 @@
-"""`diffretriever evaluate`: measures of run files."""
+"""`diffretriever evaluate`: measures of run files, and runs held against a baseline."""
 
 import argparse
 import json
@@ -10,12 +10,14 @@ _EXAMPLES = """examples:
   diffretriever evaluate --qrels qrels/test.tsv --run run.dense.txt run.hybrid.txt
   diffretriever evaluate --qrels qrels.txt --run run.txt --measures nDCG@10 "RR(rel=2)@10" AP
   diffretriever evaluate --qrels qrels.txt --run run.txt --per-query queries.tsv --json
+  diffretriever evaluate --qrels qrels.txt --run baseline.txt --compare a.txt b.txt --topics topics.tsv --plot d.png
 Queries without results count 0; queries without a relevant passage do not count.
 """
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command."""
+    from diffretriever_pyserini.cli import compare
     from diffretriever_pyserini.evaluation.metrics import DEFAULT_MEASURES
 
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -34,25 +36,28 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--per-query", type=Path, metavar="FILE", help="write run, query, measure, value (TSV) there")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    compare.add_to(parser)
     parser.set_defaults(function=_run)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from diffretriever_pyserini.cli.compare import check
     from diffretriever_pyserini.collections.beir import read_qrels
     from diffretriever_pyserini.evaluation.metrics import evaluate
     from diffretriever_pyserini.evaluation.report import measures_table
     from diffretriever_pyserini.evaluation.runs import read_run
 
+    check(arguments)
     qrels = read_qrels(arguments.qrels)
-    found = {str(path): evaluate(read_run(path), qrels, arguments.measures) for path in arguments.run}
+    paths = [*arguments.run, *(arguments.compare or ())]
+    found = {str(path): evaluate(read_run(path), qrels, arguments.measures) for path in paths}
     if arguments.per_query:
-        with arguments.per_query.open("w", encoding="utf-8") as file:
-            for run, evaluation in found.items():
-                for measure, values in evaluation.per_query.items():
-                    file.writelines(f"{run}\t{qid}\t{measure}\t{value:.6f}\n" for qid, value in values.items())
+        _write_per_query(arguments.per_query, found)
+    comparison = _compare(arguments, found) if arguments.compare else None
+    means = {run: evaluation.means for run, evaluation in found.items()}
     if arguments.json:
-        print(json.dumps({run: evaluation.means for run, evaluation in found.items()}, indent=2))
+        print(json.dumps({"runs": means, **comparison[1]} if comparison else means, indent=2))
         return
     print(measures_table(found, arguments.measures))
     for run, evaluation in found.items():
@@ -62,3 +67,32 @@ def _run(arguments: argparse.Namespace) -> None:
         ):
             if qids:
                 print(f"{run}: {len(qids)} queries {kind}, for instance {qids[0]}")
+    if comparison:
+        print(f"\n{comparison[0]}")
+
+
+def _compare(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Hold all runs against the first, write what was asked for, and return the result as text and as plain values."""
+    from diffretriever_pyserini.cli.compare import as_json, as_text, notes, write_deltas
+    from diffretriever_pyserini.collections.topics import read_topics
+    from diffretriever_pyserini.evaluation.compare import compare
+    from diffretriever_pyserini.evaluation.plots import plot_deltas
+
+    topics = read_topics(arguments.topics) if arguments.topics else None
+    baseline = next(iter(found))
+    others = {run: evaluation for run, evaluation in found.items() if run != baseline}
+    comparisons = compare(found[baseline], others, seed=arguments.seed)
+    if arguments.deltas:
+        write_deltas(arguments.deltas, comparisons, found, baseline)
+    if arguments.plot:
+        plot_deltas(arguments.plot, comparisons, baseline)
+    remarks = notes(found, baseline)
+    plain = {"baseline": baseline, "comparisons": as_json(comparisons), "notes": remarks}
+    return "\n".join([as_text(comparisons, baseline, topics), *(["", *remarks] if remarks else [])]), plain
+
+
+def _write_per_query(path: Path, found: dict[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for run, evaluation in found.items():
+            for measure, values in evaluation.per_query.items():
+                file.writelines(f"{run}\t{qid}\t{measure}\t{value:.6f}\n" for qid, value in values.items())

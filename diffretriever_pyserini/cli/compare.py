@@ -1,0 +1,136 @@
+"""What `diffretriever evaluate --compare` shows and writes beside the measures."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.evaluation.compare import Comparison
+from diffretriever_pyserini.evaluation.metrics import Evaluation
+from diffretriever_pyserini.evaluation.report import text_table
+
+_WIDTH = 70
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a comparison to `evaluate`."""
+    group = parser.add_argument_group(
+        "comparison", "the first --run is the baseline; all other runs are held against it"
+    )
+    group.add_argument("--compare", type=Path, nargs="+", metavar="FILE", help="more TREC runs")
+    group.add_argument("--topics", type=Path, metavar="FILE", help="topic file, to show the texts of queries")
+    group.add_argument("--deltas", type=Path, metavar="FILE", help="write the differences of every query (TSV) there")
+    group.add_argument("--plot", type=Path, metavar="FILE", help="draw the sorted differences (.png, .pdf, .svg)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the randomisation test (default: 0)")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise InputError for options that only a comparison has, and for a run that is named twice."""
+    if arguments.compare is None:
+        for option in ("topics", "deltas", "plot"):
+            if getattr(arguments, option) is not None:
+                raise InputError(f"--{option} belongs to a comparison: add --compare RUN.")
+        return
+    if arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed} must be at least 0.")
+    runs = [str(path) for path in (*arguments.run, *arguments.compare)]
+    twice = next((run for run in runs if runs.count(run) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is named twice; a run is not compared with itself.")
+
+
+def as_json(comparisons: Sequence[Comparison], count: int = 5) -> list[dict[str, Any]]:
+    """The comparisons as plain values; ``p_holm`` is corrected for all runs that were compared by the measure."""
+    return [
+        {
+            "run": one.run,
+            "measure": one.measure,
+            "difference": one.difference,
+            "won": one.won,
+            "tied": one.tied,
+            "lost": one.lost,
+            "t_test": {"p": one.p_t, "p_holm": one.p_t_holm},
+            "randomisation": {"p": one.p_random, "p_holm": one.p_random_holm},
+            **{name: dict(found) for name, found in zip(("gains", "losses"), one.extremes(count), strict=True)},
+        }
+        for one in comparisons
+    ]
+
+
+def as_text(
+    comparisons: Sequence[Comparison], baseline: str, topics: Mapping[str, str] | None = None, count: int = 5
+) -> str:
+    """Table of differences, then the queries that gain and lose most by the first measure."""
+    several = len({one.run for one in comparisons}) > 1
+    first = comparisons[0]
+    lines = [
+        f"Against {baseline}, {len(first.deltas)} judged queries; p-values are two-sided"
+        + (", Holm's are corrected for all runs of the table" if several else "")
+        + ":"
+    ]
+    header = ["run", "measure", "difference", "won", "tied", "lost", "t-test", "randomisation"]
+    if several:
+        header[7:] = ["Holm", "randomisation", "Holm"]
+    rows = []
+    for one in comparisons:
+        figures = [one.p_t, one.p_t_holm, one.p_random, one.p_random_holm] if several else [one.p_t, one.p_random]
+        counts = [str(number) for number in (one.won, one.tied, one.lost)]
+        rows.append([one.run, one.measure, f"{one.difference:+.4f}", *counts, *map(_p, figures)])
+    lines += [text_table(header, rows)]
+    for one in comparisons:
+        if one.measure == first.measure:
+            lines += _extremes(one, topics or {}, count)
+    return "\n".join(lines)
+
+
+def _extremes(one: Comparison, topics: Mapping[str, str], count: int) -> list[str]:
+    lines = []
+    for what, found in zip(("gains", "losses"), one.extremes(count), strict=True):
+        if found:
+            lines += ["", f"{one.run}: largest {what} in {one.measure}"]
+            lines += [f"  {delta:+.4f}  {qid}  {_cut(topics.get(qid, ''))}".rstrip() for qid, delta in found]
+    return lines
+
+
+def notes(evaluations: Mapping[str, Evaluation], baseline: str) -> list[str]:
+    """What to know where the runs answer different queries."""
+    base = set(evaluations[baseline].without_results)
+    found = []
+    for run, evaluation in evaluations.items():
+        only_run, only_base = base - set(evaluation.without_results), set(evaluation.without_results) - base
+        if only_run or only_base:
+            found.append(
+                f"Note: {run} and {baseline} answer different queries: {len(only_run)} only the former, "
+                f"{len(only_base)} only the latter. All judged queries count, an absent one as 0."
+            )
+    return found
+
+
+def write_deltas(
+    path: Path, comparisons: Sequence[Comparison], evaluations: Mapping[str, Evaluation], baseline: str
+) -> None:
+    """Write run, query, measure, the baseline's value, the run's and the difference, with a heading (TSV)."""
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.write("run\tquery\tmeasure\tbaseline\tvalue\tdelta\n")
+            for one in comparisons:
+                before = evaluations[baseline].per_query[one.measure]
+                after = evaluations[one.run].per_query[one.measure]
+                file.writelines(
+                    f"{one.run}\t{qid}\t{one.measure}\t{before[qid]:.6f}\t{after[qid]:.6f}\t{delta:+.6f}\n"
+                    for qid, delta in one.deltas.items()
+                )
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file.") from error
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

@@ -1,0 +1,162 @@
+"""Runs against a baseline, query by query: who won where, and whether chance alone would do as much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.evaluation.metrics import Evaluation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DRAWS = 10_000
+_ROUNDING = 1e-9
+_CHUNK = 4 << 20  # signs held at a time
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run against the baseline by one measure.
+
+    Attributes
+    ----------
+    run, measure : what is compared.
+    deltas : query id → the run's value minus the baseline's, over all judged queries.
+    p_t, p_random : two-sided p-values of the paired t-test and of the randomisation test; ``p_t`` is None where the
+        test does not exist (a single query).
+    p_t_holm, p_random_holm : the same, corrected by Holm for all runs that are compared by this measure.
+    """
+
+    run: str
+    measure: str
+    deltas: dict[str, float]
+    p_t: float | None
+    p_random: float
+    p_t_holm: float | None = None
+    p_random_holm: float = 1.0
+
+    @property
+    def difference(self) -> float:
+        """Mean of the deltas; above 0 the run is better than the baseline."""
+        return math.fsum(self.deltas.values()) / len(self.deltas)
+
+    @property
+    def won(self) -> int:
+        """Queries on which the run is better than the baseline."""
+        return sum(delta > 0 for delta in self.deltas.values())
+
+    @property
+    def lost(self) -> int:
+        """Queries on which the run is worse than the baseline."""
+        return sum(delta < 0 for delta in self.deltas.values())
+
+    @property
+    def tied(self) -> int:
+        """Queries on which both are equal."""
+        return len(self.deltas) - self.won - self.lost
+
+    def extremes(self, count: int = 5) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+        """The ``count`` largest gains and the ``count`` largest losses as (query id, delta), the largest first."""
+        ordered = sorted(self.deltas.items(), key=lambda item: (-item[1], item[0]))
+        gains = [item for item in ordered if item[1] > 0][:count]
+        losses = sorted((item for item in ordered if item[1] < 0), key=lambda item: (item[1], item[0]))[:count]
+        return gains, losses
+
+
+def compare(
+    baseline: Evaluation, others: Mapping[str, Evaluation], draws: int = DRAWS, seed: int = 0
+) -> list[Comparison]:
+    """Compare ``others`` (name → evaluation) with ``baseline``, measure by measure in the baseline's order.
+
+    All queries that are judged count, also those for which a run has no results (0 there). Holm's correction is over
+    the runs within one measure.
+
+    Raises
+    ------
+    InputError
+        When the evaluations are of different queries or measures, so of different judgements.
+    """
+    found: list[Comparison] = []
+    for measure, before in baseline.per_query.items():
+        family: list[Comparison] = []
+        for run, evaluation in others.items():
+            after = evaluation.per_query.get(measure)
+            if after is None or after.keys() != before.keys():
+                raise InputError(f"{run} was not measured by {measure} over the same queries as the baseline.")
+            deltas = {qid: _delta(after[qid], value) for qid, value in before.items()}
+            values = list(deltas.values())
+            family.append(Comparison(run, measure, deltas, paired_t(values), randomisation(values, draws, seed)))
+        corrected_t = holm([comparison.p_t for comparison in family])
+        corrected = holm([comparison.p_random for comparison in family])
+        found += [
+            Comparison(
+                one.run, measure, one.deltas, one.p_t, one.p_random, p_t, p_random if p_random is not None else 1.0
+            )
+            for one, p_t, p_random in zip(family, corrected_t, corrected, strict=True)
+        ]
+    return found
+
+
+def _delta(after: float, before: float) -> float:
+    """The difference; 0 where it is no more than rounding, so that equal rankings tie."""
+    return 0.0 if abs(after - before) < _ROUNDING else after - before
+
+
+def paired_t(deltas: Sequence[float]) -> float | None:
+    """Two-sided p-value of Student's paired t-test over ``deltas``; 1 where all are 0, None for a single query."""
+    from scipy import stats
+
+    if not any(deltas):
+        return 1.0
+    if len(deltas) < 2:
+        return None
+    if len(set(deltas)) == 1:
+        return 0.0  # no spread at all; scipy says the same with a warning
+    return float(stats.ttest_1samp(deltas, 0.0).pvalue)
+
+
+def randomisation(deltas: Sequence[float], draws: int = DRAWS, seed: int = 0) -> float:
+    """Two-sided p-value of Fisher's randomisation test (Smucker, Allan and Carterette, 2007).
+
+    Were both runs alike, each delta could as well have the other sign: the share of sign patterns whose mean is at
+    least as far from 0 as the one that was observed. All patterns are counted where there are no more than ``draws``;
+    else ``draws`` random ones (the same for the same ``seed``) and the observed one.
+    """
+    import numpy as np
+
+    values = np.array([delta for delta in deltas if delta], dtype=np.float64)  # a sign changes nothing about 0
+    if not len(values):
+        return 1.0
+    bound = abs(values.sum()) - _ROUNDING * np.abs(values).sum()  # sums in another order may differ by rounding
+    if 2 ** min(len(values), 60) <= draws:
+        patterns = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
+        return float(np.mean(_as_far(values, patterns, bound)))
+    generator = np.random.default_rng(seed)
+    far, rows = 0, max(1, _CHUNK // len(values))
+    for start in range(0, draws, rows):
+        size = (min(rows, draws - start), len(values))
+        far += int(_as_far(values, generator.integers(0, 2, size, dtype=np.int8), bound).sum())
+    return (far + 1) / (draws + 1)
+
+
+def _as_far(values: np.ndarray, flipped: np.ndarray, bound: float) -> np.ndarray:
+    """bool [patterns]: whether the sum of ``values`` [n], signed by ``flipped`` [patterns, n] of 0 and 1, is so far."""
+    import numpy as np
+
+    sums: np.ndarray = np.abs(values.sum() - 2 * (flipped @ values))
+    return sums >= bound
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction of ``p_values`` in their order; a None stays and does not count."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, i) in enumerate(order):
+        highest = max(highest, min(1.0, p * (len(order) - rank)))
+        corrected[i] = highest
+    return corrected

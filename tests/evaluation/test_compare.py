@@ -1,0 +1,135 @@
+"""Comparisons by hand, by scipy, and by counting every pattern of signs."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from scipy import stats
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.evaluation.compare import Comparison, compare, holm, paired_t, randomisation
+from diffretriever_pyserini.evaluation.metrics import Evaluation
+
+
+def evaluation(**measures: dict[str, float]) -> Evaluation:
+    return Evaluation(measures, [], [])
+
+
+def exact(deltas: list[float]) -> float:
+    """The randomisation test as it is defined, one pattern of signs at a time."""
+    observed = abs(sum(deltas))
+    patterns = list(itertools.product((1, -1), repeat=len(deltas)))
+    far = [abs(sum(s * d for s, d in zip(signs, deltas, strict=True))) >= observed - 1e-9 for signs in patterns]
+    return sum(far) / len(patterns)
+
+
+def test_randomisation_by_hand() -> None:
+    # 1 + 2 + 3 = 6 is reached by two of eight patterns: all signs plus, all minus.
+    assert randomisation([1.0, 2.0, 3.0]) == 2 / 8
+    # |1 - 2 + 3| = 2; of the sums 6, 4, 2, 0, 0, -2, -4, -6 six are as far from 0.
+    assert randomisation([1.0, -2.0, 3.0]) == 6 / 8
+    assert randomisation([0.5]) == 1.0
+    assert randomisation([0.0, 0.0]) == 1.0
+
+
+@pytest.mark.parametrize("n", range(1, 11))
+def test_randomisation_is_exact_for_few_queries(n: int) -> None:
+    generator = random.Random(n)
+    deltas = [generator.choice([-0.5, -0.1, 0.0, 0.1, 0.2, 0.5, 1.0]) for _ in range(n)]
+    assert randomisation(deltas) == pytest.approx(exact(deltas))
+
+
+def test_random_draws_come_near_the_exact_value() -> None:
+    generator = random.Random(5)
+    deltas = [generator.gauss(0.15, 0.5) for _ in range(12)]
+    drawn = randomisation(deltas, draws=4000, seed=1)  # 2 ** 12 = 4,096 patterns are more
+    assert drawn == pytest.approx(exact(deltas), abs=0.03)
+    assert drawn == randomisation(deltas, draws=4000, seed=1)
+    assert drawn != exact(deltas)
+    assert randomisation(deltas, draws=4096) == pytest.approx(exact(deltas))
+
+
+def test_no_pattern_drawn_is_never_p_0() -> None:
+    assert randomisation([0.3] * 60, draws=1000) == 1 / 1001
+
+
+def test_many_queries_in_several_chunks_are_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffretriever_pyserini.evaluation import compare as module
+
+    generator = random.Random(3)
+    deltas = [generator.gauss(0.02, 0.3) for _ in range(300)]
+    whole = randomisation(deltas)
+    monkeypatch.setattr(module, "_CHUNK", 300 * 999)
+    assert randomisation(deltas) == pytest.approx(whole, abs=0.02)
+    assert whole == pytest.approx(stats.ttest_1samp(deltas, 0).pvalue, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_paired_t_is_scipys_paired_test(seed: int) -> None:
+    generator = random.Random(seed)
+    before = [generator.random() for _ in range(9)]
+    after = [value + generator.gauss(0.1, 0.2) for value in before]
+    deltas = [b - a for a, b in zip(before, after, strict=True)]
+    assert paired_t(deltas) == pytest.approx(stats.ttest_rel(after, before).pvalue)
+
+
+def test_paired_t_by_hand() -> None:
+    # Deltas 1, 2, 3: t = 2 / (1 / sqrt 3) = 3.4641, 2 degrees of freedom; p = 1 - t / sqrt(t ** 2 + 2) there.
+    assert paired_t([1.0, 2.0, 3.0]) == pytest.approx(1 - 12**0.5 / 14**0.5)
+    assert paired_t([0.0, 0.0]) == 1.0
+    assert paired_t([0.5, 0.5]) == 0.0
+    assert paired_t([0.5]) is None
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.04, 0.01]) == pytest.approx([0.04, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([None, 0.02, None]) == [None, 0.02, None]
+    assert holm([]) == []
+
+
+def test_compare_counts_every_judged_query() -> None:
+    before = evaluation(
+        AP={"q1": 0.5, "q2": 0.0, "q3": 1.0, "q4": 0.25}, RR={"q1": 1.0, "q2": 0.0, "q3": 1.0, "q4": 1.0}
+    )
+    better = evaluation(
+        AP={"q1": 1.0, "q2": 0.0, "q3": 0.75, "q4": 0.5}, RR={"q1": 1.0, "q2": 1.0, "q3": 1.0, "q4": 1.0}
+    )
+    worse = evaluation(AP={"q1": 0.0, "q2": 0.0, "q3": 0.0, "q4": 0.0}, RR=dict.fromkeys(("q1", "q2", "q3", "q4"), 0.0))
+    found = compare(before, {"better": better, "worse": worse})
+    assert [(one.measure, one.run) for one in found] == [
+        ("AP", "better"),
+        ("AP", "worse"),
+        ("RR", "better"),
+        ("RR", "worse"),
+    ]
+    first = found[0]
+    assert first.deltas == {"q1": 0.5, "q2": 0.0, "q3": -0.25, "q4": 0.25}
+    assert (first.won, first.tied, first.lost) == (2, 1, 1)
+    assert first.difference == pytest.approx(0.125)
+    assert first.p_t == pytest.approx(stats.ttest_rel(list(better.per_query["AP"].values()), [0.5, 0, 1, 0.25]).pvalue)
+    assert first.p_random == pytest.approx(exact([0.5, 0.0, -0.25, 0.25]))
+    assert [first.p_t_holm, found[1].p_t_holm] == pytest.approx(holm([first.p_t, found[1].p_t]))
+    assert [first.p_random_holm, found[1].p_random_holm] == pytest.approx(holm([first.p_random, found[1].p_random]))
+
+
+def test_rounding_is_a_tie() -> None:
+    (one,) = compare(evaluation(AP={"q": 0.3}), {"x": evaluation(AP={"q": 0.1 + 0.2})})
+    assert (one.won, one.tied, one.lost) == (0, 1, 0)
+
+
+def test_other_queries_or_measures_are_refused() -> None:
+    for other in (evaluation(AP={"q2": 1.0}), evaluation(RR={"q1": 1.0})):
+        with pytest.raises(InputError, match="x was not measured by AP over the same queries"):
+            compare(evaluation(AP={"q1": 1.0}), {"x": other})
+
+
+def test_extremes_are_sorted_and_ties_go_by_id() -> None:
+    deltas = {"b": 0.5, "a": 0.5, "c": 0.1, "d": 0.0, "f": -0.3, "e": -0.3, "g": -0.9}
+    gains, losses = Comparison("x", "AP", deltas, None, 1.0).extremes(2)
+    assert gains == [("a", 0.5), ("b", 0.5)]
+    assert losses == [("g", -0.9), ("e", -0.3)]
+    assert Comparison("x", "AP", {"d": 0.0}, None, 1.0).extremes() == ([], [])
