@@ -34,7 +34,8 @@ def encoder_of(
     if asked is None:
         raise InputError(f"{folder.name} does not say which encoder made it: name it with --encoder.")
     target = str(EncoderName(parse_encoder_name(asked).target))
-    given = {key: value for key, value in overrides.items() if value is not None}
+    # An index may have been encoded with another number of masks than the model's own.
+    given = {key: value for key, value in (overrides | {"k_passage": folder.k_passage}).items() if value is not None}
     try:
         encoder = SearchEncoder(target, device=device, dtype=dtype, **given)
     except ModelNotFoundError as error:

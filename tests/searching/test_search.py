@@ -12,6 +12,8 @@ import pytest
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
 from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index
+from diffretriever_pyserini.searching.encoder import encoder_of
+from diffretriever_pyserini.searching.folder import IndexFolder
 
 from .conftest import PASSAGES, TOPICS, write_record, write_sides
 
@@ -156,14 +158,20 @@ def test_pyserinis_folders_need_an_encoder(index: SearchIndex, folder: Path, tin
 
 def test_another_encoder_is_refused_and_both_are_named(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     encoder = DiffRetrieverDocumentEncoder(tiny_name)
-    other = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:"), k_passage=3)
-    write_record(tmp_path, encoder, passage_fingerprint=other.passage_fingerprint, k_passage=3, encoder="theirs")
+    other = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:"), cut_at_stop=False)
+    write_record(tmp_path, encoder, passage_fingerprint=other.passage_fingerprint, encoder="theirs")
     for side in ("dense", "lexical"):
         (tmp_path / side).symlink_to(folder / side)
-    with pytest.raises(InputError, match="made by 'theirs' .k_passage=3, .*build the index again") as error:
+    with pytest.raises(InputError, match="made by 'theirs' .k_passage=1, .*build the index again") as error:
         open_index(tmp_path, encoder=tiny_name)
     assert encoder.passage_fingerprint in str(error.value)
     assert other.passage_fingerprint in str(error.value)
+
+
+def test_the_number_of_passage_masks_is_the_indexs(tiny_name: str) -> None:
+    three = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:"), k_passage=3)
+    folder = IndexFolder("I", None, None, tiny_name, three.passage_fingerprint, 3)
+    assert encoder_of(folder, None, None, None).model.config.k_passage == 3
 
 
 def test_a_checkpoint_that_has_moved(folder: Path, tiny_name: str, tmp_path: Path, index: SearchIndex) -> None:
