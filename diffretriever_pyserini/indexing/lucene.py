@@ -10,7 +10,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, ModelNotFoundError
 from ..host.java import bound_heap
 from ..lexical import TermNames
 from ..store.part import Part
@@ -38,15 +38,21 @@ def encoder_terms(spec: StoreSpec, encoder: str | None = None) -> TermNames:
     ------
     InputError
         When that encoder is not the one that made the store; both fingerprints are named.
-    ConfigError, ModelNotFoundError
+    ModelNotFoundError
         When there is no such encoder.
     """
     from ..config import resolve_config
     from ..fingerprint import fingerprint
     from ..preparation import Preparer
 
-    config = resolve_config(encoder or spec.encoder, k_passage=spec.k_passage)
-    prepare = Preparer(config)
+    try:
+        config = resolve_config(encoder or spec.encoder, k_passage=spec.k_passage)
+        prepare = Preparer(config)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"the terms of the store cannot be named without the tokenizer of its encoder {spec.encoder!r}, and there "
+            f"is none at {encoder or spec.encoder!r}: say with --encoder where it is. ({error})"
+        ) from error
     found = fingerprint(config, prepare.layouts)
     if found != spec.fingerprint:
         raise InputError(

@@ -85,7 +85,7 @@ def check_impact_index(folder: str, encoder: Any, documents: int) -> None:
     An index of Pyserini's own command says nothing, and is accepted.
     """
     made = read_provenance(folder)
-    if made is None or made.documents not in (None, documents):  # nothing is said, or it speaks of an index replaced since
+    if made is None or made.documents not in (None, documents):  # it says nothing, or speaks of a replaced index
         return
     fingerprint = encoder.model.fingerprint
     if made.fingerprint != fingerprint:
