@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a passage may hold what the terminal cannot show
     arguments = _parser().parse_args(argv)
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)  # for commands that start others like themselves
     try:
         return int(arguments.function(arguments) or 0)
     except DiffRetrieverError as error:

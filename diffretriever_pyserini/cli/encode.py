@@ -109,7 +109,7 @@ def summary_text(figures: dict, output: Path) -> str:
     if figures["kept"]:
         lines.append(f"  {figures['kept']} parts were there already")
     if figures["skipped"]:
-        lines.append(f"  {figures['skipped']} rows skipped; `diffretriever store {output}` lists them")
+        lines.append(f"  {figures['skipped']} rows skipped; `diffretriever store {output} --skipped` lists them")
     if figures["encoded"]:
         share = f", {figures['MFU']:.0%} of the device's peak" if "MFU" in figures else ""
         rates = f"{figures['passages/s']:,.1f} passages/s, {figures['tokens/s']:,.0f} tokens/s{share}"
@@ -127,7 +127,7 @@ def _run_each(arguments: argparse.Namespace, devices: list[str]) -> None:
 
     if arguments.shard_num != 1:
         raise DiffRetrieverError("--devices makes its own shards; on several machines give --shard-id and --device.")
-    command = _without_devices(sys.argv[1:])
+    command = _without_devices(arguments.argv)
     start = [sys.executable, "-m", "diffretriever_pyserini", *command]
     shards = range(len(devices))
     running = [

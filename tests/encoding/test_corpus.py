@@ -215,3 +215,14 @@ def test_the_command_line(model: DiffRetriever, corpus_file: Path, tmp_path: Pat
     assert "4 parts were there already" in said
     assert main(["store", str(tmp_path / "S"), "--verify"]) == 0
     assert "every checksum is right" in capsys.readouterr().out
+
+
+def test_several_devices_make_one_store(model: DiffRetriever, corpus_file: Path, tmp_path: Path, capfd: Any) -> None:
+    from diffretriever_pyserini.cli import main
+
+    arguments = ["encode", "--encoder", f"diffretriever:{model.config.backbone}", "--corpus", str(corpus_file)]
+    arguments += ["--output", str(tmp_path / "S"), "--workers", "0", "--part-size", "32", "--device=cpu"]
+    assert main([*arguments, "--devices", "cpu,cpu"]) == 0
+    assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(100)]
+    assert main([*arguments, "--devices", "cpu,cpu", "--shard-num", "3"]) == 2
+    assert "--devices makes its own shards" in capfd.readouterr().err
