@@ -57,3 +57,23 @@ def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "out", "marker") as folder:
         (folder / "marker").touch()
     assert (tmp_path / "out" / "marker").exists()
+
+
+def test_two_writers_refuse_each_other(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out", "marker") as folder:
+        (folder / "marker").touch()
+        with pytest.raises(DiffRetrieverError, match="by another process"), whole_folder(tmp_path / "out", "marker"):
+            pass
+        assert (folder / "marker").exists()
+    fill(tmp_path / "other", "first")  # and nothing stays locked
+    with whole_folder(tmp_path / "out", "marker") as folder:
+        (folder / "marker").touch()
+
+
+def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
+    (tmp_path / "out.unfinished" / "deep").mkdir(parents=True)
+    (tmp_path / "out.unfinished" / "data").touch()
+    with whole_folder(tmp_path / "out", "marker") as folder:
+        assert not list(folder.iterdir())
+        (folder / "marker").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["marker"]

@@ -154,3 +154,21 @@ def test_a_jvm_library_of_ones_own_is_kept(tmp_path: Path, monkeypatch: pytest.M
     java.point_environment_at(choice.runtime)
     assert choice.runtime.home == home
     assert os.environ["JVM_PATH"] == str(home / "lib/server/libjvm.so")
+
+
+def test_the_heap_is_bounded_unless_somebody_did_or_it_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    import jnius_config
+
+    monkeypatch.delenv("JAVA_TOOL_OPTIONS", raising=False)
+    monkeypatch.setattr(jnius_config, "options", [])
+    monkeypatch.setattr(jnius_config, "vm_running", True)
+    java.bound_heap(512)
+    assert jnius_config.get_options() == []
+    monkeypatch.setattr(jnius_config, "vm_running", False)
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xmx2g")
+    java.bound_heap(512)
+    assert jnius_config.get_options() == []
+    monkeypatch.delenv("JAVA_TOOL_OPTIONS")
+    java.bound_heap(512)
+    java.bound_heap(1024)
+    assert jnius_config.get_options() == ["-Xmx512m"]

@@ -24,6 +24,7 @@ from diffretriever_pyserini.plugin.encoders import LexicalQueryEncoder
 from diffretriever_pyserini.store.provenance import read_provenance
 from diffretriever_pyserini.store.reader import Store
 
+from ..encoding.conftest import passages, write_corpus
 from .conftest import made_up_store
 
 LEXICAL = IndexOptions(dense=None, lexical=True)
@@ -49,10 +50,7 @@ NAMES = TermNames(Vocabulary(), len(Vocabulary.strings))
 
 def pyserinis_own(folder: Path, records: Iterator[tuple[str, dict[str, int]]]) -> str:
     """The index of Pyserini's command, with records of (docid, {term: impact}), in a process of its own."""
-    (folder / "json").mkdir(parents=True)
-    with (folder / "json" / "part.jsonl").open("w", encoding="utf-8") as file:
-        for docid, vector in records:
-            file.write(json.dumps({"id": docid, "contents": "", "vector": vector}) + "\n")
+    write_vectors(folder / "json", records)
     command = ["-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", folder / "json"]
     command += ["--index", folder / "L", "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1"]
     done = subprocess.run(
@@ -60,6 +58,13 @@ def pyserinis_own(folder: Path, records: Iterator[tuple[str, dict[str, int]]]) -
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return str(folder / "L")
+
+
+def write_vectors(folder: Path, records: Iterator[tuple[str, dict[str, int]]]) -> None:
+    folder.mkdir(parents=True)
+    with (folder / "part.jsonl").open("w", encoding="utf-8") as file:
+        for docid, vector in records:
+            file.write(json.dumps({"id": docid, "contents": "", "vector": vector}) + "\n")
 
 
 def records(store: Store, names: TermNames) -> Iterator[tuple[str, dict[str, int]]]:
@@ -117,6 +122,42 @@ def test_rankings_and_scores_are_those_of_pyserinis_index(pair: tuple[Path, str]
         scores = [round(score) for _, score in expected]
         tied += len(scores) - len(set(scores))
     assert tied > 100
+
+
+@pytest.mark.java
+def test_the_same_on_real_text(model: DiffRetriever, tmp_path: Path) -> None:
+    """Paragraphs of the documentation, some of them twice and some empty; every paragraph's first line is a query."""
+    from pyserini.pyclass import autoclass
+
+    pages = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
+    texts = [text for page in pages for text in page.read_text(encoding="utf-8").split("\n\n")][:300]
+    texts += texts[:60] + [""] * 5
+    corpus = write_corpus(tmp_path / "corpus.jsonl", [{"id": f"d{i}", "text": text} for i, text in enumerate(texts)])
+    encode_corpus(model, Corpus([corpus]), tmp_path / "S", EncodeOptions(workers=0, rows_per_part=128))
+    store = Store(tmp_path / "S")
+    build_index(store, tmp_path / "I", LEXICAL)
+    write_vectors(tmp_path / "json", records(store, model.term_names))
+    options = ["-generator", "DefaultLuceneDocumentGenerator", "-threads", "1", "-impact", "-pretokenized"]
+    autoclass("io.anserini.index.IndexCollection").main(
+        [
+            "-collection",
+            "JsonVectorCollection",
+            "-input",
+            str(tmp_path / "json"),
+            "-index",
+            str(tmp_path / "L"),
+            *options,
+        ]
+    )
+    ours, theirs = searcher(tmp_path / "I" / "lexical"), searcher(tmp_path / "L")
+    queries = [json.dumps(impacts) for impacts in model.encode([t[:80] for t in texts[:100]], side="query").impacts]
+    rare = [json.dumps({term: 1}) for term in sorted(ours.idf, key=lambda term: -ours.idf[term])[:3]]
+    lengths = set()
+    for query in queries + rare:
+        expected = ranking(theirs.search(query, 50))
+        assert ranking(ours.search(query, 50)) == expected
+        lengths.add(len(expected))
+    assert {1, 50} <= lengths or {2, 50} <= lengths, "a term of one passage (or of its copy too), and a full list"
 
 
 @pytest.mark.java
@@ -248,8 +289,6 @@ def test_another_encoder_cannot_name_the_terms(store: Store, encoder: str, tmp_p
 def test_the_command_builds_both_and_pyserini_reads_them(
     model: DiffRetriever, encoder: str, tmp_path: Path, hook_installed: None
 ) -> None:
-    from ..encoding.conftest import passages, write_corpus
-
     plain = DiffRetriever.from_pretrained(encoder)
     corpus = write_corpus(tmp_path / "corpus.jsonl", passages(40))
     encode_corpus(plain, Corpus([corpus]), tmp_path / "S", EncodeOptions(workers=0))
