@@ -11,9 +11,14 @@ from diffretriever_pyserini.searching.folder import FILE_NAME, IndexFolder
 
 
 class SearchEncoder(DiffRetrieverQueryEncoder):
-    """A query encoder in any precision; None is the device's own."""
+    """A query encoder in any precision; None is the device's own.
+
+    ``own_query_side`` is false where a query setting was overridden, so that the fingerprint of the whole encoder is
+    no longer the one that made the index, though the passages' is.
+    """
 
     def __init__(self, name: str, device: str | None = None, dtype: str | None = None, **options: Any):
+        self.own_query_side = not {"k_query", "max_length"} & options.keys()
         super().__init__(name, device=device, **options)
         self._dtype = dtype
 

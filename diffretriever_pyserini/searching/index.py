@@ -98,7 +98,7 @@ class SearchIndex:
         """The lexical side, opened when first used. Raises InputError where there is none."""
         self.folder.mode("lexical")
         assert self.folder.lexical is not None
-        return LexicalSide(self.folder.lexical)
+        return LexicalSide(self.folder.lexical, self.encoder)
 
     def open(self, mode: str | None = None) -> str:
         """Load the model and the sides that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""

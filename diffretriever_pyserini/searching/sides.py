@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffretriever_pyserini.searching.encoder import SearchEncoder
 
 Scores = dict[str, dict[str, float]]
 """Query id → docid → score."""
@@ -27,7 +30,7 @@ class DenseSide:
         does not have.
     """
 
-    def __init__(self, folder: Path, encoder: Any, parameters: Mapping[str, int] | None = None):
+    def __init__(self, folder: Path, encoder: SearchEncoder, parameters: Mapping[str, int] | None = None):
         from pyserini.search.faiss import FaissSearcher
 
         from diffretriever_pyserini.plugin.touch_search import check_index
@@ -68,16 +71,20 @@ class LexicalSide:
     Raises
     ------
     InputError
-        When Lucene cannot open the folder.
+        When Lucene cannot open the folder, or it says that another model than that of ``encoder`` made it.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, encoder: SearchEncoder):
         from jnius import JavaException
+
+        from diffretriever_pyserini.plugin.touch_search import check_impact_index
 
         try:
             self._searcher = _impact_searcher(str(folder))
         except JavaException as error:
             raise InputError(f"{folder}: Lucene cannot open this index ({error}); build it again.") from error
+        if encoder.own_query_side:
+            check_impact_index(str(folder), encoder, self._searcher.object.get_total_num_docs())
         self._folder = folder
         self.documents: int = self._searcher.num_docs
 

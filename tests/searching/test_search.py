@@ -12,8 +12,7 @@ import pytest
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
 from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index
-from diffretriever_pyserini.searching.encoder import encoder_of
-from diffretriever_pyserini.searching.folder import IndexFolder
+from diffretriever_pyserini.store.provenance import Provenance
 
 from .conftest import PASSAGES, TOPICS, write_record, write_sides
 
@@ -156,29 +155,42 @@ def test_pyserinis_folders_need_an_encoder(index: SearchIndex, folder: Path, tin
         open_index(folder, **sides)
 
 
-def test_another_encoder_is_refused_and_both_are_named(folder: Path, tiny_name: str, tmp_path: Path) -> None:
-    encoder = DiffRetrieverDocumentEncoder(tiny_name)
-    other = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:"), cut_at_stop=False)
-    write_record(tmp_path, encoder, passage_fingerprint=other.passage_fingerprint, encoder="theirs")
+def linked(folder: Path, tmp_path: Path, name: str, **changes: object) -> DiffRetrieverDocumentEncoder:
+    """``folder`` under ``tmp_path`` with a changed record; returns the encoder that made it."""
+    encoder = DiffRetrieverDocumentEncoder(name)
+    write_record(tmp_path, encoder, **changes)
     for side in ("dense", "lexical"):
         (tmp_path / side).symlink_to(folder / side)
-    with pytest.raises(InputError, match="made by 'theirs' .k_passage=1, .*build the index again") as error:
+    return encoder
+
+
+def test_another_encoder_is_refused_and_both_are_named(folder: Path, tiny_name: str, tmp_path: Path) -> None:
+    encoder = linked(folder, tmp_path, tiny_name, passage_fingerprint="0123456789abcdef", encoder="theirs")
+    with pytest.raises(InputError, match="made by 'theirs' .*fingerprint 0123456789abcdef.*build the index") as error:
         open_index(tmp_path, encoder=tiny_name)
     assert encoder.passage_fingerprint in str(error.value)
-    assert other.passage_fingerprint in str(error.value)
 
 
-def test_the_number_of_passage_masks_is_the_indexs(tiny_name: str) -> None:
+def test_the_passages_k_is_the_indexs(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     three = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:"), k_passage=3)
-    folder = IndexFolder("I", None, None, tiny_name, three.passage_fingerprint, 3)
-    assert encoder_of(folder, None, None, None).model.config.k_passage == 3
+    linked(folder, tmp_path, tiny_name, passage_fingerprint=three.passage_fingerprint, k_passage=3)
+    index = open_index(tmp_path)
+    assert index.model.config.k_passage == 3
+    with pytest.raises(InputError, match=r"k_passage=1, .*k_passage=3, "):  # what is really in INDEX/dense
+        index.search(TOPICS, mode="dense")
+
+
+def test_a_lucene_index_of_other_settings_is_refused(folder: Path, tiny_name: str, tmp_path: Path) -> None:
+    shutil.copytree(folder / "lexical", tmp_path / "L")
+    Provenance("theirs", "0123456789abcdef", 1, 64, len(PASSAGES)).write(tmp_path / "L")
+    with pytest.raises(InputError, match="L holds term weights made by 'theirs' .*0123456789abcdef"):
+        open_index(lexical_index=tmp_path / "L", encoder=tiny_name).search(TOPICS)
+    # The fingerprint of a whole encoder holds query settings too, and they may be changed on purpose.
+    assert open_index(lexical_index=tmp_path / "L", encoder=tiny_name, k_query=2).search(TOPICS)["q1"]
 
 
 def test_a_checkpoint_that_has_moved(folder: Path, tiny_name: str, tmp_path: Path, index: SearchIndex) -> None:
-    encoder = DiffRetrieverDocumentEncoder(tiny_name)
-    write_record(tmp_path, encoder, encoder=str(tmp_path / "gone"))
-    for side in ("dense", "lexical"):
-        (tmp_path / side).symlink_to(folder / side)
+    linked(folder, tmp_path, tiny_name, encoder=str(tmp_path / "gone"))
     with pytest.raises(ModelNotFoundError, match=r"index\.json names the encoder .*gone.*--encoder"):
         open_index(tmp_path)
     assert open_index(tmp_path, encoder=tiny_name).search(TOPICS) == index.search(TOPICS)
