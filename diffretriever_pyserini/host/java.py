@@ -194,9 +194,15 @@ def jvm_running() -> bool:
 
 
 def bound_heap(megabytes: int) -> None:
-    """Bound the heap of a JVM that has not started yet, unless somebody set a bound; the JVM's is a quarter of all."""
+    """Give a JVM that has not started yet a heap of this size from start to end, unless somebody set a bound.
+
+    Left alone it takes up to a quarter of the machine's memory, and the more of it the longer it runs.
+    """
     import jnius_config
 
-    given = [*jnius_config.get_options(), os.environ.get("JAVA_TOOL_OPTIONS", "")]
-    if not jvm_running() and not any("-Xmx" in option for option in given):
-        jnius_config.add_options(f"-Xmx{megabytes}m")
+    given = [*jnius_config.get_options(), *os.environ.get("JAVA_TOOL_OPTIONS", "").split()]
+    if jvm_running() or any(option.startswith("-Xmx") for option in given):
+        return
+    jnius_config.add_options(f"-Xms{megabytes}m", f"-Xmx{megabytes}m", "-XX:+AlwaysPreTouch")
+    if not any(option.startswith("-XX:+Use") and option.endswith("GC") for option in given):
+        jnius_config.add_options("-XX:+UseSerialGC")  # the one that takes the least beside the heap

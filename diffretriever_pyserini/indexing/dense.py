@@ -21,7 +21,8 @@ from .codes import CodesFile, file_layout
 KINDS = ("flat", "sq8", "pq", "ivfpq", "hnsw")
 _SEED = 20260601
 _BATCH_BYTES = 32 << 20  # of K vectors in float32
-_LEAST_SAMPLE, _SAMPLE_PER_LIST = 1 << 16, 40  # training vectors; k-means wants 39 a centroid
+_LEAST_SAMPLE, _SAMPLE_PER_LIST = 1 << 15, 40  # training vectors; k-means wants 39 a centroid
+_RANGE_SAMPLE = 1 << 14
 _CENTROIDS = 256  # of product quantisers: codes of 8 bits
 _LINKS, _CONSTRUCTION, _HNSW_SEARCH = 32, 200, 128
 
@@ -50,8 +51,12 @@ class DensePlan:
 
     @property
     def lists(self) -> int:
-        """Inverted lists of ``ivfpq``: the power of two next to 4 sqrt(N), at most 4,096 and N / 40."""
-        wanted = min(4096, 4 * self.count**0.5, self.count / _SAMPLE_PER_LIST)
+        """Inverted lists of ``ivfpq``: the power of two next to 4 sqrt(N), at most 1,024 and N / 40.
+
+        More would make training dear (its sample and its time grow with them) and change the recall little: a search
+        reads the same share of the collection.
+        """
+        wanted = min(1024, 4 * self.count**0.5, self.count / _SAMPLE_PER_LIST)
         return 1 << round(np.log2(max(1.0, wanted)))
 
     @property
@@ -70,6 +75,8 @@ class DensePlan:
         """Vectors that training looks at."""
         if self.kind in ("flat", "hnsw"):
             return 0
+        if self.kind == "sq8":  # only the range of each component is learnt
+            return min(self.count, _RANGE_SAMPLE)
         return min(self.count, max(_LEAST_SAMPLE, _SAMPLE_PER_LIST * self.lists if self.kind == "ivfpq" else 0))
 
     def check_memory(self, limit: int, why: str) -> None:
@@ -106,16 +113,17 @@ def training_sample(store: Store, size: int) -> np.ndarray:
     """``size`` pooled vectors of ``store``, float32 [size, H], evenly drawn; the same for every run."""
     draw = np.random.default_rng(_SEED)
     chosen = np.sort(draw.choice(len(store), size, replace=False, shuffle=False))
-    found = [np.empty((0, store.spec.dimension), np.float32)]
+    sample = np.empty((size, store.spec.dimension), np.float32)
     for part, begin in zip(store.parts, store.bounds, strict=False):
         for start, stop in batches(part, store.spec):
             low, high = np.searchsorted(chosen, (begin + start, begin + stop))
-            rows = (chosen[low:high] - begin).tolist()
+            rows = chosen[low:high] - begin
             if len(rows) * 16 > stop - start:
-                found.append(part.pooled(start, stop)[np.array(rows) - start])
+                sample[low:high] = part.pooled(start, stop)[rows - start]
             else:
-                found += [part.pooled(row, row + 1) for row in rows]
-    return np.concatenate(found)
+                for place, row in enumerate(rows.tolist(), int(low)):
+                    sample[place] = part.pooled(row, row + 1)[0]
+    return sample
 
 
 def empty_index(plan: DensePlan) -> Any:

@@ -19,8 +19,8 @@ from ..store.spec import StoreSpec
 
 # Between a term and its impact; TermNames writes no control character, and Java does not take this one for white space.
 DELIMITER = "\x01"
-_BUFFER_MEGABYTES = 64.0
-_HEAP_MEGABYTES = 1024
+_BUFFER_MEGABYTES = 16.0
+_HEAP_MEGABYTES = 192
 _LONGEST = 300  # of a term (255), delimiter and impact
 _TOKEN_FIELD = (
     "(Ljava/lang/String;Lorg/apache/lucene/analysis/TokenStream;Lorg/apache/lucene/index/IndexableFieldType;)V"

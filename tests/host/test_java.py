@@ -171,4 +171,4 @@ def test_the_heap_is_bounded_unless_somebody_did_or_it_is_too_late(monkeypatch: 
     monkeypatch.delenv("JAVA_TOOL_OPTIONS")
     java.bound_heap(512)
     java.bound_heap(1024)
-    assert jnius_config.get_options() == ["-Xmx512m"]
+    assert jnius_config.get_options() == ["-Xms512m", "-Xmx512m", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC"]

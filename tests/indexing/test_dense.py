@@ -145,7 +145,7 @@ def test_memory_is_asked_of_the_machine(store: Store, tmp_path: Path, monkeypatc
 def test_figures_at_scale() -> None:
     flat, ivfpq = DensePlan("flat", 8_841_823, 4096), DensePlan("ivfpq", 8_841_823, 4096)
     assert flat.memory == 8_841_823 * 4096 * 4
-    assert (ivfpq.lists, ivfpq.code_bytes, ivfpq.sample) == (4096, 512, 163_840)
+    assert (ivfpq.lists, ivfpq.code_bytes, ivfpq.sample) == (1024, 512, 40_960)
     assert DensePlan("pq", 10, 100).code_bytes == 10, "the number of pieces must divide the dimension"
     assert DensePlan("pq", 10, 7).code_bytes == 1
     with pytest.raises(InputError, match="'cube' is not one of flat"):
