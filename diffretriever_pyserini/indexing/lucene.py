@@ -81,7 +81,8 @@ class LuceneWriter:
         config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
         config.setUseCompoundFile(False)
         config.setMergeScheduler(lucene("index.SerialMergeScheduler")())  # the same segments in every run
-        directory = lucene("store.FSDirectory").open(autoclass("java.nio.file.Paths").get(str(folder)))
+        # Not memory-mapped: what merging reads would count as this process's memory.
+        directory = lucene("store.NIOFSDirectory")(autoclass("java.nio.file.Paths").get(str(folder)))
         self._writer = lucene("index.IndexWriter")(directory, config)
         self._tokenizer = lucene("analysis.core.WhitespaceTokenizer")(_LONGEST)
         frequencies = lucene("analysis.miscellaneous.DelimitedTermFrequencyTokenFilter")(self._tokenizer, DELIMITER)
