@@ -1,0 +1,188 @@
+"""What our searching costs beside plain Pyserini on the same indexes, stage by stage, in one run.
+
+    python benchmarks/search.py [--passages 1000] [--copies 20] [--rounds 7] [--output FOLDER]
+
+The documentation inside this Python is encoded with --encoder and indexed together with altered copies (vectors moved a
+little, a quarter of the terms left out). Its summary queries are searched by `diffretriever search`'s engine, and by
+Pyserini's own FaissSearcher, LuceneImpactSearcher and fusion, given the same encoded queries. The two take turns; medians
+count. Also: how long each side takes to open. Writes search.md, search.json and search.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from diffretriever_pyserini import register
+
+register()  # before Pyserini is imported, so that it finds a Java
+
+from diffretriever_pyserini import DiffRetriever  # noqa: E402
+from diffretriever_pyserini.collections.corpus import Corpus  # noqa: E402
+from diffretriever_pyserini.collections.python_docs import interpreter_documentation  # noqa: E402
+from diffretriever_pyserini.encoding.corpus import EncodeOptions, spec_for  # noqa: E402
+from diffretriever_pyserini.evaluation.report import markdown_table  # noqa: E402
+from diffretriever_pyserini.indexing.build import IndexOptions, build_index  # noqa: E402
+from diffretriever_pyserini.representations import Representations  # noqa: E402
+from diffretriever_pyserini.searching import SearchOptions, open_index  # noqa: E402
+from diffretriever_pyserini.store.part import write_part  # noqa: E402
+from diffretriever_pyserini.store.reader import finish_shard  # noqa: E402
+
+HITS = 1000
+
+
+def main() -> None:
+    """Build, measure, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="diffretriever-mini")
+    parser.add_argument("--passages", type=int, default=1000)
+    parser.add_argument("--copies", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/search"))
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        topics = build(Path(folder), options)
+        found = measure(Path(folder, "index"), topics, options)
+    rows = [
+        [name, f"{ours * 1000:.2f}", f"{theirs * 1000:.2f}", f"{ours / theirs:.2f}"] for name, ours, theirs in found
+    ]
+    table = markdown_table(["stage", "ours, ms", "Pyserini, ms", "ratio"], rows)
+    (options.output / "search.md").write_text(f"{table}\n\n{len(topics)} queries, {platform.machine()}\n")
+    (options.output / "search.json").write_text(json.dumps(found, indent=1) + "\n")
+    plot(found, options.output / "search.png")
+    print(table)
+
+
+def build(folder: Path, options: argparse.Namespace) -> dict[str, str]:
+    """A store and an index of the documentation and of its altered copies; returns the queries."""
+    collection = interpreter_documentation(passages=options.passages)
+    model = DiffRetriever.from_pretrained(options.encoder)
+    texts = [passage.text for passage in collection.passages]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"id": p.docid}) + "\n" for p in collection.passages))
+    settings = EncodeOptions(rows_per_part=len(texts))
+    spec = spec_for(model, Corpus([folder / "corpus.jsonl"]), settings)
+    spec.write(folder / "store")
+    real = model.encode(texts, progress=None)
+    for copy in range(options.copies):
+        draw = np.random.default_rng(copy)
+        vectors, weights = real.vectors, real.weights.copy()
+        if copy:  # vectors of the same spread, and three quarters of the terms
+            vectors = vectors + 0.03 * draw.standard_normal(vectors.shape, dtype=np.float32)
+            vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+            weights.data *= draw.random(len(weights.data)) < 0.75
+            weights.eliminate_zeros()
+        ids = [f"{passage.docid}.{copy}" for passage in collection.passages]
+        found = Representations(vectors, weights, model.term_names)
+        write_part(folder / "store", copy, spec, ids, found, [], len(ids))
+    count = len(texts) * options.copies
+    finish_shard(folder / "store", 0, 1, rows=count, passages=count, skipped=0)
+    build_index(folder / "store", folder / "index", IndexOptions(quiet=True))
+    return dict(collection.queries)
+
+
+def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) -> list[tuple[str, float, float]]:
+    """(stage, our seconds a query, Pyserini's seconds a query); opening is seconds in all."""
+    from pyserini.encode import QueryEncoder
+    from pyserini.search.faiss import FaissSearcher
+    from pyserini.search.hybrid import HybridSearcher
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    class Ready(QueryEncoder):
+        """Queries come encoded."""
+
+        def encode(self, text: Any, **_: Any) -> Any:
+            return text
+
+    ours = open_index(index)
+    queries = ours.model.encode_queries_cached(list(topics.values()))
+    vectors, impacts = np.stack([query.vector for query in queries]), [query.impacts for query in queries]
+    qids, threads = list(topics), options.threads
+    started = time.perf_counter()
+    dense_host = FaissSearcher(str(index / "dense"), ours.encoder)
+    opened_dense = time.perf_counter() - started
+    started = time.perf_counter()
+    lexical_host = LuceneImpactSearcher(str(index / "lexical"), Ready(), min_idf=-1)
+    opened_lexical = time.perf_counter() - started
+    started = time.perf_counter()
+    _ = ours.dense
+    ours_dense = time.perf_counter() - started
+    started = time.perf_counter()
+    _ = ours.lexical
+    ours_lexical = time.perf_counter() - started
+    hits: dict[str, Any] = {
+        "dense": dense_host.batch_search(vectors, qids, HITS, threads),
+        "lexical": lexical_host.batch_search(impacts, qids, HITS, threads),
+    }
+    plain = HybridSearcher(dense_host, lexical_host)
+
+    def host_fuse() -> None:
+        for qid in qids:
+            plain._hybrid_results(hits["dense"][qid], hits["lexical"][qid], 1.0, HITS, True)
+
+    mine = {
+        "dense": ours.dense.search(vectors, qids, HITS, threads),
+        "lexical": ours.lexical.search(impacts, qids, HITS, threads),
+    }
+    settings = SearchOptions(hits=HITS, threads=threads)
+    sides: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "dense": (
+            lambda: ours.dense.search(vectors, qids, HITS, threads),
+            lambda: dense_host.batch_search(vectors, qids, HITS, threads),
+        ),
+        "lexical": (
+            lambda: ours.lexical.search(impacts, qids, HITS, threads),
+            lambda: lexical_host.batch_search(impacts, qids, HITS, threads),
+        ),
+        "fuse": (
+            lambda: [ours._fuse(qid, mine["dense"][qid], mine["lexical"][qid], settings) for qid in qids],
+            host_fuse,
+        ),
+    }
+    rows = [("open dense", ours_dense, opened_dense), ("open lexical", ours_lexical, opened_lexical)]
+    for name, pair in sides.items():
+        seconds: tuple[list[float], list[float]] = ([], [])
+        for turn in tqdm(range(options.rounds + 1), desc=name, disable=None):
+            for function, kept in zip(pair, seconds, strict=True):
+                started = time.perf_counter()
+                function()
+                if turn:
+                    kept.append((time.perf_counter() - started) / len(qids))
+        rows.append((name, statistics.median(seconds[0]), statistics.median(seconds[1])))
+    searching = rows[2:]
+    rows.append(("dense + lexical + fuse", sum(row[1] for row in searching), sum(row[2] for row in searching)))
+    return rows
+
+
+def plot(found: list[tuple[str, float, float]], path: Path) -> None:
+    """Bars of the stages of a query."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    stages = [row for row in found if not row[0].startswith("open")]
+    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    places = np.arange(len(stages))
+    for shift, column, label in ((-0.2, 1, "diffretriever search"), (0.2, 2, "plain Pyserini")):
+        axes.bar(places + shift, [1000 * row[column] for row in stages], 0.4, label=label)
+    axes.set_xticks(places, [row[0] for row in stages])
+    axes.set_ylabel("ms a query")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
