@@ -4,7 +4,7 @@
 
 The documentation inside this Python is encoded with --encoder and indexed together with altered copies (vectors moved a
 little, a quarter of the terms left out). Its summary queries are searched by `diffretriever search`'s engine, and by
-Pyserini's own FaissSearcher, LuceneImpactSearcher and fusion, given the same encoded queries. The two take turns; medians
+Pyserini's own FaissSearcher, LuceneImpactSearcher and fusion, given the same encoded queries. They take turns; medians
 count. Also: how long each side takes to open. Writes search.md, search.json and search.png.
 """
 
