@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 LOGIT_BYTES = 1 << 28  # where every logit is needed, a batch's stay below 256 MiB
+COLUMN_BYTES = 1 << 30  # else the head's columns that a batch gathers stay below 1 GiB
 
 
 class PlaceReader:
@@ -48,6 +49,12 @@ class PlaceReader:
             if self.needs_every_logit:
                 # A batch must also fit the logits: at K = 16 and 152k terms 32 texts are 311 MB in float32.
                 size = min(size, max(1, LOGIT_BYTES // (4 * prepared.layout.k * self.backbone.vocab_size)))
+            elif prepared.content is not None:
+                # A long text is cut to a passage's tokens, but its words are thousands: their columns must fit too.
+                row = self.backbone.hidden_size * self.backbone.model.dtype.itemsize
+                widest = np.maximum.accumulate(prepared.content.lengths[order[start : start + size]])
+                gathered = widest * np.arange(1, len(widest) + 1) * row
+                size = max(1, int(np.count_nonzero(gathered <= COLUMN_BYTES)))
             yield order[start : start + size]
             start += size
 

@@ -23,7 +23,7 @@ from .lexical import TermNames
 from .preparation import Prepared, Preparer
 from .prompts import Layout
 from .reading import PlaceReader
-from .representations import Representations
+from .representations import Representations, pool
 
 if TYPE_CHECKING:
     import torch
@@ -147,21 +147,24 @@ class DiffRetriever:
         batch_size: int = 32,
         token_budget: int | None = None,
         tick: Callable[[int], object] | None = None,
+        pooled: bool = False,
     ) -> Representations:
         """Both representations of texts that :attr:`prepare` made ready, here or in another process.
 
         ``token_budget`` forms batches of at most so many tokens, padding counted, and ``batch_size`` then means
-        nothing; ``tick`` is told the size of each finished batch. Raises NumericalError for a model that answers NaN;
-        its ``index`` is the text's.
+        nothing; ``tick`` is told the size of each finished batch. With ``pooled`` only the pooled vectors are kept, as
+        ``vectors`` [N, 1, H]: K times less memory. Raises NumericalError for a model that answers NaN; its ``index`` is
+        the text's.
         """
         import scipy.sparse
 
-        n, k = len(prepared), prepared.layout.k
+        n, k = len(prepared), 1 if pooled else prepared.layout.k
         vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
         order: list[int] = []
         parts = [scipy.sparse.csr_matrix((0, self.vocab_size), dtype=np.int32)]
         for places in self.reader.batches(prepared, batch_size, token_budget):
-            vectors[places], weights = self.reader.represent(prepared, places)
+            found, weights = self.reader.represent(prepared, places)
+            vectors[places] = pool(found)[:, None] if pooled else found
             order += places
             parts.append(weights)
             if tick is not None:
