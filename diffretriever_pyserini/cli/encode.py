@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from diffretriever_pyserini.errors import DiffRetrieverError
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.collections.corpus import Corpus
@@ -100,7 +103,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _count(corpus: Corpus, shards: int, progress: Progress) -> None:
     """Count the corpus beside the encoding, so that the bar can say when it will be done."""
-    progress.expect(-(-sum(1 for _ in corpus.rows()) // shards))
+    with contextlib.suppress(DiffRetrieverError):  # the encoding meets it too, and says so
+        progress.expect(-(-sum(1 for _ in corpus.rows()) // shards))
 
 
 def summary_text(figures: dict, output: Path) -> str:
@@ -120,13 +124,13 @@ def summary_text(figures: dict, output: Path) -> str:
 
 
 def _run_each(arguments: argparse.Namespace, devices: list[str]) -> None:
-    """One process a device, each with its own shard; the first failure ends all."""
+    """One process a device, each with its own shard; where one fails the others still finish theirs."""
     import subprocess
-
-    from diffretriever_pyserini.errors import DiffRetrieverError
 
     if arguments.shard_num != 1:
         raise DiffRetrieverError("--devices makes its own shards; on several machines give --shard-id and --device.")
+    if not devices:
+        raise DiffRetrieverError(f"--devices {arguments.devices!r} names no device; give for example cuda:0,cuda:1.")
     command = _without_devices(arguments.argv)
     start = [sys.executable, "-m", "diffretriever_pyserini", *command]
     shards = range(len(devices))
@@ -140,6 +144,8 @@ def _run_each(arguments: argparse.Namespace, devices: list[str]) -> None:
         for process in running:
             if process.poll() is None:
                 process.terminate()
+        for process in running:
+            process.wait()  # nothing may go on writing when this command has ended
     if any(codes):
         failed = [device for device, code in zip(devices, codes, strict=True) if code]
         raise DiffRetrieverError(f"encoding failed on {', '.join(failed)}; see above. Run the command again to go on.")

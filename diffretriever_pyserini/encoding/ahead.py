@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,6 +18,27 @@ from ..errors import DiffRetrieverError, InputError
 from ..preparation import Prepared, Preparer
 
 CHUNK = 256  # rows that a worker takes at a time
+CHUNK_BYTES = 8 << 20  # fewer where they are long: some dozens of chunks are under way
+
+
+def chunks(rows: Iterable[RawRow]) -> Iterator[list[RawRow]]:
+    """``rows`` in lists of at most ``CHUNK`` rows, cut after the row that passes ``CHUNK_BYTES``."""
+    chunk: list[RawRow] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += _size(row)
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _size(row: RawRow) -> int:
+    if isinstance(row.payload, dict):
+        return sum(len(value) for value in row.payload.values() if isinstance(value, str))
+    return len(row.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +111,8 @@ class Ahead:
                 yield number, ready()
         except BrokenProcessPool as error:
             raise DiffRetrieverError(
-                "a worker process that prepares texts died (out of memory?); try fewer --workers, or --workers 0."
+                "a worker process that prepares texts died (out of memory? or a script that calls this without "
+                "`if __name__ == '__main__':`?); try fewer --workers, or --workers 0."
             ) from error
 
     def _begin(self, chunk: Sequence[RawRow]) -> Callable[[], ReadyRows]:
@@ -112,7 +137,17 @@ _preparer: Preparer | None = None
 
 def _start(config: RetrieverConfig) -> None:
     global _preparer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _preparer = Preparer(config)
+
+
+def _end_with_parent() -> None:
+    """A pool's workers would wait for ever, each with its tables, after a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _nothing() -> None:

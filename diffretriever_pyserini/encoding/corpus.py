@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import batched, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from ..collections.corpus import Corpus, RawRow
 from ..errors import DiffRetrieverError, InputError, NumericalError
 from ..preparation import Prepared, Ragged
 from ..retriever import DiffRetriever
-from ..store.files import only_writer
+from ..store.files import held, only_writer
 from ..store.part import Part, part_path, write_part
 from ..store.reader import finish_shard
 from ..store.spec import LOCKS, StoreSpec
-from .ahead import CHUNK, Ahead, ReadyRows
+from .ahead import Ahead, ReadyRows, chunks
 from .progress import Progress
 
 # Padded tokens of a batch: a GPU wants many at a time, a CPU what fits into its caches.
@@ -116,18 +116,34 @@ def encode_corpus(
     progress = progress or Progress(model)
     next(corpus.rows())  # a corpus that cannot be read should not leave a store behind
     spec = spec_for(model, corpus, options)
-    spec.write(output)
     what = f"{output}, shard {options.shard} of {options.shards},"
-    with only_writer(output / LOCKS / f"{options.shard:05d}-of-{options.shards:05d}", what):
-        try:
+    try:
+        spec.write(output)
+        with only_writer(output / LOCKS / f"{options.shard:05d}-of-{options.shards:05d}", what):
+            _refuse_other_shards(output, options.shards)
             return _encode(model, corpus, output, spec, options, progress)
-        except OSError as error:
+    except (
+        DiffRetrieverError,
+        BrokenPipeError,
+    ):  # the first may be an OSError too, the second is no matter of the disk
+        raise
+    except OSError as error:
+        raise DiffRetrieverError(
+            f"{output}: cannot be written ({error.strerror or error}); what is there is whole. Mend that (make room?) "
+            "and run the same command again: it goes on where it stopped."
+        ) from error
+    finally:
+        progress.close()
+
+
+def _refuse_other_shards(output: Path, shards: int) -> None:
+    """Refuse to run beside a process that divides the same store otherwise: both would write the same parts."""
+    for lock in sorted((output / LOCKS).glob("*-of-*")):
+        if lock.name.rpartition("-")[2] != f"{shards:05d}" and held(lock):
             raise DiffRetrieverError(
-                f"{output}: cannot be written ({error.strerror or error}); what is there is whole. Make room and run "
-                "the same command again: it goes on where it stopped."
-            ) from error
-        finally:
-            progress.close()
+                f"{output} is being written by a process with another number of shards than {shards} (it holds "
+                f"{lock}); wait for it or stop it."
+            )
 
 
 def _encode(
@@ -147,7 +163,8 @@ def _encode(
             prepared = _joined(part, model)
             started = time.perf_counter()
             try:
-                found = model.represent(prepared, token_budget=budget, tick=progress.tick)
+                pooled = spec.vectors == "pooled"
+                found = model.represent(prepared, token_budget=budget, tick=progress.tick, pooled=pooled)
             except NumericalError as error:
                 raise NumericalError(f"{part.wheres[error.index or 0]}: {error}") from error
             progress.model(len(prepared), int(prepared.lengths.sum()), time.perf_counter() - started)
@@ -183,34 +200,48 @@ class _Scan:
         number = 0
         while True:
             ours = number % self.options.shards == self.options.shard
-            if ours and not self._there(number):
+            kept = self._there(number) if ours else None
+            if ours and kept is None:
                 count = 0
-                for chunk in batched(islice(rows, size), CHUNK):
+                for chunk in chunks(islice(rows, size)):
                     count += len(chunk)
-                    yield number, list(chunk)
+                    yield number, chunk
             else:
                 count = sum(1 for _ in islice(rows, size))
+            if kept is not None:
+                self._keep(kept, count)
             self.rows += count
             self.parts += ours and count > 0
             if count < size:
                 return
             number += 1
 
-    def _there(self, number: int) -> bool:
-        """Whether part ``number`` is on the disk and sound; a damaged one is named and removed."""
+    def _there(self, number: int) -> Part | None:
+        """Part ``number`` if it is on the disk and sound; a damaged one is named and removed."""
         part = Part(part_path(self.output, number), self.spec)
         if not part.path.is_file():
-            return False
+            return None
         try:
             if self.options.verify:
                 part.verify()
-            self.count(part.header["passages"], len(part.header["skipped"]))
+            if part.header["part"] != number:
+                raise InputError(f"{part.path}: holds part {part.header['part']}.")
         except InputError as error:
             self.progress.say(f"{error} Doing it again now.")
             part.path.unlink()
-            return False
+            return None
+        return part
+
+    def _keep(self, part: Part, rows: int) -> None:
+        """Count ``part``, for which the corpus has ``rows`` rows now; another number than then is an error."""
+        if part.header["rows"] != rows:
+            raise InputError(
+                f"{part.path} was made of {part.header['rows']} rows of the corpus, which has {rows} in that place "
+                "now: the corpus has changed; encode it into another folder."
+            )
         self.kept += 1
-        return True
+        self.count(len(part), len(part.header["skipped"]))
+        self.progress.keep(len(part))
 
     def count(self, passages: int, skipped: int) -> None:
         self.passages += passages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
 from collections import defaultdict
@@ -14,7 +15,16 @@ if TYPE_CHECKING:
     from ..retriever import DiffRetriever
 
 # Dense bfloat16 products a second (NVIDIA's data sheets, without sparsity).
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12}
+PEAK_FLOPS = {
+    "GH200": 989e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+}
 
 
 class Progress:
@@ -55,6 +65,13 @@ class Progress:
     def tick(self, passages: int) -> None:
         """A batch went through the model."""
         self._bar.update(passages)
+
+    def keep(self, passages: int) -> None:
+        """Passages that were there already: the bar passes over them, and its speed does not count them."""
+        if not self._bar.disable:
+            for name in ("n", "initial", "last_print_n"):
+                setattr(self._bar, name, getattr(self._bar, name) + passages)
+            self._bar.refresh()
 
     def expect(self, total: int) -> None:
         """How many passages there will be, once that is known: from then on the bar says when it will be done."""
@@ -122,4 +139,4 @@ def peak_flops(device: str) -> float:
     if not device.startswith("cuda"):
         return 0.0
     name = torch.cuda.get_device_name(device)
-    return next((peak for key, peak in PEAK_FLOPS.items() if key in name), 0.0)
+    return next((peak for key, peak in PEAK_FLOPS.items() if re.search(rf"\b{key}\b", name)), 0.0)

@@ -62,14 +62,29 @@ def only_writer(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     Raises
     ------
     DiffRetrieverError
-        When another process holds it.
+        When another process holds it, or the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
+        except BlockingIOError as error:
             raise DiffRetrieverError(
                 f"{what} is being written by another process (it holds {path}); wait for it or stop it."
             ) from error
+        except OSError as error:
+            raise DiffRetrieverError(
+                f"{path}: this file system cannot lock files ({error.strerror or error}); name a folder on one "
+                "that can (Lustre needs the mount option flock)."
+            ) from error
         yield
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds the lock file ``path``."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _KEY = "diffretriever"  # the header's one entry: with several, their order would change from run to run
 _LEAST = 1e-12
+# What reading a part with a flipped bit in its header raises.
+_DAMAGES = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -99,20 +101,33 @@ class Part:
     def _layout(self) -> tuple[int, dict[str, Any]]:
         """Where the data begins, and safetensors' own header."""
         try:
+            whole = self.path.stat().st_size
             with self.path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
+                if size > whole:
+                    raise ValueError("its length is wrong")
                 header = json.loads(file.read(size))
             end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-            if self.path.stat().st_size != 8 + size + end:
+            if whole != 8 + size + end:
                 raise ValueError("it is cut short")
             return 8 + size, header
-        except (OSError, ValueError, KeyError, MemoryError) as error:
-            raise InputError(f"{self.path}: damaged ({error}); run `diffretriever encode` again to redo it.") from error
+        except (OSError, *_DAMAGES) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(f"{self.path}: damaged ({error}); run `diffretriever encode` again to redo it.")
 
     @cached_property
     def header(self) -> dict[str, Any]:
         """``part``, ``rows``, ``passages``, ``skipped`` and ``sha256``."""
-        return json.loads(self._layout[1]["__metadata__"][_KEY])
+        try:
+            header = json.loads(self._layout[1]["__metadata__"][_KEY])
+            missing = {"part", "rows", "passages", "skipped", "sha256"} - set(header)
+            if missing:
+                raise ValueError(f"its header lacks {min(missing)}")
+            return header
+        except _DAMAGES as error:
+            raise error if isinstance(error, InputError) else self._damaged(error) from error
 
     def array(self, name: str) -> np.ndarray:
         """A tensor by name, read-only and memory-mapped (empty ones are plain arrays)."""
@@ -156,5 +171,9 @@ class Part:
     def verify(self) -> None:
         """Read everything and compare checksums; InputError names the part where they differ."""
         names = [name for name in self._layout[1] if name != "__metadata__"]
-        if checksum({name: self.array(name) for name in names}, self.header) != self.header["sha256"]:
+        try:
+            found = checksum({name: self.array(name) for name in names}, self.header)
+        except _DAMAGES as error:
+            raise error if isinstance(error, InputError) else self._damaged(error) from error
+        if found != self.header["sha256"]:
             raise InputError(f"{self.path}: the checksum is wrong; run `diffretriever encode` again to redo it.")

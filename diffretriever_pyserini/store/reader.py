@@ -50,9 +50,16 @@ class Store:
         found: dict[int, list[Path]] = {}
         for path in sorted((self.folder / "shards").glob("*-of-*.json")):
             found.setdefault(int(path.stem.rpartition("-")[2]), []).append(path)
-        for shards, notes in found.items():
-            if len(notes) == shards:
-                return int(read_json(notes[0])["rows"])
+        rows = {
+            int(read_json(note)["rows"]) for shards, notes in found.items() if len(notes) == shards for note in notes
+        }
+        if len(rows) > 1:
+            raise InputError(
+                f"{self.folder}: its shards counted {min(rows):,} and {max(rows):,} rows in the corpus, so it changed "
+                "between them; encode it again into another folder."
+            )
+        if rows:
+            return rows.pop()
         have = "; ".join(f"{len(notes)} of {shards} shards" for shards, notes in found.items()) or "no shard"
         raise InputError(f"{self.folder}: the store is not finished ({have}); run `diffretriever encode` to the end.")
 
@@ -63,7 +70,15 @@ class Store:
     def bounds(self) -> list[int]:
         """Passage number at which each part begins, and the number of all passages at the end."""
         bounds = [0]
-        for part in self.parts:
+        left = self.rows
+        for number, part in enumerate(self.parts):
+            rows = min(left, self.spec.rows_per_part)
+            if (part.header["part"], part.header["rows"]) != (number, rows):
+                raise InputError(
+                    f"{part.path}: holds part {part.header['part']} with {part.header['rows']} rows of the corpus, not "
+                    f"part {number} with {rows}; remove this file and run `diffretriever encode` again."
+                )
+            left -= rows
             bounds.append(bounds[-1] + len(part))
         return bounds
 

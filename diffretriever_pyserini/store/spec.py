@@ -69,7 +69,7 @@ class StoreSpec:
         """
         if not (folder / SPEC).is_file() and folder.exists():
             strange = {path.name for path in folder.iterdir()} - {LOCKS, f"{SPEC}.partial"}
-            if strange:
+            if strange and not (folder / SPEC).is_file():  # another shard may have begun the store in this moment
                 raise DiffRetrieverError(f"{folder} holds {min(strange)} and is no store; name another folder.")
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder / LOCKS / "spec", str(folder), wait=True):  # shards may start at the same time
@@ -81,9 +81,10 @@ class StoreSpec:
                 continue
             old, new = getattr(there, field.name), getattr(self, field.name)
             if old != new:
+                what = " (names or sizes of the files differ)" if field.name == "corpus" else ""
                 raise DiffRetrieverError(
-                    f"{folder} was begun with {field.name} = {_short(old)}, this run has {_short(new)}: go on with the "
-                    "same encoder, corpus and options, or name another folder."
+                    f"{folder} was begun with {field.name} = {_short(old)}, this run has {_short(new)}{what}: go on "
+                    "with the same encoder, corpus and options, or name another folder."
                 )
 
 

@@ -1,0 +1,247 @@
+"""Shards, skips, changed corpora and damage: nothing lost, nothing twice, and a sentence for a person."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.collections.corpus import RawRow
+from diffretriever_pyserini.encoding import ahead
+from diffretriever_pyserini.encoding.progress import Progress, peak_flops
+from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.store.files import only_writer
+from diffretriever_pyserini.store.part import Part
+from diffretriever_pyserini.store.reader import Store, finish_shard
+
+from .conftest import passages, write_corpus
+from .test_corpus import content, encode
+
+
+def parts(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in content(folder).items() if name.startswith("parts")}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("vectors", ["all", "pooled"])
+def test_a_part_of_skipped_rows_alone(model: DiffRetriever, tmp_path: Path, dtype: str, vectors: str) -> None:
+    path = write_corpus(tmp_path / "c.jsonl", passages(12))
+    lines = path.read_text().splitlines()
+    lines[4:8] = ["{"] * 4
+    path.write_text("\n".join(lines) + "\n")
+    options: dict[str, Any] = {"rows_per_part": 4, "on_error": "skip", "dtype": dtype, "vectors": vectors}
+    for _ in range(2):  # the second run keeps the empty part
+        figures = encode(model, path, tmp_path / "S", **options)
+        assert (figures["rows"], figures["passages"], figures["skipped"]) == (12, 8, 4)
+    store = Store(tmp_path / "S")
+    assert store.bounds == [0, 4, 4, 8]
+    assert list(store.docids()) == [f"d{i}" for i in (*range(4), *range(8, 12))]
+    assert store.parts[1].pooled().shape == (0, model.dimension)
+    assert store.parts[1].weights.shape == (0, model.vocab_size)
+
+
+def test_more_shards_than_parts_and_another_number_of_them(model: DiffRetriever, tmp_path: Path) -> None:
+    """32 rows are exactly two parts; the third of three shards has none, and one shard of one takes over."""
+    path = write_corpus(tmp_path / "c.jsonl", passages(32))
+    encode(model, path, tmp_path / "whole")
+    assert encode(model, path, tmp_path / "S", shard=2, shards=3)["parts"] == 0
+    encode(model, path, tmp_path / "S", shard=1, shards=3)
+    with pytest.raises(InputError, match="not finished"):
+        Store(tmp_path / "S")
+    assert encode(model, path, tmp_path / "S")["kept"] == 1
+    assert len(Store(tmp_path / "S")) == 32
+    assert parts(tmp_path / "S") == parts(tmp_path / "whole")
+
+
+def test_another_number_of_shards_at_the_same_time_is_refused(
+    model: DiffRetriever, corpus_file: Path, tmp_path: Path
+) -> None:
+    encode(model, corpus_file, tmp_path / "S", shard=0, shards=2)
+    with (
+        only_writer(tmp_path / "S/locks/00001-of-00002", "x"),
+        pytest.raises(DiffRetrieverError, match="another number of shards than 1"),
+    ):
+        encode(model, corpus_file, tmp_path / "S")
+    assert encode(model, corpus_file, tmp_path / "S")["passages"] == 100
+
+
+def test_a_corpus_that_changed_behind_its_name_is_refused(model: DiffRetriever, tmp_path: Path) -> None:
+    """A data set of the hub grows or shrinks under one name: its kept parts no longer cover its rows."""
+    path = write_corpus(tmp_path / "c.jsonl", passages(20))
+    encode(model, path, tmp_path / "S")
+    before, size = content(tmp_path / "S"), path.stat().st_size
+    for count in (16, 24, 12):
+        text = "".join(f'{{"id":"e{i}","text":""}}\n' for i in range(count))
+        path.write_text(text + " " * (size - len(text)))
+        with pytest.raises(InputError, match=r"part-0000000\d\S* was made of \d+ rows .* the corpus has changed"):
+            encode(model, path, tmp_path / "S")
+    assert content(tmp_path / "S") == before
+
+
+def test_shards_that_disagree_make_no_store(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+    encode(model, corpus_file, tmp_path / "S", shard=0, shards=2)
+    encode(model, corpus_file, tmp_path / "S", shard=1, shards=2)
+    finish_shard(tmp_path / "S", 1, 2, 99, 50, 0)
+    with pytest.raises(InputError, match="counted 99 and 100 rows"):
+        Store(tmp_path / "S")
+
+
+def test_a_part_in_the_place_of_another(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+    encode(model, corpus_file, tmp_path / "S")
+    before = content(tmp_path / "S")
+    paths = [part.path for part in Store(tmp_path / "S").parts]
+    paths[1].write_bytes(paths[3].read_bytes())
+    with pytest.raises(InputError, match="holds part 3 with 16 rows of the corpus, not part 1"):
+        len(Store(tmp_path / "S"))
+    assert encode(model, corpus_file, tmp_path / "S")["kept"] == 6
+    assert content(tmp_path / "S") == before
+
+
+def test_a_flipped_bit_of_a_header_is_noticed_or_harmless(model: DiffRetriever, tmp_path: Path) -> None:
+    encode(model, write_corpus(tmp_path / "c.jsonl", passages(3)), tmp_path / "S")
+    store = Store(tmp_path / "S")
+    docids, vectors, weights = store.parts[0].docids, store.parts[0].vectors(), store.parts[0].weights
+    good = store.parts[0].path.read_bytes()
+    text = 8 + int.from_bytes(good[:8], "little")
+    bad = tmp_path / "bad.safetensors"
+    noticed = 0
+    for place in range(text):
+        for bit in (0, 5):
+            data = bytearray(good)
+            data[place] ^= 1 << bit
+            bad.write_bytes(data)
+            part = Part(bad, store.spec)
+            try:
+                part.verify()
+            except InputError as error:
+                assert str(bad) in str(error)
+                noticed += 1
+                continue
+            # White space, or where a tensor ends, which its shape says too.
+            assert part.docids == docids
+            np.testing.assert_array_equal(part.vectors(), vectors)
+            assert abs(part.weights - weights).max() == 0
+    assert noticed > 1.6 * text
+
+
+def test_pooled_vectors_take_no_room_for_all_k(model: DiffRetriever) -> None:
+    prepared = model.prepare([one["text"] for one in passages(9)], "passage")
+    whole, pooled = model.represent(prepared), model.represent(prepared, pooled=True)
+    assert pooled.vectors.shape == (9, 1, model.dimension)
+    np.testing.assert_array_equal(pooled.pooled, whole.pooled)
+
+
+def test_batches_of_many_words_are_small(model: DiffRetriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffretriever_pyserini import reading
+
+    many = " ".join(f"{a}{b} retrieval" for a in "abcdefgh" for b in "ijklmnop")
+    prepared = model.prepare([many, *["dense"] * 40], "passage")
+    assert prepared.content is not None
+    row = 4 * model.dimension
+    monkeypatch.setattr(reading, "COLUMN_BYTES", 3 * row * int(prepared.content.lengths[0]))
+    batches = list(model.reader.batches(prepared, 41))
+    assert len(batches[0]) == 3
+    assert sorted(place for batch in batches for place in batch) == list(range(41))
+
+
+def test_chunks_of_long_rows_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "CHUNK_BYTES", 1000)
+    rows = [RawRow("jsonl", str(i), b"x" * (400 if i % 2 else 4)) for i in range(600)]
+    rows += [RawRow("record", str(i), {"id": i, "text": "x" * 990, "title": None}) for i in range(3)]
+    found = list(ahead.chunks(rows))
+    assert [row for chunk in found for row in chunk] == rows
+    assert max(map(len, found)) == 6
+    assert list(map(len, ahead.chunks(rows[:1] * 600))) == [250, 250, 100]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_workers_end_with_a_parent_that_was_killed(model: DiffRetriever, tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, signal, sys
+            from diffretriever_pyserini.config import resolve_config
+            from diffretriever_pyserini.encoding.ahead import Ahead
+            from diffretriever_pyserini.preparation import Preparer
+
+            if __name__ == "__main__":
+                pool = Ahead(Preparer(resolve_config(sys.argv[1])), None, False, 1)
+                pool._started.result()
+                print(*pool._pool._processes, flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            """
+        )
+    )
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        subprocess.run([sys.executable, str(script), model.config.backbone], stdout=file, check=False)
+    worker = int(said.read_text())
+    deadline = time.monotonic() + 120
+    while running(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = running(worker)
+    if left:
+        os.kill(worker, signal.SIGKILL)
+    assert not left
+
+
+def running(process: int) -> bool:
+    """Whether ``process`` is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_bar_passes_over_parts_that_were_there(model: DiffRetriever) -> None:
+    from tqdm import tqdm
+
+    progress = Progress(model, quiet=True)
+    progress.keep(60)  # nothing to move
+    progress._bar = bar = tqdm(total=100, file=io.StringIO(), mininterval=0)
+    progress.keep(60)
+    progress.tick(10)
+    assert (bar.n, bar.initial, bar.total) == (70, 60, 100)
+    assert bar.format_dict["rate"] <= 10 / bar._ema_dt() * 1.001, "kept passages are no speed"
+    bar.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA A10G", 0.0),
+        ("NVIDIA L40", 0.0),
+        ("NVIDIA L40S", 362e12),
+    ],
+)
+def test_peaks_of_devices(name: str, peak: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_flops("cuda:0") == peak
+
+
+def test_no_device_at_all_is_an_error(corpus_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from diffretriever_pyserini.cli import main
+
+    assert main(["encode", "--corpus", str(corpus_file), "--output", str(tmp_path / "S"), "--devices", ","]) == 2
+    assert "names no device" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file(model: DiffRetriever, corpus_file: Path) -> None:
+    with pytest.raises(DiffRetrieverError, match="cannot be written"):
+        encode(model, corpus_file, corpus_file)
