@@ -14,6 +14,8 @@ from diffretriever_pyserini.errors import InputError
 LINE_LIMIT = 64 << 20
 """Bytes of the longest line that is read; a longer one is a file without line ends, or damage."""
 
+_DEPTH = 200
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]')  # strings first: brackets inside them do not nest
 _UNFIT = re.compile(r"[\s\x00\ud800-\udfff]")
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
@@ -135,18 +137,31 @@ def parse_object(line: str, where: str) -> dict[str, Any]:
     InputError
         When the line is not JSON (for instance cut in half) or not an object.
     """
+    refuse_deep(line, where)
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         problem = f"broken JSON at column {error.colno} ({error.msg})"
         raise InputError(f"{where}: {problem}; is the line cut in half?") from error
-    except RecursionError as error:
-        raise InputError(f"{where}: JSON nested too deeply to be read.") from error
     except ValueError as error:  # a whole number of thousands of digits
         raise InputError(f"{where}: JSON that cannot be read ({error}).") from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}.")
     return value
+
+
+def refuse_deep(text: str, where: str) -> None:
+    """Raise InputError for JSON nested more than 200 levels deep.
+
+    Python 3.13 ends without a word where its parser runs out of stack, instead of raising RecursionError.
+    """
+    if text.count("[") + text.count("{") <= _DEPTH:
+        return
+    depth = 0
+    for found in _BRACKETS.finditer(text):
+        depth += (found[0] in "[{") - (found[0] in "]}")
+        if depth > _DEPTH:
+            raise InputError(f"{where}: JSON nested too deeply to be read.")
 
 
 def text_field(record: dict[str, Any], name: str, where: str) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from diffretriever_pyserini.collections.jsonl import checked_id, read_lines, read_objects, text_field
+from diffretriever_pyserini.collections.jsonl import checked_id, read_lines, read_objects, refuse_deep, text_field
 from diffretriever_pyserini.errors import InputError
 
 _ID_KEYS = ("qid", "_id", "id")
@@ -71,8 +71,10 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    text = "\n".join(line for _, line in read_lines(path))
+    refuse_deep(text, str(path))
     try:
-        topics = json.loads("\n".join(line for _, line in read_lines(path)), object_pairs_hook=tuple)
+        topics = json.loads(text, object_pairs_hook=tuple)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: broken JSON ({error.msg}); {_LAYOUTS}.") from error
     if not isinstance(topics, tuple):

@@ -7,12 +7,11 @@ plain pair ``{"query", "positive" | "passage", "title"}``. TSV: query, tab, pass
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..collections.jsonl import text_field
+from ..collections.jsonl import parse_object, text_field
 from ..errors import InputError
 from ..prompts import join_title
 
@@ -43,13 +42,7 @@ def parse_line(line: str, where: str, tabs: bool = False) -> Row:
         if not found or "\t" in passage:
             raise InputError(f"{where}: expected two columns, query and passage, parted by one tab.")
         return checked(Row(query.strip(), (Passage(passage.strip()),), ()), where)
-    try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: broken JSON ({error}); is the line cut in half?") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}.")
-    return parse_record(record, where)
+    return parse_record(parse_object(line, where), where)
 
 
 def parse_record(record: dict[str, Any], where: str) -> Row:
