@@ -2,58 +2,52 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import random
-import resource
 import signal
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.collections.corpus import Corpus
-from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
-from diffretriever_pyserini.encoding.progress import Progress
 from diffretriever_pyserini.store.reader import Store
 
 from .conftest import passages, write_corpus
+from .soak_child import encode
 from .test_corpus import content
 
-OPTIONS = EncodeOptions(rows_per_part=8, workers=0)
 KILLS = 25
 
 
-def in_a_child(model: DiffRetriever, corpus: Path, output: Path, limit: int | None = None) -> int:
-    """Encode in a forked process, which starts with the model loaded; its id. ``limit`` is the largest file allowed."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        signal.alarm(120)  # rather dead than hanging
-        try:
-            if limit is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            encode_corpus(model, Corpus([corpus]), output, OPTIONS, Progress(model, quiet=True))
-            code = 0
-        except ValueError as error:  # our own errors are
-            code = 3 if "File too large" in str(error) else 4
-        finally:
-            os._exit(code)
+def in_a_child(model: DiffRetriever, corpus: Path, output: Path, limit: int | None = None) -> BaseProcess:
+    """Begin to encode in a process forked by a clean server: this one may hold a JVM and threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.encoding.soak_child"])
+    child = context.Process(target=encode, args=(model.config.backbone, str(corpus), str(output), limit))
+    child.start()
     return child
+
+
+def ended(child: BaseProcess) -> int | None:
+    """The exit code of ``child``, negative for a signal."""
+    child.join()
+    return child.exitcode
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough passages for some seconds."""
-    return write_corpus(tmp_path_factory.mktemp("soak") / "corpus.jsonl", passages(600))
+    return write_corpus(tmp_path_factory.mktemp("soak") / "corpus.jsonl", passages(300))
 
 
 @pytest.fixture(scope="module")
 def unbroken(model: DiffRetriever, corpus: Path) -> tuple[dict[str, bytes], float]:
     """The store of a run without any accident, and the seconds it took."""
+    assert ended(in_a_child(model, corpus, corpus.parent / "warm-up")) == 0
     started = time.monotonic()
-    child = in_a_child(model, corpus, corpus.parent / "unbroken")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ended(in_a_child(model, corpus, corpus.parent / "unbroken")) == 0
     return content(corpus.parent / "unbroken"), time.monotonic() - started
 
 
@@ -67,19 +61,17 @@ def test_killed_at_random_instants(
         if killed == KILLS:
             break
         child = in_a_child(model, corpus, tmp_path / "S")
-        # Short at first, so that many kills meet a store that is hardly begun, then over the whole length of a run.
-        time.sleep(draw.uniform(0, min(1.0, 0.05 + attempt / KILLS) * seconds / 4))
-        os.kill(child, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        time.sleep(draw.uniform(0, seconds / 2))
+        child.kill()
+        code = ended(child)
         killed += code == -signal.SIGKILL
         if code == 0:  # it was quicker: begin again with an empty folder
             assert content(tmp_path / "S") == expected
             (tmp_path / "S").rename(tmp_path / f"finished-{attempt}")
     assert killed == KILLS
-    child = in_a_child(model, corpus, tmp_path / "S")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ended(in_a_child(model, corpus, tmp_path / "S")) == 0
     assert content(tmp_path / "S") == expected
-    assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(600)]
+    assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(300)]
 
 
 def test_a_full_disk(
@@ -87,8 +79,7 @@ def test_a_full_disk(
 ) -> None:
     expected, _ = unbroken
     sizes = sorted(len(data) for name, data in expected.items() if name.endswith(".safetensors"))
-    child = in_a_child(model, corpus, tmp_path / "S", limit=sizes[len(sizes) // 2])
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3, "the error says why, and what to do"
-    child = in_a_child(model, corpus, tmp_path / "S")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    limit = sizes[len(sizes) // 2]
+    assert ended(in_a_child(model, corpus, tmp_path / "S", limit)) == 3, "the error says why, and what to do"
+    assert ended(in_a_child(model, corpus, tmp_path / "S")) == 0
     assert content(tmp_path / "S") == expected

@@ -1,0 +1,33 @@
+"""What the soak test kills: one run over a corpus, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import torch
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.collections.corpus import Corpus
+from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
+from diffretriever_pyserini.encoding.progress import Progress
+
+
+def encode(model: str, corpus: str, output: str, limit: int | None) -> None:
+    """Encode and end: 0, 3 where a file grew over ``limit`` bytes (as on a full disk), 4 for another error of ours."""
+    signal.alarm(120)  # rather dead than hanging
+    torch.set_num_threads(1)
+    code = 1
+    try:
+        retriever = DiffRetriever.from_pretrained(model, k_passage=3, cut_at_stop=False, impact_rounding="nearest")
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        options = EncodeOptions(rows_per_part=8, workers=0)
+        encode_corpus(retriever, Corpus([Path(corpus)]), output, options, Progress(retriever, quiet=True))
+        code = 0
+    except ValueError as error:  # our own errors are
+        code = 3 if "File too large" in str(error) else 4
+    finally:
+        os._exit(code)
