@@ -7,7 +7,14 @@ import resource
 import signal
 from pathlib import Path
 
+# The server imports these once; each child would need seconds for them.
+import nltk.tokenize.destructive  # noqa: F401
+import punkt  # noqa: F401
+import scipy.sparse  # noqa: F401
 import torch
+import transformers.models.auto.modeling_auto
+import transformers.models.bert.modeling_bert
+import transformers.models.bert.tokenization_bert  # noqa: F401
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.collections.corpus import Corpus

@@ -39,7 +39,7 @@ def ended(child: BaseProcess) -> int | None:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough passages for some seconds."""
-    return write_corpus(tmp_path_factory.mktemp("soak") / "corpus.jsonl", passages(300))
+    return write_corpus(tmp_path_factory.mktemp("soak") / "corpus.jsonl", passages(160))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_killed_at_random_instants(
     assert killed == KILLS
     assert ended(in_a_child(model, corpus, tmp_path / "S")) == 0
     assert content(tmp_path / "S") == expected
-    assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(300)]
+    assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(160)]
 
 
 def test_a_full_disk(
