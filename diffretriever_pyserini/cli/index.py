@@ -15,7 +15,7 @@ kill run the command again. Pyserini searches OUTPUT/dense and OUTPUT/lexical wi
 
 dense indexes, by bytes a passage at dimension 384 (4096):
   flat   1536 (16384)  exact
-  hnsw   1792 (16640)  a graph over exact vectors: fast to search, slow to build
+  hnsw   1808 (16656)  a graph over exact vectors: fast to search, slow to build
   sq8     384 (4096)   8 bits a component; scans everything, like flat
   pq       48 (512)    one byte for eight components; scans everything
   ivfpq    56 (520)    as pq, and only a sixteenth of the lists is read: for large collections

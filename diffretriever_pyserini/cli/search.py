@@ -64,6 +64,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     from diffretriever_pyserini.collections.topics import read_topics
+    from diffretriever_pyserini.errors import InputError
     from diffretriever_pyserini.evaluation.runs import run_writer
     from diffretriever_pyserini.searching.index import SearchOptions
 
@@ -76,6 +77,10 @@ def _run(arguments: argparse.Namespace) -> None:
         rrf_k=arguments.rrf_k,
         remove_query=arguments.remove_query,
     )
+    if arguments.output.resolve() == arguments.topics.resolve():
+        raise InputError(
+            f"--output {arguments.output} is the topic file: the run would overwrite it; name another file."
+        )
     topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
     # The run is opened before the model, too, so that a wrong path is found in the first second.
     with run_writer(arguments.output, arguments.tag, _DECIMALS) as write, _index(arguments) as index:

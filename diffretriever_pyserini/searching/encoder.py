@@ -8,6 +8,7 @@ from diffretriever_pyserini.errors import InputError, ModelNotFoundError
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
 from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
 from diffretriever_pyserini.searching.folder import FILE_NAME, IndexFolder
+from diffretriever_pyserini.store.provenance import read_provenance
 
 
 class SearchEncoder(DiffRetrieverQueryEncoder):
@@ -23,6 +24,12 @@ class SearchEncoder(DiffRetrieverQueryEncoder):
         self._dtype = dtype
 
 
+def _recorded(folder: IndexFolder) -> str | None:
+    """The encoder that the record beside an index of Pyserini's own commands names."""
+    records = (read_provenance(side) for side in (folder.dense, folder.lexical) if side is not None)
+    return next((record.encoder for record in records if record is not None), None)
+
+
 def encoder_of(
     folder: IndexFolder, name: str | None, device: str | None, dtype: str | None, **overrides: Any
 ) -> SearchEncoder:
@@ -35,7 +42,7 @@ def encoder_of(
     ModelNotFoundError
         When the encoder that the index names is not there any more.
     """
-    asked = name or folder.encoder
+    asked = name or folder.encoder or _recorded(folder)
     if asked is None:
         raise InputError(f"{folder.name} does not say which encoder made it: name it with --encoder.")
     target = str(EncoderName(parse_encoder_name(asked).target))

@@ -115,3 +115,11 @@ def test_paths_that_cannot_be(work: Path, name: str, tmp_path: Path, capsys: pyt
     topics, output = str(work / "topics.tsv"), str(tmp_path / "run.txt")
     assert main(["search", "--topics", topics, "--output", output, "--index", str(work / "dense")]) == 2
     assert "it is a FAISS folder" in capsys.readouterr().err
+
+
+def test_the_topic_file_is_not_overwritten(work: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    topics = work / "topics.tsv"
+    before = topics.read_text()
+    assert main(command(work, name, "--output", str(topics))) == 2
+    assert "is the topic file" in capsys.readouterr().err
+    assert topics.read_text() == before

@@ -143,10 +143,11 @@ def test_a_term_of_every_passage_counts(tiny_name: str, tmp_path: Path) -> None:
     assert not list(host.search("finance"))  # its default drops the term: what is tested here is no accident
 
 
-def test_pyserinis_folders_need_an_encoder(index: SearchIndex, folder: Path, tiny_name: str) -> None:
+def test_pyserinis_folders_name_their_encoder_or_need_one(index: SearchIndex, folder: Path, tiny_name: str) -> None:
     sides = {"dense_index": folder / "dense", "lexical_index": folder / "lexical"}
+    assert open_index(**sides).search(TOPICS) == index.search(TOPICS), "the FAISS folder has a record"
     with pytest.raises(InputError, match="does not say which encoder made it: name it with --encoder"):
-        open_index(**sides)
+        open_index(lexical_index=sides["lexical_index"])
     assert open_index(**sides, encoder=tiny_name).search(TOPICS) == index.search(TOPICS)
     assert open_index(lexical_index=sides["lexical_index"], encoder=tiny_name + "-lexical").search(
         TOPICS
