@@ -122,10 +122,7 @@ def encode_corpus(
         with only_writer(output / LOCKS / f"{options.shard:05d}-of-{options.shards:05d}", what):
             _refuse_other_shards(output, options.shards)
             return _encode(model, corpus, output, spec, options, progress)
-    except (
-        DiffRetrieverError,
-        BrokenPipeError,
-    ):  # the first may be an OSError too, the second is no matter of the disk
+    except (DiffRetrieverError, BrokenPipeError):  # OSErrors too, some of them, but none of the disk
         raise
     except OSError as error:
         raise DiffRetrieverError(
@@ -160,7 +157,7 @@ def _encode(
     writer = _Writer(output, spec)
     try:
         for part in _parts(scan, ahead, progress):
-            prepared = _joined(part, model)
+            prepared = _concatenated(part.prepared)
             started = time.perf_counter()
             try:
                 pooled = spec.vectors == "pooled"
@@ -298,10 +295,6 @@ def _drop_repeats(part: PartRows) -> None:
     joined = _concatenated(part.prepared)
     part.prepared = [_chosen(joined, keep)]
     part.docids, part.wheres = [part.docids[i] for i in keep], [part.wheres[i] for i in keep]
-
-
-def _joined(part: PartRows, model: DiffRetriever) -> Prepared:
-    return _concatenated(part.prepared) if part.prepared else model.prepare([], "passage")
 
 
 def _concatenated(pieces: list[Prepared]) -> Prepared:

@@ -86,8 +86,6 @@ def read_collection(iterator: Any, path: Path) -> dict[str, list[str | None]]:
             docid = checked_id(next((record[name] for name in names if name in record), None), where, "passage")
             if docid in seen:
                 raise InputError(f"{where}: passage id {docid!r} was seen before in {seen[docid]}; ids must be unique.")
-            if not _writable(docid):
-                raise InputError(f"{where}: passage id {docid!r} holds a lone surrogate, which no file can carry.")
             seen[docid] = where
             values = _fields(iterator, record, where, strict, strip)
             columns["id"].append(docid)
@@ -118,14 +116,6 @@ def _fields(iterator: Any, record: dict[str, Any], where: str, strict: bool, str
             f"but --fields names {len(asked)} ({', '.join(asked)})."
         )
     return values
-
-
-def _writable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def begin_jsonl(original: Host) -> Host:
