@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.indexing.build import FORMAT
+from diffretriever_pyserini.indexing.build import INDEX as FILE_NAME
 from diffretriever_pyserini.store.spec import SPEC
 
-FILE_NAME = "index.json"
-FORMAT = 1
 MODES = ("dense", "lexical", "hybrid")
 
 
