@@ -55,3 +55,15 @@ def gather_ids(ids: Tensor, fill: int = -1) -> Tensor:
     parts = [torch.empty_like(wide) for _ in range(devices())]
     dist.all_gather(parts, wide)
     return torch.cat(parts)
+
+
+def whole_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` on the first process's CPU, tensors that FSDP spreads put together one by one; empty on the others."""
+    from torch.distributed.tensor import DTensor
+
+    whole = {}
+    for name, tensor in state.items():
+        one = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor  # every process takes part
+        if rank() == 0:
+            whole[name] = one.detach().cpu()
+    return whole

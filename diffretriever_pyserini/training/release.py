@@ -51,7 +51,7 @@ def save_release(
     folder.mkdir(parents=True, exist_ok=True)
     release.tokenizer.save_pretrained(folder)
     _write_json(folder / "retriever_config.json", retriever_config(backbone, release))
-    state = state or backbone.model.state_dict()
+    state = backbone.model.state_dict() if state is None else state
     if release.lora is None:
         _save_whole(folder, backbone, release, state)
     else:

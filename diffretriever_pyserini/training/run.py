@@ -80,8 +80,7 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     dtype = None if settings.save_dtype == "float32" else getattr(torch, settings.save_dtype)
     trainer.accelerator.wait_for_everyone()
     figures = _figures(settings, trainer, final, rows, len(training))
-    spread = trainer.is_fsdp_enabled and not over
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if spread else None
+    state = trainer.trained_state()
     if trainer.is_world_process_zero():
         _finish(output, settings, config, parts, figures, dtype, state)
     trainer.accelerator.wait_for_everyone()
@@ -100,7 +99,6 @@ def _finish(
     """The finished checkpoint, the plot and the model card."""
     from .release import save_release
 
-    state = state and {name.removeprefix("network."): tensor for name, tensor in state.items()}
     save_release(output, parts.model.backbone, parts.release, dtype, state)
     records = read_log(output / LOG)
     plot_log(records, output / PLOT)

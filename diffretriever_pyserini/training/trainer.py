@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import save_fsdp_optimizer
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import ConfigError, NumericalError
+from ..prebuilt import read_json
 from .batches import Collator
 from .data import TrainingRows
 from .develop import DevelopmentSet, measure
+from .gather import whole_tensors
 from .log import RunLog
 from .lora import adapter_off
 from .model import MaskReader
@@ -59,6 +63,8 @@ class RetrieverTrainer(Trainer):
             eval_dataset=None if parts.development is None else parts.rows,
             callbacks=[_Epochs(parts.rows), RunLog(log, parts.say)],
         )
+        if parts.settings.fsdp and not self.is_fsdp_enabled:
+            raise ConfigError("fsdp spreads weights over GPUs; here the library would leave it out without a word")
         self.model_accepts_loss_kwargs = False  # so that the library divides by the accumulation steps
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -134,8 +140,39 @@ class RetrieverTrainer(Trainer):
         self.control.should_save |= better  # between two saves the best weights would be lost
         return better
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write a checkpoint's weights; under FSDP the trained ones alone are put together for it."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, self.trained_state())
+        else:
+            super().save_model(output_dir, _internal_call)
+
+    def trained_state(self) -> dict[str, torch.Tensor] | None:
+        """The trained weights by name, whole, on the CPU of the first process; None where none are spread.
+
+        Every process must ask at the same time.
+        """
+        if not self.is_fsdp_enabled:
+            return None
+        network = self.parts.model.network
+        trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+        everything = self.parts.release.lora is None  # then buffers, too
+        return whole_tensors({k: v for k, v in network.state_dict().items() if everything or k in trained})
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Under FSDP without the library's second copy of all weights, which nothing here reads."""
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        plugin = self.accelerator.state.fsdp_plugin
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """A checkpoint's weights, in the released layout and float32, so that resuming is exact."""
+        if not self.args.should_save:  # the library asks every process
+            return
         state = None
         if state_dict is not None:
             state = {name.removeprefix("network."): tensor for name, tensor in state_dict.items()}
@@ -167,16 +204,42 @@ def weights_dtype(settings: TrainSettings) -> str:
     return settings.dtype or ("bfloat16" if on_gpu and settings.lora_r else "float32")
 
 
+def _check_fsdp(path: Path) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        raise ConfigError(f"fsdp ({path}) spreads weights over several processes; start the run with torchrun")
+    values = read_json(path)
+    if str(values.get("version", values.get("fsdp_version", 2))) != "2":
+        raise ConfigError(f"{path}: version 1 of FSDP is not supported; set version: 2")
+
+
+def _check_deepspeed(settings: TrainSettings, path: Path) -> None:
+    """What can be wrong in a DeepSpeed file is found before a machine with DeepSpeed is needed."""
+    if stage_of(settings) == 3:
+        raise ConfigError(f"{path}: ZeRO stage 3 is not supported; spread the weights by fsdp")
+    values = read_json(path)
+    same = {
+        "train_micro_batch_size_per_gpu": "batch_size",
+        "gradient_accumulation_steps": "accumulate",
+        "gradient_clipping": "max_grad_norm",
+    }
+    for theirs, ours in same.items():
+        value = values.get(theirs, "auto")
+        if value not in ("auto", getattr(settings, ours)):
+            raise ConfigError(f"{path}: {theirs} is {value}, but {ours} is {getattr(settings, ours)}; set it to 'auto'")
+
+
 def arguments(settings: TrainSettings) -> TrainingArguments:
     """The library's arguments for ``settings``; making them joins the other processes of a distributed run."""
     develops = settings.develops
     every = {"eval": settings.eval_steps or settings.save_steps, "save": settings.save_steps or settings.eval_steps}
     if develops and every["save"] != every["eval"] and every["save"] % every["eval"]:
         raise ConfigError(f"save_steps={every['save']} must be a multiple of eval_steps={every['eval']}")
-    if settings.deepspeed and stage_of(settings) == 3:
-        raise ConfigError(f"{settings.deepspeed}: ZeRO stage 3 is not supported; spread the weights by fsdp")
+    if settings.deepspeed:
+        _check_deepspeed(settings, Path(settings.deepspeed))
     if settings.deepspeed and find_spec("deepspeed") is None:
         raise ConfigError("deepspeed is set but not installed: pip install deepspeed (it needs a CUDA toolkit)")
+    if settings.fsdp:
+        _check_fsdp(Path(settings.fsdp))
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: cuda, but no GPU is to be seen from here; device: auto takes what there is")
     steps = "steps" if every["save"] else "epoch"
