@@ -10,10 +10,12 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffretriever_pyserini.cli.words import counted
 from diffretriever_pyserini.errors import DiffRetrieverError
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.collections.corpus import Corpus
+    from diffretriever_pyserini.encoding.options import EncodeOptions
     from diffretriever_pyserini.encoding.progress import Progress
 
 _HELP = "Encode a corpus into a store: K vectors and term weights of each passage, from one forward pass."
@@ -42,6 +44,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="STORE", help="folder of the store")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--devices", metavar="A,B", help="several devices of this machine, one process each")
+    parser.add_argument("--one-device", dest="devices", action="store_const", const=None, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help="of the model: float32, bfloat16, float16 (default: float32 on the CPU)")
     parser.add_argument("--shard-id", type=int, default=0, metavar="I", help="which shard this is, from 0 (default: 0)")
     parser.add_argument("--shard-num", type=int, default=1, metavar="N", help="number of shards (default: 1)")
@@ -65,8 +68,10 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if arguments.devices:
-        _run_each(arguments, [device.strip() for device in arguments.devices.split(",") if device.strip()])
+    if arguments.devices is not None:
+        from diffretriever_pyserini.cli.devices import encode_on_each
+
+        encode_on_each(arguments)
         return
     from diffretriever_pyserini.collections.corpus import Corpus
     from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
@@ -91,75 +96,38 @@ def _run(arguments: argparse.Namespace) -> None:
     model = DiffRetriever.from_pretrained(
         name, device=arguments.device, dtype=arguments.dtype, k_passage=arguments.k_passage
     )
-    progress = Progress(model, arguments.quiet, sys.stdout if arguments.json else None)
-    if sys.stderr.isatty() and not arguments.quiet:
-        threading.Thread(target=_count, args=(corpus, options.shards, progress), daemon=True).start()
+    log = sys.stdout if arguments.json else None
+    progress = Progress(model, arguments.quiet, log, options.shard, options.shards)
+    if arguments.json or (sys.stderr.isatty() and not arguments.quiet):
+        threading.Thread(target=_count, args=(corpus, options, progress), daemon=True).start()
     figures = encode_corpus(model, corpus, arguments.output, options, progress)
     if arguments.json:
-        print(json.dumps({"summary": figures}))
+        print(json.dumps({"shard": options.shard, "shards": options.shards, "summary": figures}))
     elif not arguments.quiet:
         print(summary_text(figures, arguments.output))
 
 
-def _count(corpus: Corpus, shards: int, progress: Progress) -> None:
-    """Count the corpus beside the encoding, so that the bar can say when it will be done."""
-    with contextlib.suppress(DiffRetrieverError):  # the encoding meets it too, and says so
-        progress.expect(-(-sum(1 for _ in corpus.rows()) // shards))
+def _count(corpus: Corpus, options: EncodeOptions, progress: Progress) -> None:
+    """Count the corpus beside the encoding, so that it can be said when it will be done; hub data is fetched once."""
+    if all(Path(name).exists() for name in corpus.files):
+        with contextlib.suppress(DiffRetrieverError):  # the encoding meets it too, and says so
+            progress.expect(options.rows_of_shard(sum(1 for _ in corpus.rows())))
 
 
 def summary_text(figures: dict, output: Path) -> str:
     """What a person wants to know at the end."""
-    lines = [f"{figures['passages']:,} passages in {figures['parts']} parts: {output}"]
+    lines = [f"{counted(figures['passages'], 'passage')} in {counted(figures['parts'], 'part')}: {output}"]
     if figures["kept"]:
-        lines.append(f"  {figures['kept']} parts were there already")
+        lines.append(f"  {counted(figures['kept'], 'part')} {'was' if figures['kept'] == 1 else 'were'} there already")
     if figures["skipped"]:
-        lines.append(f"  {figures['skipped']} rows skipped; `diffretriever store {output} --skipped` lists them")
+        lines.append(
+            f"  {counted(figures['skipped'], 'row')} skipped; `diffretriever store {output} --skipped` lists them"
+        )
     if figures["encoded"]:
         share = f", {figures['MFU']:.0%} of the device's peak" if "MFU" in figures else ""
         rates = f"{figures['passages/s']:,.1f} passages/s, {figures['tokens/s']:,.0f} tokens/s{share}"
         lines.append(f"  {figures['seconds']:,.1f} s, {rates}")
         spent = [f"{name.removeprefix('seconds_')} {figures[name]:,.1f} s" for name in figures if "seconds_" in name]
-        lines.append(f"  where the time went: {', '.join(spent)} (texts and write: waiting for them)")
+        if spent:
+            lines.append(f"  where the time went: {', '.join(spent)} (texts and write: waiting for them)")
     return "\n".join(lines)
-
-
-def _run_each(arguments: argparse.Namespace, devices: list[str]) -> None:
-    """One process a device, each with its own shard; where one fails the others still finish theirs."""
-    import subprocess
-
-    if arguments.shard_num != 1:
-        raise DiffRetrieverError("--devices makes its own shards; on several machines give --shard-id and --device.")
-    if not devices:
-        raise DiffRetrieverError(f"--devices {arguments.devices!r} names no device; give for example cuda:0,cuda:1.")
-    command = _without_devices(arguments.argv)
-    start = [sys.executable, "-m", "diffretriever_pyserini", *command]
-    shards = range(len(devices))
-    running = [
-        subprocess.Popen([*start, "--device", devices[i], "--shard-id", str(i), "--shard-num", str(len(devices))])
-        for i in shards
-    ]
-    try:
-        codes = [process.wait() for process in running]
-    finally:
-        for process in running:
-            if process.poll() is None:
-                process.terminate()
-        for process in running:
-            process.wait()  # nothing may go on writing when this command has ended
-    if any(codes):
-        failed = [device for device, code in zip(devices, codes, strict=True) if code]
-        raise DiffRetrieverError(f"encoding failed on {', '.join(failed)}; see above. Run the command again to go on.")
-
-
-def _without_devices(command: list[str]) -> list[str]:
-    """``command`` without ``--devices X`` and ``--device X``."""
-    kept: list[str] = []
-    skip = False
-    for word in command:
-        if skip:
-            skip = False
-        elif word in ("--devices", "--device"):
-            skip = True
-        elif not word.startswith(("--devices=", "--device=")):
-            kept.append(word)
-    return kept

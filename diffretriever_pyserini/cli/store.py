@@ -31,6 +31,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from diffretriever_pyserini.cli.words import counted, size
     from diffretriever_pyserini.store.reader import Store
 
     store = Store(arguments.store)
@@ -42,13 +43,13 @@ def _run(arguments: argparse.Namespace) -> None:
         for _, reason in skipped:
             print(reason)
         return
-    size = sum(part.path.stat().st_size for part in store.parts)
+    written = sum(part.path.stat().st_size for part in store.parts)
     spec = store.spec
     facts = {
         "passages": len(store),
         "parts": len(store.parts),
         "skipped": len(skipped),
-        "bytes": size,
+        "bytes": written,
         "encoder": spec.encoder,
         "fingerprint": spec.fingerprint,
         "vectors": f"{spec.stored_k} x {spec.dimension} {spec.dtype}",
@@ -57,7 +58,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(facts))
         return
-    print(f"{arguments.store}: {facts['passages']:,} passages in {facts['parts']} parts, {size / 1e6:,.1f} MB")
+    counts = f"{counted(len(store), 'passage')} in {counted(len(store.parts), 'part')}, {size(written)}"
+    print(f"{arguments.store}: {counts}")
     print(f"  encoder {spec.encoder}, fingerprint {spec.fingerprint}, {facts['vectors']} a passage")
     print(f"  rows skipped: {len(skipped)}" + (" (--skipped lists them)" if skipped else ""))
     if arguments.verify:

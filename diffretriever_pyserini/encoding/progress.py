@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..retriever import DiffRetriever
 
+LOG_SECONDS = 10  # between two lines of the log while a part is in the model
+
 # Dense bfloat16 products a second (NVIDIA's data sheets, without sparsity).
 PEAK_FLOPS = {
     "GH200": 989e12,
@@ -32,51 +34,91 @@ class Progress:
 
     Parameters
     ----------
-    quiet : no bar and no lines.
-    log : stream that gets one JSON object after every part.
-    total : passages that are expected, where that is known.
+    quiet : no bar and no lines for a person.
+    log : stream that gets one JSON object after every part, and in between where a part takes long.
+    shard, shards : what this process encodes, for the lines.
     """
 
-    def __init__(self, model: DiffRetriever, quiet: bool = False, log: IO[str] | None = None, total: int | None = None):
+    def __init__(
+        self, model: DiffRetriever, quiet: bool = False, log: IO[str] | None = None, shard: int = 0, shards: int = 1
+    ):
         from tqdm import tqdm
 
         self._log, self._quiet = log, quiet
+        self._shard = {"shard": shard, "shards": shards}
         self.times: defaultdict[str, float] = defaultdict(float)
         self.passages = self.tokens = 0
-        self._started = time.perf_counter()
+        self._rows = self._kept = 0  # corpus rows that are done, and those of them that were there already
+        self._ahead = 0  # passages of a part that is still in the model
+        self._total: int | None = None
+        self._started = self._logged = time.perf_counter()
         self._parameters = block_parameters(model)
         self._head = head_flops(model)
         self._k = model.config.k_passage
         self._peak = peak_flops(model.device)
-        self._bar: Any = tqdm(
-            total=total, unit=" passages", desc="Encoding", delay=2, disable=True if quiet or log else None
-        )
+        self._bar: Any = tqdm(unit=" passages", desc="Encoding", delay=2, disable=True if quiet or log else None)
 
-    def model(self, passages: int, tokens: int, seconds: float) -> None:
-        """A part went through the model."""
+    def model(self, rows: int, passages: int, tokens: int, seconds: float) -> None:
+        """A part of so many corpus rows went through the model."""
         self.passages += passages
         self.tokens += tokens
         self.times["model"] += seconds
-        rates = self.rates()
-        self._bar.set_postfix({name: f"{value:,.3g}" for name, value in rates.items()}, refresh=False)
-        if self._log is not None:
-            print(json.dumps({"passages": self.passages, "tokens": self.tokens, **rates}), file=self._log, flush=True)
+        self._bar.update(max(0, rows - self._ahead))  # rows that were skipped
+        self._rows += rows
+        self._ahead = 0
+        self._bar.set_postfix({name: f"{value:,.3g}" for name, value in self.rates().items()}, refresh=False)
+        self._write_line()
 
     def tick(self, passages: int) -> None:
         """A batch went through the model."""
+        self._ahead += passages
         self._bar.update(passages)
+        if time.perf_counter() - self._logged > LOG_SECONDS:
+            self._write_line()
 
-    def keep(self, passages: int) -> None:
-        """Passages that were there already: the bar passes over them, and its speed does not count them."""
+    def keep(self, rows: int) -> None:
+        """Rows of a part that was there already: the bar passes over them, and its speed does not count them."""
+        self._rows += rows
+        self._kept += rows
         if not self._bar.disable:
             for name in ("n", "initial", "last_print_n"):
-                setattr(self._bar, name, getattr(self._bar, name) + passages)
+                setattr(self._bar, name, getattr(self._bar, name) + rows)
             self._bar.refresh()
 
     def expect(self, total: int) -> None:
-        """How many passages there will be, once that is known: from then on the bar says when it will be done."""
-        self._bar.total = total
+        """How many corpus rows there will be, once that is known: from then on it can be said when it will be done."""
+        self._total = self._bar.total = total
         self._bar.refresh()
+
+    def again(self, why: str) -> None:
+        """The corpus is gone through once more; what was done before no longer counts as done."""
+        self.say(why)
+        self._rows = self._kept = self._ahead = 0
+        self._total = None
+        self._bar.reset()
+
+    def state(self) -> dict[str, Any]:
+        """What a line of the JSON log says; see docs/corpus.md."""
+        seconds = time.perf_counter() - self._started
+        done = self._rows + self._ahead
+        encoded = done - self._kept
+        eta = None
+        if self._total is not None and encoded:
+            eta = round(max(0, self._total - done) * seconds / encoded, 1)
+        counts = {
+            "done": done,
+            "total": self._total,
+            "kept": self._kept,
+            "passages": self.passages,
+            "tokens": self.tokens,
+        }
+        rates = {name: round(value, 4) for name, value in self.rates().items()}
+        return {**self._shard, **counts, "seconds": round(seconds, 2), **rates, "ETA": eta}
+
+    def _write_line(self) -> None:
+        self._logged = time.perf_counter()
+        if self._log is not None:
+            print(json.dumps(self.state()), file=self._log, flush=True)
 
     def rates(self) -> dict[str, float]:
         """Passages and tokens a second of the whole run so far, and the share of the device's peak where known."""

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import DiffRetrieverError, InputError
 
@@ -64,20 +64,31 @@ def only_writer(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     DiffRetrieverError
         When another process holds it, or the file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise DiffRetrieverError(
-                f"{what} is being written by another process (it holds {path}); wait for it or stop it."
-            ) from error
-        except OSError as error:
-            raise DiffRetrieverError(
-                f"{path}: this file system cannot lock files ({error.strerror or error}); name a folder on one "
-                "that can (Lustre needs the mount option flock)."
-            ) from error
-        yield
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                raise DiffRetrieverError(
+                    f"{what} is being written by another process (it holds {path}); wait for it or stop it."
+                ) from error
+            except OSError as error:
+                raise DiffRetrieverError(
+                    f"{path}: this file system cannot lock files ({error.strerror or error}); name a folder on one "
+                    "that can (Lustre needs the mount option flock)."
+                ) from error
+            if not _is_at(file, path):
+                continue  # its holder has just removed it: a lock that others cannot see
+            yield
+            return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def held(path: Path) -> bool:

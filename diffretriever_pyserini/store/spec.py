@@ -67,10 +67,7 @@ class StoreSpec:
         DiffRetrieverError
             When ``folder`` holds something else; the message names the first difference.
         """
-        if not (folder / SPEC).is_file() and folder.exists():
-            strange = {path.name for path in folder.iterdir()} - {LOCKS, f"{SPEC}.partial"}
-            if strange and not (folder / SPEC).is_file():  # another shard may have begun the store in this moment
-                raise DiffRetrieverError(f"{folder} holds {min(strange)} and is no store; name another folder.")
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder / LOCKS / "spec", str(folder), wait=True):  # shards may start at the same time
             if not (folder / SPEC).is_file():
@@ -86,6 +83,14 @@ class StoreSpec:
                     f"{folder} was begun with {field.name} = {_short(old)}, this run has {_short(new)}{what}: go on "
                     "with the same encoder, corpus and options, or name another folder."
                 )
+
+
+def check_folder(folder: Path) -> None:
+    """Raise DiffRetrieverError where ``folder`` holds something else than a store."""
+    if not (folder / SPEC).is_file() and folder.exists():
+        strange = {path.name for path in folder.iterdir()} - {LOCKS, f"{SPEC}.partial"}
+        if strange and not (folder / SPEC).is_file():  # another shard may have begun the store in this moment
+            raise DiffRetrieverError(f"{folder} holds {min(strange)} and is no store; name another folder.")
 
 
 def read_spec(folder: Path) -> StoreSpec:

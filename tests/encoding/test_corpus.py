@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -198,31 +197,3 @@ def test_long_texts_cost_no_more_than_a_passage(model: DiffRetriever, tmp_path: 
     part = Store(tmp_path / "S").parts[0]
     np.testing.assert_array_equal(part.vectors()[0], part.vectors()[1])
     assert abs(part.weights[0] - part.weights[1]).max() == 0
-
-
-def test_the_command_line(model: DiffRetriever, corpus_file: Path, tmp_path: Path, capsys: Any) -> None:
-    from diffretriever_pyserini.cli import main
-
-    arguments = ["encode", "--encoder", f"diffretriever:{model.config.backbone}", "--corpus", str(corpus_file)]
-    arguments += ["--output", str(tmp_path / "S"), "--workers", "0", "--part-size", "32"]
-    assert main([*arguments, "--json"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["passages"] for line in lines[:-1]] == [32, 64, 96, 100]
-    assert lines[-1]["summary"]["passages"] == 100
-    assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "100 passages in 4 parts" in said
-    assert "4 parts were there already" in said
-    assert main(["store", str(tmp_path / "S"), "--verify"]) == 0
-    assert "every checksum is right" in capsys.readouterr().out
-
-
-def test_several_devices_make_one_store(model: DiffRetriever, corpus_file: Path, tmp_path: Path, capfd: Any) -> None:
-    from diffretriever_pyserini.cli import main
-
-    arguments = ["encode", "--encoder", f"diffretriever:{model.config.backbone}", "--corpus", str(corpus_file)]
-    arguments += ["--output", str(tmp_path / "S"), "--workers", "0", "--part-size", "32", "--device=cpu"]
-    assert main([*arguments, "--devices", "cpu,cpu"]) == 0
-    assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(100)]
-    assert main([*arguments, "--devices", "cpu,cpu", "--shard-num", "3"]) == 2
-    assert "--devices makes its own shards" in capfd.readouterr().err

@@ -1,0 +1,203 @@
+"""``diffretriever encode --devices A,B``: one process a device, their bars one below the other, one summary."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from diffretriever_pyserini.cli.words import counted
+from diffretriever_pyserini.errors import DiffRetrieverError
+
+_ERROR = "diffretriever: error: "
+_PATIENCE = 30.0  # seconds that a process has to stop
+
+
+def encode_on_each(arguments: argparse.Namespace) -> None:
+    """Encode with one process a device, each with its own shard; where one fails the others are stopped.
+
+    Raises
+    ------
+    DiffRetrieverError
+        When a process fails: its device and what it said last.
+    """
+    from diffretriever_pyserini.store.begin import remove_unused
+    from diffretriever_pyserini.store.spec import SPEC
+
+    devices = [device.strip() for device in arguments.devices.split(",") if device.strip()]
+    if arguments.shard_num != 1 or arguments.shard_id != 0:
+        raise DiffRetrieverError("--devices makes its own shards; on several machines give --shard-id and --device.")
+    if not devices:
+        raise DiffRetrieverError(f"--devices {arguments.devices!r} names no device; give for example cuda:0,cuda:1.")
+    new = not (arguments.output / SPEC).is_file()
+    bars = Bars(devices, disable=True if arguments.quiet or arguments.json else None)
+    with contextlib.closing(bars), _processes(arguments.argv, devices) as processes:
+        shown = [_Shown(process, shard, bars, arguments) for shard, process in enumerate(processes)]
+        failed = _first_failure(processes)
+        if failed is not None:
+            for process in processes:
+                process.terminate()
+        for one in shown:
+            one.join()
+    if failed is not None:
+        if new:
+            with contextlib.suppress(OSError, DiffRetrieverError):
+                remove_unused(arguments.output)
+        code = processes[failed].returncode
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        said = f": {shown[failed].error}" if shown[failed].error else "."
+        raise DiffRetrieverError(
+            f"encoding on {devices[failed]} (shard {failed} of {len(devices)}) failed, {how}{said} The other processes "
+            "were stopped; what is written is whole: mend that and run the same command again, it goes on from there."
+        )
+    _summarise(arguments, devices, [one.summary for one in shown], bars.seconds)
+
+
+@contextlib.contextmanager
+def _processes(command: list[str], devices: list[str]) -> Iterator[list[subprocess.Popen[str]]]:
+    """One process a device, with its lines for us on pipes; none is left when the block has ended."""
+    start = [sys.executable, "-m", "diffretriever_pyserini", *command, "--one-device", "--json"]
+    running: list[subprocess.Popen[str]] = []
+    try:
+        for shard, device in enumerate(devices):
+            own = ["--device", device, "--shard-id", str(shard), "--shard-num", str(len(devices))]
+            pipe = subprocess.PIPE
+            running.append(subprocess.Popen([*start, *own], stdout=pipe, stderr=pipe, text=True, errors="replace"))
+        yield running
+    finally:
+        for process in running:
+            process.terminate()  # does nothing to one that has ended
+        for process in running:
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()  # nothing may go on writing when this command has ended
+
+
+def _first_failure(processes: list[subprocess.Popen[str]]) -> int | None:
+    """Wait until all have ended well (None) or one has failed (which)."""
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = next((shard for shard, code in enumerate(codes) if code), None)
+        if failed is not None or None not in codes:
+            return failed
+        time.sleep(0.05)
+
+
+class Bars:
+    """One bar a process, each on its own line of the terminal."""
+
+    def __init__(self, devices: list[str], disable: bool | None = None, file: IO[str] | None = None):
+        from tqdm import tqdm
+
+        self._lock = threading.Lock()
+        self._started = time.perf_counter()
+        self._bars = [
+            tqdm(
+                desc=label,
+                position=shard,
+                unit=" passages",
+                disable=disable,
+                file=file,
+                mininterval=0,
+                miniters=1,
+                smoothing=0,
+            )
+            for shard, label in enumerate(self.labels(devices))
+        ]
+
+    @staticmethod
+    def labels(devices: list[str]) -> list[str]:
+        """What each process is called, all of one width."""
+        names = [f"shard {shard} ({device})" for shard, device in enumerate(devices)]
+        return [name.ljust(max(map(len, names))) for name in names]
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.perf_counter() - self._started
+
+    def update(self, shard: int, line: dict[str, Any]) -> None:
+        """Show a line of a process's log."""
+        bar = self._bars[shard]
+        with self._lock:
+            bar.total, bar.initial = line["total"], line["kept"]
+            bar.set_postfix({name: f"{line[name]:,.3g}" for name in ("tokens/s", "MFU") if name in line}, refresh=False)
+            bar.update(line["done"] - bar.n)
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        with self._lock:
+            self._bars[0].write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """End all bars."""
+        for bar in self._bars:
+            bar.close()
+
+
+class _Shown:
+    """Reads what a process writes: its log into the bars (or on to our own output), its complaints beside them."""
+
+    def __init__(self, process: subprocess.Popen[str], shard: int, bars: Bars, arguments: argparse.Namespace):
+        self._shard, self._bars = shard, bars
+        self._pass_on, self._quiet = arguments.json, arguments.quiet
+        self.error = ""
+        self.summary: dict[str, Any] = {}
+        self._threads = [
+            threading.Thread(target=read, args=(stream,), daemon=True)
+            for read, stream in ((self._read_log, process.stdout), (self._read_complaints, process.stderr))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait until the process has closed its outputs (one that is told to stop may take its time)."""
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+
+    def _read_log(self, stream: IO[str]) -> None:
+        for text in stream:
+            line = json.loads(text)
+            self.summary = line.get("summary", self.summary)
+            if self._pass_on:
+                print(text, end="", flush=True)
+            elif "done" in line:
+                self._bars.update(self._shard, line)
+
+    def _read_complaints(self, stream: IO[str]) -> None:
+        for text in stream:
+            if text.startswith(_ERROR):
+                self.error = text.removeprefix(_ERROR).strip()
+            elif text.strip() and not self._quiet:
+                self._bars.say(f"shard {self._shard}: {text.rstrip()}")
+
+
+def _summarise(
+    arguments: argparse.Namespace, devices: list[str], summaries: list[dict[str, Any]], seconds: float
+) -> None:
+    """The sum of all shards, and a line for each."""
+    total = {
+        name: sum(one[name] for one in summaries)
+        for name in ("passages", "skipped", "parts", "kept", "encoded", "tokens")
+    }
+    if arguments.json:
+        print(json.dumps({"shards": len(devices), "summary": total | {"seconds": round(seconds, 2)}}))
+    elif not arguments.quiet:
+        from diffretriever_pyserini.cli.encode import summary_text
+
+        rates = {f"{name}/s": total[what] / seconds for name, what in (("passages", "encoded"), ("tokens", "tokens"))}
+        print(summary_text(total | {"seconds": seconds} | rates, arguments.output))
+        for label, one in zip(Bars.labels(devices), summaries, strict=True):
+            share = f", {one['MFU']:.0%} of its peak" if "MFU" in one else ""
+            print(
+                f"  {label}: {counted(one['passages'], 'passage')} in {counted(one['parts'], 'part')}, "
+                f"{one['seconds']:,.1f} s, {one['passages/s']:,.1f} passages/s{share}"
+            )

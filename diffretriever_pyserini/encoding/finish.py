@@ -1,0 +1,108 @@
+"""The end of a shard: no id may stand in two of the store's parts, whichever shard wrote them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..collections.corpus import Corpus
+from ..errors import DiffRetrieverError
+from ..store.docids import repeats
+from ..store.files import held, only_writer
+from ..store.part import Part, part_path
+from ..store.reader import finish_shard, shard_path
+from ..store.spec import LOCKS, StoreSpec
+from .parts import place, repeated
+from .progress import Progress
+
+_PATIENCE = 30.0  # seconds for the processes of other shards, whose notes are there, to end
+
+
+@dataclass(frozen=True)
+class ShardEnd:
+    """What finishing shard ``shard`` of ``shards`` needs to know; ``rows`` are those of the whole corpus."""
+
+    output: Path
+    spec: StoreSpec
+    shard: int
+    shards: int
+    rows: int
+
+    def parts(self, shard: int = 0, shards: int = 1) -> list[Part]:
+        """The parts of a shard, or of all, that are on the disk."""
+        count = -(-self.rows // self.spec.rows_per_part)
+        paths = [part_path(self.output, number) for number in range(shard, count, shards)]
+        return [Part(path, self.spec) for path in paths if path.is_file()]
+
+    def note(self, shard: int) -> tuple[int, int]:
+        """Write the note that ``shard`` is done; returns its numbers of passages and of skipped rows."""
+        parts = self.parts(shard, self.shards)
+        passages, skipped = sum(map(len, parts)), sum(len(part.header["skipped"]) for part in parts)
+        finish_shard(self.output, shard, self.shards, self.rows, passages, skipped)
+        return passages, skipped
+
+
+def shard_lock(output: Path, shard: int, shards: int) -> Path:
+    """The lock file of a shard's writer."""
+    return output / LOCKS / f"{shard:05d}-of-{shards:05d}"
+
+
+def finish(
+    end: ShardEnd, corpus: Corpus, skip: bool, redo: Callable[[], object], progress: Progress
+) -> tuple[int, int]:
+    """Leave the shard's note; the last shard looks for ids that stand in several parts first. Returns as ``note``.
+
+    Parameters
+    ----------
+    skip : do the parts again that hold an id of an earlier part; else that is an error.
+    redo : encodes all parts that are missing.
+
+    Raises
+    ------
+    InputError
+        For an id that occurs twice, naming both places, unless rows are to be skipped.
+    DiffRetrieverError
+        When another shard is being run again, so that its parts cannot be done again.
+    """
+    others = [shard for shard in range(end.shards) if shard != end.shard]
+    with only_writer(end.output / LOCKS / "finish", str(end.output), wait=True):
+        if not all(shard_path(end.output, shard, end.shards).is_file() for shard in others):
+            return end.note(end.shard)
+        bad: dict[Path, None] = {}
+        for docid, first, again in repeats(end.parts()):
+            if not skip:
+                places = [place(corpus, end.spec, part.header["part"], docid) for part in (again, first)]
+                raise repeated(places[0], docid, places[1])
+            bad[again.path] = None
+        if bad:
+            with _alone(end):
+                progress.again(f"{len(bad)} parts hold ids of earlier parts, written by other runs; doing them again.")
+                for path in bad:
+                    path.unlink()
+                redo()
+            for shard in others:
+                end.note(shard)
+        return end.note(end.shard)
+
+
+@contextlib.contextmanager
+def _alone(end: ShardEnd) -> Iterator[None]:
+    """Keep the writers of all shards out while the block runs."""
+    if end.shards == 1:
+        yield
+        return
+    ours = shard_lock(end.output, end.shard, end.shards)
+    with only_writer(shard_lock(end.output, 0, 1), str(end.output)):  # a run of another number of shards is refused
+        deadline = time.monotonic() + _PATIENCE
+        for lock in sorted(ours.parent.glob(f"*-of-{end.shards:05d}")):
+            while lock != ours and held(lock):
+                if time.monotonic() > deadline:
+                    raise DiffRetrieverError(
+                        f"{end.output}: some parts hold ids of other shards' parts and must be done again, but another "
+                        f"shard is being run again (it holds {lock}); wait for it, then run this shard again."
+                    )
+                time.sleep(0.05)
+        yield

@@ -1,0 +1,104 @@
+"""A run from which nothing comes leaves nothing behind, and the corpus is opened once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.collections.corpus import Corpus
+from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.store.files import only_writer
+from diffretriever_pyserini.store.reader import Store
+
+from .conftest import passages, write_corpus
+from .test_corpus import content, encode
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """A corpus whose 20th row is cut in half."""
+    path = write_corpus(tmp_path / "c.jsonl", passages(19))
+    path.write_text(path.read_text() + '{"id": "x", "te')
+    return path
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "{", '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n'])
+def test_a_bad_corpus_makes_no_folder(model: DiffRetriever, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError):
+        encode(model, path, tmp_path / "new/deep/S")
+    assert [one.name for one in tmp_path.iterdir()] == ["c.jsonl"]
+
+
+def test_a_folder_that_was_there_stays_and_is_empty(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
+    (tmp_path / "S").mkdir()
+    with pytest.raises(InputError):
+        encode(model, bad, tmp_path / "S", rows_per_part=100)
+    assert list((tmp_path / "S").iterdir()) == []
+
+
+def test_what_was_encoded_stays(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        encode(model, bad, tmp_path / "S", rows_per_part=4)
+    there = sum(name.startswith("parts") for name in content(tmp_path / "S"))
+    assert there >= 3
+    assert "store.json" in content(tmp_path / "S")
+    figures = encode(model, bad, tmp_path / "S", rows_per_part=4, on_error="skip")
+    assert (figures["kept"], figures["passages"]) == (there, 19)
+
+
+def test_a_store_that_another_shard_writes_stays(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "S/locks/00001-of-00002"
+    with only_writer(lock, "x"), pytest.raises(InputError):
+        encode(model, bad, tmp_path / "S", rows_per_part=100, shard=0, shards=2)
+    assert lock.is_file()
+    assert "store.json" in content(tmp_path / "S")
+    with pytest.raises(InputError):  # nobody is there any more
+        encode(model, bad, tmp_path / "S", rows_per_part=100, shard=0, shards=2)
+    assert content(tmp_path / "S") == {}
+
+
+def test_the_begun_store_of_another_run_stays(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "S/locks/00001-of-00002"
+    with only_writer(lock, "x"), pytest.raises(InputError):
+        encode(model, bad, tmp_path / "S", rows_per_part=100, shard=0, shards=2)
+    before = content(tmp_path / "S")
+    with pytest.raises(DiffRetrieverError, match="begun with rows_per_part = 100"):
+        encode(model, bad, tmp_path / "S", rows_per_part=50)
+    assert content(tmp_path / "S") == before
+
+
+def test_a_lock_that_was_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits for a lock while its holder removes the file must not believe that it holds it."""
+    import fcntl
+
+    path = tmp_path / "locks/x"
+    real, calls = fcntl.flock, []
+
+    def flock(file: Any, how: int) -> None:
+        calls.append(how)
+        if len(calls) == 1:
+            path.unlink()  # by the holder before us
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with only_writer(path, "x"):
+        monkeypatch.undo()
+        assert len(calls) == 2
+        with pytest.raises(DiffRetrieverError, match="another process"), only_writer(path, "x"):
+            pass
+
+
+def test_the_corpus_is_opened_once(
+    model: DiffRetriever, corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    rows = Corpus.rows
+    monkeypatch.setattr(Corpus, "rows", lambda self, start=0: opened.append(start) or rows(self, start))
+    encode(model, corpus_file, tmp_path / "S")
+    assert opened == [0]
+    assert len(Store(tmp_path / "S")) == 100

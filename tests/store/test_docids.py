@@ -1,0 +1,59 @@
+"""Which ids occur twice: against a plain dictionary, and with hashes that collide."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from diffretriever_pyserini.store import docids
+from diffretriever_pyserini.store.docids import SeenIds, repeats
+
+
+def drawn(seed: int, parts: int) -> list[list[str]]:
+    draw = random.Random(seed)
+    return [[f"d{draw.randrange(400)}" for _ in range(draw.randrange(30))] for _ in range(parts)]
+
+
+@pytest.mark.parametrize("bits", [64, 5])
+@pytest.mark.parametrize("order", ["in order", "from behind"])
+def test_seen_ids_are_those_of_a_dictionary(bits: int, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = docids._hash
+    monkeypatch.setattr(docids, "_hash", lambda docid: whole(docid) >> (64 - bits))
+    parts = drawn(7, 40)
+    seen = SeenIds(lambda number: parts[number])
+    for number in range(40) if order == "in order" else reversed(range(40)):
+        found = seen.before(number, parts[number])
+        there = range(number) if order == "in order" else range(0)
+        expected = {
+            docid: next(part for part in there if docid in parts[part])
+            for docid in parts[number]
+            if any(docid in parts[part] for part in there)
+        }
+        assert found == expected
+        seen.add(number, parts[number])
+    assert sum(len(run[0]) for run in seen._runs) == sum(map(len, parts))
+    lengths = [len(run[0]) for run in seen._runs]
+    assert all(a >= 2 * b for a, b in itertools.pairwise(lengths))
+
+
+@pytest.mark.parametrize("bits", [64, 5])
+def test_repeats_of_a_store(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = docids._hash
+    monkeypatch.setattr(docids, "_hash", lambda docid: whole(docid) >> (64 - bits))
+    parts: list[Any] = [SimpleNamespace(path=Path(f"{i}"), docids=ids) for i, ids in enumerate(drawn(3, 12))]
+    first: dict[str, Any] = {}
+    expected = []
+    for part in parts:
+        for docid in part.docids:
+            if docid in first:
+                expected.append((docid, first[docid], part))
+            first.setdefault(docid, part)
+    assert len(expected) > 10
+    assert list(repeats(parts)) == expected
+    unique: list[Any] = [SimpleNamespace(path=Path("0"), docids=[f"d{i}" for i in range(100)])]
+    assert list(repeats(unique)) == []
