@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from .. import scoring
 from ..evaluation.metrics import evaluate
 from ..lexical import batch_impacts
 from .batches import Collator
+from .gather import devices, rank, sum_to_all, sum_to_first
 from .losses import unit
 from .rows import Row
+from .settings import METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .model import MaskReader
 
 MEASURE = "nDCG@10"
+_SHOWN_AFTER = 2.0  # seconds until a progress bar comes up
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,25 @@ def development_set(rows: Sequence[Row]) -> DevelopmentSet:
 
 
 def measure(model: MaskReader, collator: Collator, sets: DevelopmentSet, batch_size: int = 32) -> dict[str, float]:
-    """``dense`` (pooled), ``multi`` (MaxSim), ``lexical`` and ``hybrid`` (pooled and lexical, METHOD section 5)."""
+    """nDCG@10 of ``dense`` (pooled), ``multi`` (MaxSim), ``lexical`` and ``hybrid`` (pooled and lexical, METHOD 5).
+
+    Where several processes train, each encodes its share of the texts and the first one scores them; all get the same.
+    """
     q, q_terms = read_texts(model, collator, sets.queries, "query", batch_size)
     p, p_terms = read_texts(model, collator, sets.passages, "passage", batch_size)
-    dense = scoring.pooled_scores(q.mean(axis=1), p.mean(axis=1))
-    lexical = scoring.lexical_scores(q_terms, p_terms)
-    views = {
-        "dense": dense,
-        "multi": scoring.maxsim(q, p),
-        "lexical": lexical,
-        "hybrid": scoring.fuse(dense, lexical),
-    }
-    return {name: _ndcg(scores, sets.qrels) for name, scores in views.items()}
+    found = np.zeros(len(METRICS))
+    if rank() == 0:
+        dense = scoring.pooled_scores(q.mean(axis=1), p.mean(axis=1))
+        lexical = scoring.lexical_scores(q_terms, p_terms)
+        views = {
+            "dense": dense,
+            "multi": scoring.maxsim(q, p),
+            "lexical": lexical,
+            "hybrid": scoring.fuse(dense, lexical),
+        }
+        found = np.array([_ndcg(views[name], sets.qrels) for name in METRICS])
+    found = sum_to_all(found, next(model.parameters()).device)
+    return dict(zip(METRICS, found.tolist(), strict=True))
 
 
 def _ndcg(scores: np.ndarray, qrels: dict[str, dict[str, int]]) -> float:
@@ -67,32 +77,65 @@ def _ndcg(scores: np.ndarray, qrels: dict[str, dict[str, int]]) -> float:
 def read_texts(
     model: MaskReader, collator: Collator, texts: Sequence[str], side: str, batch_size: int
 ) -> tuple[np.ndarray, Any]:
-    """Unit vectors float32 [N, K, H] and impacts CSR int32 [N, V] of ``texts``, as a finished checkpoint has them."""
-    import scipy.sparse
+    """Unit vectors float32 [N, K, H] and impacts CSR int32 [N, V] of ``texts``, as a finished checkpoint has them.
+
+    Where several processes train, all must ask at once; each encodes its share, and the first one has them all.
+    """
     import torch
 
     device = next(model.parameters()).device
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    vectors: list[Any] = [None] * len(texts)
-    terms: list[Any] = [None] * len(texts)
+    vectors = np.zeros((len(texts), collator.layouts[side].k, model.backbone.hidden_size), dtype=np.float32)
+    terms: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
+        for places, own in _shares(texts, side, batch_size):
             batch = collator.side([texts[i] for i in places], side)
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             outputs = model(**{side: batch})
-            rows = unit(outputs[f"{side}_hidden"]).cpu().numpy()
+            if not own:
+                continue
+            vectors[places] = unit(outputs[f"{side}_hidden"]).cpu().numpy()
             for j, i in enumerate(places):
-                vectors[i] = rows[j]
-                terms[i] = _impacts(outputs[f"{side}_lexical"][j], batch["content"][j] if "content" in batch else None)
+                content = batch["content"][j] if "content" in batch else None
+                terms[i] = _impacts(outputs[f"{side}_lexical"][j], content)
     model.train(was_training)
-    ids, values = zip(*terms, strict=True)
-    bounds = np.cumsum([0, *map(len, ids)])
-    shape = (len(texts), model.backbone.vocab_size)
-    table = scipy.sparse.csr_matrix((np.concatenate(values), np.concatenate(ids), bounds), shape=shape, dtype=np.int32)
-    return np.stack(vectors), table
+    return sum_to_first(vectors, device), _table(terms, len(texts), model.backbone.vocab_size, device)
+
+
+def _shares(texts: Sequence[str], side: str, batch_size: int) -> Iterator[tuple[list[int], bool]]:
+    """(places of a batch's texts, whether they are this process's to keep), shortest first, in turn by rank.
+
+    Every process gets as many batches, some a last one that is not its own: under FSDP they compute together. The
+    batches are those of one process, so the figures are, too.
+    """
+    from tqdm import tqdm
+
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    quiet = True if rank() else None  # None: unless on a terminal
+    name = f"development set, {side} side"
+    with tqdm(total=len(texts), desc=name, delay=_SHOWN_AFTER, leave=False, disable=quiet) as bar:
+        for start in range(0, len(batches), devices()):
+            mine = start + rank()
+            yield batches[min(mine, len(batches) - 1)], mine < len(batches)
+            bar.update(sum(map(len, batches[start : start + devices()])))
+
+
+def _table(terms: dict[int, tuple[np.ndarray, np.ndarray]], count: int, vocab_size: int, device: torch.device) -> Any:
+    """CSR int32 [count, vocab_size] of every process's ``terms`` (ids and impacts by text), whole on the first one."""
+    import scipy.sparse
+
+    counts = np.zeros(count, dtype=np.int64)
+    for i, (ids, _) in terms.items():
+        counts[i] = len(ids)
+    bounds = np.concatenate([[0], np.cumsum(sum_to_all(counts, device))])
+    columns, values = (np.zeros(bounds[-1], dtype=np.int32) for _ in range(2))
+    for i, (ids, impacts) in terms.items():
+        span = slice(bounds[i], bounds[i + 1])
+        columns[span], values[span] = ids, impacts
+    columns, values = sum_to_first(columns, device), sum_to_first(values, device)
+    return scipy.sparse.csr_matrix((values, columns, bounds), shape=(count, vocab_size))
 
 
 def _impacts(weights: torch.Tensor, content: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,16 @@
-"""Passages of all devices as negatives of every query: all_gather that sends gradients back to the rows' owners."""
+"""What the processes of a run exchange: passages with their gradients, spread weights, development vectors."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import pad
+
+_PIECE = 1 << 24  # values sent at a time
 
 
 def devices() -> int:
@@ -67,3 +70,24 @@ def whole_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if rank() == 0:
             whole[name] = one.detach().cpu()
     return whole
+
+
+def sum_to_first(values: np.ndarray, device: torch.device) -> np.ndarray:
+    """The sum of every process's ``values`` on the first one, by way of ``device`` in pieces of bounded size.
+
+    What comes back on the others is of no use. The shape and type must be the same on all.
+    """
+    if devices() > 1:
+        for piece in torch.from_numpy(values).view(-1).split(_PIECE):
+            moved = piece.to(device, copy=True)
+            dist.reduce(moved, 0)
+            piece.copy_(moved)
+    return values
+
+
+def sum_to_all(values: np.ndarray, device: torch.device) -> np.ndarray:
+    """The sum of every process's ``values``, on each of them."""
+    moved = torch.from_numpy(values).to(device)
+    if devices() > 1:
+        dist.all_reduce(moved)
+    return moved.cpu().numpy()

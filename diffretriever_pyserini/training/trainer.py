@@ -112,22 +112,17 @@ class RetrieverTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
-        """nDCG@10 of each view on the development set; every device measures the same."""
+        """nDCG@10 of each view on the development set."""
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measured().items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def measured(self) -> dict[str, float]:
-        """nDCG@10 of each view of the weights as they are, without a word in the log.
-
-        The mean over devices, so that a last digit that differs cannot make one of them save or stop alone.
-        """
+        """nDCG@10 of each view of the weights as they are, without a word in the log; every device gets the same."""
         assert self.parts.development is not None
         with self.compute_loss_context_manager():
-            found = measure(self.parts.model, self.parts.collator, self.parts.development)
-        values = torch.tensor(list(found.values()), dtype=torch.float64, device=self.args.device)
-        return dict(zip(found, self.accelerator.reduce(values, reduction="mean").tolist(), strict=True))
+            return measure(self.parts.model, self.parts.collator, self.parts.development)
 
     def finish_from(self, checkpoint: Path) -> None:
         """In place of train() where ``checkpoint`` is the last of its run: the library would train a step more."""

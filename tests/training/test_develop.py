@@ -1,0 +1,59 @@
+"""The development measure: shared out over processes with one process's figures, and a bar where it takes long."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diffretriever_pyserini.training import develop
+from diffretriever_pyserini.training.settings import TrainSettings
+
+from .measure_together import parts, run
+
+Settings = Callable[..., TrainSettings]
+
+
+def test_two_processes_share_the_work_and_find_the_same(tiny_settings: Settings, tmp_path: Path) -> None:
+    """48 queries and their passages in batches of 7: odd numbers of batches, the last one short."""
+    settings = tiny_settings()
+    alone = run(settings, tmp_path / "alone.json", 7)
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(settings.to_dict()))
+    script = Path(__file__).with_name("measure_together.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, str(script), str(file), str(tmp_path), "7"], capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    first, second, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("0", "1", "alone"))
+    assert first["found"] == second["found"] == one["found"] == alone, "to the last digit"
+    assert all(0 < value < 1 for value in alone.values())
+    batches = one["calls"]
+    assert len(batches) == sum(-(-size // 7) for size in one["sizes"])
+    assert len(first["calls"]) == len(second["calls"]) < len(batches), "FSDP computes in step"
+    assert {tuple(batch) for batch in (*first["calls"], *second["calls"])} == {tuple(batch) for batch in batches}
+    own = {tuple(batch) for batch in first["calls"]}
+    assert len([batch for batch in second["calls"] if tuple(batch) in own]) <= 2, "at most a side's last batch twice"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_on_a_terminal_only(terminal: bool, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, collator = parts(tiny_settings())
+    screen = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(develop, "_SHOWN_AFTER", 3600.0)
+    develop.read_texts(model, collator, ["birds", "rivers"], "query", 1)
+    assert screen.getvalue() == "", "quick ones stay quiet"
+    monkeypatch.setattr(develop, "_SHOWN_AFTER", 0.0)
+    develop.read_texts(model, collator, ["birds", "rivers"], "query", 1)
+    assert ("development set, query side" in screen.getvalue()) == terminal
