@@ -22,12 +22,13 @@ from .develop import DevelopmentSet, development_set
 from .log import plot_log, read_log
 from .lora import LoraSettings
 from .settings import TrainSettings
-from .sources import row_files
+from .sources import digests, row_files
 
 SETTINGS = "train.yaml"
 LOG = "log.jsonl"
 PLOT = "training.png"
 DATA = "data"
+DIGESTS = "files.json"
 # Where the paper's selection on training queries came out (METHOD section 7), for a base that says nothing itself.
 _BUDGETS = {"dream": (4, 16), "llada": (4, 4), "masked_lm": (4, 4)}
 _PAPER_LENGTH = 156
@@ -204,10 +205,27 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
         for name, value in settings.to_dict().items():
             if name not in _FREE and before.get(name) != value:
                 raise ConfigError(f"{output}: the run was started with {name}={before.get(name)!r}, not {value!r}")
+    now = digests(settings.data, settings.data_split) | digests(settings.dev, settings.dev_split)
+    if resume:
+        _check_data(output / DATA / DIGESTS, now)
     if rank() == 0:
-        output.mkdir(parents=True, exist_ok=True)
+        (output / DATA).mkdir(parents=True, exist_ok=True)
         written.write_text(yaml.safe_dump(settings.to_dict(), sort_keys=False), encoding="utf-8")
+        unfinished = output / DATA / f"{DIGESTS}.unfinished"
+        unfinished.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(output / DATA / DIGESTS)
     return last_complete(checkpoints) if resume else None
+
+
+def _check_data(path: Path, now: dict[str, str]) -> None:
+    """ConfigError for the first file of rows that is another than the run at ``path`` was started with."""
+    before = read_json(path) if path.is_file() else now
+    for name in (*before, *(name for name in now if name not in before)):
+        if before.get(name) != now.get(name):
+            raise ConfigError(
+                f"{name}: {before.get(name, 'not there')} when the run was started, {now.get(name, 'not there')} now; "
+                "a run can only go on with the same rows: put the file back, or start another run (another output)"
+            )
 
 
 def _over(checkpoint: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..collections.jsonl import checked_id, open_text, read_lines, text_field
 from ..errors import InputError
+from ..fingerprint import file_digest
 from ..hub import is_hub_id
 from ..prompts import join_title
 from .rows import Passage, Row, to_record
@@ -40,16 +41,40 @@ def row_files(sources: Iterable[str], work: Path, split: str = "train") -> list[
     return files
 
 
+def digests(sources: Iterable[str], split: str = "train") -> dict[str, str]:
+    """Size and digest of every file that ``sources`` are read from, by its path; none for hub data sets.
+
+    The digest is :func:`~..fingerprint.file_digest`: the whole file up to 64 MiB, evenly spread blocks of larger ones.
+    """
+    found = {}
+    for source in sources:
+        path = Path(source).expanduser()
+        files = [path] if path.is_file() else _inside(path, split) if path.is_dir() else []
+        found |= {str(file): f"{file.stat().st_size} bytes, {file_digest(file).hex()[:16]}" for file in files}
+    return found
+
+
+def _is_beir(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz"))
+
+
+def _inside(folder: Path, split: str) -> list[Path]:
+    """The files of a folder that hold its rows: of a BEIR collection, or every file of rows."""
+    if _is_beir(folder):
+        return [_either(folder, name) for name in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv")]
+    inside = sorted(one for one in folder.iterdir() if one.name.removesuffix(".gz").endswith((*_PLAIN, ".parquet")))
+    if not inside:
+        raise InputError(f"{folder}: neither a folder in BEIR layout nor one of .jsonl, .tsv or .parquet files.")
+    return inside
+
+
 def _files(source: str, work: Path, split: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
-        if any((path / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz")):
-            parts = [_either(path, name) for name in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv")]
-            stem = f"{path.resolve().name}-{split}-{_state(*parts)}"
+        inside = _inside(path, split)
+        if _is_beir(path):
+            stem = f"{path.resolve().name}-{split}-{_state(*inside)}"
             return [_spooled(work, stem, lambda: beir_rows(path, split, work))]
-        inside = sorted(one for one in path.iterdir() if one.name.removesuffix(".gz").endswith((*_PLAIN, ".parquet")))
-        if not inside:
-            raise InputError(f"{path}: neither a folder in BEIR layout nor one of .jsonl, .tsv or .parquet files.")
         return [file for one in inside for file in _files(str(one), work, split)]
     if path.is_file():
         if path.suffix == ".gz" and path.with_suffix("").suffix in _PLAIN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -16,9 +17,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.training.log import read_log
 from diffretriever_pyserini.training.run import last_complete, train
 from diffretriever_pyserini.training.settings import TrainSettings
+from diffretriever_pyserini.training.sources import digests
 
 Settings = Callable[..., TrainSettings]
 STEPS = 8
@@ -123,6 +126,53 @@ def test_a_finished_run_is_not_trained_further(dev_rows: int, tiny_settings: Set
     after = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert (tmp_path / "out" / "log.jsonl").read_text() == log
+
+
+def test_a_resume_with_other_data_is_refused(tiny_settings: Settings, rows_file: Path, tmp_path: Path) -> None:
+    """Same name, size and time: the content counts. A file that was only touched does not stand in the way."""
+    data, dev = tmp_path / "data", tmp_path / "dev.jsonl"
+    data.mkdir()
+    rows = rows_file.read_text()
+    for name in ("a.jsonl", "b.jsonl"):
+        (data / name).write_text(rows)
+    dev.write_text("\n".join(rows.splitlines()[:4]))
+    settings = tiny_settings(data=(str(data),), dev=(str(dev),), save_steps=2)
+    train(settings, say=lambda _: None)
+    shutil.rmtree(tmp_path / "out" / "checkpoint-3")
+
+    def refused(path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"go on with the same rows") as caught:
+            train(settings, resume=True, say=lambda _: None)
+        assert str(caught.value).startswith(f"{path}: ")
+
+    for path in (data / "b.jsonl", dev):
+        before, times = path.read_text(), path.stat()
+        path.write_text(before.replace("spring", "summer"))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert path.stat().st_size == times.st_size
+        refused(path)
+        path.write_text(before)
+        os.utime(path)
+    (data / "b.jsonl").rename(data / "c.jsonl")
+    refused(data / "b.jsonl")
+    (data / "c.jsonl").rename(data / "b.jsonl")
+    (data / "c.tsv").write_text("a query\ta passage")
+    refused(data / "c.tsv")
+    (data / "c.tsv").unlink()
+    assert train(settings, resume=True, say=lambda _: None)["steps"] == 3
+
+
+def test_the_files_of_a_beir_collection_are_known(tmp_path: Path) -> None:
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    files = [folder / name for name in ("corpus.jsonl", "queries.jsonl.gz", "qrels/train.tsv")]
+    for file in (*files, folder / "qrels" / "test.tsv"):
+        file.write_text(file.name)
+    before = digests([str(folder), "owner/name"])
+    assert list(before) == [str(file) for file in files]
+    files[1].write_text("QUERIES.jsonl.gz")
+    after = digests([str(folder), "owner/name"])
+    assert [name for name in before if before[name] != after[name]] == [str(files[1])]
 
 
 def test_two_devices_make_the_same_step_as_one(tiny_settings: Settings, tmp_path: Path) -> None:
