@@ -154,6 +154,41 @@ def test_the_page_lists_every_setting() -> None:
     assert [name for name in FIELDS if f"`{name}`" not in table] == []
 
 
+def test_the_page_shows_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
+    shown = page.partition("The first of them says:\n\n```text\n")[2].partition("\n```\n")[0]
+    assert main(["train", "--plan", "--model", "dream-7b", "--gpus", "8"]) == 0
+    assert capsys.readouterr().out.strip() == shown
+
+
+def test_the_plans_figures_by_hand() -> None:
+    """Every line for 8 GPUs with ZeRO-2, from the published configurations, written out."""
+    dream = 28 * (2 * 3584**2 + 2 * 3584 * 512 + 3 * 3584 * 18944 + 3584 + 2 * 512) + 57 * 3584 + 2 * 152064 * 3584
+    lora = 28 * 16 * (2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944))
+    assert (dream, lora) == (7_615_616_512, 40_370_176)
+    vectors = 8 * 8 * 16 * 16 * (16 * 3584 + 2 * 64)
+    expected = {
+        "weights, bfloat16": 2 * dream,
+        "trained weights": 4 * lora,
+        "gradients": 4 * lora / 8,
+        "Adam, two moments and a float32 copy": 12 * lora / 8,
+        "inputs of the blocks": 28 * 16 * (156 + 16 + 3) * 3584 * 2,
+        "one block at work": 16 * 175 * (2 * (10 * 3584 + 2 * 512 + 5 * 18944) + 8 * (6 * 3584 + 18944)),
+        "attention mask": 2 * 16 * 175**2,
+        "logits at the K rows": 4 * 16 * 16 * 152064,
+        "vectors of all passages, with gradients": vectors,
+        "MaxSim": 8 * 16 * 4 * (8 * 16 * 16) * 16,
+        "CUDA, libraries, fragmentation": 1.5e9,
+    }
+    lines = memory(recipe("dream"), SHAPES["dream-7b"], 8)
+    assert {line.what: line.size for line in lines} == pytest.approx(expected)
+    llada = 32 * (4 * 4096**2 + 3 * 4096 * 12288) + 65 * 4096 + 2 * 126464 * 4096
+    lora = 16 * (32 * (4 * (4096 + 4096) + 3 * (4096 + 12288)) + 4096 + 126464)  # the output head, too
+    assert (llada, lora) == (8_015_581_184, 44_032_000)
+    found = {line.what: line.size for line in memory(recipe("llada"), SHAPES["llada-8b"], 8)}
+    assert (found["weights, bfloat16"], found["trained weights"]) == (2 * llada, 4 * lora)
+
+
 def test_zero_stage_3_is_refused(tmp_path: Path) -> None:
     from diffretriever_pyserini.training.trainer import arguments
 
