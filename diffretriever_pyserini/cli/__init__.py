@@ -1,6 +1,7 @@
 """The command `diffretriever`: one module a sub-command, each with `add_to(commands)` and a function that runs it."""
 
 import argparse
+import difflib
 import os
 import sys
 import traceback
@@ -34,7 +35,7 @@ _EXAMPLES = """examples:
   diffretriever mine-negatives --documents my-texts --output mined
   diffretriever train --config my.yaml
 
-Encoding, indexing and searching are Pyserini's own commands with --encoder diffretriever:
+Pyserini's own commands work too, with --encoder diffretriever:
   python -m pyserini.encode input --corpus C --fields title text output --embeddings D --to-faiss \\
       encoder --encoder diffretriever --fields title text --dimension 384 --device cpu
 """
@@ -45,8 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a passage may hold what the terminal cannot show
-    arguments = _parser().parse_args(argv)
-    arguments.argv = list(sys.argv[1:] if argv is None else argv)  # for commands that start others like themselves
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, commands = _parser()
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        parser.error(_unknown(words[0], commands))
+    arguments = parser.parse_args(words)
+    arguments.argv = words  # for commands that start others like themselves
     try:
         return int(arguments.function(arguments) or 0)
     except DiffRetrieverError as error:
@@ -63,7 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _unknown(word: str, commands: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, commands, n=1)
+    return f"unknown command {word!r}" + (
+        f": did you mean {near[0]}?" if near else f"; the commands are {', '.join(commands)}"
+    )
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
+    """The parser, and the names of its commands."""
     parser = argparse.ArgumentParser(
         prog="diffretriever",
         description=_DESCRIPTION,
@@ -75,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     for module in (demo, doctor, encode, store, index, encode_queries, search, evaluate, mine, models, train):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
-    return parser
+    return parser, tuple(commands.choices)
 
 
 class _Version(argparse.Action):

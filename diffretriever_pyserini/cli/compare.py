@@ -71,7 +71,7 @@ def as_text(
     ]
     header = ["run", "measure", "difference", "won", "tied", "lost", "t-test", "randomisation"]
     if several:
-        header[7:] = ["Holm", "randomisation", "Holm"]
+        header[7:] = ["t+Holm", "randomisation", "rand.+Holm"]
     rows = []
     for one in comparisons:
         figures = [one.p_t, one.p_t_holm, one.p_random, one.p_random_holm] if several else [one.p_t, one.p_random]

@@ -32,7 +32,11 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", type=Path, required=True, nargs="+", metavar="FILE", help="TREC run files")
     parser.add_argument(
-        "--measures", nargs="+", default=list(DEFAULT_MEASURES), metavar="M", help="default: %(default)s"
+        "--measures",
+        nargs="+",
+        default=list(DEFAULT_MEASURES),
+        metavar="M",
+        help=f"default: {' '.join(DEFAULT_MEASURES)}",
     )
     parser.add_argument("--per-query", type=Path, metavar="FILE", help="write run, query, measure, value (TSV) there")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

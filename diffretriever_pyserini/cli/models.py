@@ -1,6 +1,9 @@
 """`diffretriever models`: the prebuilt configs."""
 
 import argparse
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 _HELP = "list the prebuilt models that --encoder takes by name"
@@ -16,18 +19,27 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffretriever_pyserini.evaluation.report import text_table
-    from diffretriever_pyserini.prebuilt import list_prebuilt
+    import shutil
 
-    rows = []
+    from diffretriever_pyserini.prebuilt import DEFAULT_NAME, list_prebuilt
+
+    rows = [("diffretriever", "", [f"short for {DEFAULT_NAME}, the default"])]
     for name, values in list_prebuilt().items():
         masks = "/".join(str(values.get(key, "?")) for key in ("k_query", "k_passage"))
-        rows.append(
-            [
-                name,
-                masks,
-                str(values.get("adapter") or values.get("backbone") or ""),
-                str(values.get("description", "")),
-            ]
-        )
-    print(text_table(["name", "K query/passage", "weights", "description"], rows, left=True))
+        weights = str(values.get("adapter") or values.get("backbone") or "")
+        if Path(weights).is_dir():
+            weights = "comes with this package"
+        rows.append((name, masks, [str(values.get("description", "")), f"weights: {weights}"]))
+    print(listed(rows, shutil.get_terminal_size((100, 24)).columns))
+
+
+def listed(rows: Sequence[tuple[str, str, Sequence[str]]], width: int) -> str:
+    """Name and K a row, and below them some sentences, wrapped at ``width`` (or 60, where that is more)."""
+    name = max(len(row[0]) for row in rows)
+    lines = [f"{'name':{name}}  K query/passage"]
+    for row in rows:
+        lines.append(f"{row[0]:{name}}  {row[1]}".rstrip())
+        for text in row[2]:
+            wrapped = textwrap.wrap(text, max(width, 60) - 4, break_on_hyphens=False, break_long_words=False)
+            lines += [f"    {line}" for line in wrapped]
+    return "\n".join(lines)

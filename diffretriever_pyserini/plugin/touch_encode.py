@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -140,6 +141,7 @@ def _beside(folder: Path, final: str) -> str:
 def _begin(original: Host, attributes: tuple[str, ...], partial: Callable[[Path, str], str]) -> Host:
     def enter(self: Any) -> Any:
         if _encoding() and all(isinstance(getattr(self, name, None), str) for name in attributes):
+            self._diffretriever_made = not Path(self.dir_path).exists()
             self._diffretriever_files = {name: getattr(self, name) for name in attributes}
             for name, final in self._diffretriever_files.items():
                 setattr(self, name, partial(Path(self.dir_path), final))
@@ -213,7 +215,7 @@ def _pending(writer: Any) -> bool:
 
 
 def _settle(writer: Any, succeeded: bool) -> None:
-    """Give the files their final names, or remove them."""
+    """Give the files their final names, or remove them, and the folder if it was made for them."""
     for name, final in writer.__dict__.pop("_diffretriever_files", {}).items():
         partial = Path(writer.dir_path, getattr(writer, name))
         if not succeeded:
@@ -221,3 +223,6 @@ def _settle(writer: Any, succeeded: bool) -> None:
         elif partial.exists():
             partial.replace(Path(writer.dir_path, final))
         setattr(writer, name, final)
+    if writer.__dict__.pop("_diffretriever_made", False) and not succeeded:
+        with contextlib.suppress(OSError):  # something else came to lie there meanwhile
+            Path(writer.dir_path).rmdir()

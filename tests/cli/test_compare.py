@@ -66,7 +66,11 @@ def test_several_runs_are_corrected(arguments: list[str], capsys: pytest.Capture
     assert high["p_holm"] == pytest.approx(max(2 * low["p"], high["p"]))
     assert len(found["notes"]) == 2
     assert main([*arguments, "worse", "--compare", "better"]) == 0
-    assert "Holm" in capsys.readouterr().out
+    header = next(
+        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("run  ") and "lost" in line
+    )
+    assert header[-4:] == ["t-test", "t+Holm", "randomisation", "rand.+Holm"]
+    assert len(header) == len(set(header))
 
 
 def test_deltas_and_plot(arguments: list[str], tmp_path: Path) -> None:

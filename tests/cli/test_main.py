@@ -75,6 +75,45 @@ def test_the_prebuilt_models_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert "4/16" in out
 
 
+@pytest.mark.parametrize("width", ["40", "80", None])
+def test_the_list_of_models_fits(
+    width: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if width:
+        monkeypatch.setenv("COLUMNS", width)
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == ["diffretriever", "    short for diffretriever-mini, the default"]
+    assert max(map(len, lines)) <= max(60, int(width or 100))
+    assert "    weights: comes with this package" in lines
+    assert "    weights: ielabgroup/diffretriever-dream-7b-multi-q4-p16" in lines
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("serach", "search"), ("indx", "index"), ("encode_queries", "encode-queries")]
+)
+def test_a_misspelt_command(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([typed, "--output", "x"])
+    assert caught.value.code == 2
+    assert f"unknown command '{typed}': did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_a_command_like_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["qqqq"])
+    said = capsys.readouterr().err
+    assert "unknown command 'qqqq'; the commands are demo, doctor, " in said
+    assert "did you mean" not in said
+
+
+def test_the_default_measures_are_written_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert "default: nDCG@10 R@100 RR@10" in " ".join(capsys.readouterr().out.split())
+
+
 def test_doctor_shows_each_check_and_its_remedy(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,7 +179,7 @@ def test_a_wrong_dimension_is_said_and_leaves_nothing(tmp_path: Path, encoder: D
         writer,
     ):
         writer.write(batch(encoder, "a"), ["text"])
-    assert list((tmp_path / "D").iterdir()) == []
+    assert not (tmp_path / "D").exists()
 
 
 def test_term_weights_do_not_go_to_faiss(tmp_path: Path, tiny_name: str) -> None:
@@ -187,7 +187,7 @@ def test_term_weights_do_not_go_to_faiss(tmp_path: Path, tiny_name: str) -> None
     writer = faiss_writer(tmp_path / "D")
     with pytest.raises(InputError, match="--to-faiss needs vectors"), writer:
         writer.write(batch(encoder, "a"), ["text"])
-    assert list((tmp_path / "D").iterdir()) == []
+    assert not (tmp_path / "D").exists()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -219,7 +219,7 @@ def test_an_index_that_cannot_be_written_is_no_index(
     writer = faiss_writer(tmp_path / "D")
     with pytest.raises(RuntimeError, match="no space left"), writer:
         writer.write(batch(encoder, "a"), ["text"])
-    assert list((tmp_path / "D").iterdir()) == []
+    assert not (tmp_path / "D").exists()
 
 
 def test_vectors_of_other_encoders_carry_no_name_of_ours(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
@@ -269,8 +269,11 @@ def test_jsonl_embeddings_of_a_failed_run_are_absent(tmp_path: Path, encoder: Di
     with pytest.raises(RuntimeError), writer:
         writer.write(batch(encoder, "a"), ["text"])
         raise RuntimeError
-    assert [path.name for path in tmp_path.iterdir()] == ["S"]
-    assert list((tmp_path / "S").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "S").mkdir()
+    with pytest.raises(RuntimeError), JsonlRepresentationWriter(str(tmp_path / "S")):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["S"], "a folder that was there stays"
 
 
 def test_where_the_folders_parent_cannot_be_used_the_unfinished_file_lies_inside(
