@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 14  # passages scored at a time
 _QUERIES = 256
+_SEARCHED = 50_000  # queries a BM25 command: Pyserini holds them and their hits in memory
 
 
 def bm25_candidates(
@@ -27,12 +28,11 @@ def bm25_candidates(
 ) -> Iterator[tuple[int, list[int]]]:
     """(query's place, numbers of its best ``depth`` passages) by Pyserini's BM25, from an index made in ``work``.
 
-    Queries without any hit do not come up. Raises StepError when a command fails, with its last lines.
+    Queries are read and searched a bounded number at a time. Those without any hit do not come up. Raises StepError
+    when a command fails, with its last lines.
     """
-    # Digits of one width: however Pyserini sorts query ids, the run comes in our order.
     (work / "corpus").mkdir(parents=True)
     store.write_corpus(work / "corpus" / "corpus.jsonl")
-    write_topics(work / "topics.json", {f"{i:09d}": " ".join(query.split()) for i, query in enumerate(queries)})
     index = (
         "pyserini.index.lucene --collection JsonCollection --input corpus --index index "
         f"--generator DefaultLuceneDocumentGenerator --threads {threads}"
@@ -42,11 +42,17 @@ def bm25_candidates(
         f"--hits {depth} --threads {threads} --batch-size 64"
     )
     run_step(Step("BM25 index", index.split(), "index"), work, work / "index.log")
-    run_step(Step("BM25 search", search.split(), "run.txt"), work, work / "search.log")
-    lines = (line.split() for _, line in read_lines(work / "run.txt"))
-    for qid, hits in groupby(lines, key=lambda parts: parts[0]):
-        numbers = [store.number(parts[2]) for parts in hits]
-        yield int(qid), [number for number in numbers if number is not None]
+    for places in batched(range(len(queries)), _SEARCHED):
+        # Digits of one width: however Pyserini sorts query ids, the run comes in our order.
+        write_topics(work / "topics.json", {f"{i:09d}": " ".join(queries[i].split()) for i in places})
+        (work / "run.txt").unlink(missing_ok=True)
+        title = f"BM25 search, queries {places[0] + 1:,} to {places[-1] + 1:,} of {len(queries):,}"
+        # A run without a line is right where no query has a hit, so its size is not what tells success.
+        run_step(Step(title, search.split(), "topics.json"), work, work / "search.log")
+        lines = (line.split() for _, line in read_lines(work / "run.txt"))
+        for qid, hits in groupby(lines, key=lambda parts: parts[0]):
+            numbers = [store.number(parts[2]) for parts in hits]
+            yield int(qid), [number for number in numbers if number is not None]
 
 
 class Vectors:
@@ -94,6 +100,8 @@ def model_candidates(vectors: Vectors, queries: Sequence[str], depth: int) -> It
     """(query's place, numbers of its best ``depth`` passages) by the model's pooled vectors."""
     from tqdm import tqdm
 
-    for places in tqdm(list(batched(range(len(queries)), _QUERIES)), desc="searching", disable=None):
-        nearest = vectors.nearest(vectors.queries([queries[i] for i in places]), depth)
-        yield from zip(places, nearest.tolist(), strict=True)
+    with tqdm(total=len(queries), desc="searching", disable=None) as bar:
+        for places in batched(range(len(queries)), _QUERIES):
+            nearest = vectors.nearest(vectors.queries([queries[i] for i in places]), depth)
+            yield from zip(places, nearest.tolist(), strict=True)
+            bar.update(len(places))

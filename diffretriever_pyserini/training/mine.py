@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import batched
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import overload
 
 import numpy as np
 
@@ -107,23 +109,58 @@ def _passages(options: MineOptions, work: Path) -> Iterator[Passage]:
 
 
 def _passages_of_pairs(options: MineOptions, work: Path) -> Iterator[Passage]:
-    """Every passage of the pairs once; one without an id gets a number."""
+    """Every passage of the pairs once; one without an id gets a number. What was seen is kept on disk."""
     files = row_files(options.pairs, work, options.split)
     pairs = RowFiles(files, False, options.on_error, work / "bad-while-collecting.txt")
-    seen: set[bytes] = set()  # 16 bytes a passage, not its text
-    ids: set[str] = set()
+    seen = _Seen(work / "seen.sqlite")
+    number = 0
     for i in range(len(pairs)):
         row = pairs[i]
         for one in (*row.positives, *row.negatives):
-            digest = text_digest(one.text)
-            if digest not in seen:
-                seen.add(digest)
+            if seen.add("texts", text_digest(one.text)):
                 docid = one.docid if not one.docid.split()[1:] else ""
-                number = len(ids)
-                while not docid or docid in ids:
+                while not docid or not seen.add("ids", docid):
                     docid, number = f"p{number}", number + 1
-                ids.add(docid)
                 yield Passage(docid, "", one.text)
+    seen.close()
+
+
+class _Seen:
+    """Sets of ids and of texts in an SQLite file."""
+
+    def __init__(self, path: Path):
+        self._table = sqlite3.connect(path)
+        self._table.execute("PRAGMA synchronous = OFF")
+        for name in ("texts", "ids"):
+            self._table.execute(f"CREATE TABLE {name} (value PRIMARY KEY) WITHOUT ROWID")
+
+    def add(self, name: str, value: str | bytes) -> bool:
+        """Whether ``value`` is new to the set."""
+        return self._table.execute(f"INSERT OR IGNORE INTO {name} VALUES (?)", (value,)).rowcount == 1
+
+    def close(self) -> None:
+        self._table.close()
+
+
+class _Queries(Sequence[str]):
+    """The queries of ``rows`` by number, read from disk when asked for."""
+
+    def __init__(self, rows: RowFiles):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return self._rows[place].query
 
 
 def _pairs(options: MineOptions, store: PassageStore, work: Path, folder: Path) -> RowFiles:
@@ -142,7 +179,7 @@ def _pairs(options: MineOptions, store: PassageStore, work: Path, folder: Path) 
 def _write(
     options: MineOptions, store: PassageStore, pairs: RowFiles, work: Path, path: Path, counts: Counter[str]
 ) -> None:
-    queries = [pairs[i].query for i in range(len(pairs))]
+    queries = _Queries(pairs)
     vectors = None
     if options.encoder:
         from ..retriever import DiffRetriever

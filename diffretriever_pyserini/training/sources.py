@@ -46,7 +46,7 @@ def digests(sources: Iterable[str], split: str = "train") -> dict[str, str]:
 
     The digest is :func:`~..fingerprint.file_digest`: the whole file up to 64 MiB, evenly spread blocks of larger ones.
     """
-    found = {}
+    found: dict[str, str] = {}
     for source in sources:
         path = Path(source).expanduser()
         files = [path] if path.is_file() else _inside(path, split) if path.is_dir() else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +88,29 @@ def test_the_commands_of_the_page(command: str, conformance_dir: Path, rows_file
     model = DiffRetriever.from_pretrained(str(tmp_path / "out"))
     assert (model.config.k_query, model.config.k_passage) == (shipped.k_query, shipped.k_passage)
     assert np.isfinite(model.encode(TEXTS).vectors).all()
+
+
+@pytest.mark.slow
+def test_two_nodes(tiny_settings: Settings, tmp_path: Path) -> None:
+    """Two launchers that find each other at an address, as on two machines; one checkpoint comes out."""
+    settings = tiny_settings(batch_size=2, max_steps=2, dev_rows=8, eval_steps=2)
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(settings.to_dict()))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "nodes"]
+    command = [*launcher, "-m", "diffretriever_pyserini", "train", "--config", str(file)]
+    nodes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    try:
+        said = [node.communicate(timeout=600) for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert sum(b"Checkpoint:" in out for out, _ in said) == 1, "one process speaks"
+    assert DiffRetriever.from_pretrained(str(tmp_path / "out")).encode(TEXTS).vectors.shape[:2] == (3, 3)
 
 
 @pytest.mark.slow

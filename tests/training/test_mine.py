@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.collections.beir import Passage
+from diffretriever_pyserini.demo.commands import Step
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.training import candidates, rows
 from diffretriever_pyserini.training import mine as mining
-from diffretriever_pyserini.training import rows
 from diffretriever_pyserini.training.candidates import Vectors, model_candidates
 from diffretriever_pyserini.training.data import RowFiles
 from diffretriever_pyserini.training.documents import made_rows, read_documents
@@ -182,7 +184,6 @@ def test_the_nearest_passages_are_those_of_a_full_search(
     tiny_dream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffretriever_pyserini import DiffRetriever
-    from diffretriever_pyserini.training import candidates
 
     monkeypatch.setattr(candidates, "_BLOCK", 4)
     words = ["plants", "rivers", "towers", "birds", "metals", "poems"]
@@ -193,3 +194,53 @@ def test_the_nearest_passages_are_those_of_a_full_search(
     full = model.encode(queries, "query").pooled @ model.encode(texts, "passage").pooled.T
     for place, numbers in model_candidates(vectors, queries, depth=5):
         np.testing.assert_allclose(np.sort(full[place])[::-1][:5], full[place][numbers], atol=1e-5)
+
+
+def fake_bm25(step: Step, folder: Path, log: Path) -> float:
+    """In place of Pyserini's commands: every query finds the first passages."""
+    if "pyserini.search.lucene" in step.arguments:
+        topics = json.loads((folder / "topics.json").read_text())
+        with (folder / "run.txt").open("w") as file:
+            for qid in topics:
+                file.writelines(f"{qid} Q0 p{j} {j + 1} {9 - j} fake\n" for j in range(3))
+    return 0.0
+
+
+def test_memory_does_not_grow_with_the_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long queries, of which only a search's own may be held at a time; sixteen bytes a row stay."""
+    monkeypatch.setattr(candidates, "run_step", fake_bm25)
+    monkeypatch.setattr(candidates, "_SEARCHED", 100)
+
+    def peak(count: int) -> int:
+        pairs, output = tmp_path / f"{count}.jsonl", tmp_path / f"mined-{count}"
+        with pairs.open("w") as file:
+            for i in range(count):
+                positive = {"docid": f"p{i}", "text": f"text {i} " + "z" * 500}
+                file.write(json.dumps({"query": f"query {i} " + "x" * 3000, "positive_passages": [positive]}) + "\n")
+        tracemalloc.start()
+        try:
+            counts = mine(MineOptions(output, pairs=(str(pairs),), negatives=2, depth=3), say=lambda _: None)
+            found = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert counts["queries"] == count and counts["negatives"] == 2 * count
+        return found
+
+    small, large = peak(300), peak(3000)
+    assert large - small < 400_000, "2,700 more rows are 9 MB of text; only their places may be kept"
+
+
+@pytest.mark.java
+@pytest.mark.slow
+def test_searching_in_parts_finds_the_same(rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last part is one query that finds nothing."""
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(rows_file.read_text() + json.dumps({"query": "qwxyz", "positive": "something else"}) + "\n")
+    found = []
+    for size in (1000, 24):
+        monkeypatch.setattr(candidates, "_SEARCHED", size)
+        options = MineOptions(tmp_path / f"m{size}", pairs=(str(pairs),), negatives=4)
+        counts = mine(options, say=lambda _: None)
+        assert counts["queries without negatives"] == 1
+        found.append((options.output / "train.jsonl").read_text())
+    assert found[0] == found[1] and len(found[0].splitlines()) == 49
