@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import InputError
 from ..representations import Representations, pool
 from .files import write_whole
-from .spec import StoreSpec
+from .spec import SPEC, StoreSpec
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -58,7 +58,13 @@ def write_part(
     names = [docid.encode() for docid in docids]
     tensors["docids"] = np.frombuffer(b"".join(names), dtype=np.uint8)
     tensors["docid_bounds"] = np.cumsum([0, *map(len, names)], dtype=np.int64)
-    header = {"part": number, "rows": rows, "passages": len(docids), "skipped": [list(one) for one in skipped]}
+    header = {
+        "spec": spec.digest,
+        "part": number,
+        "rows": rows,
+        "passages": len(docids),
+        "skipped": [list(one) for one in skipped],
+    }
     header["sha256"] = checksum(tensors, header)
     path = part_path(folder, number)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,15 +125,26 @@ class Part:
 
     @cached_property
     def header(self) -> dict[str, Any]:
-        """``part``, ``rows``, ``passages``, ``skipped`` and ``sha256``."""
+        """``spec``, ``part``, ``rows``, ``passages``, ``skipped`` and ``sha256``.
+
+        Raises
+        ------
+        InputError
+            For a damaged part, and for one of a store with another spec.
+        """
         try:
             header = json.loads(self._layout[1]["__metadata__"][_KEY])
-            missing = {"part", "rows", "passages", "skipped", "sha256"} - set(header)
+            missing = {"spec", "part", "rows", "passages", "skipped", "sha256"} - set(header)
             if missing:
                 raise ValueError(f"its header lacks {min(missing)}")
-            return header
         except _DAMAGES as error:
             raise error if isinstance(error, InputError) else self._damaged(error) from error
+        if header["spec"] != self.spec.digest:
+            raise InputError(
+                f"{self.path}: a part of another store (its encoder, corpus or form differs from {SPEC}); run "
+                "`diffretriever encode` again to redo it."
+            )
+        return header
 
     def array(self, name: str) -> np.ndarray:
         """A tensor by name, read-only and memory-mapped (empty ones are plain arrays)."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ..errors import DiffRetrieverError, InputError
 from .files import only_writer, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 SPEC = "store.json"
 LOCKS = "locks"
 DTYPES = ("float16", "float32", "int8")
 VECTORS = ("all", "pooled")
+_NAMES = frozenset(("encoder", "files"))  # may differ where the digests are the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,12 @@ class StoreSpec:
         """Vectors kept for a passage."""
         return self.k_passage if self.vectors == "all" else 1
 
+    @property
+    def digest(self) -> str:
+        """Of the fields that decide what is in a part: 32 hexadecimal digits."""
+        values = {name: value for name, value in asdict(self).items() if name not in _NAMES}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
     def write(self, folder: Path) -> None:
         """Write ``store.json``, or check that the one there says the same.
 
@@ -74,7 +83,7 @@ class StoreSpec:
                 write_json(folder / SPEC, asdict(self))
         there = read_spec(folder)
         for field in fields(self):
-            if field.name in ("encoder", "files"):  # names may differ where the digests are the same
+            if field.name in _NAMES:
                 continue
             old, new = getattr(there, field.name), getattr(self, field.name)
             if old != new:
@@ -99,7 +108,10 @@ def read_spec(folder: Path) -> StoreSpec:
         raise InputError(f"{folder}: no store here ({SPEC} is missing); make one with `diffretriever encode`.")
     values = read_json(folder / SPEC)
     if values.get("format") != FORMAT:
-        raise InputError(f"{folder / SPEC}: format {values.get('format')!r} is not {FORMAT}; encode the corpus again.")
+        raise InputError(
+            f"{folder / SPEC}: a store of format {values.get('format')!r}, and this version reads format {FORMAT}: "
+            "encode the corpus again into another folder."
+        )
     try:
         return StoreSpec(**values | {"files": tuple(values["files"])})
     except (KeyError, TypeError) as error:

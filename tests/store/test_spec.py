@@ -1,0 +1,79 @@
+"""Parts know which store they are of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.representations import Representations
+from diffretriever_pyserini.store.part import write_part
+from diffretriever_pyserini.store.reader import Store
+from diffretriever_pyserini.store.spec import StoreSpec, read_spec
+
+from ..encoding.conftest import corpus_file, model, passages, write_corpus
+from ..encoding.test_corpus import content, encode
+from ..indexing.conftest import SPEC, made_up_store
+
+__all__ = ["corpus_file", "model"]
+
+
+def test_a_part_of_another_store_is_noticed(tmp_path: Path) -> None:
+    """The same rows, another fingerprint: nothing else tells the parts apart."""
+    store = made_up_store(tmp_path / "S", count=250)
+    other = made_up_store(tmp_path / "other", count=250)
+    number = 1
+    spec = replace(other.spec, fingerprint="0" * 16)
+    assert spec.digest != other.spec.digest
+    part = other.parts[number]
+    found = Representations(part.vectors(), part.weights, None)  # type: ignore[arg-type]
+    shutil.copy(write_part(tmp_path / "third", number, spec, part.docids, found, (), 100), store.parts[number].path)
+    store = Store(tmp_path / "S")
+    for look in (lambda: len(store), store.parts[number].verify, lambda: len(store.parts[number])):
+        with pytest.raises(InputError, match=r"part-00000001\.safetensors: a part of another store"):
+            look()
+
+
+def test_a_part_of_another_store_is_done_again(
+    model: DiffRetriever, corpus_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = passages(100)
+    other[20]["text"], other[21]["text"] = (
+        other[21]["text"],
+        other[20]["text"],
+    )  # a corpus of another name, equal in size
+    encode(model, write_corpus(tmp_path / "other.jsonl", other), tmp_path / "other")
+    encode(model, corpus_file, tmp_path / "S")
+    before = content(tmp_path / "S")
+    paths = [part.path for part in Store(tmp_path / "S").parts]
+    strange = [part.path for part in Store(tmp_path / "other").parts]
+    for verify, number in ((True, 1), (False, 2)):
+        shutil.copy(strange[number], paths[number])
+        assert encode(model, corpus_file, tmp_path / "S", verify=verify)["kept"] == 6
+        assert f"part-0000000{number}.safetensors: a part of another store" in capfd.readouterr().err
+        assert content(tmp_path / "S") == before
+
+
+def test_the_digest_is_of_everything_but_names() -> None:
+    spec = StoreSpec(dimension=8, vocab_size=9, vectors="all", dtype="float16", rows_per_part=4, **SPEC)  # type: ignore
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        changes = {"vectors": "pooled", "dtype": "int8", "files": ("x",)}
+        other = changes.get(field.name) or (f"{value}x" if isinstance(value, str) else value + 1)
+        changed = replace(spec, **{field.name: other})
+        assert (changed.digest == spec.digest) == (field.name in ("encoder", "files")), field.name
+
+
+def test_a_store_of_an_older_format_is_refused(tmp_path: Path) -> None:
+    store = made_up_store(tmp_path / "S", count=100)
+    path = tmp_path / "S/store.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    with pytest.raises(InputError, match=r"store\.json: a store of format 1, and this version reads format 2"):
+        read_spec(tmp_path / "S")
+    with pytest.raises(InputError, match="format 1"):
+        store.spec.write(tmp_path / "S")
