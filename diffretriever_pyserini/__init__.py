@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError, DiffRetrieverError, InputError, ModelNotFoundError, NumericalError
     from .plugin import register, unregister
     from .plugin.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
+    from .plugin.maxsim import MaxSimSearcher
     from .representations import Representations
     from .retriever import DiffRetriever
 
@@ -27,6 +28,7 @@ _HOMES = {
     "scoring": "scoring",
     "DiffRetrieverDocumentEncoder": "plugin.encoders",
     "DiffRetrieverQueryEncoder": "plugin.encoders",
+    "MaxSimSearcher": "plugin.maxsim",
     "register": "plugin",
     "unregister": "plugin",
     "ConfigError": "errors",

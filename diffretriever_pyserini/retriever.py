@@ -6,6 +6,7 @@ normalise the hidden states, turn the logits of the text's own words into impact
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -40,10 +41,11 @@ class MaskOutputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueryRepresentation:
-    """One query for both searchers: pooled ``vector`` float32 [H] and ``impacts`` {term: int}."""
+    """One query for all searchers: pooled ``vector`` float32 [H], ``impacts`` {term: int}, ``vectors`` [K_q, H]."""
 
     vector: np.ndarray
     impacts: dict[str, int]
+    vectors: np.ndarray
 
 
 class DiffRetriever:
@@ -107,6 +109,11 @@ class DiffRetriever:
     def passage_fingerprint(self) -> str:
         """Hex digest of what decides a passage's vectors: an index made under it can be searched with this model."""
         return passage_fingerprint(self.config, self._layouts)
+
+    def passage_fingerprint_for(self, k_passage: int) -> str:
+        """:attr:`passage_fingerprint` of this model with another K: passages' K means nothing to a query."""
+        layout = dataclasses.replace(self._layouts["passage"], k=k_passage)
+        return passage_fingerprint(self.config, {**self._layouts, "passage": layout})
 
     @cached_property
     def term_names(self) -> TermNames:
@@ -196,14 +203,14 @@ class DiffRetriever:
             new = [text for text in dict.fromkeys(texts) if text not in self._queries]
             if new:
                 reps = self.encode(new, side="query", batch_size=batch_size)
-                for text, vector, impacts in zip(new, reps.pooled, reps.impacts, strict=True):
-                    self._queries[text] = QueryRepresentation(vector, impacts)
-            found = [self._queries[text] for text in texts]
+                for text, *found in zip(new, reps.pooled, reps.impacts, reps.vectors, strict=True):
+                    self._queries[text] = QueryRepresentation(*found)
+            queries = [self._queries[text] for text in texts]
             for text in dict.fromkeys(texts):
                 self._queries.move_to_end(text)
             while len(self._queries) > max(_CACHED_QUERIES, len(texts)):
                 self._queries.popitem(last=False)
-            return found
+            return queries
 
     def _check_fit(self) -> None:
         """Raise ConfigError where the token layout cannot pass through the model: too long, or ids that it lacks."""

@@ -16,6 +16,7 @@ from diffretriever_pyserini.cli import (
     index,
     mine,
     models,
+    multi,
     search,
     store,
     train,
@@ -85,7 +86,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for module in (demo, doctor, encode, store, index, encode_queries, search, evaluate, mine, models, train):
+    for module in (demo, doctor, encode, store, index, multi, encode_queries, search, evaluate, mine, models, train):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser, tuple(commands.choices)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from diffretriever_pyserini.errors import DiffRetrieverError
 
-_HELP = "Build a FAISS index and a Lucene impact index from a store, in bounded memory."
+_HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
-With neither --dense nor --lexical both are built, the dense one flat. The output appears when it is complete; after a
-kill run the command again. Pyserini searches OUTPUT/dense and OUTPUT/lexical with its own commands.
+With none of --dense, --lexical and --multi the first two are built, the dense one flat. The output appears when it is
+complete; after a kill run the command again. Sides of the same store that are there already stay. Pyserini searches
+OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
 
 dense indexes, by bytes a passage at dimension 384 (4096):
   flat   1536 (16384)  exact
@@ -20,8 +21,13 @@ dense indexes, by bytes a passage at dimension 384 (4096):
   pq       48 (512)    one byte for eight components; scans everything
   ivfpq    56 (520)    as pq, and only a sixteenth of the lists is read: for large collections
 
+--multi keeps all K vectors of a passage for MaxSim, compressed: a sixteenth of float16, unless --bytes-per-vector says
+otherwise. For exact MaxSim no index is needed: `diffretriever search --index STORE --mode multi`.
+
 examples:
   diffretriever index --store store --output index
+  diffretriever index --store store --output index --multi --lexical
+  diffretriever index --store store --output index --multi --bytes-per-vector 24 --refine int8
   diffretriever index --store store --output index --dense ivfpq --lexical
   diffretriever index --store store --output dense-only --dense hnsw --threads 8 --max-memory 64
   diffretriever index --store store --output lexical-only --lexical
@@ -37,6 +43,13 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="INDEX", help="folder of the indexes")
     parser.add_argument("--dense", choices=("flat", "sq8", "pq", "ivfpq", "hnsw"), help="build this FAISS index")
     parser.add_argument("--lexical", action="store_true", help="build the Lucene impact index")
+    multi = parser.add_argument_group("multi-vector index")
+    multi.add_argument("--multi", action="store_true", help="keep all K vectors, compressed, for MaxSim")
+    multi.add_argument(
+        "--bytes-per-vector", type=int, metavar="N", help="of a passage's codes, divided by K (default: H/8)"
+    )
+    multi.add_argument("--dim", type=int, metavar="D", help="components kept (default: 99.9 %% of the energy)")
+    multi.add_argument("--refine", choices=("int8",), help="keep the vectors on disk, too, for the best passages")
     parser.add_argument("--encoder", metavar="NAME", help="the store's encoder, if its name or place has changed")
     parser.add_argument("--threads", type=int, metavar="N", help="for FAISS (default: all; 1 for hnsw)")
     parser.add_argument(
@@ -51,15 +64,20 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+    from diffretriever_pyserini.multivector.build import MultiBuild
     from diffretriever_pyserini.plugin.names import parse_encoder_name
     from diffretriever_pyserini.plugin.registry import ensure_registered
 
-    both = arguments.dense is None and not arguments.lexical
+    both = arguments.dense is None and not arguments.lexical and not arguments.multi
+    chosen = {name: getattr(arguments, name) for name in ("bytes_per_vector", "dim", "refine")}
+    if not arguments.multi and any(value is not None for value in chosen.values()):
+        raise DiffRetrieverError("--bytes-per-vector, --dim and --refine belong to --multi: add it.")
     if arguments.max_memory is not None and not arguments.max_memory > 0:
         raise DiffRetrieverError(f"--max-memory {arguments.max_memory}: give gigabytes, more than 0.")
     options = IndexOptions(
         dense="flat" if both else arguments.dense,
         lexical=both or arguments.lexical,
+        multi=MultiBuild(**chosen) if arguments.multi else None,
         threads=arguments.threads,
         max_memory=None if arguments.max_memory is None else int(arguments.max_memory * 1e9),
         encoder=parse_encoder_name(arguments.encoder).target if arguments.encoder else None,
@@ -82,4 +100,10 @@ def _summary(facts: dict, output: Path, seconds: float) -> str:
             size = sum(path.stat().st_size for path in (output / half).iterdir())
             what = facts[half].get("kind") or f"{facts[half]['documents']:,} passages with terms"
             lines.append(f"  {output / half}: {what}, {size / 1e6:,.1f} MB")
+    if facts["multi"]:
+        size = sum(path.stat().st_size for path in (output / "multi").rglob("*") if path.is_file())
+        told, recall = facts["multi"]["bytes_per_passage"], facts["multi"]["recall"]
+        lines.append(f"  {output / 'multi'}: {told:,} bytes a passage, {size / 1e6:,.1f} MB")
+        found = f"{recall['top10_in_top100']:.1%} are in its top 100 (queries: {recall['queries']})"
+        lines.append(f"    of the exact top 10, {found}")
     return "\n".join(lines)

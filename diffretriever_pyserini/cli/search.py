@@ -10,9 +10,12 @@ _HELP = "search an index with a topic file and write a TREC run"
 _EXAMPLES = """examples:
   diffretriever search --index INDEX --topics topics.tsv --output run.txt
   diffretriever search --index INDEX --topics topics.tsv --mode dense --hits 100 --output run.dense.txt
+  diffretriever search --index INDEX --topics topics.tsv --mode dense,multi,lexical --weights multi=2 --output run.txt
+  diffretriever search --index STORE --topics topics.tsv --mode multi --output run.exact.txt
   diffretriever search --index INDEX --topics queries.jsonl --remove-query --output run.txt --json
   diffretriever search --dense-index D --lexical-index L --encoder diffretriever --topics topics.tsv --output run.txt
-An INDEX comes from `diffretriever index`; D and L from `pyserini.encode ... --to-faiss` and `pyserini.index.lucene`.
+An INDEX comes from `diffretriever index`, a STORE (searched exactly) from `diffretriever encode`; D and L from
+`pyserini.encode ... --to-faiss` and `pyserini.index.lucene`.
 Topics: TSV (query id, tab, query), or JSON lines with qid/_id/id and title/query/text; .gz too.
 """
 _DECIMALS = 9  # six would make neighbours of a reciprocal rank list equal
@@ -30,9 +33,15 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--index", type=Path, metavar="DIR", help="folder that `diffretriever index` made")
     parser.add_argument("--dense-index", type=Path, metavar="DIR", help="FAISS folder of Pyserini's own commands")
     parser.add_argument("--lexical-index", type=Path, metavar="DIR", help="Lucene impact index of Pyserini's commands")
+    parser.add_argument("--multi-index", type=Path, metavar="DIR", help="multi-vector index or store")
     parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="TREC run to write")
-    parser.add_argument("--mode", choices=("dense", "lexical", "hybrid"), help="default: all sides that are there")
+    parser.add_argument(
+        "--mode",
+        metavar="MODE",
+        help="dense, multi, lexical, hybrid (multi or else dense, with lexical), or sides with commas between them, "
+        "which are fused (default: hybrid where that is possible)",
+    )
     parser.add_argument("--hits", type=int, default=1000, metavar="N", help="passages a query (default: %(default)s)")
     parser.add_argument("--remove-query", action="store_true", help="drop the passage whose id is the query's")
     parser.add_argument("--tag", default="diffretriever", help="last column of the run (default: %(default)s)")
@@ -44,8 +53,9 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         type=float,
         default=1.0,
         metavar="A",
-        help="lexical weight against 1 for dense (default: %(default)s)",
+        help="lexical weight against 1 for the others (default: %(default)s)",
     )
+    fusion.add_argument("--weights", nargs="+", default=[], metavar="SIDE=W", help="weights of sides, where not 1")
     fusion.add_argument("--rrf-k", type=int, default=60, metavar="K", help="constant of rrf (default: %(default)s)")
     encoder = parser.add_argument_group("query encoder")
     encoder.add_argument("--encoder", metavar="NAME", help="default: the one that the index names")
@@ -58,6 +68,9 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     speed.add_argument("--threads", type=int, metavar="N", help="of FAISS and Lucene (default: all processors)")
     speed.add_argument("--nprobe", type=int, metavar="N", help="lists that an IVF index looks into")
     speed.add_argument("--ef-search", type=int, metavar="N", help="candidates that an HNSW index keeps")
+    multi = parser.add_argument_group("multi-vector side")
+    multi.add_argument("--candidates", type=int, metavar="N", help="passages to score (default: 1.5 x hits, from 200)")
+    multi.add_argument("--refine", type=int, default=200, metavar="N", help="best ones scored by the vectors on disk")
     parser.set_defaults(function=_run)
     return parser
 
@@ -73,6 +86,7 @@ def _run(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         threads=arguments.threads,
         alpha=arguments.alpha,
+        weights=_weights(arguments.weights),
         fusion=arguments.fusion,
         rrf_k=arguments.rrf_k,
         remove_query=arguments.remove_query,
@@ -89,8 +103,19 @@ def _run(arguments: argparse.Namespace) -> None:
     print(json.dumps(summary, indent=2) if arguments.json else _text(summary))
 
 
+def _weights(told: list[str]) -> dict[str, float]:
+    """``side=weight`` arguments."""
+    from diffretriever_pyserini.errors import InputError
+
+    try:
+        return {side: float(weight) for side, _, weight in (one.partition("=") for one in told)}
+    except ValueError as error:
+        raise InputError(f"--weights {' '.join(told)}: write sides and numbers, for example multi=2.") from error
+
+
 def _index(arguments: argparse.Namespace) -> Any:
     """Open the index that the arguments name."""
+    from diffretriever_pyserini.multivector.index import MultiOptions
     from diffretriever_pyserini.searching.index import open_index
 
     parameters = (("nprobe", arguments.nprobe), ("efSearch", arguments.ef_search))
@@ -98,12 +123,14 @@ def _index(arguments: argparse.Namespace) -> Any:
         arguments.index,
         dense_index=arguments.dense_index,
         lexical_index=arguments.lexical_index,
+        multi_index=arguments.multi_index,
         encoder=arguments.encoder,
         device=arguments.device,
         dtype=arguments.dtype,
         k_query=arguments.k_query,
         max_length=arguments.max_length,
         parameters={name: value for name, value in parameters if value is not None},
+        multi_options=MultiOptions(arguments.candidates, arguments.refine),
         mode=arguments.mode,
     )
 

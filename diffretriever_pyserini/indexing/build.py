@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,18 @@ from typing import Any
 from ..collections.output import whole_folder
 from ..errors import DiffRetrieverError, InputError
 from ..host.memory import available_bytes
+from ..host.threads import faiss_threads
 from ..lexical import TermNames
+from ..multivector.build import MultiBuild, build_multi
 from ..store.files import flush_folder, read_json, write_json
 from ..store.reader import Store
-from .dense import DensePlan, DenseWriter, faiss_threads, threads_for
+from .dense import DensePlan, DenseWriter, threads_for
 from .docids import check_unique
 from .lucene import LuceneWriter, encoder_terms
 
 FORMAT = 1
 INDEX = "index.json"
-DENSE, LEXICAL = "dense", "lexical"
+DENSE, LEXICAL, MULTI = "dense", "lexical", "multi"
 _SHARE = 0.8  # of the memory that is free
 
 
@@ -33,6 +36,7 @@ class IndexOptions:
     ----------
     dense : flat, sq8, pq, ivfpq or hnsw; None for no dense index.
     lexical : whether to write the Lucene impact index.
+    multi : how the K vectors are kept for MaxSim; None for no such index.
     threads : for FAISS; None for all (one for HNSW, whose graph depends on the timing of several).
     max_memory : bytes that a flat or HNSW index may take; None for 80 % of what is free.
     encoder : name of the encoder, where it has moved since the corpus was encoded.
@@ -43,6 +47,7 @@ class IndexOptions:
 
     dense: str | None = "flat"
     lexical: bool = True
+    multi: MultiBuild | None = None
     threads: int | None = None
     max_memory: int | None = None
     encoder: str | None = None
@@ -51,18 +56,27 @@ class IndexOptions:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        if self.dense is None and not self.lexical:
-            raise InputError("neither a dense nor a lexical index is asked for.")
+        if not self.sides:
+            raise InputError("neither a dense nor a lexical nor a multi-vector index is asked for.")
         for name in ("threads", "max_memory"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name}={value} must be at least 1.")
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides that are made."""
+        asked = {DENSE: self.dense is not None, LEXICAL: self.lexical, MULTI: self.multi is not None}
+        return tuple(side for side, wanted in asked.items() if wanted)
 
 
 def build_index(
     store: Store | str | Path, output: str | Path, options: IndexOptions | None = None, names: TermNames | None = None
 ) -> dict[str, Any]:
     """Write the folder ``output`` with the indexes of ``store``: whole, or not at all. Returns ``index.json``.
+
+    Sides of the same store that are there already and are not made again stay. The multi-vector side, which takes
+    longest, goes on after a kill with what ``OUTPUT.multi.unfinished`` holds; the others begin anew.
 
     Parameters
     ----------
@@ -82,7 +96,7 @@ def build_index(
     output = Path(output).expanduser()
     if len(store) == 0:
         raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
-    _check_output(output, options)
+    kept = _kept(output, options, store)
     plan = _plan(store, options)
     if options.lexical:
         names = names or encoder_terms(store.spec, options.encoder)
@@ -90,6 +104,13 @@ def build_index(
     try:
         with whole_folder(output, INDEX) as folder:
             facts = _fill(folder, store, options, plan, names)
+            if options.multi is not None:
+                work = output.with_name(f"{output.name}.multi.unfinished")
+                made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
+                facts[MULTI] = {"bytes_per_passage": made.stride + made.candidate_bytes, "recall": made.recall}
+            for side, told in kept.items():
+                shutil.copytree(output / side, folder / side, copy_function=os.link)
+                facts[side] = told
             write_json(folder / INDEX, facts)
             _flush(folder)
     except OSError as error:
@@ -100,17 +121,20 @@ def build_index(
     return facts
 
 
-def _check_output(output: Path, options: IndexOptions) -> None:
-    """Refuse to replace an index by one that lacks a half of it."""
+def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
+    """What an index that is there says of the sides that stay; DiffRetrieverError where they are another store's."""
     if not (output / INDEX).is_file():
-        return
+        return {}
     there = read_json(output / INDEX)
-    for half, asked in ((DENSE, options.dense is not None), (LEXICAL, options.lexical)):
-        if there.get(half) and not asked:
-            raise DiffRetrieverError(
-                f"{output} holds a {half} index, which this command would not make again: ask for --dense and "
-                "--lexical, name another folder, or remove this one."
-            )
+    kept = {side: there[side] for side in (DENSE, LEXICAL, MULTI) if there.get(side) and side not in options.sides}
+    mine = (store.spec.corpus, store.spec.fingerprint, len(store))
+    if kept and tuple(there.get(name) for name in ("corpus", "fingerprint", "passages")) != mine:
+        flags = " ".join(f"--{side}" for side in kept)
+        raise DiffRetrieverError(
+            f"{output} holds a {min(kept)} side of another store, which this command would not make again: ask for "
+            f"{flags}, too, name another folder, or remove this one."
+        )
+    return kept
 
 
 def _plan(store: Store, options: IndexOptions) -> DensePlan | None:
@@ -139,6 +163,7 @@ def _fill(
     spec = store.spec
     with contextlib.ExitStack() as stack:
         dense = lexical = None
+        parts = store.parts if plan is not None or options.lexical else []
         if plan is not None:
             stack.enter_context(faiss_threads(threads_for(plan.kind, options.threads)))
             dense = DenseWriter(folder / DENSE, plan, store, options.gpu)
@@ -147,9 +172,14 @@ def _fill(
             lexical = LuceneWriter(folder / LEXICAL, spec, names)
             stack.enter_context(_abandoned_on_error(lexical))
         bar = stack.enter_context(
-            tqdm(total=len(store), unit=" passages", desc="Indexing", disable=True if options.quiet else None)
+            tqdm(
+                total=len(store),
+                unit=" passages",
+                desc="Indexing",
+                disable=True if options.quiet or not parts else None,
+            )
         )
-        for part in store.parts:
+        for part in parts:
             if options.verify:
                 part.verify()
             docids = part.docids
@@ -165,6 +195,8 @@ def _fill(
             "k_passage": spec.k_passage,
             "dimension": spec.dimension,
             "passages": len(store),
+            "corpus": spec.corpus,
+            MULTI: None,
         }
         for half, one in ((DENSE, dense), (LEXICAL, lexical)):
             facts[half] = one.close() if one is not None else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -169,19 +168,6 @@ def train(index: Any, plan: DensePlan, store: Store, gpu: bool = False) -> None:
         index.clustering_index = None
     else:
         index.train(sample)
-
-
-@contextlib.contextmanager
-def faiss_threads(count: int) -> Iterator[None]:
-    """Let FAISS use ``count`` threads inside the block."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def threads_for(kind: str, asked: int | None) -> int:

@@ -213,6 +213,10 @@ class DiffRetrieverQueryEncoder(_Named, QueryEncoder):
         found = self.model.encode_queries_cached([_query_text(text) for text in texts])
         return np.stack([query.vector for query in found]) if found else np.zeros((0, self.dimension), np.float32)
 
+    def encode_vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """N queries to their K_q vectors each, for MaxSim: float32 [K_q, H]; zero rows hold nothing."""
+        return [query.vectors for query in self.model.encode_queries_cached([_query_text(text) for text in texts])]
+
     def prepare(self, texts: Sequence[str]) -> None:
         """Compute the representations of ``texts`` in batches, so that encoding them one by one costs nothing."""
         self.model.encode_queries_cached([_query_text(text) for text in texts])

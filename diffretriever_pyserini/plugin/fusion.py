@@ -7,7 +7,7 @@ of a short lexical list for its minimum, although every document that is not in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from diffretriever_pyserini.errors import InputError
 
@@ -46,15 +46,29 @@ def fuse_lists(
     weights = (alpha, 1.0) if weight_on_dense else (1.0, alpha)
     floor = 0.0 if short else None
     if normalization:
-        dense, lexical = min_max(dense), min_max(lexical, floor)
-        weights = (weights[0] / (1 + alpha), weights[1] / (1 + alpha))
-        missing = (0.0, 0.0)
-    else:
-        missing = (_lowest(dense), _lowest(lexical, floor))
+        return add_up([(min_max(dense), weights[0]), (min_max(lexical, floor), weights[1])])
+    missing = (_lowest(dense), _lowest(lexical, floor))
     fused = {
         docid: weights[0] * dense.get(docid, missing[0]) + weights[1] * lexical.get(docid, missing[1])
         for docid in dense.keys() | lexical.keys()
     }
+    return sorted(fused.items(), key=lambda hit: (-hit[1], hit[0]))
+
+
+def add_up(lists: Sequence[tuple[Mapping[str, float], float]]) -> list[tuple[str, float]]:
+    """Weighted sum of lists with scores in [0, 1], weights scaled to add up to 1; best first, ties by docid.
+
+    A document that a list misses counts 0 there (METHOD section 5, for any number of lists). Raises InputError where
+    all weights are 0.
+    """
+    total = sum(weight for _, weight in lists)
+    if not total > 0:
+        raise InputError("all weights are 0: give at least one list a weight.")
+    fused: dict[str, float] = {}
+    for scores, weight in lists:
+        share = weight / total
+        for docid, score in scores.items():
+            fused[docid] = fused.get(docid, 0.0) + share * score
     return sorted(fused.items(), key=lambda hit: (-hit[1], hit[0]))
 
 

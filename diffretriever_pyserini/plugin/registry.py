@@ -167,7 +167,8 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.search.faiss",
         "FaissSearcher.__init__",
-        "an index that another model or another K built is refused",
+        "an index that another model or another K built is refused; a folder with several vectors a passage is "
+        "searched by MaxSim",
         "touch_search:faiss_searcher",
         ("self", "index_dir", "query_encoder"),
     ),

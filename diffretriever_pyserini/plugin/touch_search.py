@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.multivector.manifest import holds_vectors
 from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
 from diffretriever_pyserini.plugin.names import is_ours
 from diffretriever_pyserini.store.provenance import read_provenance
@@ -132,9 +133,15 @@ def faiss_encoder(original: Host) -> Host:
 
 
 def faiss_searcher(original: Host) -> Host:
-    """Open a FAISS index, and refuse one that our encoder did not build."""
+    """Open a FAISS index, and refuse one that our encoder did not build; a folder of several vectors becomes MaxSim."""
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
+        if holds_vectors(index_dir):
+            from diffretriever_pyserini.plugin.maxsim import MaxSimSearcher
+
+            self.__class__ = MaxSimSearcher  # a subclass, so whoever made this object gets what it asked for
+            MaxSimSearcher.__init__(self, index_dir, query_encoder, *args, **kwargs)
+            return
         original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
             check_index(str(index_dir), self.query_encoder, self.dimension, self.index.ntotal)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.indexing.build import FORMAT
 from diffretriever_pyserini.indexing.build import INDEX as FILE_NAME
-from diffretriever_pyserini.store.spec import SPEC
+from diffretriever_pyserini.multivector.manifest import is_multi, read_manifest
+from diffretriever_pyserini.store.spec import SPEC, read_spec
 
-MODES = ("dense", "lexical", "hybrid")
+SIDES = ("dense", "multi", "lexical")
+MODES = (*SIDES, "hybrid")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class IndexFolder:
     ----------
     name : what messages call it.
     dense, lexical : a FAISS folder of Pyserini's layout and a Lucene impact index, or None.
+    multi : a folder of compressed vectors, or a store, which is searched exactly; or None.
     encoder, passage_fingerprint, k_passage : the encoder that made it, None where the folders do not say.
     passages : size of the collection, None where that is not known before the index is opened.
     """
@@ -34,15 +37,16 @@ class IndexFolder:
     passage_fingerprint: str | None = None
     k_passage: int | None = None
     passages: int | None = None
+    multi: Path | None = None
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes of searching that this index allows."""
-        sides = [mode for mode, folder in (("dense", self.dense), ("lexical", self.lexical)) if folder is not None]
-        return (*sides, "hybrid") if len(sides) == 2 else tuple(sides)
+        """The modes of searching that this index allows, besides other combinations of its sides."""
+        sides = tuple(side for side in SIDES if getattr(self, side) is not None)
+        return (*sides, "hybrid") if "lexical" in sides and len(sides) > 1 else sides
 
     def mode(self, asked: str | None) -> str:
-        """``asked``, or hybrid where both sides are there, else the one that is.
+        """``asked``, or hybrid where that is possible, else the one side that is there (multi before dense).
 
         Raises
         ------
@@ -51,16 +55,27 @@ class IndexFolder:
         """
         if asked is None:
             return self.modes[-1]
-        if asked not in MODES:
-            raise InputError(f"mode {asked!r} is not one of {', '.join(MODES)}.")
-        if asked not in self.modes:
-            there = self.modes[0]
-            missing = "lexical" if there == "dense" else "dense"
-            raise InputError(
-                f"{self.name} has no {missing} side, so it cannot be searched in mode {asked}: build it with "
-                f"`diffretriever index --{missing}`, give it with --{missing}-index, or search with --mode {there}."
-            )
+        for side in self._asked(asked):
+            if getattr(self, side) is None:
+                raise InputError(
+                    f"{self.name} has no {side} side, so it cannot be searched in mode {asked}: build it with "
+                    f"`diffretriever index --{side}`, give it with --{side}-index, or search with "
+                    f"--mode {self.modes[0]}."
+                )
         return asked
+
+    def sides(self, mode: str) -> tuple[str, ...]:
+        """The sides that ``mode`` searches, in the order of fusion. Hybrid is multi (else dense) and lexical."""
+        return self._asked(self.mode(mode))
+
+    def _asked(self, mode: str) -> tuple[str, ...]:
+        if mode == "hybrid":
+            return ("multi" if self.multi is not None else "dense", "lexical")
+        wanted = mode.split(",")
+        unknown = [side for side in wanted if side not in SIDES]
+        if unknown or len(set(wanted)) < len(wanted):
+            raise InputError(f"mode {mode!r} is not one of {', '.join(MODES)}, nor sides with commas between them.")
+        return tuple(side for side in SIDES if side in wanted)
 
 
 def read_index(path: str | Path) -> IndexFolder:
@@ -73,6 +88,8 @@ def read_index(path: str | Path) -> IndexFolder:
     """
     folder = Path(path).expanduser()
     record_file = folder / FILE_NAME
+    if (folder / SPEC).is_file():
+        return _exact(folder)
     if not record_file.is_file():
         raise InputError(f"{folder} is no index of `diffretriever index`: {_what_it_is(folder)}")
     try:
@@ -90,30 +107,48 @@ def read_index(path: str | Path) -> IndexFolder:
             str(record["passage_fingerprint"]),
             int(record["k_passage"]),
             int(record["passages"]),
+            folder / "multi" if record.get("multi") is not None else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{record_file}: damaged ({type(error).__name__}: {error}); build the index again.") from error
     if not found.modes:
-        raise InputError(f"{record_file} names neither a dense nor a lexical side; build the index again.")
+        raise InputError(f"{record_file} names no side; build the index again.")
     _check_sides(found)
     return found
 
 
-def separate_folders(dense: str | Path | None, lexical: str | Path | None) -> IndexFolder:
-    """The folders of Pyserini's own commands: FAISS (``index``, ``docid``) and Lucene (an impact index).
+def _exact(folder: Path) -> IndexFolder:
+    """A store as an index of one side."""
+    spec = read_spec(folder)
+    return IndexFolder(
+        str(folder), None, None, spec.encoder, spec.passage_fingerprint, spec.k_passage, None, multi=folder
+    )
+
+
+def separate_folders(
+    dense: str | Path | None, lexical: str | Path | None, multi: str | Path | None = None
+) -> IndexFolder:
+    """Sides that lie in folders of their own: FAISS (``index``, ``docid``), Lucene (an impact index), vectors.
 
     Raises
     ------
     InputError
-        When neither is given, or one is not what it should be.
+        When none is given, or one is not what it should be.
     """
-    sides = [Path(side).expanduser() if side is not None else None for side in (dense, lexical)]
-    if sides == [None, None]:
-        raise InputError("no index: give --index, or --dense-index and --lexical-index, or one of these two.")
-    found = IndexFolder(" and ".join(str(side) for side in sides if side), sides[0], sides[1])
+    sides = [Path(side).expanduser() if side is not None else None for side in (dense, lexical, multi)]
+    if sides == [None, None, None]:
+        raise InputError(
+            "no index: give --index, or --dense-index, --multi-index and --lexical-index, or some of these."
+        )
+    found = IndexFolder(" and ".join(str(side) for side in sides if side), sides[0], sides[1], multi=sides[2])
     _check_sides(found)
+    if found.multi is not None:
+        made = read_manifest(found.multi) if is_multi(found.multi) else read_spec(found.multi)
+        found = replace(
+            found, encoder=made.encoder, passage_fingerprint=made.passage_fingerprint, k_passage=made.k_passage
+        )
     return found
 
 
@@ -122,6 +157,8 @@ def _check_sides(found: IndexFolder) -> None:
         raise InputError(f"{found.dense} is no FAISS folder (files index and docid): {_what_it_is(found.dense)}")
     if found.lexical is not None and not _is_lucene(found.lexical):
         raise InputError(f"{found.lexical} is no Lucene index (files segments_*): {_what_it_is(found.lexical)}")
+    if found.multi is not None and not is_multi(found.multi) and not (found.multi / SPEC).is_file():
+        raise InputError(f"{found.multi} is no multi-vector index: {_what_it_is(found.multi)}")
 
 
 def _is_faiss(folder: Path) -> bool:
@@ -140,6 +177,8 @@ def _what_it_is(folder: Path) -> str:
         return "it is a FAISS folder of Pyserini's own commands; give it with --dense-index and name the --encoder."
     if _is_lucene(folder):
         return "it is a Lucene index of Pyserini's own commands; give it with --lexical-index and name the --encoder."
+    if is_multi(folder):
+        return "it is a multi-vector index; give it with --multi-index."
     if (folder / FILE_NAME).is_file():
         return "it is an index of `diffretriever index`; give it with --index."
     if (folder / SPEC).is_file():

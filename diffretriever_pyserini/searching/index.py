@@ -8,18 +8,21 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.searching.folder import IndexFolder, read_index, separate_folders
-from diffretriever_pyserini.searching.lists import Hits, best, fuse_hits
-from diffretriever_pyserini.searching.sides import DenseSide, LexicalSide, Scores
+from diffretriever_pyserini.searching.folder import SIDES, IndexFolder, read_index, separate_folders
+from diffretriever_pyserini.searching.lists import Hits, best, fuse_sides
+from diffretriever_pyserini.searching.sides import DenseSide, LexicalSide, MultiSide, Scores
 
 if TYPE_CHECKING:
+    from diffretriever_pyserini.multivector.index import MultiOptions
     from diffretriever_pyserini.retriever import DiffRetriever, QueryRepresentation
     from diffretriever_pyserini.searching.encoder import SearchEncoder
 
@@ -36,7 +39,8 @@ class SearchOptions:
     hits : length of each list, before and after fusion.
     batch_size : queries of one forward pass.
     threads : of FAISS and Lucene; None takes the processors that this process may use.
-    alpha : weight of the lexical list against 1 for the dense one; 1 is the paper's 0.5/0.5.
+    alpha : weight of the lexical list against 1 for the others; 1 is the paper's 0.5/0.5.
+    weights : weights by side (dense, multi, lexical), where they are not 1; ``lexical`` goes before ``alpha``.
     fusion : ``minmax`` (METHOD section 5) or ``rrf`` (reciprocal ranks with ``rrf_k``).
     remove_query : drop the document whose docid is the query's id, before fusion; the lists keep their length.
     """
@@ -45,6 +49,7 @@ class SearchOptions:
     batch_size: int = 32
     threads: int | None = None
     alpha: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
     fusion: str = "minmax"
     rrf_k: int = 60
     remove_query: bool = False
@@ -59,6 +64,9 @@ class SearchOptions:
             raise InputError(f"threads={self.threads} must be at least 1.")
         if not (math.isfinite(self.alpha) and self.alpha >= 0):
             raise InputError(f"alpha={self.alpha} cannot weigh two lists: it must be a number of at least 0.")
+        for side, weight in self.weights.items():
+            if side not in SIDES or not (math.isfinite(weight) and weight >= 0):
+                raise InputError(f"weight {side}={weight}: sides are {', '.join(SIDES)}, weights numbers from 0.")
         if self.fusion not in FUSIONS:
             raise InputError(f"fusion {self.fusion!r} is not one of {', '.join(FUSIONS)}.")
 
@@ -66,14 +74,21 @@ class SearchOptions:
 class SearchIndex:
     """An index that is searched; make it with :func:`open_index`, and close it or use it in a ``with`` block.
 
-    ``seconds`` adds up the time of each stage: open, encode, dense, lexical, fuse.
+    ``seconds`` adds up the time of each stage: open, encode, dense, multi, lexical, fuse.
     """
 
-    def __init__(self, folder: IndexFolder, encoder: SearchEncoder, parameters: Mapping[str, int] | None = None):
+    def __init__(
+        self,
+        folder: IndexFolder,
+        encoder: SearchEncoder,
+        parameters: Mapping[str, int] | None = None,
+        multi_options: MultiOptions | None = None,
+    ):
         self.folder = folder
         self.encoder = encoder
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._parameters = dict(parameters or {})
+        self._multi_options = multi_options
 
     @property
     def model(self) -> DiffRetriever:
@@ -94,6 +109,13 @@ class SearchIndex:
         return side
 
     @cached_property
+    def multi(self) -> MultiSide:
+        """The multi-vector side, opened when first used. Raises InputError where there is none or it fits not."""
+        self.folder.mode("multi")
+        assert self.folder.multi is not None
+        return MultiSide(self.folder.multi, self.encoder, self._multi_options)
+
+    @cached_property
     def lexical(self) -> LexicalSide:
         """The lexical side, opened when first used. Raises InputError where there is none."""
         self.folder.mode("lexical")
@@ -104,9 +126,8 @@ class SearchIndex:
         """Load the model and the sides that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""
         mode = self.folder.mode(mode)
         with self._timed("open"):
-            for opened, skipped in (("model", None), ("dense", "lexical"), ("lexical", "dense")):
-                if mode != skipped:
-                    getattr(self, opened)
+            for opened in ("model", *self.folder.sides(mode)):
+                getattr(self, opened)
         return mode
 
     def search(
@@ -116,7 +137,8 @@ class SearchIndex:
 
         Parameters
         ----------
-        mode : ``dense``, ``lexical`` or ``hybrid``; None is hybrid where both sides are there.
+        mode : ``dense``, ``multi``, ``lexical``, ``hybrid`` (multi or else dense, with lexical), or sides with commas
+            between them, which are fused; None is hybrid where that is possible.
         options : fields of :class:`SearchOptions`.
 
         Raises
@@ -140,33 +162,35 @@ class SearchIndex:
             yield self._batch(dict(part), mode, options)
 
     def _batch(self, topics: dict[str, str], mode: str, options: SearchOptions) -> dict[str, Hits]:
-        import numpy as np
-
         qids = list(topics)
         threads = options.threads or _processors()
         depth = options.hits + options.remove_query  # one more, as one may go
         with self._timed("encode"):
             queries = self._encode(list(topics.values()), options.batch_size)
-        dense, lexical = Scores(), Scores()
-        if mode != "lexical":
-            with self._timed("dense"):
-                dense = self.dense.search(np.stack([query.vector for query in queries]), qids, depth, threads)
-        if mode != "dense":
-            with self._timed("lexical"):
-                lexical = self.lexical.search([query.impacts for query in queries], qids, depth, threads)
+        found: dict[str, Scores] = {}
+        for side in self.folder.sides(mode):
+            with self._timed(side):
+                found[side] = self._ask(side, queries, qids, depth, threads)
         with self._timed("fuse"):
-            if mode != "hybrid":
-                side = dense if mode == "dense" else lexical
-                return {qid: best(side[qid], options.hits, qid if options.remove_query else None) for qid in qids}
-            return {qid: self._fuse(qid, dense[qid], lexical[qid], options) for qid in qids}
+            return {qid: self._fuse(qid, {side: found[side][qid] for side in found}, options) for qid in qids}
 
-    def _fuse(self, qid: str, dense: dict[str, float], lexical: dict[str, float], options: SearchOptions) -> Hits:
+    def _ask(self, side: str, queries: list[QueryRepresentation], qids: list[str], depth: int, threads: int) -> Scores:
+        if side == "dense":
+            return self.dense.search(np.stack([query.vector for query in queries]), qids, depth, threads)
+        if side == "multi":
+            return self.multi.search([query.vectors for query in queries], qids, depth, threads)
+        return self.lexical.search([query.impacts for query in queries], qids, depth, threads)
+
+    def _fuse(self, qid: str, found: dict[str, dict[str, float]], options: SearchOptions) -> Hits:
         out = qid if options.remove_query else None
-        # Lucene leaves out passages without terms, so the larger count is the collection's.
-        documents = max(self.dense.documents, self.lexical.documents) - (out in dense or out in lexical)
-        lists = (best(dense, options.hits, out), best(lexical, options.hits, out))
-        fused = fuse_hits(*lists, options.hits, documents, options.alpha, options.fusion, options.rrf_k)
-        return fused[: options.hits]
+        lists = {side: best(scores, options.hits, out) for side, scores in found.items()}
+        if len(lists) == 1:
+            return next(iter(lists.values()))
+        # Lucene leaves out passages without terms, so the largest count is the collection's.
+        counted = max(getattr(self, side).documents for side in found)
+        documents = counted - any(out in scores for scores in found.values())
+        weights = {"lexical": options.alpha} | dict(options.weights)
+        return fuse_sides(lists, weights, options.hits, documents, options.fusion, options.rrf_k)[: options.hits]
 
     def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
         """Each text once through the model, alike ones together, long ones together."""
@@ -201,23 +225,26 @@ def open_index(
     *,
     dense_index: str | Path | None = None,
     lexical_index: str | Path | None = None,
+    multi_index: str | Path | None = None,
     encoder: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
     k_query: int | None = None,
     max_length: int | None = None,
     parameters: Mapping[str, int] | None = None,
+    multi_options: MultiOptions | None = None,
     mode: str | None = None,
 ) -> SearchIndex:
     """Open an index of ``diffretriever index``, or the folders of Pyserini's own commands.
 
     Parameters
     ----------
-    index : folder with ``index.json``; it names its encoder.
-    dense_index, lexical_index : a FAISS folder and a Lucene impact index instead; then ``encoder`` is required.
+    index : folder with ``index.json``, or a store, which is searched exactly in mode multi; both name their encoder.
+    dense_index, lexical_index, multi_index : sides in folders of their own instead; then name the ``encoder``.
     encoder : overrides the name in ``index.json``, for example where a checkpoint has moved.
     device, dtype, k_query, max_length : of the query encoder; ``max_length`` can only shorten.
     parameters : FAISS's parameters of searching, ``nprobe`` or ``efSearch``.
+    multi_options : how far the multi-vector side looks.
     mode : refuse an index that cannot be searched so, before the model is loaded.
 
     Raises
@@ -227,9 +254,10 @@ def open_index(
     ConfigError, ModelNotFoundError
         When the encoder cannot be used or found.
     """
-    if index is not None and (dense_index is not None or lexical_index is not None):
-        raise InputError("give either --index, or --dense-index and --lexical-index, not both.")
-    folder = read_index(index) if index is not None else separate_folders(dense_index, lexical_index)
+    separate = (dense_index, lexical_index, multi_index)
+    if index is not None and separate != (None, None, None):
+        raise InputError("give either --index, or --dense-index, --multi-index and --lexical-index, not both.")
+    folder = read_index(index) if index is not None else separate_folders(*separate)
     folder.mode(mode)
     started = time.perf_counter()
 
@@ -239,7 +267,7 @@ def open_index(
     from diffretriever_pyserini.searching.encoder import encoder_of
 
     query_encoder = encoder_of(folder, encoder, device, dtype, k_query=k_query, max_length=max_length)
-    opened = SearchIndex(folder, query_encoder, parameters)
+    opened = SearchIndex(folder, query_encoder, parameters, multi_options)
     opened.seconds["open"] = time.perf_counter() - started
     return opened
 

@@ -1,11 +1,11 @@
-"""The two ranked lists of one query made into one (METHOD section 5; reciprocal ranks as the usual alternative)."""
+"""The ranked lists of one query made into one (METHOD section 5; reciprocal ranks as the usual alternative)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from diffretriever_pyserini.evaluation.runs import ranked
-from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
+from diffretriever_pyserini.plugin.fusion import add_up, is_short, min_max
 
 Hits = list[tuple[str, float]]
 """(docid, score), best first, equal scores by docid."""
@@ -25,16 +25,38 @@ def fuse_hits(
     ``minmax`` is the paper's: both lists moved and scaled to [0, 1], weights ``1/(1 + alpha)`` for the dense and
     ``alpha/(1 + alpha)`` for the lexical side. ``rrf`` is :func:`reciprocal_ranks`.
     """
+    return fuse_sides({"dense": dense, "lexical": lexical}, {"lexical": alpha}, depth, documents, fusion, rrf_k)
+
+
+def fuse_sides(
+    sides: Mapping[str, Hits],
+    weights: Mapping[str, float],
+    depth: int,
+    documents: int,
+    fusion: str = "minmax",
+    rrf_k: int = 60,
+) -> Hits:
+    """:func:`fuse_hits` for any of the sides dense, multi and lexical; a side without a weight has the weight 1.
+
+    A lexical list shorter than ``depth`` and ``documents`` says that all other documents score 0, which then is its
+    minimum.
+    """
     if fusion == "rrf":
-        return reciprocal_ranks(dense, lexical, alpha, rrf_k)
-    short = is_short(len(lexical), depth, documents)
-    return fuse_lists(dict(dense), dict(lexical), alpha, normalization=True, short=short, integers=True)
+        return reciprocal_ranks(*((hits, weights.get(side, 1.0)) for side, hits in sides.items()), k=rrf_k)
+    lists = []
+    for side, hits in sides.items():
+        scores, floor = dict(hits), None
+        if side == "lexical":
+            scores = {docid: float(round(score)) for docid, score in hits}
+            floor = 0.0 if is_short(len(hits), depth, documents) else None
+        lists.append((min_max(scores, floor), weights.get(side, 1.0)))
+    return add_up(lists)
 
 
-def reciprocal_ranks(dense: Hits, lexical: Hits, alpha: float = 1.0, k: int = 60) -> Hits:
-    """Reciprocal rank fusion (Cormack et al. 2009): 1 / (k + rank), the lexical side times ``alpha``; ranks from 1."""
+def reciprocal_ranks(*lists: tuple[Hits, float], k: int = 60) -> Hits:
+    """Reciprocal rank fusion (Cormack et al. 2009): weight / (k + rank), added up over (hits, weight); ranks from 1."""
     fused: dict[str, float] = {}
-    for hits, weight in ((dense, 1.0), (lexical, alpha)):
+    for hits, weight in lists:
         for rank, (docid, _) in enumerate(hits, start=1):
             fused[docid] = fused.get(docid, 0.0) + weight / (k + rank)
     return ranked(fused)

@@ -1,4 +1,4 @@
-"""Pyserini's two searchers, given what is encoded already: vectors to FAISS, term weights to Lucene."""
+"""The searchers, given what is encoded already: a vector to FAISS, vectors to MaxSim, term weights to Lucene."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 if TYPE_CHECKING:
     import numpy as np
 
+    from diffretriever_pyserini.multivector.index import MultiOptions
     from diffretriever_pyserini.searching.encoder import SearchEncoder
 
 Scores = dict[str, dict[str, float]]
@@ -50,6 +51,19 @@ class DenseSide:
         found = self._searcher.batch_search(vectors, list(qids), max(1, min(depth, self.documents)), threads)
         return {qid: {hit.docid: float(hit.score) for hit in found[qid]} for qid in qids}
 
+    def vector(self, docid: str) -> np.ndarray | None:
+        """float32 [H] of a passage as the index holds it, decoded where it is compressed; None where it is not there."""
+        import faiss
+
+        if docid not in self._searcher.docids:
+            return None
+        index, row = self._searcher.index, self._searcher.docids.index(docid)
+        try:
+            return index.reconstruct(row)
+        except RuntimeError:  # inverted lists do not know where a row lies until they are asked to
+            faiss.extract_index_ivf(index).make_direct_map()
+            return index.reconstruct(row)
+
     def _check_metric(self, folder: Path) -> None:
         import faiss
 
@@ -63,6 +77,30 @@ class DenseSide:
             faiss.ParameterSpace().set_index_parameter(self._searcher.index, name, value)
         except RuntimeError as error:
             raise InputError(f"{folder}: this kind of FAISS index has no parameter {name}.") from error
+
+
+class MultiSide:
+    """MaxSim over compressed vectors, or exactly over a store. Parameters as for :class:`DenseSide`.
+
+    Raises
+    ------
+    InputError
+        For a damaged index, or one of another encoder.
+    """
+
+    def __init__(self, folder: Path, encoder: SearchEncoder, options: MultiOptions | None = None):
+        from diffretriever_pyserini.plugin.maxsim import open_vectors
+
+        self.vectors = open_vectors(folder, encoder, options)
+        self.documents: int = self.vectors.passages
+
+    def search(self, queries: Sequence[np.ndarray], qids: Sequence[str], depth: int, threads: int) -> Scores:
+        """The best ``depth`` documents of each query by MaxSim with its vectors [K_q, H]."""
+        found = self.vectors.search_many(queries, max(1, min(depth, self.documents)), threads)
+        return {
+            qid: dict(zip(self.vectors.docids(rows), scores.tolist(), strict=True))
+            for qid, (rows, scores) in zip(qids, found, strict=True)
+        }
 
 
 class LexicalSide:

@@ -18,6 +18,7 @@ from diffretriever_pyserini.indexing import dense as dense_module
 from diffretriever_pyserini.indexing.build import IndexOptions, build_index
 from diffretriever_pyserini.indexing.codes import file_layout
 from diffretriever_pyserini.indexing.dense import KINDS, DensePlan, empty_index, training_sample
+from diffretriever_pyserini.multivector.build import MultiBuild
 from diffretriever_pyserini.store.part import part_path
 from diffretriever_pyserini.store.provenance import Provenance, read_provenance
 from diffretriever_pyserini.store.reader import Store
@@ -192,10 +193,24 @@ def test_ids_that_only_share_a_hash_are_different(
 
 def test_an_index_is_never_halved(store: Store, tmp_path: Path) -> None:
     build(store, tmp_path / "I")
-    with pytest.raises(DiffRetrieverError, match="holds a dense index"):
-        build_index(store, tmp_path / "I", IndexOptions(dense=None, lexical=True))
+    other = made_up_store(tmp_path / "S", count=30)
+    with pytest.raises(DiffRetrieverError, match="holds a dense side of another store"):
+        build_index(other, tmp_path / "I", IndexOptions(dense=None, lexical=False, multi=MultiBuild()))
     with pytest.raises(InputError, match="neither"):
         IndexOptions(dense=None, lexical=False)
+
+
+def test_a_side_that_is_there_stays(store: Store, tmp_path: Path) -> None:
+    build(store, tmp_path / "I")
+    before = files(tmp_path / "I" / "dense")
+    multi = MultiBuild(bytes_per_vector=8)
+    facts = build_index(store, tmp_path / "I", IndexOptions(dense=None, lexical=False, multi=multi, quiet=True))
+    assert facts["dense"]["kind"] == "flat"
+    assert facts["multi"]["bytes_per_passage"] <= 16
+    assert files(tmp_path / "I" / "dense") == before
+    facts = build(store, tmp_path / "I", "sq8")
+    assert (facts["dense"]["kind"], facts["multi"]["recall"]["top10_in_top100"] > 0.5) == ("sq8", True)
+    assert (tmp_path / "I" / "multi" / "multi.json").is_file()
 
 
 def test_an_empty_store_is_refused(tmp_path: Path) -> None:

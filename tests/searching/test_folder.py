@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.searching.folder import read_index, separate_folders
+
+from ..indexing.conftest import made_up_store
 
 RECORD = {
     "format": 1,
@@ -53,7 +56,7 @@ def test_both_sides(tmp_path: Path) -> None:
         "lexical",
         "hybrid",
     ]
-    with pytest.raises(InputError, match="mode 'sparse' is not one of dense, lexical, hybrid"):
+    with pytest.raises(InputError, match="mode 'sparse' is not one of dense, multi, lexical, hybrid"):
         found.mode("sparse")
 
 
@@ -71,7 +74,7 @@ def test_a_missing_side_is_named(tmp_path: Path, there: str, missing: str) -> No
     [
         ({"format": 2}, "format 2 is not the format 1"),
         ({"passages": None}, "damaged"),
-        ({"dense": None, "lexical": None}, "names neither a dense nor a lexical side"),
+        ({"dense": None, "lexical": None}, "names no side"),
     ],
 )
 def test_a_bad_record_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -95,18 +98,40 @@ def test_a_part_that_is_gone_is_named(tmp_path: Path) -> None:
 
 def test_what_is_no_index_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store/store.json").write_text("{}")
     for folder, message in (
         (tmp_path / "none", "there is no such folder"),
         (tmp_path / "empty", r"it holds no index\.json"),
-        (tmp_path / "store", "it is a store; make an index of it"),
         (make_faiss(tmp_path / "D"), "it is a FAISS folder .*--dense-index"),
         (make_lucene(tmp_path / "L"), "it is a Lucene index .*--lexical-index"),
     ):
         with pytest.raises(InputError, match=message) as error:
             read_index(folder)
         assert str(folder) in str(error.value)
+
+
+def test_sides_and_their_combinations(tmp_path: Path) -> None:
+    found = read_index(make_index(tmp_path / "I"))
+    both = replace(found, multi=tmp_path / "M")
+    assert both.modes == ("dense", "multi", "lexical", "hybrid")
+    assert both.sides("hybrid") == ("multi", "lexical")
+    assert found.sides("hybrid") == ("dense", "lexical")
+    assert both.sides("lexical,multi,dense") == ("dense", "multi", "lexical")
+    assert replace(both, lexical=None).mode(None) == "multi"
+    for wrong in ("dense,dense", "dense,sparse", "", "hybrid,dense"):
+        with pytest.raises(InputError, match="is not one of"):
+            both.mode(wrong)
+    with pytest.raises(InputError, match=r"has no multi side, .* `diffretriever index --multi`"):
+        found.mode("dense,multi")
+
+
+def test_a_store_is_an_index_of_one_side(tmp_path: Path) -> None:
+    store = made_up_store(tmp_path / "store", count=20)
+    found = read_index(store.folder)
+    assert (found.modes, found.multi, found.k_passage) == (("multi",), store.folder, 2)
+    assert found.encoder == store.spec.encoder
+    assert separate_folders(None, None, store.folder).passage_fingerprint == store.spec.passage_fingerprint
+    with pytest.raises(InputError, match="is no multi-vector index: it is a FAISS folder"):
+        separate_folders(None, None, make_faiss(tmp_path / "D"))
 
 
 def test_the_folders_of_pyserini(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffretriever_pyserini.searching.lists import best, fuse_hits, reciprocal_ranks
+from diffretriever_pyserini.searching.lists import best, fuse_hits, fuse_sides, reciprocal_ranks
 
 
 def test_best_orders_ties_by_docid_and_drops_one_document() -> None:
@@ -33,9 +33,30 @@ def test_one_hit_on_each_side() -> None:
 def test_reciprocal_ranks_by_hand() -> None:
     dense, lexical = [("a", 9.0), ("b", 8.0)], [("b", 70.0), ("c", 60.0)]
     expected = [("b", 1 / 62 + 1 / 61), ("a", 1 / 61), ("c", 1 / 62)]
-    assert [docid for docid, _ in reciprocal_ranks(dense, lexical)] == ["b", "a", "c"]
-    assert dict(reciprocal_ranks(dense, lexical)) == pytest.approx(dict(expected))
-    assert fuse_hits(dense, lexical, 2, 3, fusion="rrf") == reciprocal_ranks(dense, lexical)
-    assert dict(reciprocal_ranks(dense, lexical, alpha=0.5, k=1)) == pytest.approx(
+    found = reciprocal_ranks((dense, 1.0), (lexical, 1.0))
+    assert [docid for docid, _ in found] == ["b", "a", "c"]
+    assert dict(found) == pytest.approx(dict(expected))
+    assert fuse_hits(dense, lexical, 2, 3, fusion="rrf") == found
+    assert dict(reciprocal_ranks((dense, 1.0), (lexical, 0.5), k=1)) == pytest.approx(
         {"a": 1 / 2, "b": 1 / 3 + 0.5 / 2, "c": 0.5 / 3}
     )
+
+
+def test_three_sides_by_hand() -> None:
+    sides = {
+        "dense": [("a", 4.0), ("b", 2.0)],
+        "multi": [("b", 9.0), ("c", 8.0), ("a", 5.0)],
+        "lexical": [("c", 10.0), ("b", 4.0)],
+    }
+    # The lexical list is short, so its minimum is 0: c 1, b 0.4. Shares are a quarter, a half and a quarter.
+    fused = fuse_sides(sides, {"multi": 2.0}, depth=3, documents=5)
+    expected = {"a": 0.25, "b": 0.5 + 0.1, "c": 0.5 * 0.75 + 0.25}
+    assert dict(fused) == pytest.approx(expected)
+    assert [docid for docid, _ in fused] == ["c", "b", "a"]
+    ranks = dict(fuse_sides(sides, {"multi": 2.0}, 3, 5, fusion="rrf", rrf_k=1))
+    assert ranks["b"] == pytest.approx(1 / 3 + 2 / 2 + 1 / 3)
+
+
+def test_a_side_without_weight_says_nothing() -> None:
+    sides = {"dense": [("a", 4.0), ("b", 2.0)], "lexical": [("b", 3.0)]}
+    assert dict(fuse_sides(sides, {"lexical": 0.0}, 2, 9)) == {"a": 1.0, "b": 0.0}

@@ -1,0 +1,226 @@
+"""A store into a folder of compressed vectors: trained on a sample, streamed part by part, resumed after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..store.files import read_json, write_json, write_whole
+from ..store.part import Part
+from ..store.provenance import Provenance
+from ..store.reader import Store
+from . import candidates, records
+from .codec import PlaceCodec, read_codec, train_codec
+from .manifest import CODEC, SEGMENTS, Manifest
+from .measure import RecallMeter
+
+_SEED = 20261122
+_LEAST_SAMPLE = 1 << 14
+_SAMPLE_BYTES = 1 << 30  # of the sample's vectors in float32
+_BATCH_BYTES = 64 << 20
+_STATE, _FIRST, _EMPTY = "building.json", "candidates-0.faiss", "candidates.empty"
+
+
+@dataclass(frozen=True)
+class MultiBuild:
+    """What a multi-vector index is made like.
+
+    Attributes
+    ----------
+    bytes_per_vector : bytes of a passage's record and first-stage code, divided by K; None is 1/16 of float16.
+    dim : components that are kept of H; None keeps 99.9 % of the energy.
+    refine : ``int8`` keeps all vectors on disk, too, so that the best passages can be scored by them.
+    """
+
+    bytes_per_vector: int | None = None
+    dim: int | None = None
+    refine: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise InputError for what cannot be built."""
+        for name in ("bytes_per_vector", "dim"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name}={value} must be at least 1.")
+        if self.refine not in (None, "int8"):
+            raise InputError(f"refine={self.refine!r}: only int8 is known.")
+
+    def budget(self, store: Store) -> int:
+        """Bytes of a passage."""
+        spec = store.spec
+        return spec.k_passage * (self.bytes_per_vector or max(1, spec.dimension // 8))
+
+
+def build_multi(
+    store: Store, folder: Path, options: MultiBuild, work: Path, verify: bool = True, quiet: bool = False
+) -> Manifest:
+    """Write the multi-vector index of ``store`` into the new folder ``folder``.
+
+    Parameters
+    ----------
+    work : folder that outlives a kill; the next call with the same store and options goes on with what is in it. It
+        becomes ``folder`` at the end.
+    verify : check the checksum of every part on the way.
+
+    Raises
+    ------
+    InputError
+        For a store that kept pooled vectors only, is empty or damaged, and for too few bytes.
+    """
+    spec = store.spec
+    if spec.vectors != "all":
+        raise InputError(f"{store.folder} kept one pooled vector a passage: encode with `--vectors all` for --multi.")
+    if not len(store):
+        raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
+    _begin(work, store, options)
+    budget, count = options.budget(store), len(store)
+    codec, first = _trained(work, store, options, budget)
+    meter = RecallMeter(_drawn(store, RecallMeter.queries))
+    _stream(work, store, codec, first, meter, options, verify, quiet)
+    import faiss
+
+    write_whole(work / _FIRST, faiss.serialize_index(first).tobytes())
+    manifest = Manifest(
+        encoder=spec.encoder,
+        fingerprint=spec.fingerprint,
+        passage_fingerprint=spec.passage_fingerprint,
+        k_passage=spec.k_passage,
+        dimension=spec.dimension,
+        stride=codec.stride,
+        candidate_bytes=candidates.passage_bytes(spec.dimension, budget, count),
+        candidates=_FIRST,
+        segments=[("00000", count)],
+        refine=options.refine,
+    )
+    manifest.write(work)
+    from .index import CompressedIndex
+
+    manifest = Manifest(**asdict(manifest) | {"recall": meter.result(CompressedIndex(work))})
+    manifest.write(work)
+    Provenance(spec.encoder, spec.passage_fingerprint, spec.k_passage, spec.dimension, count).write(work)
+    for name in (_STATE, _EMPTY):
+        (work / name).unlink()
+    work.rename(folder)
+    return manifest
+
+
+def _begin(work: Path, store: Store, options: MultiBuild) -> None:
+    """Take over what an earlier attempt left, or begin anew where it was about something else."""
+    told = json.dumps([asdict(store.spec), len(store), asdict(options)], sort_keys=True)
+    task = hashlib.sha256(told.encode()).hexdigest()
+    state = read_json(work / _STATE) if (work / _STATE).is_file() else {}
+    if state.get("task") == task:
+        return
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    write_json(work / _STATE, {"task": task, "parts": 0, "written": {}})
+
+
+def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tuple[PlaceCodec, Any]:
+    """The codec and the empty first stage; trained once, then read."""
+    import faiss
+
+    spec = store.spec
+    if not (work / CODEC).is_file():
+        room = budget - candidates.passage_bytes(spec.dimension, budget, len(store))
+        most = max(1024, _SAMPLE_BYTES // (4 * spec.k_passage * spec.dimension))
+        sample = sample_vectors(store, min(len(store), _LEAST_SAMPLE, most))
+        train_codec(sample, room, options.dim).save(work / CODEC)
+    if not (work / _EMPTY).is_file():
+        from ..representations import pool
+
+        numbers = candidates.sample_size(len(store))
+        index = candidates.train_candidates(sample_vectors(store, numbers, pool), budget, len(store))
+        write_whole(work / _EMPTY, faiss.serialize_index(index).tobytes())
+    return read_codec(work / CODEC), faiss.read_index(str(work / _EMPTY))
+
+
+def _stream(
+    work: Path,
+    store: Store,
+    codec: PlaceCodec,
+    first: Any,
+    meter: RecallMeter,
+    options: MultiBuild,
+    verify: bool,
+    quiet: bool,
+) -> None:
+    """Each part once: into the records (but for those that are there already), the first stage and the meter."""
+    from tqdm import tqdm
+
+    from ..representations import pool
+
+    state = read_json(work / _STATE)
+    names = segment_files(options.refine)
+    writer = records.SegmentWriter(work / SEGMENTS / "00000", names, state["written"])
+    bar = tqdm(total=len(store), unit=" passages", desc="Compressing", disable=True if quiet else None)
+    with bar:
+        for number, part in enumerate(store.parts):
+            if verify:
+                part.verify()
+            fresh, at = number >= state["parts"], 0
+            docids = part.docids if fresh else []
+            for vectors in batches_of(part):
+                first.add(pool(vectors))
+                meter.add(vectors)
+                if fresh:
+                    writer.add(docids[at : at + len(vectors)], **segment_arrays(codec, vectors, options.refine))
+                at += len(vectors)
+                bar.update(len(vectors))
+            if fresh:
+                write_json(work / _STATE, state | {"parts": number + 1, "written": writer.flush()})
+    writer.close()
+
+
+def segment_files(refine: str | None) -> list[str]:
+    """Files of a segment."""
+    names = [records.RECORDS, records.DOCIDS, records.BOUNDS]
+    return [*names, records.VECTORS, records.SCALES] if refine else names
+
+
+def segment_arrays(codec: PlaceCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
+    """What a segment's files say of ``vectors`` [n, K, H], by file name without its ending."""
+    arrays = {"records": codec.encode(vectors)}
+    if refine:
+        scales = np.abs(vectors).max(axis=2, initial=0) / 127
+        whole = np.rint(vectors / np.maximum(scales, 1e-12)[:, :, None])
+        arrays |= {"vectors": whole.astype(np.int8), "scales": scales.astype(np.float32)}
+    return arrays
+
+
+def batches_of(part: Part) -> Any:
+    """Vectors of ``part`` in bounded pieces, float32 [n, K, H]; the same pieces in every run."""
+    size = max(1, _BATCH_BYTES // (4 * part.spec.stored_k * part.spec.dimension))
+    bounds = ((start, min(start + size, len(part))) for start in range(0, len(part), size))
+    return (np.require(part.vectors(*one), requirements="W") for one in bounds)  # torch wants what it may write to
+
+
+def sample_vectors(store: Store, size: int, reduce: Any = None) -> np.ndarray:
+    """``size`` passages of ``store``, evenly drawn, the same in every run: float32 [size, K, H] or ``reduce`` of it."""
+    draw = np.random.default_rng(_SEED)
+    chosen = np.sort(draw.choice(len(store), size, replace=False, shuffle=False))
+    found = []
+    for part, begin in zip(store.parts, store.bounds, strict=False):
+        low, high = np.searchsorted(chosen, (begin, begin + len(part)))
+        for group in np.array_split(chosen[low:high] - begin, max(1, (high - low) // 512)):
+            if len(group):
+                vectors = _picked(part, group)
+                found.append(vectors if reduce is None else reduce(vectors))
+    return np.concatenate(found)
+
+
+def _picked(part: Part, rows: np.ndarray) -> np.ndarray:
+    """float32 [n, K, H] of some passages of ``part``."""
+    vectors = np.asarray(part.array("vectors")[rows], dtype=np.float32)
+    return vectors * part.array("scales")[rows][:, :, None] if part.spec.dtype == "int8" else vectors
+
+
+def _drawn(store: Store, size: int) -> np.ndarray:
+    return sample_vectors(store, min(size, len(store)))

@@ -1,0 +1,88 @@
+"""``multi.json``: what a folder of compressed vectors holds. It is replaced last, so a change is made whole or not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..store.files import read_json, write_json
+from ..store.spec import SPEC
+
+FORMAT = 1
+MANIFEST = "multi.json"
+CODEC = "codec.safetensors"
+SEGMENTS = "segments"
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The encoder and the files of a multi-vector index.
+
+    Attributes
+    ----------
+    encoder, fingerprint, passage_fingerprint, k_passage, dimension : as in the store that it was made of.
+    stride : bytes of a passage's record.
+    candidate_bytes : bytes of its code in the first stage.
+    candidates : file of the first stage.
+    segments : (folder, passages) in order.
+    deleted : file with the numbers of deleted passages, or None.
+    refine : ``int8`` where the vectors are kept on disk, else None.
+    recall : how much of the exact ranking was found, measured when the index was built.
+    """
+
+    encoder: str
+    fingerprint: str
+    passage_fingerprint: str
+    k_passage: int
+    dimension: int
+    stride: int
+    candidate_bytes: int
+    candidates: str
+    segments: list[tuple[str, int]]
+    deleted: str | None = None
+    deleted_count: int = 0
+    refine: str | None = None
+    recall: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def rows(self) -> int:
+        """Passages in the segments, deleted ones counted."""
+        return sum(count for _, count in self.segments)
+
+    @property
+    def passages(self) -> int:
+        """Passages that can be found."""
+        return self.rows - self.deleted_count
+
+    def write(self, folder: Path) -> None:
+        """Replace ``multi.json``."""
+        write_json(folder / MANIFEST, asdict(self))
+
+
+def is_multi(folder: str | Path) -> bool:
+    """Whether ``folder`` holds a multi-vector index."""
+    return Path(folder, MANIFEST).is_file()
+
+
+def holds_vectors(folder: str | Path) -> bool:
+    """Whether ``folder`` holds several vectors a passage: a multi-vector index, or a store."""
+    return is_multi(folder) or Path(folder, SPEC).is_file()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in ``folder``; InputError where there is none, or one that this version cannot read."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder} is no multi-vector index ({MANIFEST} is missing): make one with `index --multi`.")
+    values = read_json(path)
+    if values.get("format") != FORMAT:
+        raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
+    try:
+        segments = [(str(name), int(count)) for name, count in values.pop("segments")]
+        return Manifest(segments=segments, **values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); build the index again.") from error
