@@ -13,6 +13,7 @@ from diffretriever_pyserini.cli import (
     encode,
     encode_queries,
     evaluate,
+    explain,
     index,
     mine,
     models,
@@ -32,6 +33,7 @@ _EXAMPLES = """examples:
   diffretriever index --store store --output index
   diffretriever encode-queries --topics topics.tsv --output queries
   diffretriever search --index INDEX --topics topics.tsv --output run.txt
+  diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --html why.html
   diffretriever evaluate --qrels qrels.txt --run run.txt
   diffretriever mine-negatives --documents my-texts --output mined
   diffretriever train --config my.yaml
@@ -86,7 +88,8 @@ def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for module in (demo, doctor, encode, store, index, multi, encode_queries, search, evaluate, mine, models, train):
+    asking = (encode_queries, search, explain, evaluate)
+    for module in (demo, doctor, encode, store, index, multi, *asking, mine, models, train):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser, tuple(commands.choices)

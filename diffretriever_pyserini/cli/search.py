@@ -30,12 +30,23 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
+    parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="TREC run to write")
+    parser.add_argument("--remove-query", action="store_true", help="drop the passage whose id is the query's")
+    parser.add_argument("--tag", default="diffretriever", help="last column of the run (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print counts and times as JSON")
+    speed = add_search_options(parser)
+    speed.add_argument("--batch-size", type=int, default=32, metavar="N", help="queries a pass (default: %(default)s)")
+    parser.set_defaults(function=_run)
+    return parser
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> Any:
+    """Add what any search of an index can be told; returns the group of options about speed."""
     parser.add_argument("--index", type=Path, metavar="DIR", help="folder that `diffretriever index` made")
     parser.add_argument("--dense-index", type=Path, metavar="DIR", help="FAISS folder of Pyserini's own commands")
     parser.add_argument("--lexical-index", type=Path, metavar="DIR", help="Lucene impact index of Pyserini's commands")
     parser.add_argument("--multi-index", type=Path, metavar="DIR", help="multi-vector index or store")
-    parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
-    parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="TREC run to write")
     parser.add_argument(
         "--mode",
         metavar="MODE",
@@ -43,9 +54,6 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         "which are fused (default: hybrid where that is possible)",
     )
     parser.add_argument("--hits", type=int, default=1000, metavar="N", help="passages a query (default: %(default)s)")
-    parser.add_argument("--remove-query", action="store_true", help="drop the passage whose id is the query's")
-    parser.add_argument("--tag", default="diffretriever", help="last column of the run (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print counts and times as JSON")
     fusion = parser.add_argument_group("hybrid")
     fusion.add_argument("--fusion", choices=("minmax", "rrf"), default="minmax", help="default: %(default)s")
     fusion.add_argument(
@@ -64,43 +72,46 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     encoder.add_argument("--max-length", type=int, metavar="N", help="tokens a query; can only shorten the model's own")
     encoder.add_argument("--k-query", type=int, metavar="K", help="masks a query (default: the model's own)")
     speed = parser.add_argument_group("speed")
-    speed.add_argument("--batch-size", type=int, default=32, metavar="N", help="queries a pass (default: %(default)s)")
     speed.add_argument("--threads", type=int, metavar="N", help="of FAISS and Lucene (default: all processors)")
     speed.add_argument("--nprobe", type=int, metavar="N", help="lists that an IVF index looks into")
     speed.add_argument("--ef-search", type=int, metavar="N", help="candidates that an HNSW index keeps")
     multi = parser.add_argument_group("multi-vector side")
     multi.add_argument("--candidates", type=int, metavar="N", help="passages to score (default: 1.5 x hits, from 200)")
     multi.add_argument("--refine", type=int, default=200, metavar="N", help="best ones scored by the vectors on disk")
-    parser.set_defaults(function=_run)
-    return parser
+    return speed
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from diffretriever_pyserini.collections.topics import read_topics
     from diffretriever_pyserini.errors import InputError
     from diffretriever_pyserini.evaluation.runs import run_writer
-    from diffretriever_pyserini.searching.index import SearchOptions
 
-    options = SearchOptions(
-        hits=arguments.hits,
-        batch_size=arguments.batch_size,
-        threads=arguments.threads,
-        alpha=arguments.alpha,
-        weights=_weights(arguments.weights),
-        fusion=arguments.fusion,
-        rrf_k=arguments.rrf_k,
-        remove_query=arguments.remove_query,
-    )
+    options = options_of(arguments, batch_size=arguments.batch_size, remove_query=arguments.remove_query)
     if arguments.output.resolve() == arguments.topics.resolve():
         raise InputError(
             f"--output {arguments.output} is the topic file: the run would overwrite it; name another file."
         )
     topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
     # The run is opened before the model, too, so that a wrong path is found in the first second.
-    with run_writer(arguments.output, arguments.tag, _DECIMALS) as write, _index(arguments) as index:
+    with run_writer(arguments.output, arguments.tag, _DECIMALS) as write, index_of(arguments) as index:
         summary = _search(index, topics, options, arguments.mode, write)
     summary = {"output": str(arguments.output), **summary}
     print(json.dumps(summary, indent=2) if arguments.json else _text(summary))
+
+
+def options_of(arguments: argparse.Namespace, **more: Any) -> Any:
+    """The SearchOptions that the arguments of :func:`add_search_options` ask for, and ``more`` of its fields."""
+    from diffretriever_pyserini.searching.index import SearchOptions
+
+    return SearchOptions(
+        hits=arguments.hits,
+        threads=arguments.threads,
+        alpha=arguments.alpha,
+        weights=_weights(arguments.weights),
+        fusion=arguments.fusion,
+        rrf_k=arguments.rrf_k,
+        **more,
+    )
 
 
 def _weights(told: list[str]) -> dict[str, float]:
@@ -113,8 +124,8 @@ def _weights(told: list[str]) -> dict[str, float]:
         raise InputError(f"--weights {' '.join(told)}: write sides and numbers, for example multi=2.") from error
 
 
-def _index(arguments: argparse.Namespace) -> Any:
-    """Open the index that the arguments name."""
+def index_of(arguments: argparse.Namespace) -> Any:
+    """Open the index that the arguments of :func:`add_search_options` name."""
     from diffretriever_pyserini.multivector.index import MultiOptions
     from diffretriever_pyserini.searching.index import open_index
 

@@ -1,0 +1,117 @@
+"""`diffretriever explain`: why a passage has its place in the result of a query, on the terminal and as a page."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffretriever_pyserini.explaining import Explanation
+
+_HELP = "explain why a passage has its place in the result of a query"
+_DETAILS = """\
+Shows what the model proposes at each mask place, which query vector met which passage vector, which terms matched with
+which weights, and how fusion put the lists together: the numbers are those of `diffretriever search` with the same
+options. The index does not hold texts: name the corpus (read until the passages are found) or give the text. Without
+either, what the index alone knows is explained.
+
+examples:
+  diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --corpus corpus.jsonl
+  diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 p7 --corpus corpus --html why.html
+  diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --text "The tower is 333 m high."
+  diffretriever explain --index INDEX --query "..." --docid p2 --mode dense,multi,lexical --weights multi=2 --json
+"""
+
+
+def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add this command."""
+    from diffretriever_pyserini.cli.search import add_search_options
+
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "explain", help=_HELP, description=_HELP, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--query", required=True, metavar="TEXT", help="text of the query")
+    parser.add_argument("--docid", nargs="+", required=True, metavar="ID", help="passages to explain")
+    text = parser.add_mutually_exclusive_group()
+    text.add_argument("--corpus", nargs="+", metavar="SOURCE", help="where the texts are, as for `encode`")
+    text.add_argument("--text", help="text of the one passage (title and text with a blank between)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that stands alone, too")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="tokens at a place (default: %(default)s)")
+    add_search_options(parser)
+    parser.set_defaults(function=_run)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from diffretriever_pyserini.cli.search import index_of, options_of
+    from diffretriever_pyserini.errors import InputError
+    from diffretriever_pyserini.explaining import explain
+    from diffretriever_pyserini.explaining.terminal import to_text
+
+    options = options_of(arguments)
+    if arguments.top < 1:
+        raise InputError(f"--top {arguments.top} must be at least 1.")
+    _check_page(arguments.html)
+    texts, notes = _texts(arguments)  # before the model: a wrong path should not cost its loading time
+    with index_of(arguments) as index:
+        found = explain(index, arguments.query, arguments.docid, texts, arguments.mode, options, arguments.top)
+    found = [dataclasses.replace(one, notes=(*notes, *one.notes)) for one in found]
+    if arguments.html is not None:
+        _write(arguments.html, found)
+    if arguments.json:
+        print(json.dumps([_plain(one) for one in found], indent=2))
+        return
+    print(to_text(found, shutil.get_terminal_size((100, 24)).columns))
+    if arguments.html is not None:
+        print(f"\npage: {arguments.html}")
+
+
+def _texts(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
+    """Texts by docid, and what to say about where they come from."""
+    from diffretriever_pyserini.errors import InputError
+    from diffretriever_pyserini.explaining.texts import find_texts
+
+    docids = list(dict.fromkeys(arguments.docid))
+    if arguments.text is not None:
+        if len(docids) > 1:
+            raise InputError(f"--text is one text, but --docid names {len(docids)} passages: give --corpus.")
+        return {docids[0]: arguments.text}, []
+    return find_texts(arguments.index, arguments.corpus, docids)
+
+
+def _check_page(page: Path | None) -> None:
+    """Raise InputError for a page that cannot be written, before the work is done."""
+    from diffretriever_pyserini.errors import InputError
+
+    if page is None:
+        return
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--html {page}: name a file that ends in .html, so that no other file is overwritten.")
+    if not page.absolute().parent.is_dir() or page.is_dir():
+        raise InputError(f"--html {page}: there is no folder {page.parent} to write it to, or it is a folder itself.")
+
+
+def _write(page: Path, found: list[Explanation]) -> None:
+    from diffretriever_pyserini.errors import DiffRetrieverError
+    from diffretriever_pyserini.explaining.page import to_html
+    from diffretriever_pyserini.store.files import write_whole
+
+    try:
+        write_whole(page, to_html(found).encode())
+    except OSError as error:
+        raise DiffRetrieverError(f"{page}: cannot be written ({error.strerror or error}).") from error
+
+
+def _plain(one: Explanation) -> dict[str, Any]:
+    """As dataclasses.asdict, with the sums that are properties."""
+    values = dataclasses.asdict(one)
+    for name in ("terms", "indexed_terms"):
+        if (terms := getattr(one, name)) is not None:
+            values[name]["score"] = terms.score
+    values["standing"]["returned"] = one.standing.returned
+    return values

@@ -1,0 +1,192 @@
+"""What there is to say about one query and one passage, as plain records; all numbers are those of search itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One row of the output head at one mask place.
+
+    Attributes
+    ----------
+    term : the row's name in Lucene.
+    shown : the token as a person reads it.
+    stem : its Porter stem, where the model counts by stems and the stem is another word than ``shown``; else None.
+    probability : softmax over the whole vocabulary.
+    weight : log(1 + relu(logit)), before scaling and rounding (METHOD section 4).
+    own : whether it stands for a word of the text, so that its weight counts lexically.
+    special : whether it is a special token; where the model stops at these, it ends the answer.
+    """
+
+    term: str
+    shown: str
+    stem: str | None
+    probability: float
+    weight: float
+    own: bool
+    special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One mask place: the strongest ``proposals`` of all, and the strongest ``own`` terms of the text.
+
+    ``kept`` is False where the model's answer had ended before (its vector is zero and its weights do not count).
+    """
+
+    proposals: tuple[Proposal, ...]
+    own: tuple[Proposal, ...]
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextView:
+    """A text as the model reads it: its first ``tokens`` tokens, ``full`` where there was room for no more."""
+
+    text: str
+    tokens: int
+    full: bool
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """MaxSim of a query and a passage (METHOD section 5).
+
+    Attributes
+    ----------
+    cells : inner products, K_q rows of K_p.
+    best : for each query vector the column that it scores with; None where it scores nothing.
+    gains : what each query vector adds.
+    empty_query, empty_passage : which vectors are zero.
+    score : the sum, as :func:`scoring.maxsim` has it.
+    pooled : inner product of the pooled vectors, as :func:`scoring.pooled_scores` has it.
+    """
+
+    cells: tuple[tuple[float, ...], ...]
+    best: tuple[int | None, ...]
+    gains: tuple[float, ...]
+    empty_query: tuple[bool, ...]
+    empty_passage: tuple[bool, ...]
+    score: float
+    pooled: float
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term and its impacts on both sides; 0 where a side has it not."""
+
+    term: str
+    shown: str
+    query: int
+    passage: int
+
+    @property
+    def share(self) -> int:
+        """What it adds to the lexical score."""
+        return self.query * self.passage
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Terms that both have, by what they add; the strongest others of both sides, and how many there are.
+
+    ``passage_only`` is None where only the index was asked, which does not know the passage's other terms.
+    """
+
+    matched: tuple[Term, ...]
+    query_only: tuple[Term, ...]
+    passage_only: tuple[Term, ...] | None
+    query_terms: int
+    passage_terms: int | None
+
+    @property
+    def score(self) -> int:
+        """The lexical score."""
+        return sum(term.share for term in self.matched)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One side's list in the fusion.
+
+    Attributes
+    ----------
+    side : dense, multi or lexical.
+    listed : length of the list.
+    rank, score : of the passage, None where it is not in the list.
+    low, high : the scores that min-max made 0 and 1; None for reciprocal ranks and for an empty list.
+    share : the score between these, 0 where the passage is missing; None for reciprocal ranks.
+    weight : the side's weight, for min-max scaled so that all add up to 1.
+    adds : what the side gives to the fused score.
+    """
+
+    side: str
+    listed: int
+    rank: int | None
+    score: float | None
+    low: float | None
+    high: float | None
+    share: float | None
+    weight: float
+    adds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The passage in the result of a search.
+
+    Attributes
+    ----------
+    mode, fusion, hits : of the search.
+    listed : length of the final list, before it is cut to ``hits``.
+    rank, score : of the passage in it; None where no list has it.
+    rrf_k : constant of reciprocal ranks; None for min-max.
+    """
+
+    mode: str
+    fusion: str | None
+    hits: int
+    listed: int
+    rank: int | None
+    score: float | None
+    rrf_k: int | None
+    parts: tuple[Part, ...]
+
+    @property
+    def returned(self) -> bool:
+        """Whether a search shows the passage."""
+        return self.rank is not None and self.rank <= self.hits
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything about one passage and a query.
+
+    Attributes
+    ----------
+    passage : None where its text is not known.
+    vectors, indexed_vectors : from the text and out of the index; None where that is not known.
+    similarity : mean cosine of the passage's vectors from the text and out of the index; None as above.
+    dense : inner product of the query's pooled vector and the one in the FAISS index.
+    terms, indexed_terms : as vectors.
+    lucene_document : whether the lexical index holds the passage; None without such an index.
+    notes : what is missing, and how to get it.
+    """
+
+    index: str
+    encoder: str
+    docid: str
+    query: TextView
+    passage: TextView | None
+    vectors: Meeting | None
+    indexed_vectors: Meeting | None
+    similarity: float | None
+    dense: float | None
+    terms: Overlap | None
+    indexed_terms: Overlap | None
+    lucene_document: bool | None
+    standing: Standing
+    notes: tuple[str, ...]

@@ -1,0 +1,179 @@
+"""Asks the index and the model everything about a query and some passages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.explaining.explanation import Explanation, TextView
+from diffretriever_pyserini.explaining.matches import mean_cosine, meet, overlap
+from diffretriever_pyserini.explaining.places import shown_term, view_texts
+from diffretriever_pyserini.explaining.postings import Postings
+from diffretriever_pyserini.explaining.standing import standings
+from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
+from diffretriever_pyserini.searching.index import SearchIndex, SearchOptions
+from diffretriever_pyserini.store.spec import SPEC, read_spec
+
+if TYPE_CHECKING:
+    from diffretriever_pyserini.retriever import QueryRepresentation
+
+_QID = "query"
+_ALIKE = 0.5  # cosine; what a compressed index says of a text is far above, another text's vectors are mostly below
+
+
+def explain(
+    index: SearchIndex,
+    query: str,
+    docids: Sequence[str],
+    texts: Mapping[str, str] | None = None,
+    mode: str | None = None,
+    options: SearchOptions | None = None,
+    top: int = 5,
+) -> list[Explanation]:
+    """Explain why each of ``docids`` has its place in the result of ``query``.
+
+    Parameters
+    ----------
+    texts : docid → text of those passages whose text is known (title and text joined by one blank).
+    mode, options : of the search that is explained, as for :meth:`SearchIndex.search`.
+    top : how many tokens to show at each mask place; twice as many terms that only one side has.
+
+    Raises
+    ------
+    InputError
+        For a passage that the index does not hold, and for options that make no sense.
+    """
+    texts, options = texts or {}, options or SearchOptions()
+    if top < 1:
+        raise InputError(f"top={top} must be at least 1.")
+    if options.remove_query:
+        raise InputError("an explained query has no id, so remove_query means nothing here.")
+    docids = list(dict.fromkeys(docids))
+    mode = index.open(mode)
+    sides = index.folder.sides(mode)
+    told = dataclasses.asdict(options)
+    lists = {side: index.search({_QID: query}, mode=side, **told)[_QID] for side in sides}
+    documents = max(getattr(index, side).documents for side in sides)
+    places = standings(mode, lists, documents, options, docids)
+    asked = _Asked(index, query, sides, top)
+    try:
+        return [
+            dataclasses.replace(asked.about(docid, texts.get(docid)), standing=place)
+            for docid, place in zip(docids, places, strict=True)
+        ]
+    finally:
+        asked.close()
+
+
+class _Asked:
+    """One query against one index, ready for passages."""
+
+    def __init__(self, index: SearchIndex, query: str, sides: Sequence[str], top: int):
+        self._index, self._model, self._sides, self._top = index, index.model, sides, top
+        self._query: QueryRepresentation = index.model.encode_queries_cached([query])[0]
+        self._terms = strongest(self._query.impacts, LUCENE_CLAUSES)
+        self._view: TextView = view_texts(index.model, [query], "query", top)[0]
+        folder = index.folder
+        store = folder.multi is not None and (folder.multi / SPEC).is_file()
+        self._max_length = read_spec(folder.multi).max_length if folder.multi is not None and store else None
+        self._postings = Postings(folder.lexical) if "lexical" in sides and folder.lexical is not None else None
+
+    def close(self) -> None:
+        """Let go of Lucene's files."""
+        if self._postings is not None:
+            self._postings.close()
+
+    def about(self, docid: str, text: str | None) -> Explanation:
+        """Everything but the standing."""
+        vectors, dense, impacts = self._indexed(docid)
+        absent = vectors is None and dense is None and impacts is None
+        if absent and (text is None or self._sides != ("lexical",)):
+            lexical = " (or it has no terms: Lucene holds only passages that have some)"
+            raise InputError(
+                f"{self._index.folder.name} holds no passage {docid!r}{lexical if self._sides == ('lexical',) else ''}"
+                ": give the id as it stands in the corpus and in runs."
+            )
+        show = partial(shown_term, self._model)
+        found = Explanation(
+            index=self._index.folder.name,
+            encoder=self._model.config.name,
+            docid=docid,
+            query=self._view,
+            passage=None,
+            vectors=None,
+            indexed_vectors=None if vectors is None else meet(self._query.vectors, vectors),
+            similarity=None,
+            dense=None if dense is None else float(self._query.vector @ dense),
+            terms=None,
+            indexed_terms=None
+            if self._postings is None
+            else overlap(self._terms, impacts or {}, show, 2 * self._top, whole=False),
+            lucene_document=None if self._postings is None else impacts is not None,
+            standing=None,  # type: ignore[arg-type]  # the caller's
+            notes=(),
+        )
+        if text is not None:
+            found = self._with_text(found, text, vectors)
+        return dataclasses.replace(found, notes=tuple(self._notes(found)))
+
+    def _indexed(self, docid: str) -> tuple[np.ndarray | None, np.ndarray | None, dict[str, int] | None]:
+        """The index's vectors [K, H], pooled vector [H] and impacts of the query's terms; None where not there."""
+        vectors = dense = impacts = None
+        if "multi" in self._sides:
+            held = self._index.multi.vectors
+            row = held.row_of(docid)
+            vectors = None if row is None else held.vectors(np.array([row]))[0]
+        if "dense" in self._sides:
+            dense = self._index.dense.vector(docid)
+        if self._postings is not None:
+            impacts = self._postings.impacts(docid, self._terms)
+        return vectors, dense, impacts
+
+    def _with_text(self, found: Explanation, text: str, indexed: np.ndarray | None) -> Explanation:
+        model = self._model
+        fresh = model.encode([text], side="passage", max_length=self._max_length)
+        return dataclasses.replace(
+            found,
+            passage=view_texts(model, [text], "passage", self._top, self._max_length)[0],
+            vectors=meet(self._query.vectors, fresh.vectors[0]),
+            similarity=None if indexed is None else mean_cosine(fresh.vectors[0], indexed),
+            terms=overlap(self._terms, fresh.impacts[0], partial(shown_term, model), 2 * self._top),
+        )
+
+    def _notes(self, found: Explanation) -> list[str]:
+        notes = []
+        left_out = len(self._query.impacts) - len(self._terms)
+        if left_out:
+            notes.append(f"{left_out} of the query's terms are left out: Lucene takes {LUCENE_CLAUSES} at most.")
+        if found.passage is None:
+            notes.append(
+                "The passage's text is not known, so what the model proposes for it, its exact scores and its other "
+                "terms are missing: an index does not hold texts. Give the corpus with --corpus, or the text with "
+                "--text."
+            )
+        if found.lucene_document is False:
+            notes.append("The lexical index does not hold this passage: it has no terms, so its lexical score is 0.")
+        if found.terms is not None and found.indexed_terms is not None and not _same_impacts(found):
+            notes.append(
+                "The text gives other impacts than the index holds: is it the text that was encoded, with the same "
+                "--max-length and precision?"
+            )
+        elif found.similarity is not None and found.similarity < _ALIKE:
+            notes.append(
+                f"The text's vectors are unlike those in the index (mean cosine {found.similarity:.3f}): is it the "
+                "text that was encoded?"
+            )
+        return notes
+
+
+def _same_impacts(found: Explanation) -> bool:
+    """Whether text and index give the matching terms the same impacts, but for rounding."""
+    assert found.terms is not None and found.indexed_terms is not None
+    fresh = {term.term: term.passage for term in found.terms.matched}
+    held = {term.term: term.passage for term in found.indexed_terms.matched}
+    return all(abs(fresh.get(term, 0) - held.get(term, 0)) <= 1 for term in fresh | held)
