@@ -57,6 +57,8 @@ def propose(index: Any, query: np.ndarray, wanted: int, deleted: np.ndarray) -> 
     """Numbers of ``wanted`` passages (or all there are) for a query [K_q, H], ``deleted`` ones left out."""
     import faiss
 
+    if wanted >= index.ntotal - len(deleted):
+        return np.setdiff1d(np.arange(index.ntotal), deleted)
     vector = np.ascontiguousarray(query.sum(axis=0, keepdims=True), np.float32)
     asked = min(wanted, index.ntotal)
     while True:

@@ -116,7 +116,7 @@ def compact(folder: str | Path, quiet: bool = False) -> Manifest:
         writer.flush()
         writer.close()
         if len(index.deleted):
-            _keep_candidates(index.first, keep)
+            _keep_candidates(index.first, index.deleted, keep)
         return _publish(
             index,
             replace(
@@ -125,16 +125,16 @@ def compact(folder: str | Path, quiet: bool = False) -> Manifest:
         )
 
 
-def _keep_candidates(first: Any, keep: np.ndarray) -> None:
-    """Number the first stage's passages anew: what their codes say is coded once more, which gives the same codes."""
+def _keep_candidates(first: Any, deleted: np.ndarray, keep: np.ndarray) -> None:
+    """Take ``deleted`` out of the first stage and number the others from 0; a list of codes does so by itself."""
     import faiss
 
-    known = faiss.clone_index(first)
-    if isinstance(known, faiss.IndexIVF):
-        known.make_direct_map()
-    first.reset()
-    for at in range(0, len(keep), _BATCH):
-        first.add(known.reconstruct_batch(keep[at : at + _BATCH]))
+    first.remove_ids(faiss.IDSelectorBatch(deleted))
+    if isinstance(first, faiss.IndexIVF):
+        for one in range(first.nlist):
+            if size := first.invlists.list_size(one):
+                numbers = faiss.rev_swig_ptr(first.invlists.get_ids(one), size)  # FAISS's own memory
+                numbers[:] = np.searchsorted(keep, numbers)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..store.files import write_whole
-from .allocation import axes, balanced, share_out
+from .allocation import axes, balanced, code_sizes, share_out
 
 _CENTROIDS = 256
 _ROUNDS = 12  # of k-means
@@ -116,6 +116,8 @@ class PlaceCodec:
 
     def decode(self, records: np.ndarray) -> np.ndarray:
         """uint8 [n, stride] -> float32 [n, K, H]; places without a vector are zero again."""
+        if not len(records):
+            return np.empty((0, *self.means.shape), np.float32)
         coefficients = np.zeros((len(records), self.directions.shape[1], len(self.components)), np.float32)
         at = 0
         for tier in self.tiers:
@@ -185,6 +187,8 @@ def train_codec(sample: np.ndarray, budget: int, dim: int | None = None) -> Plac
     inner = project(filled, means, components, np.eye(k, dtype=np.float32))
     directions, energies = axes(np.einsum("nkd,njd->kj", inner, inner, optimize=True) / n)
     sizes = share_out(energies.tolist(), len(components), budget - -(-k // 8))
+    if not any(sizes) and not energies.any():  # passages that are all the same: any code says all
+        sizes[0] = min((size for size in code_sizes(len(components)) if size <= budget - -(-k // 8)), default=0)
     kept = [j for j, size in enumerate(sizes) if size]
     if not kept:
         raise InputError(f"{budget} bytes a passage are too few for vectors of {width} components: give more.")

@@ -90,6 +90,9 @@ class CompressedIndex:
         """The best ``depth`` passages for ``query``, float32 [K_q, H]."""
         del threads  # one query is too short for more than one
         query = np.ascontiguousarray(query, np.float32)
+        if not query.any():  # all passages are equally far
+            rows = np.setdiff1d(np.arange(min(self.rows, depth + len(self.deleted))), self.deleted)[:depth]
+            return rows, np.zeros(len(rows), np.float32)
         rows = propose(self.first, query, self.options.wanted(depth), self.deleted)
         scores = QueryTables(self.codec, query).scores(self.records(rows))
         if self.manifest.refine and self.options.refine:

@@ -1,0 +1,238 @@
+"""Building the compressed index: whole or absent, resumed after a kill, and what a search finds in it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.multivector import build, candidates
+from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
+from diffretriever_pyserini.multivector.exact import ExactIndex
+from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
+from diffretriever_pyserini.multivector.manifest import read_manifest
+from diffretriever_pyserini.scoring import maxsim
+from diffretriever_pyserini.store.part import part_path
+from diffretriever_pyserini.store.reader import Store
+
+from ..indexing.conftest import made_up_store
+from .conftest import made_up_vectors, write_store
+
+
+def made(store: Store, folder: Path, **options: object) -> CompressedIndex:
+    """The index of ``store``."""
+    build_multi(store, folder, MultiBuild(**options), folder.with_name(f"{folder.name}.work"), quiet=True)
+    return CompressedIndex(folder)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def index(store: Store, tmp_path_factory: pytest.TempPathFactory) -> CompressedIndex:
+    return made(store, tmp_path_factory.mktemp("built") / "multi", bytes_per_vector=12)
+
+
+def overlap(index: CompressedIndex, store: Store, queries: list[np.ndarray], depth: int) -> float:
+    """Share of the exact top ``depth`` that the index returns."""
+    exact = ExactIndex(store).search_many(queries, depth)
+    found = index.search_many(queries, depth)
+    return float(np.mean([len(np.intersect1d(a[0], b[0])) / depth for a, b in zip(exact, found, strict=True)]))
+
+
+def test_a_record_says_what_a_passage_costs(index: CompressedIndex, store: Store) -> None:
+    manifest = index.manifest
+    assert manifest.stride + manifest.candidate_bytes <= 12 * 4
+    assert (index.passages, manifest.encoder) == (len(store), store.spec.encoder)
+    assert index.docids(np.array([999, 4])) == ["p999", "p4"]
+    assert manifest.recall["top10_in_top100"] > 0.95
+    assert set(files(index.folder)) == {
+        "candidates-0.faiss",
+        "codec.safetensors",
+        "diffretriever.json",
+        "multi.json",
+        "segments/00000/docid_bounds.i64",
+        "segments/00000/docids.utf8",
+        "segments/00000/records.u8",
+    }
+
+
+def test_scores_are_maxsim_with_the_decoded_vectors(index: CompressedIndex, queries: list[np.ndarray]) -> None:
+    for query in queries:
+        rows, scores = index.search(query, 50)
+        np.testing.assert_allclose(scores, maxsim(query[None], index.vectors(rows))[0], atol=2e-5)
+        assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+        assert len(set(rows.tolist())) == 50
+
+
+def test_more_bytes_find_more(store: Store, queries: list[np.ndarray], tmp_path: Path) -> None:
+    real = [query for query in queries if query.any()]
+    found = [overlap(made(store, tmp_path / str(b), bytes_per_vector=b), store, real, 20) for b in (3, 12, 40)]
+    assert found == sorted(found)
+    assert found[-1] > 0.9
+    refined = made(store, tmp_path / "R", bytes_per_vector=12, refine="int8")
+    assert overlap(refined, store, real, 20) > max(0.95, found[1])
+
+
+def test_every_hit_is_found_where_all_are_asked_for(index: CompressedIndex, queries: list[np.ndarray]) -> None:
+    rows, scores = index.search(queries[0], 5000)
+    assert sorted(rows.tolist()) == list(range(1000))
+    assert (scores >= 0).all()
+
+
+def test_threads_and_batches_change_nothing(index: CompressedIndex, queries: list[np.ndarray]) -> None:
+    alone = [index.search(query, 30) for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        at_once = list(pool.map(lambda query: index.search(query, 30), queries))
+    for others in (index.search_many(queries, 30), index.search_many(queries, 30, 3), at_once):
+        for (rows, scores), (expected, known) in zip(others, alone, strict=True):
+            assert rows.tolist() == expected.tolist()
+            np.testing.assert_array_equal(scores, known)
+
+
+def test_inverted_lists(
+    store: Store, queries: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What collections of millions get, on a small one."""
+    monkeypatch.setattr(candidates, "_SCAN_ALL", 100)
+    monkeypatch.setattr(candidates, "_PROBED", 2)
+    index = made(store, tmp_path / "I", bytes_per_vector=12)
+    assert index.first.nlist == candidates.lists_for(1000) > 16
+    real = [query for query in queries if query.any()]
+    assert overlap(index, store, real, 10) > 0.7
+
+
+def test_the_same_command_gives_the_same_bytes(store: Store, index: CompressedIndex, tmp_path: Path) -> None:
+    again = made(store, tmp_path / "again", bytes_per_vector=12)
+    assert files(again.folder) == files(index.folder)
+
+
+def test_a_kill_is_gone_on_from(
+    store: Store, index: CompressedIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off after each part in turn, with half a part written, nothing is trained or coded twice."""
+    work, coded = tmp_path / "multi.work", []
+    arrays = build.segment_arrays
+
+    def breaking(codec: object, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
+        coded.append(len(vectors))
+        if len(coded) % 3 == 0:
+            raise KeyboardInterrupt
+        return arrays(codec, vectors, refine)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(build, "segment_arrays", breaking)
+    for _ in range(10):
+        try:
+            build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=12), work, quiet=True)
+            break
+        except KeyboardInterrupt:
+            assert not (tmp_path / "multi").exists()
+            monkeypatch.setattr(build, "train_codec", None)
+            with (work / "segments/00000/records.u8").open("ab") as file:
+                file.write(b"half a part")
+    assert len(coded) == 14  # ten parts, and four that were broken off
+    assert files(tmp_path / "multi") == files(index.folder)
+    assert not work.exists()
+
+
+_BUILD = """
+import sys
+from pathlib import Path
+from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
+from diffretriever_pyserini.store.reader import Store
+folder = Path(sys.argv[2])
+build_multi(Store(sys.argv[1]), folder, MultiBuild(bytes_per_vector=12), folder.with_name("work"), quiet=True)
+"""
+
+
+def test_kill_9(store: Store, index: CompressedIndex, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _BUILD, str(store.folder), str(tmp_path / "multi")]
+    for _ in range(3):  # as soon as a part, and then some more, are there
+        process = subprocess.Popen(command)
+        records, before = tmp_path / "work/segments/00000/records.u8", 0
+        if records.is_file():
+            before = records.stat().st_size
+        while process.poll() is None and not (records.is_file() and records.stat().st_size > before):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    if not (tmp_path / "multi").exists():
+        subprocess.run(command, check=True)
+    assert files(tmp_path / "multi") == files(index.folder)
+
+
+def test_other_options_begin_anew(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "work"
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_stream", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=3), work, quiet=True)
+    build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=12), work, quiet=True)
+    assert read_manifest(tmp_path / "multi").stride > 12
+
+
+def test_what_cannot_be_built(store: Store, tmp_path: Path) -> None:
+    for options, message in (
+        ({"bytes_per_vector": 0}, "bytes_per_vector=0"),
+        ({"dim": -1}, "dim=-1"),
+        ({"refine": "int4"}, "only int8"),
+    ):
+        with pytest.raises(InputError, match=message):
+            MultiBuild(**options)
+    with pytest.raises(InputError, match="kept one pooled vector a passage"):
+        made(made_up_store(tmp_path / "P", count=20, vectors="pooled"), tmp_path / "I")
+    with pytest.raises(InputError, match="no passages"):
+        made(write_store(tmp_path / "E", np.zeros((0, 2, 8), np.float32)), tmp_path / "I")
+    damaged = write_store(tmp_path / "D", made_up_vectors(30))
+    path = part_path(damaged.folder, 0)
+    path.write_bytes(path.read_bytes()[:-3] + b"abc")
+    with pytest.raises(InputError, match="checksum is wrong"):
+        made(Store(damaged.folder), tmp_path / "I")
+    assert not (tmp_path / "I").exists()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_very_small_collections(count: int, tmp_path: Path) -> None:
+    vectors = made_up_vectors(count)
+    index = made(write_store(tmp_path / "S", vectors), tmp_path / "I", bytes_per_vector=16)
+    rows, scores = index.search(vectors[0], 10)
+    assert rows[0] == 0
+    assert len(rows) == count
+    assert scores[0] == pytest.approx(maxsim(vectors[:1], vectors[:1])[0, 0], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("segments/00000/records.u8", "missing or damaged"),
+        ("segments/00000/docids.utf8", "damaged"),
+        ("codec.safetensors", "damaged"),
+        ("candidates-0.faiss", "FAISS cannot read it"),
+        ("multi.json", "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_named(store: Store, name: str, message: str, tmp_path: Path) -> None:
+    folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder
+    (folder / name).write_bytes((folder / name).read_bytes()[:-5])
+    with pytest.raises(InputError, match=message) as error:
+        CompressedIndex(folder).docids(np.array([0]))
+    assert Path(name).name in str(error.value)
+
+
+def test_options_of_searching(index: CompressedIndex, queries: list[np.ndarray]) -> None:
+    few = CompressedIndex(index.folder, MultiOptions(candidates=25))
+    assert len(few.search(queries[0], 10)[0]) == 10
+    assert len(few.search(queries[0], 40)[0]) == 40  # never fewer candidates than hits
+    for wrong in ({"candidates": 0}, {"refine": -1}):
+        with pytest.raises(InputError):
+            MultiOptions(**wrong)
+    with pytest.raises(DiffRetrieverError, match="is no multi-vector index"):
+        CompressedIndex(index.folder.parent)
