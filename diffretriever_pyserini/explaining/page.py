@@ -20,6 +20,7 @@ from diffretriever_pyserini.explaining.style import CSS
 from diffretriever_pyserini.explaining.wording import shortened, visible
 
 _TEXT = 20_000  # characters of a text that are shown
+_SCROLLS = 1000  # characters that a narrow page shows without scrolling
 
 
 def to_html(found: Sequence[Explanation]) -> str:
@@ -84,7 +85,9 @@ def _text(text: str) -> str:
 
 
 def _said(text: str) -> str:
-    return f'<div class="said" dir="auto">{escape(shortened(text, _TEXT)) or "(empty)"}</div>\n'
+    shown = escape(shortened(text, _TEXT)) or "(empty)"
+    scrolls = ' tabindex="0" role="region" aria-label="Text"' if len(text) > _SCROLLS else ""
+    return f'<div class="said" dir="auto"{scrolls}>{shown}</div>\n'
 
 
 def _lines(lines: Sequence[str]) -> str:
@@ -98,9 +101,10 @@ def _scroll(label: str, table: str) -> str:
 def _view(view: TextView, side: str) -> str:
     rows = "".join(_place(f"{side}{number}", place) for number, place in enumerate(view.places, start=1))
     return (
-        f'<table class="places"><caption>{escape(wording.read(view))}</caption>\n<thead><tr><th scope="col">place</th>'
+        f"<details open><summary>{escape(wording.read(view))}</summary>\n"
+        '<table class="places"><thead><tr><th scope="col">place</th>'
         f'<th scope="col">strongest of all</th><th scope="col">strongest of its own words</th></tr></thead>\n'
-        f"<tbody>\n{rows}</tbody></table>\n"
+        f"<tbody>\n{rows}</tbody></table></details>\n"
     )
 
 
@@ -131,9 +135,9 @@ def _matrix(meeting: Meeting, name: str) -> str:
     width = len(meeting.empty_passage)
     how = f"Inner products {name}: the stronger the colour, the larger; the best of a row is framed and has a star."
     table = (
-        f'<table class="matrix"><thead><tr><th scope="col">query</th>{head}<th scope="col">adds</th></tr></thead>\n'
+        f'<table class="matrix"><thead><tr><th scope="col">query</th><th scope="col">adds</th>{head}</tr></thead>\n'
         f"<tbody>\n{rows}</tbody>\n"
-        f'<tfoot><tr><th scope="row">sum</th><td colspan="{width}"></td><td>{meeting.score:.4f}</td></tr></tfoot>'
+        f'<tfoot><tr><th scope="row">sum</th><td>{meeting.score:.4f}</td><td colspan="{width}"></td></tr></tfoot>'
         "</table>\n"
     )
     return f'<p class="soft">{escape(how)}</p>\n' + _scroll(f"Inner products {name}", table)
@@ -148,7 +152,7 @@ def _row(meeting: Meeting, i: int, tints: Sequence[float]) -> str:
             cells.append(f'<td class="win" style="--v:{tint:.2f}">{value:.3f}&nbsp;*</td>')
         else:
             cells.append(f'<td style="--v:{tint:.2f}">{value:.3f}</td>')
-    return f'<tr><th scope="row">q{i + 1}</th>{"".join(cells)}<td>{meeting.gains[i]:.4f}</td></tr>\n'
+    return f'<tr><th scope="row">q{i + 1}</th><td>{meeting.gains[i]:.4f}</td>{"".join(cells)}</tr>\n'
 
 
 def _terms(terms: Overlap) -> str:

@@ -15,17 +15,17 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 
   overflow-wrap: anywhere; }
 h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
 p { margin: .4rem 0; overflow-wrap: anywhere; }
-.soft, caption, small { color: var(--soft); }
-.said { background: var(--panel); border-left: 4px solid rgb(var(--tint)); padding: .5rem .8rem; margin: .5rem 0;
-  overflow-wrap: anywhere; border-radius: 0 .3rem .3rem 0; }
+.soft, summary, small { color: var(--soft); }
+summary { cursor: pointer; font-size: .9rem; margin: .3rem 0; }
+.said { background: var(--panel); border-inline-start: 4px solid rgb(var(--tint)); padding: .5rem .8rem;
+  margin: .5rem 0; overflow-wrap: anywhere; border-radius: .3rem; max-height: 22rem; overflow-y: auto; }
 .verdict { font-size: 1.1rem; font-weight: 600; }
 .note { background: var(--note); color: var(--note-ink); padding: .5rem .8rem; border-radius: .3rem; }
 nav ul { padding-left: 1.2rem; margin: .3rem 0; overflow-wrap: anywhere; }
 a { color: rgb(var(--tint)); }
 .scroll { overflow-x: auto; margin: .5rem 0; }
-.scroll:focus-visible { outline: 2px solid rgb(var(--tint)); }
+:focus-visible { outline: 2px solid rgb(var(--tint)); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding: .2rem 0; font-size: .9rem; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 thead th { color: var(--soft); font-weight: 600; font-size: .9rem; vertical-align: bottom; }
 th[scope=row], thead th:first-child, .places thead th { text-align: left; }
@@ -48,13 +48,14 @@ ul.tokens li.own { border-color: rgb(var(--tint)); background: rgb(var(--tint) /
 @media (max-width: 40rem) {
   main { padding: 1rem .7rem 3rem; }
   th, td { padding: .25rem .4rem; }
-  .places, .places tbody, .places tr, .places th, .places td, .places caption { display: block; border: 0; }
+  .places, .places tbody, .places tr, .places th, .places td { display: block; border: 0; }
   .places th[scope=row] { width: auto; }
   .places thead { display: none; }
   .places tr { border-bottom: 1px solid var(--line); padding: .3rem 0; }
   .places td:last-child::before { content: "of its own words"; color: var(--soft); font-size: .85rem; }
   .places td:last-child:empty { display: none; }
   .bar { display: none; }
+  .matrix { font-size: .9rem; }
 }
-@media print { .said, .note { border: 1px solid var(--line); } }
+@media print { .said { max-height: none; } .said, .note { border: 1px solid var(--line); } }
 """

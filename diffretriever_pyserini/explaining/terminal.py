@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from diffretriever_pyserini.explaining import wording
@@ -34,15 +33,16 @@ def _about(one: Explanation, width: int) -> Iterator[str]:
         yield from _wrapped(said, width, f"{label:<9}", " " * 9)
     for note in one.notes:
         yield from _wrapped(note, width, "Note     ", " " * 9)
-    yield from ("", "1. What the model proposes at each mask place")
+    yield from ("", "1. What the model proposes")
     yield from _wrapped(wording.LEGEND, width, "   ", "   ")
     yield from _view(one, width)
     yield from ("", "2. Which vector met which")
     for name, meeting in (("from the text", one.vectors), ("out of the index", one.indexed_vectors)):
         if meeting is not None and (name == "from the text" or one.vectors is None):
-            yield f"   inner products {name}; * is the best of a row"
+            yield from _wrapped(f"inner products {name}; * is the best of a row", width, "   ", "   ")
             yield from _matrix(meeting, width)
-    yield from ("   " + line for line in wording.vector_scores(one) or ["nothing is known of the vectors"])
+    for line in wording.vector_scores(one) or ["nothing is known of the vectors"]:
+        yield from _wrapped(line, width, "   ", "     ")
     yield from ("", "3. Which terms matched")
     yield from _terms(one, width)
     yield from ("", "4. How it was put together")
@@ -53,7 +53,7 @@ def _view(one: Explanation, width: int) -> Iterator[str]:
     for name, view in (("query", one.query), ("passage", one.passage)):
         if view is None:
             continue
-        yield f"   {name}: {wording.read(view)}"
+        yield from _wrapped(f"{name}: {wording.read(view)}", width, "   ", "     ")
         for number, place in enumerate(view.places, start=1):
             yield from _place(name[0], number, place, width)
 
@@ -105,7 +105,8 @@ def _terms(one: Explanation, width: int) -> Iterator[str]:
         yield from _table(["term", "query", "passage", "query x passage"], rows, width)
     else:
         yield from _wrapped("no term is on both sides", width, "   ", "   ")
-    yield from ("   " + line for line in wording.term_scores(one))
+    for line in wording.term_scores(one):
+        yield from _wrapped(line, width, "   ", "     ")
     yield from _others("only the query", terms.query_only, "query", width)
     if terms.passage_only is not None:
         yield from _others("only the passage", terms.passage_only, "passage", width)
@@ -159,6 +160,25 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
 
 
 def _wrapped(text: str, width: int, first: str, then: str) -> list[str]:
-    return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=then, break_on_hyphens=False, break_long_words=True
-    ) or [first.rstrip()]
+    """Lines of at most ``width`` columns; textwrap counts characters, of which some take two columns and some none."""
+    lines, line, room = [], first, 0
+    for word in filter(None, visible(text).split(" ")):
+        for piece in _pieces(word, width - max(len(first), len(then))):
+            needed = columns(piece) + (1 if room else 0)
+            if room and columns(line) + needed > width:
+                lines.append(line)
+                line, room, needed = then, 0, columns(piece)
+            line += (" " if room else "") + piece
+            room += needed
+    return [*lines, line.rstrip()]
+
+
+def _pieces(word: str, most: int) -> Iterator[str]:
+    """``word``, cut where it is wider than a line."""
+    piece = ""
+    for char in word:
+        if piece and columns(piece) + columns(char) > most:
+            yield piece
+            piece = ""
+        piece += char
+    yield piece

@@ -34,7 +34,7 @@ def columns(text: str) -> int:
 def token(proposal: Proposal) -> str:
     """A token with blanks to be seen; the stem behind it, where the model counts by stems."""
     shown = visible(proposal.shown).replace(" ", "␣")
-    return f"{shown} [{proposal.stem}]" if proposal.stem else shown
+    return f"{shown} [{visible(proposal.stem)}]" if proposal.stem else shown
 
 
 def chance(proposal: Proposal) -> str:
@@ -53,7 +53,7 @@ def score(value: float | None, side: str | None = None) -> str:
 
 
 LEGEND = (
-    "Each token has its weight, log(1 + relu(logit)), and its probability where that is at least 0.1 %. A star: it "
+    "Each token has its weight, log(1 + relu(logit)), and its probability where that is at least 0.1\xa0%. A star: it "
     "stands for a word of the text, and only these make lexical terms (all do, for a model that counts the whole "
     "vocabulary). In brackets the stem, for a model in which all words of one stem are one term."
 )

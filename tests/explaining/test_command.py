@@ -1,0 +1,102 @@
+"""`diffretriever explain` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diffretriever_pyserini.cli import main
+
+from .conftest import PASSAGES, SCRIPT
+
+pytestmark = pytest.mark.java
+QUERY = "dense retrieval of passages"
+Out = pytest.CaptureFixture[str]
+
+
+def command(work: Path, *more: str) -> list[str]:
+    return ["explain", "--index", str(work / "INDEX"), "--query", QUERY, *more]
+
+
+def test_text_page_and_json(work: Path, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    page = tmp_path / "why.html"
+    told = command(work, "--docid", "p1", SCRIPT, "p1", "--corpus", str(work / "corpus.jsonl"))
+    assert main([*told, "--html", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("1. What the model proposes") == 2  # each passage once
+    assert PASSAGES["p1"] in " ".join(out.split()) and out.rstrip().endswith(f"page: {page}")
+    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("page:"))
+    html = page.read_text(encoding="utf-8")
+    assert "&lt;script&gt;" in html and "<script" not in html and html.count("<article") == 2
+
+    assert main([*told, "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["docid"], second["docid"]) == ("p1", SCRIPT)
+    assert first["standing"]["returned"] and first["terms"]["score"] == first["indexed_terms"]["score"] > 0
+    assert len(first["passage"]["places"]) == 3 and first["notes"] == []
+    assert f"{first['vectors']['score']:.4f}" in out
+
+
+def test_the_standing_is_in_the_run_of_search(work: Path, tmp_path: Path, capsys: Out) -> None:
+    (tmp_path / "topics.tsv").write_text(f"1\t{QUERY}\n")
+    run = tmp_path / "run.txt"
+    how = ["--mode", "dense,multi,lexical", "--weights", "multi=2", "--alpha", "0.5", "--hits", "5", "--k-query", "2"]
+    topics = ["--topics", str(tmp_path / "topics.tsv"), "--output", str(run)]
+    assert main(["search", "--index", str(work / "INDEX"), *how, *topics]) == 0
+    capsys.readouterr()
+    lines = {line.split()[2]: line.split() for line in run.read_text().splitlines()}
+    assert len(lines) == 5
+    assert main(command(work, *how, "--json", "--docid", *lines, "empty")) == 0
+    for one in json.loads(capsys.readouterr().out):
+        standing = one["standing"]
+        assert standing["returned"] is (one["docid"] in lines)
+        if standing["returned"]:
+            _, _, _, rank, score, _ = lines[one["docid"]]
+            assert (standing["rank"], f"{standing['score']:.9f}") == (int(rank), score)
+
+
+def test_a_text_by_hand(work: Path, capsys: Out) -> None:
+    assert main(command(work, "--docid", "p1", "--text", PASSAGES["p1"])) == 0
+    out = capsys.readouterr().out
+    assert PASSAGES["p1"] in " ".join(out.split()) and "Note" not in out
+
+
+def test_without_a_text_it_says_how_to_get_it(work: Path, capsys: Out) -> None:
+    assert main(command(work, "--docid", "p1")) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Give the corpus with --corpus" in out and "MaxSim with the index's vectors" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--docid", "p77"], "holds no passage 'p77'"),
+        (["--docid", "p1", "p2", "--text", "x"], "--docid names 2 passages"),
+        (["--docid", "p1", "--top", "0"], "--top 0 must be at least 1"),
+        (["--docid", "p1", "--html", "corpus.jsonl"], "ends in .html"),
+        (["--docid", "p1", "--html", "no/such/folder/x.html"], "there is no folder"),
+        (["--docid", "p1", "--corpus", "no-such-file"], "no such file"),
+        (["--docid", "p1", "--mode", "sparse"], "'sparse' is not one of"),
+        (["--docid", "p1", "--weights", "multi"], "write sides and numbers"),
+        (["--docid", "p1", "--hits", "0"], "hits=0"),
+    ],
+)
+def test_what_cannot_be_explained(work: Path, capsys: Out, more: list[str], message: str) -> None:
+    assert main(command(work, *more)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_index_without_the_side(work: Path, capsys: Out) -> None:
+    told = ["explain", "--dense-index", str(work / "INDEX" / "dense"), "--query", QUERY, "--docid", "p1"]
+    assert main([*told, "--mode", "multi"]) == 2
+    assert "has no multi side" in capsys.readouterr().err
+
+
+def test_help_names_what_it_takes(capsys: Out) -> None:
+    with pytest.raises(SystemExit):
+        main(["explain", "--help"])
+    out = capsys.readouterr().out
+    assert "examples:" in out and "--corpus" in out and "--alpha" in out

@@ -1,0 +1,144 @@
+"""Every number of an explanation against scoring.py, and against the run of the same search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffretriever_pyserini import scoring
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.explaining import explain
+from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index
+
+from .conftest import PASSAGES, QUERIES
+
+pytestmark = pytest.mark.java
+ALL = "dense,multi,lexical"
+
+
+@pytest.fixture(scope="module")
+def index(work: Path) -> Iterator[SearchIndex]:
+    with open_index(work / "INDEX", k_query=2) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_what_comes_from_the_text_is_the_equations(index: SearchIndex, query: str) -> None:
+    model = index.model
+    asked = model.encode([query], side="query")
+    given = [model.encode([text], side="passage") for text in PASSAGES.values()]
+    for one, reps in zip(explain(index, query, list(PASSAGES), PASSAGES, ALL), given, strict=True):
+        assert one.vectors is not None and one.terms is not None and one.passage is not None
+        assert one.vectors.score == pytest.approx(float(scoring.maxsim(asked.vectors, reps.vectors)[0, 0]), abs=1e-5)
+        assert sum(one.vectors.gains) == pytest.approx(one.vectors.score, abs=1e-5)
+        pooled = float(scoring.pooled_scores(asked.pooled, reps.pooled)[0, 0])
+        assert one.vectors.pooled == pytest.approx(pooled, abs=1e-5)
+        assert one.terms.score == float(scoring.lexical_scores(asked.weights, reps.weights)[0, 0])
+        assert len(one.passage.places) == 3 and len(one.query.places) == 2
+        empty = tuple((reps.vectors[0] == 0).all(axis=1).tolist())
+        assert one.vectors.empty_passage == empty == tuple(not place.kept for place in one.passage.places)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_what_comes_out_of_the_index_is_the_searchers_score(index: SearchIndex, query: str) -> None:
+    runs = {side: dict(index.search({"q": query}, mode=side)["q"]) for side in ("dense", "multi", "lexical")}
+    for one in explain(index, query, list(PASSAGES), mode=ALL):
+        assert one.vectors is one.terms is one.passage is None and "--corpus" in " ".join(one.notes)
+        assert one.dense == pytest.approx(runs["dense"][one.docid], abs=1e-5)
+        assert one.indexed_vectors is not None and one.indexed_terms is not None
+        assert one.indexed_vectors.score == pytest.approx(runs["multi"][one.docid], abs=1e-4)
+        assert one.indexed_terms.score == runs["lexical"].get(one.docid, 0.0)
+        assert one.indexed_terms.passage_only is None
+
+
+def test_text_and_index_tell_the_same_terms(index: SearchIndex) -> None:
+    for query in QUERIES:
+        for one in explain(index, query, list(PASSAGES), PASSAGES):
+            assert one.terms is not None and one.indexed_terms is not None
+            assert one.terms.matched == one.indexed_terms.matched
+            assert one.similarity is not None and one.similarity > 0.5
+            assert one.lucene_document is (one.docid not in ("stop", "empty"))
+            assert not any("that was encoded" in note for note in one.notes)
+
+
+@pytest.mark.parametrize("mode", ["dense", "multi", "lexical", "hybrid", "dense,lexical", ALL])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"hits": 3}, {"alpha": 0.25}, {"weights": {"multi": 3.0, "lexical": 0.0}}, {"fusion": "rrf"}, {"hits": 1}],
+    ids=str,
+)
+def test_the_standing_is_the_run(index: SearchIndex, mode: str, options: dict[str, Any]) -> None:
+    known = [docid for docid in PASSAGES if mode != "lexical" or docid not in ("stop", "empty")]
+    for query in QUERIES:
+        run = index.search({"q": query}, mode=mode, **options)["q"]
+        found = {docid: (rank, score) for rank, (docid, score) in enumerate(run, start=1)}
+        for one in explain(index, query, known, mode=mode, options=SearchOptions(**options)):
+            standing = one.standing
+            assert standing.returned is (one.docid in found)
+            if standing.returned:
+                assert (standing.rank, standing.score) == found[one.docid]
+            if standing.score is not None:
+                assert sum(part.adds for part in standing.parts) == pytest.approx(standing.score, abs=1e-12)
+            assert (standing.rank is None) is all(part.rank is None for part in standing.parts)
+            assert [part.side for part in standing.parts] == list(index.folder.sides(mode))
+
+
+def test_a_side_that_misses_the_passage_adds_nothing(index: SearchIndex) -> None:
+    [one] = explain(index, "dense retrieval", ["stop"], mode="dense,lexical")
+    dense, lexical = one.standing.parts
+    assert (lexical.rank, lexical.score, lexical.share, lexical.adds, lexical.low) == (None, None, 0.0, 0.0, 0.0)
+    assert one.standing.score == pytest.approx(dense.adds) and dense.weight == 0.5
+    assert any("no terms" in note for note in one.notes)
+
+
+def test_a_store_is_explained_exactly(work: Path) -> None:
+    with open_index(work / "store") as index:
+        [one] = explain(index, QUERIES[0], ["p1"], PASSAGES)
+        run = dict(index.search({"q": QUERIES[0]})["q"])
+    assert one.standing.mode == "multi" and one.lucene_document is None and one.indexed_terms is None
+    assert one.similarity == pytest.approx(1, abs=1e-5)
+    assert one.vectors is not None and one.vectors.score == pytest.approx(run["p1"], abs=1e-5)
+    assert one.terms is not None and one.terms.score > 0  # known from the text alone
+
+
+def test_another_text_than_the_indexed_one_is_noticed(index: SearchIndex) -> None:
+    [one] = explain(index, QUERIES[0], ["p1"], {"p1": PASSAGES["p2"]})
+    assert any("is it the text that was encoded" in note for note in one.notes)
+
+
+@pytest.mark.parametrize("mode", ["dense", "multi", "lexical", "hybrid"])
+def test_an_unknown_passage_is_an_error(index: SearchIndex, mode: str) -> None:
+    with pytest.raises(InputError, match="holds no passage 'p77'"):
+        explain(index, "dense", ["p1", "p77"], mode=mode)
+
+
+def test_a_passage_without_terms_needs_its_text_in_a_lexical_search(index: SearchIndex) -> None:
+    with pytest.raises(InputError, match="it has no terms"):
+        explain(index, "dense", ["stop"], mode="lexical")
+    [one] = explain(index, "dense", ["stop"], PASSAGES, mode="lexical")
+    assert one.standing.rank is None and one.terms is not None and one.terms.score == 0
+
+
+def test_options_that_make_no_sense(index: SearchIndex) -> None:
+    with pytest.raises(InputError, match="top=0"):
+        explain(index, "dense", ["p1"], top=0)
+    with pytest.raises(InputError, match="remove_query"):
+        explain(index, "dense", ["p1"], options=SearchOptions(remove_query=True))
+    with pytest.raises(InputError, match="all weights are 0"):
+        explain(index, "dense", ["p1"], options=SearchOptions(alpha=0.0, weights={"multi": 0.0}))
+
+
+def test_vectors_out_of_every_kind_of_faiss_index(work: Path, tmp_path: Path) -> None:
+    from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+
+    for kind in ("sq8", "hnsw"):
+        build_index(work / "store", tmp_path / kind, IndexOptions(dense=kind, lexical=False, quiet=True))
+        with open_index(tmp_path / kind) as index:
+            run = dict(index.search({"q": QUERIES[0]})["q"])
+            for one in explain(index, QUERIES[0], list(run)):
+                assert one.dense == pytest.approx(run[one.docid], abs=1e-4)
+                assert np.isfinite(one.dense)

@@ -1,0 +1,160 @@
+"""An explanation as text for a terminal of any width, and as a page that stands alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from diffretriever_pyserini.explaining.explanation import (
+    Explanation,
+    Meeting,
+    Overlap,
+    Part,
+    Place,
+    Proposal,
+    Standing,
+    Term,
+    TextView,
+)
+from diffretriever_pyserini.explaining.page import to_html
+from diffretriever_pyserini.explaining.terminal import to_text
+from diffretriever_pyserini.explaining.wording import columns, shortened, verdict, visible
+
+EVIL = "</title></style><script>alert('1')</script><img src=\"http://x.example/y\" onerror=a&amp;b>"
+EVIL += "\x00\x1b[31m\u202e\ud800"
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+def explanation(text: str, docid: str, k_passage: int = 16) -> Explanation:
+    """With all that there can be, and ``text`` wherever text from outside is shown."""
+    one = Proposal(text, text, text, 0.42, 1.5, True, False)
+    end = Proposal("[SEP]", "[SEP]", None, 0.0001, 2.5, False, True)
+    places = (Place((one, end), (one,), True), Place((end, one), (), False))
+    cells = tuple(tuple(0.01 * (i + j) - 0.05 for j in range(k_passage)) for i in range(3))
+    gone = tuple(j == 1 for j in range(k_passage))
+    last = k_passage - 1
+    met = Meeting(cells, (last, last, None), (0.1, 0.11, 0.0), (False, False, True), gone, 0.21, 0.07)
+    term = Term(text, text, 12, 34)
+    overlap = Overlap((term,), (term,), (term,), 2, 2)
+    parts = (
+        Part("multi", 60, 3, 0.2134567, 0.1, 0.9, 0.14, 0.5, 0.07),
+        Part("lexical", 12, None, None, 0.0, 4000.0, 0.0, 0.5, 0.0),
+    )
+    standing = Standing("hybrid", "minmax", 1000, 61, 17, 0.07, None, parts)
+    return Explanation(
+        index=text,
+        encoder=text,
+        docid=docid,
+        query=TextView(text, 4, False, places),
+        passage=TextView(text * 50, 128, True, places),
+        vectors=met,
+        indexed_vectors=met,
+        similarity=0.99,
+        dense=0.0712,
+        terms=overlap,
+        indexed_terms=overlap,
+        lucene_document=True,
+        standing=standing,
+        notes=(text,),
+    )
+
+
+class Reader(HTMLParser):
+    """Checks that tags are balanced; keeps tags, attributes and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("text", [EVIL, "برج طوكيو", "東京タワー " * 3000, "", "plain"], ids=range(5))
+def test_the_page_is_whole_and_holds_nothing_foreign(text: str) -> None:
+    page = to_html([explanation(text, EVIL), explanation("other", "d2", 1)])
+    page.encode()  # no lone surrogate is left
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    tags = {tag for tag, _ in reader.tags}
+    assert not tags & {"script", "img", "link", "iframe", "object", "base", "form"}
+    for _, attributes in reader.tags:
+        assert not any(name.startswith("on") or name in ("src", "srcset", "action") for name in attributes)
+        assert re.fullmatch(r"#p\d+", attributes.get("href") or "#p1")
+    assert not re.search(r"url\(|@import|http-equiv", page)
+    assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", page)
+    assert "prefers-color-scheme: dark" in page and reader.text.count("Rank 17 of 61") == 6
+    if text == EVIL:
+        assert "alert('1')</script>" in reader.text and "\\u202e\\ud800" in reader.text
+
+
+def test_tables_are_made_for_all_readers() -> None:
+    reader = Reader()
+    reader.feed(to_html([explanation("plain", "d1")]))
+    html = next(attributes for tag, attributes in reader.tags if tag == "html")
+    assert html["lang"] == "en"
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in reader.tags if tag == "th")
+    scrolling = [attributes for _, attributes in reader.tags if attributes.get("class") == "scroll"]
+    assert len(scrolling) == 4  # two matrices, terms, fusion
+    assert all(found["tabindex"] == "0" and found["aria-label"] for found in scrolling)
+    assert "empty" in reader.text and "not in the list: its score is 0" in reader.text
+    assert "(special)" in reader.text and "After the end of the answer" in reader.text
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_the_terminal_gets_lines_that_fit(width: int) -> None:
+    found = [explanation(text, text) for text in ("a plain word", EVIL, "東京タワー" * 30, "e\u0301" * 300)]
+    text = to_text(found, width)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800]", text)
+    for line in text.splitlines():
+        assert columns(line) <= max(width, 40), line
+    said = " ".join(text.split())
+    assert said.count("Rank 17 of 61") == 8 and said.count("sum 0.2100") == 4
+    assert "q3 is empty" in said and "q1 → p16 0.1000" in said and "0.100*" in said
+    assert "lexical: not in the list: its score is 0, so it adds 0" in said
+
+
+def test_without_a_text_what_is_known_is_shown() -> None:
+    bare = dataclasses.replace(
+        explanation("plain", "d1"), passage=None, vectors=None, indexed_vectors=None, terms=None, indexed_terms=None
+    )
+    for said in (to_text([bare]), to_html([bare])):
+        assert "othing is known of the terms" in said
+    assert "(text not known)" in to_text([bare])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "Rank 17 of 61, fused score 0.0700 (multi and lexical, min-max)."),
+        ({"hits": 10}, "A search returns the first 10, so it does not show it."),
+        ({"fusion": "rrf", "rrf_k": 60}, "fused score 0.070000 (multi and lexical, reciprocal ranks with k = 60)."),
+        ({"rank": None, "score": None}, "It is in no list: multi (60 listed), lexical (12 listed)."),
+    ],
+    ids=["listed", "cut", "rrf", "absent"],
+)
+def test_the_verdict(changes: dict[str, object], expected: str) -> None:
+    standing = explanation("plain", "d1").standing
+    assert expected in verdict(dataclasses.replace(standing, **changes))
+
+
+def test_texts_made_safe() -> None:
+    assert visible("a\tb\r\nc\u2028d") == "a b c d"
+    assert visible("\x1b[0m\u202e\ud800\x00") == "\\u001b[0m\\u202e\\ud800\\u0000"
+    assert shortened("a" * 9, 9) == "a" * 9 and shortened("a" * 10, 4) == "aaaa … (10 characters in all)"
+    assert columns("東京é") == 5 and columns("e\u0301") == 1
