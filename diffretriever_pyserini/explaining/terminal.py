@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from diffretriever_pyserini.explaining import wording
-from diffretriever_pyserini.explaining.explanation import Explanation, Meeting, Place, Proposal, Standing, Term
+from diffretriever_pyserini.explaining.explanation import (
+    Explanation,
+    Meeting,
+    Place,
+    Proposal,
+    Standing,
+    Term,
+    TextView,
+)
 from diffretriever_pyserini.explaining.wording import columns, visible
 
 _TEXT = 400  # characters of a text that are shown
@@ -18,11 +26,11 @@ def to_text(found: Sequence[Explanation], width: int = 100) -> str:
     width = max(width, _LEAST)
     lines: list[str] = []
     for one in found:
-        lines += [*_about(one, width), ""]
+        lines += [*_about(one, width, one is found[0]), ""]
     return "\n".join(lines).rstrip()
 
 
-def _about(one: Explanation, width: int) -> Iterator[str]:
+def _about(one: Explanation, width: int, first: bool) -> Iterator[str]:
     text = "(text not known)" if one.passage is None else wording.shortened(one.passage.text, _TEXT) or "(empty)"
     query = wording.shortened(one.query.text, _TEXT) or "(empty)"
     for label, said in (
@@ -34,8 +42,11 @@ def _about(one: Explanation, width: int) -> Iterator[str]:
     for note in one.notes:
         yield from _wrapped(note, width, "Note     ", " " * 9)
     yield from ("", "1. What the model proposes")
-    yield from _wrapped(wording.LEGEND, width, "   ", "   ")
-    yield from _view(one, width)
+    if first:
+        yield from _wrapped(wording.LEGEND, width, "   ", "   ")
+        yield from _view("query", one.query, width)
+    if one.passage is not None:
+        yield from _view("passage", one.passage, width)
     yield from ("", "2. Which vector met which")
     for name, meeting in (("from the text", one.vectors), ("out of the index", one.indexed_vectors)):
         if meeting is not None and (name == "from the text" or one.vectors is None):
@@ -49,13 +60,10 @@ def _about(one: Explanation, width: int) -> Iterator[str]:
     yield from _fusion(one.standing, width)
 
 
-def _view(one: Explanation, width: int) -> Iterator[str]:
-    for name, view in (("query", one.query), ("passage", one.passage)):
-        if view is None:
-            continue
-        yield from _wrapped(f"{name}: {wording.read(view)}", width, "   ", "     ")
-        for number, place in enumerate(view.places, start=1):
-            yield from _place(name[0], number, place, width)
+def _view(name: str, view: TextView, width: int) -> Iterator[str]:
+    yield from _wrapped(f"{name}: {wording.read(view)}", width, "   ", "     ")
+    for number, place in enumerate(view.places, start=1):
+        yield from _place(name[0], number, place, width)
 
 
 def _place(side: str, number: int, place: Place, width: int) -> Iterator[str]:
