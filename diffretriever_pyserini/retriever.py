@@ -6,7 +6,6 @@ normalise the hidden states, turn the logits of the text's own words into impact
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -109,11 +108,6 @@ class DiffRetriever:
     def passage_fingerprint(self) -> str:
         """Hex digest of what decides a passage's vectors: an index made under it can be searched with this model."""
         return passage_fingerprint(self.config, self._layouts)
-
-    def passage_fingerprint_for(self, k_passage: int) -> str:
-        """:attr:`passage_fingerprint` of this model with another K: passages' K means nothing to a query."""
-        layout = dataclasses.replace(self._layouts["passage"], k=k_passage)
-        return passage_fingerprint(self.config, {**self._layouts, "passage": layout})
 
     @cached_property
     def term_names(self) -> TermNames:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -35,14 +39,49 @@ def torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def one_thread() -> None:
-    """Call this first in a thread that answers whole queries: more threads below it would only be in the way.
+class Workers:
+    """Threads that answer one query each: FAISS and torch use no further threads below them.
 
-    OpenMP keeps these numbers for each thread; torch also takes them for threads to come, so whoever starts such
-    threads does so inside ``torch_threads(torch.get_num_threads())``.
+    Waking other threads takes longer than a query's few milliseconds, above all where all processors are busy. OpenMP
+    keeps the number of threads by thread, so the caller's own is not touched.
     """
+
+    def __init__(self, count: int | None = None):
+        self._count = count or processors()
+        self._pool = ThreadPoolExecutor(self._count, initializer=_alone)
+
+    def run[T](self, function: Callable[..., T], *arguments: Any) -> T:
+        """``function(*arguments)`` in one of the threads."""
+        return self._pool.submit(function, *arguments).result()
+
+    def map[T](self, function: Callable[[Any], T], values: Iterable[Any]) -> list[T]:
+        """``function`` of each of ``values``, in their order."""
+        return list(self._pool.map(function, values))
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _alone() -> None:
+    """One thread for FAISS and torch in this thread, while threads to come have what they would have had."""
     import faiss
     import torch
 
-    faiss.omp_set_num_threads(1)
-    torch.set_num_threads(1)
+    with _one_at_a_time:
+        usual = torch.get_num_threads()  # a thread takes torch's common number when it first asks
+        torch.set_num_threads(1)  # sets this thread's and the common one
+        other = threading.Thread(target=torch.set_num_threads, args=(usual,))
+        other.start()
+        other.join()
+    faiss.omp_set_num_threads(1)  # after torch, which would take this for the usual number
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

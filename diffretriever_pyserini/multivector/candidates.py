@@ -23,7 +23,7 @@ def lists_for(count: int) -> int:
 
 def code_bytes(dimension: int, budget: int) -> int:
     """Bytes of a pooled vector's code: about an eighth of the passage's ``budget``, at most two components a nibble."""
-    wanted = min(budget // 8, dimension // 4)
+    wanted = min(budget // 7, dimension // 4)
     sizes = [size for size in range(1, dimension + 1) if dimension % (2 * size) == 0]
     return max((size for size in sizes if size <= wanted), default=sizes[0])
 

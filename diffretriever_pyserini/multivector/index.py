@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..host.threads import faiss_threads, one_thread, torch_threads
+from ..host.threads import Workers
 from .candidates import propose
 from .codec import read_codec
 from .exact import Found, maxsim_block
@@ -20,8 +19,7 @@ from .manifest import CODEC, SEGMENTS, read_manifest
 from .records import Segment
 from .scorer import QueryTables
 
-_LEAST_CANDIDATES = 200
-_PER_HIT = 1.5  # passages that the first stage proposes for each hit
+_MORE_CANDIDATES, _PER_HIT = 400, 1.5  # what the first stage proposes beyond the hits, or for each hit
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class MultiOptions:
 
     Attributes
     ----------
-    candidates : passages that the first stage proposes; None takes half as many again as hits, at least 200.
+    candidates : passages that the first stage proposes; None takes half as many again as hits, at least 400 more.
     refine : passages that are scored once more by the vectors on disk, where they were kept.
     """
 
@@ -46,7 +44,7 @@ class MultiOptions:
 
     def wanted(self, depth: int) -> int:
         """Passages to propose for ``depth`` hits."""
-        return max(depth, self.candidates or max(_LEAST_CANDIDATES, int(_PER_HIT * depth)))
+        return max(depth, self.candidates or max(depth + _MORE_CANDIDATES, int(_PER_HIT * depth)))
 
 
 class CompressedIndex:
@@ -75,6 +73,7 @@ class CompressedIndex:
         self._bounds = np.cumsum([0, *(segment.count for segment in self.segments)])
         self.deleted = self._read_deleted()
         self.first = self._read_first()
+        self._threads = Workers()
 
     @property
     def rows(self) -> int:
@@ -87,8 +86,10 @@ class CompressedIndex:
         return self.manifest.passages
 
     def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Found:
-        """The best ``depth`` passages for ``query``, float32 [K_q, H]."""
-        del threads  # one query is too short for more than one
+        """The best ``depth`` passages for ``query``, float32 [K_q, H]; in one thread, as waking more takes longer."""
+        return self._threads.run(self._search, query, depth)
+
+    def _search(self, query: np.ndarray, depth: int) -> Found:
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():  # all passages are equally far
             rows = np.setdiff1d(np.arange(min(self.rows, depth + len(self.deleted))), self.deleted)[:depth]
@@ -102,14 +103,11 @@ class CompressedIndex:
 
     def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Found]:
         """:meth:`search` for several queries, a thread each; the same results, whatever their number."""
-        import torch
-
         threads = min(threads or 1, len(queries))
         if threads <= 1:
-            with faiss_threads(1), torch_threads(1):
-                return [self.search(query, depth) for query in queries]
-        with torch_threads(torch.get_num_threads()), ThreadPoolExecutor(threads, initializer=one_thread) as pool:
-            return list(pool.map(lambda query: self.search(query, depth), queries))
+            return [self.search(query, depth) for query in queries]
+        with Workers(threads) as workers:
+            return workers.map(lambda query: self._search(query, depth), queries)
 
     def _refined(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, depth: int) -> Found:
         """The best rows scored by their vectors, before all others, whose order stays."""

@@ -25,39 +25,44 @@ class QueryTables:
         query = query[query.any(axis=1)]  # a zero vector meets nothing
         self._k_query = len(query)
         inner = query @ codec.components.T  # [K_q, d]
-        self._place = torch.from_numpy(codec.means @ query.T)  # [K, K_q]
-        self._directions = torch.from_numpy(codec.directions)  # [K, J]
+        self._place = torch.from_numpy(query @ codec.means.T)  # [K_q, K]
+        self._directions = torch.from_numpy(codec.directions.T)  # [J, K]
         self._tables: list[tuple[Any, Any]] = []
         for tier in codec.tiers if self._k_query else ():
             width = tier.centroids.shape[2]
             parts = inner[:, tier.order].reshape(self._k_query, tier.size, width).transpose(1, 2, 0)
-            # [bytes, 256, K_q]; numpy multiplies many tiny matrices faster than torch, and columns faster than matmul
-            table = tier.centroids * parts if parts.shape[1] == 1 else np.matmul(tier.centroids, parts)
+            if width == 1:  # [bytes, 256, K_q]; each way is the faster one for its shapes
+                table = torch.from_numpy(tier.centroids) * torch.from_numpy(parts)
+            else:
+                table = torch.from_numpy(np.matmul(tier.centroids, parts))
             first = torch.arange(tier.size, dtype=torch.int32) * table.shape[1]
-            self._tables.append((torch.from_numpy(table).view(-1, self._k_query), first))
+            self._tables.append((table.view(-1, self._k_query), first))
 
     def scores(self, records: np.ndarray) -> np.ndarray:
         """uint8 [n, stride] -> float32 [n]: sum over query vectors of max(0, best place)."""
-        if not self._k_query or not len(records):
-            return np.zeros(len(records), np.float32)
-        return np.concatenate([self._scores(records[at : at + _CHUNK]) for at in range(0, len(records), _CHUNK)])
-
-    def _scores(self, records: np.ndarray) -> np.ndarray:
         import torch
 
-        codec, n = self._codec, len(records)
+        if not self._k_query or not len(records):
+            return np.zeros(len(records), np.float32)
         codes = torch.from_numpy(records)
-        products = torch.zeros((n, self._directions.shape[1], self._k_query))
-        at = 0
-        for tier, (table, first) in zip(codec.tiers, self._tables, strict=True):
-            width = len(tier.coefficients) * tier.size
-            rows = codes[:, at : at + width].reshape(-1, tier.size).to(torch.int32) + first
-            sums = torch.nn.functional.embedding_bag(rows, table, mode="sum")
-            sums = sums.view(n, len(tier.coefficients), -1) * torch.from_numpy(tier.scales)[:, None]
-            products[:, tier.coefficients] = sums
-            at += width
-        places = torch.matmul(self._directions, products) + self._place  # [n, K, K_q]
-        there = codec.places(records)
+        products = torch.empty((len(records), self._k_query, len(self._directions)))
+        for at in range(0, len(records), _CHUNK):
+            self._products(codes[at : at + _CHUNK], products[at : at + _CHUNK])
+        places = torch.matmul(products, self._directions).add_(self._place)  # [n, K_q, K]
+        there = self._codec.places(records)
         if not there.all():
-            places.masked_fill_(torch.from_numpy(~there)[:, :, None], -torch.inf)
-        return places.amax(dim=1).clamp_min_(0).sum(dim=1).numpy()
+            places.masked_fill_(torch.from_numpy(~there)[:, None], -torch.inf)
+        return places.amax(dim=2).clamp_min_(0).sum(dim=1).numpy()
+
+    def _products(self, codes: Any, products: Any) -> None:
+        """Write ``(P q) c_j`` of each record and query vector: uint8 [n, stride] -> float32 [n, K_q, J]."""
+        import torch
+
+        at = 0
+        for tier, (table, first) in zip(self._codec.tiers, self._tables, strict=True):
+            width = len(tier.coefficients) * tier.size
+            rows = codes[:, at : at + width].reshape(-1, tier.size).to(torch.int32).add_(first)
+            sums = torch.nn.functional.embedding_bag(rows, table, mode="sum")
+            sums = sums.view(len(codes), len(tier.coefficients), -1) * torch.from_numpy(tier.scales)[:, None]
+            products[:, :, tier.coefficients] = sums.transpose(1, 2)
+            at += width

@@ -24,8 +24,8 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
     Raises
     ------
     InputError
-        When there is none, it is damaged or unfinished, or another model made its vectors; the message has both
-        fingerprints. Another K on the passages' side is no difference to a query.
+        When there is none, it is damaged or unfinished, or another model or another K made its vectors; the message
+        has both.
     """
     vectors: Vectors = CompressedIndex(folder, options) if is_multi(folder) else ExactIndex(folder)
     made = vectors.manifest if isinstance(vectors, CompressedIndex) else vectors.store.spec
@@ -36,13 +36,18 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
             f"{folder} holds {made.k_passage} vectors a passage, and {type(encoder).__name__} gives one a query: "
             f"search with the encoder that made it, {made.encoder!r}."
         )
-    mine = encoder.model.passage_fingerprint_for(made.k_passage)
+    mine, config = encoder.passage_fingerprint, encoder.model.config
     if mine != made.passage_fingerprint:
+        other_k = made.k_passage != config.k_passage
         raise InputError(
             f"{folder} holds vectors of dimension {made.dimension} made by {made.encoder!r} "
             f"(k_passage={made.k_passage}, fingerprint {made.passage_fingerprint}), but the query encoder is "
-            f"{str(encoder.name)!r} (dimension {encoder.dimension}, fingerprint {mine} with this k_passage): search "
-            "with the encoder that built the index, with the same settings, or build the index again with this one."
+            f"{str(encoder.name)!r} (dimension {encoder.dimension}, k_passage={config.k_passage}, fingerprint {mine}): "
+            + (
+                f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows."
+                if other_k
+                else "search with the encoder that built the index, or build the index again with this one."
+            )
         )
     return vectors
 

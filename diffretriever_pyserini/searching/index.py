@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.host.threads import processors
 from diffretriever_pyserini.searching.folder import SIDES, IndexFolder, read_index, separate_folders
 from diffretriever_pyserini.searching.lists import Hits, best, fuse_sides
 from diffretriever_pyserini.searching.sides import DenseSide, LexicalSide, MultiSide, Scores
@@ -163,7 +163,7 @@ class SearchIndex:
 
     def _batch(self, topics: dict[str, str], mode: str, options: SearchOptions) -> dict[str, Hits]:
         qids = list(topics)
-        threads = options.threads or _processors()
+        threads = options.threads or processors()
         depth = options.hits + options.remove_query  # one more, as one may go
         with self._timed("encode"):
             queries = self._encode(list(topics.values()), options.batch_size)
@@ -270,11 +270,6 @@ def open_index(
     opened = SearchIndex(folder, query_encoder, parameters, multi_options)
     opened.seconds["open"] = time.perf_counter() - started
     return opened
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_topics(topics: Mapping[str, str]) -> None:

@@ -1,0 +1,374 @@
+"""Compressed MaxSim against exact MaxSim: quality by bytes, speed side by side, ways of coding, very wide vectors.
+
+    python benchmarks/multivector_collection.py --judged nfcorpus ... --text ... --output COLLECTION
+    diffretriever encode --corpus COLLECTION/corpus.jsonl --k-passage 16 --max-length 128 --output COLLECTION/store
+    python benchmarks/multivector.py COLLECTION [curve] [codecs] [speed] [wide] [--output FOLDER]
+
+curve   for 1/64 to 1/2 of the float16 bytes (everything counted, ids too) and for 1/16 with int8 vectors on disk: how
+        much of the exact top 10 and top 100 is found, nDCG@10 on the judged collections, milliseconds a query.
+codecs  at the same bytes: the transform over the places against FAISS's codecs on each vector by itself, each scored
+        exhaustively by decoded vectors; and first stages: what share of the exact top 10 they propose.
+speed   exact brute force (float32 and bfloat16, one query at a time and 32) against the index, taking turns.
+wide    made-up vectors of 3,584 components, less and more alike within a passage: rescoring 1,000 candidates.
+
+export  arrays for benchmarks/multivector_plaid.py (only where it is asked for).
+
+Exact rankings are kept beside the collection. Writes multivector.md, multivector.json and plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.collections.beir import read_qrels
+from diffretriever_pyserini.collections.topics import read_topics
+from diffretriever_pyserini.evaluation.metrics import evaluate
+from diffretriever_pyserini.evaluation.report import markdown_table
+from diffretriever_pyserini.multivector.build import MultiBuild, build_multi, sample_vectors
+from diffretriever_pyserini.multivector.codec import train_codec
+from diffretriever_pyserini.multivector.exact import ExactIndex, keep_best, maxsim_block
+from diffretriever_pyserini.multivector.index import CompressedIndex
+from diffretriever_pyserini.multivector.scorer import QueryTables
+from diffretriever_pyserini.representations import pool
+from diffretriever_pyserini.store.reader import Store
+
+SHARES = (64, 32, 16, 8, 4, 2)
+DEPTH = 100
+Rows = list[list[str]]
+
+
+class Bench:
+    """The collection, its queries and their exact rankings."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.folder: Path = options.collection
+        self.store = Store(self.folder / "store")
+        self.topics = read_topics(self.folder / "queries.tsv")
+        self.qrels = read_qrels(self.folder / "qrels.tsv")
+        if options.queries:  # evenly over the collections, which stand one after the other
+            step = max(1, len(self.topics) // options.queries)
+            self.topics = dict(itertools.islice(self.topics.items(), 0, None, step))
+
+    @property
+    def float16_bytes(self) -> int:
+        """Of a passage."""
+        return 2 * self.store.spec.k_passage * self.store.spec.dimension
+
+    @cached_property
+    def queries(self) -> np.ndarray:
+        """float32 [n, K_q, H]."""
+        model = DiffRetriever.from_pretrained(self.store.spec.encoder, k_passage=self.store.spec.k_passage)
+        return model.encode(list(self.topics.values()), side="query", batch_size=64).vectors
+
+    @cached_property
+    def docids(self) -> list[str]:
+        return list(self.store.docids())
+
+    @cached_property
+    def docid_bytes(self) -> float:
+        """Of a passage: its id and where it ends."""
+        return 8 + sum(len(docid.encode()) for docid in self.docids) / len(self.docids)
+
+    @cached_property
+    def exact(self) -> np.ndarray:
+        """Numbers of the exact top 1,000, int64 [n, 1000]."""
+        path = self.folder / f"exact{len(self.topics)}.npz"
+        if not path.is_file():
+            found = ExactIndex(self.store).search_many(list(self.queries), 1000, self.options.threads)
+            np.savez(path, rows=np.stack([rows for rows, _ in found]))
+        return np.load(path)["rows"]
+
+    def overlap(self, found: list[np.ndarray], n: int, depth: int) -> float:
+        """Share of the exact top ``n`` in the first ``depth`` of ``found``."""
+        pairs = zip(self.exact, found, strict=True)
+        return float(np.mean([len(np.intersect1d(exact[:n], rows[:depth])) / n for exact, rows in pairs]))
+
+    def ndcg(self, found: list[np.ndarray]) -> dict[str, float]:
+        """nDCG@10 of each judged collection, and their mean."""
+        run = {
+            qid: {self.docids[row]: float(-rank) for rank, row in enumerate(rows.tolist())}
+            for qid, rows in zip(self.topics, found, strict=True)
+        }
+        wanted = {qid: self.qrels[qid] for qid in self.topics}
+        by_query = evaluate(run, wanted, ["nDCG@10"]).per_query["nDCG@10"]
+        groups: dict[str, list[float]] = {}
+        for qid, value in by_query.items():
+            groups.setdefault(qid.partition("/")[0], []).append(value)
+        means = {name: statistics.fmean(values) for name, values in groups.items()}
+        return means | {"mean": statistics.fmean(means.values())}
+
+    def index(self, share: int, refine: str | None = None) -> CompressedIndex:
+        """The index that takes 1/``share`` of the float16 bytes, ids counted; built once."""
+        folder = self.folder / f"multi-{share}{'-' + refine if refine else ''}"
+        if not folder.is_dir():
+            room = self.float16_bytes / share - self.docid_bytes
+            made = MultiBuild(bytes_per_vector=int(room / self.store.spec.k_passage), refine=refine)
+            build_multi(self.store, folder, made, folder.with_name(f"{folder.name}.work"))
+        return CompressedIndex(folder)
+
+
+def curve(bench: Bench) -> Rows:
+    """Quality and time by bytes."""
+    exact = bench.ndcg([rows[:DEPTH] for rows in bench.exact])
+    rows: Rows = [["exact", str(bench.float16_bytes), "1", "1", "1", f"{exact['mean']:.4f}", "", ""]]
+    points = []
+    for share, refine in [*((share, None) for share in SHARES), (16, "int8")]:
+        index = bench.index(share, refine)
+        size = index.manifest.stride + index.manifest.candidate_bytes + bench.docid_bytes
+        found, seconds = [], []
+        for query in tqdm(bench.queries, desc=f"1/{share} {refine or ''}", disable=None):
+            started = time.perf_counter()
+            found.append(index.search(query, DEPTH)[0])
+            seconds.append(time.perf_counter() - started)
+        overlaps = [bench.overlap(found, *pair) for pair in ((10, DEPTH), (10, 10), (DEPTH, DEPTH))]
+        ms, ndcg = 1000 * statistics.median(seconds), bench.ndcg(found)
+        name = f"1/{share}" + (" and int8 on disk for 200" if refine else "")
+        worst = min(ndcg[one] / exact[one] - 1 for one in exact if one != "mean")
+        figures = (*overlaps, ndcg["mean"])
+        rows.append([name, f"{size:.0f}", *(f"{v:.4f}" for v in figures), f"{100 * worst:+.2f} %", f"{ms:.2f}"])
+        points.append((size, *overlaps, ms, refine))
+    plot(points, bench.options.output)
+    header = ["bytes", "a passage", "10 in 100", "10 in 10", "100 in 100", "nDCG@10, mean", "worst collection", "ms"]
+    return [header, *rows]
+
+
+def codecs(bench: Bench) -> Rows:
+    """Ways to spend the same bytes."""
+    store, spec = bench.store, bench.store.spec
+    size = spec.dimension // 8  # bytes a vector: a sixteenth
+    sample = sample_vectors(store, min(len(store), 1 << 14))
+    flat = sample[:, :: max(1, spec.k_passage // 4)].reshape(-1, spec.dimension)
+    queries = bench.queries[:: max(1, len(bench.queries) // 200)]
+    chosen = np.arange(len(bench.queries))[:: max(1, len(bench.queries) // 200)]
+    place = train_codec(sample, size * spec.k_passage)
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        f"transform over the places, {place.stride / spec.k_passage:.0f} bytes a vector": lambda v: place.decode(
+            place.encode(v)
+        )
+    }
+    for name in (f"PQ{size}", f"PCAR{spec.dimension},PQ{size}", f"IVF1024,PQ{size}", "RaBitQ"):
+        codec = faiss.index_factory(spec.dimension, name, faiss.METRIC_INNER_PRODUCT)
+        codec.train(np.ascontiguousarray(flat[: 1 << 16]))
+        ways[f"{name}, {codec.sa_code_size()} bytes a vector"] = lambda v, codec=codec: codec.sa_decode(
+            codec.sa_encode(np.ascontiguousarray(v.reshape(-1, spec.dimension)))
+        ).reshape(v.shape)
+    best = {name: [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries) for name in ways}
+    pooled, begin = [], 0
+    everything = torch.from_numpy(np.ascontiguousarray(queries.reshape(-1, spec.dimension)))
+    for part in tqdm(store.parts, desc="codecs", disable=None):
+        vectors = part.vectors()
+        pooled.append(pool(vectors))
+        for name, way in ways.items():
+            scores = maxsim_block(everything, torch.from_numpy(way(vectors).astype(np.float32)), len(queries)).numpy()
+            best[name] = [keep_best(one, row, begin, DEPTH) for one, row in zip(best[name], scores, strict=True)]
+        begin += len(part)
+    rows: Rows = [["way of coding, all passages scored", "10 in 100", "100 in 100"]]
+
+    def share(found: list[np.ndarray], n: int, depth: int) -> str:
+        pairs = zip(bench.exact[chosen], found, strict=True)
+        return f"{np.mean([len(np.intersect1d(a[:n], b[:depth])) / n for a, b in pairs]):.4f}"
+
+    for name, found in best.items():
+        ranked = [numbers for numbers, _ in found]
+        rows.append([name, share(ranked, 10, DEPTH), share(ranked, DEPTH, DEPTH)])
+    rows.append(["*first stage: of the exact top 10 in its first*", "100", "500"])
+    for name, ranked in first_stages(np.concatenate(pooled), queries, spec.dimension).items():
+        rows.append([name, share(ranked, 10, 100), share(ranked, 10, 500)])
+    return rows
+
+
+def first_stages(pooled: np.ndarray, queries: np.ndarray, width: int) -> dict[str, list[np.ndarray]]:
+    """Proposals of 500 passages a query by several FAISS indexes of the pooled vectors."""
+    found = {}
+    summed = queries.sum(axis=1)
+    for name, probes in (
+        ("Flat", 0),
+        (f"PQ{width // 2}x4fs", 0),
+        (f"PQ{width // 4}x4fs", 0),
+        (f"IVF1024,PQ{width // 2}x4fs", 64),
+        (f"IVF1024,PQ{width // 2}x4fs", 128),
+        ("RaBitQ", 0),
+    ):
+        index = faiss.index_factory(width, name, faiss.METRIC_INNER_PRODUCT)
+        index.train(pooled[::3])
+        index.add(pooled)
+        if probes:
+            index.nprobe = probes
+        found[f"pooled, {name}{f', {probes} lists' if probes else ''}"] = list(index.search(summed, 500)[1])
+    return found
+
+
+def speed(bench: Bench) -> Rows:
+    """Milliseconds a query, taking turns."""
+    store, k = bench.store, bench.store.spec.k_passage
+    parts = [torch.from_numpy(np.array(part.array("vectors"))) for part in store.parts]
+    index, queries = bench.index(16), bench.queries[:: max(1, len(bench.queries) // 64)][:64]
+    torch.set_num_threads(bench.options.threads)
+    found: dict[str, list[float]] = {}
+
+    def brute(kind: torch.dtype, batch: int) -> Callable[[], None]:
+        held = [part.to(kind) for part in parts]
+
+        def run() -> None:
+            some = queries[:batch] if batch > 1 else queries[brute.turn % len(queries)][None]  # type: ignore[attr-defined]
+            brute.turn += 1  # type: ignore[attr-defined]
+            flat = torch.from_numpy(np.ascontiguousarray(some.reshape(-1, some.shape[2]))).to(kind)
+            best = [maxsim_block(flat, part, len(some)).float().topk(DEPTH) for part in held]
+            torch.cat([one.values for one in best], dim=1).topk(DEPTH)
+
+        return run
+
+    brute.turn = 0  # type: ignore[attr-defined]
+    sides: dict[str, tuple[Callable[[], Any], int]] = {}
+    for kind in (torch.float32, torch.bfloat16):
+        name = str(kind).removeprefix("torch.")
+        sides[f"exact, {name}, one at a time"] = (brute(kind, 1), 1)
+        sides[f"exact, {name}, 32 at once"] = (brute(kind, 32), 32)
+    one = itertools.cycle(queries)
+    sides["index 1/16, one at a time"] = (lambda: [index.search(next(one), DEPTH) for _ in range(8)], 8)
+    both = bench.options.threads
+    sides[f"index 1/16, 32 at once, {both} threads"] = (lambda: index.search_many(list(queries[:32]), DEPTH, both), 32)
+    for turn in tqdm(range(bench.options.rounds + 1), desc="speed", disable=None):
+        for name, (function, count) in sides.items():
+            started = time.perf_counter()
+            function()
+            if turn:
+                found.setdefault(name, []).append(1000 * (time.perf_counter() - started) / count)
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    fastest = min(value for name, value in medians.items() if name.startswith("exact") and "one" in name)
+    fastest_batch = min(value for name, value in medians.items() if name.startswith("exact") and "32" in name)
+    rows = [["way", "ms a query", "times faster than the fastest exact, alike"]]
+    for name, value in medians.items():
+        base = fastest_batch if "32" in name else fastest
+        rows.append([name, f"{value:.2f}", f"{base / value:.1f}"])
+    read = sum(part.numel() for part in parts) * 2 / 1e9
+    rows.append([f"reading {read:.2f} GB of bfloat16 at 20 GB/s would take", f"{50 * read:.1f}", f"K = {k}"])
+    return rows
+
+
+def wide(bench: Bench) -> Rows:
+    """Vectors as wide as a 7B model's: 3,584 components, spectrum falling like 1/rank, 16 a passage."""
+    count, k, width, asked = 6000, 16, 3584, 4
+    rows: Rows = [["alike (mean cosine)", "bytes a passage", "10 in 100", "100 in 100", "rescoring 1,000, ms"]]
+    scale = (1 / np.sqrt(np.arange(1, width + 1))).astype(np.float32)
+    for noise in (0.35, 0.8):
+        draw = np.random.default_rng(7)
+        topics = draw.standard_normal((300, width), dtype=np.float32)
+        base = topics[draw.integers(300, size=count)] + 0.7 * draw.standard_normal((count, width), dtype=np.float32)
+        vectors = np.empty((count, k, width), np.float32)
+        for place in range(k):
+            vectors[:, place] = (base + noise * draw.standard_normal((count, width), dtype=np.float32)) * scale
+        vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+        cosine = float(np.mean(np.einsum("nh,nh->n", vectors[:, 0], vectors[:, 1])))
+        targets = draw.integers(count, size=40)
+        noisy = vectors[targets, :asked] + 0.02 * draw.standard_normal((40, asked, width), dtype=np.float32) * scale
+        queries = (noisy / np.linalg.norm(noisy, axis=2, keepdims=True)).astype(np.float32)
+        flat = torch.from_numpy(np.ascontiguousarray(queries.reshape(-1, width)))
+        scores = np.concatenate(
+            [maxsim_block(flat, torch.from_numpy(vectors[at : at + 500]), 40).numpy() for at in range(0, count, 500)], 1
+        )
+        exact = np.argsort(-scores, axis=1)[:, :DEPTH]
+        for share in (32, 16):
+            started = time.perf_counter()
+            codec = train_codec(vectors[:3000], 2 * k * width // share)
+            trained = time.perf_counter() - started
+            records = codec.encode(vectors)
+            ranked = [np.argsort(-QueryTables(codec, query).scores(records))[:DEPTH] for query in queries]
+            found = [
+                np.mean([len(np.intersect1d(a[:n], b)) / n for a, b in zip(exact, ranked, strict=True)])
+                for n in (10, DEPTH)
+            ]
+            some = records[draw.permutation(count)[:1000]]
+            times = []
+            for _ in range(15):
+                started = time.perf_counter()
+                QueryTables(codec, queries[0]).scores(some)
+                times.append(1000 * (time.perf_counter() - started))
+            name = f"{cosine:.2f}, 1/{share}, {len(codec.components)} components (trained in {trained:.0f} s)"
+            shares = [f"{value:.4f}" for value in found]
+            rows.append([name, str(codec.stride), *shares, f"{statistics.median(times):.1f}"])
+    return rows
+
+
+def export(bench: Bench) -> Rows:
+    """Vectors, queries and exact rankings as plain arrays, for benchmarks/multivector_plaid.py."""
+    folder = bench.folder / "export"
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "vectors.npy", np.concatenate([np.asarray(part.array("vectors")) for part in bench.store.parts]))
+    np.save(folder / "queries.npy", bench.queries)
+    np.save(folder / "exact.npy", bench.exact[:, :DEPTH])
+    return [["written", ""], [str(folder), f"{len(bench.store):,} passages"]]
+
+
+def plot(points: list[tuple], folder: Path) -> None:
+    """Overlap against bytes, and against milliseconds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, both = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    for axes, column, label in ((both[0], 0, "bytes a passage, all counted"), (both[1], 4, "ms a query")):
+        for number, name in ((1, "top 10 in 100"), (2, "top 10 in 10"), (3, "top 100 in 100")):
+            plain = [point for point in points if not point[5]]
+            axes.plot([point[column] for point in plain], [point[number] for point in plain], "o-", label=name)
+            for point in points:
+                if point[5]:
+                    axes.plot(point[column], point[number], "k*", markersize=9)
+        axes.set_xlabel(label)
+        axes.set_xscale("log", base=2)
+        axes.grid(alpha=0.3)
+    both[0].set_ylabel("share of the exact ranking (* int8 on disk)")
+    both[0].legend()
+    figure.savefig(folder / "multivector.png", dpi=150)
+    pyplot.close(figure)
+
+
+BENCHMARKS: dict[str, Callable[[Bench], Rows]] = {"curve": curve, "codecs": codecs, "speed": speed, "wide": wide}
+EXPORT = {"export": export}
+
+
+def main() -> None:
+    """Run the chosen benchmarks and write their tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collection", type=Path, help="folder with queries.tsv, qrels.tsv and store/")
+    parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, *EXPORT, []], help="default: all")
+    parser.add_argument("--queries", type=int, default=0, help="of all, evenly (default: all)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rebuild", action="store_true", help="build the indexes anew")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/multivector"))
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options)
+    if options.rebuild:
+        for path in options.collection.glob("multi-*"):
+            shutil.rmtree(path)
+    for name in options.which or BENCHMARKS:
+        rows = (BENCHMARKS | EXPORT)[name](bench)
+        table = markdown_table(rows[0], rows[1:])
+        about = f"{len(bench.store):,} passages, {len(bench.topics)} queries, {platform.machine()}"
+        (options.output / f"{name}.md").write_text(f"{table}\n\n{about}\n", encoding="utf-8")
+        (options.output / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        print(f"{name} ({about})\n{table}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
