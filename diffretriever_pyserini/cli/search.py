@@ -76,7 +76,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> Any:
     speed.add_argument("--nprobe", type=int, metavar="N", help="lists that an IVF index looks into")
     speed.add_argument("--ef-search", type=int, metavar="N", help="candidates that an HNSW index keeps")
     multi = parser.add_argument_group("multi-vector side")
-    multi.add_argument("--candidates", type=int, metavar="N", help="passages to score (default: 1.5 x hits, or 400 more)")
+    multi.add_argument(
+        "--candidates", type=int, metavar="N", help="passages to score (default: 1.5 x hits, or 400 more)"
+    )
     multi.add_argument("--refine", type=int, default=200, metavar="N", help="best ones scored by the vectors on disk")
     return speed
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffretriever_pyserini.config import resolve_config
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.explaining.explanation import Explanation, TextView
 from diffretriever_pyserini.explaining.matches import mean_cosine, meet, overlap
@@ -16,6 +17,7 @@ from diffretriever_pyserini.explaining.places import shown_term, view_texts
 from diffretriever_pyserini.explaining.postings import Postings
 from diffretriever_pyserini.explaining.standing import standings
 from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
+from diffretriever_pyserini.preparation import Preparer
 from diffretriever_pyserini.searching.index import SearchIndex, SearchOptions
 from diffretriever_pyserini.store.spec import SPEC, read_spec
 
@@ -77,11 +79,18 @@ class _Asked:
         self._index, self._model, self._sides, self._top = index, index.model, sides, top
         self._query: QueryRepresentation = index.model.encode_queries_cached([query])[0]
         self._terms = strongest(self._query.impacts, LUCENE_CLAUSES)
-        self._view: TextView = view_texts(index.model, [query], "query", top)[0]
+        self._view: TextView = view_texts(index.model, [query], index.model.prepare([query], "query"), top)[0]
         folder = index.folder
         store = folder.multi is not None and (folder.multi / SPEC).is_file()
         self._max_length = read_spec(folder.multi).max_length if folder.multi is not None and store else None
         self._postings = Postings(folder.lexical) if "lexical" in sides and folder.lexical is not None else None
+
+    @cached_property
+    def _prepare(self) -> Preparer:
+        """Prepares passages as for the index, also where queries are cut shorter than the model's own length."""
+        model = self._model
+        own = resolve_config(str(self._index.encoder.name.target), k_passage=model.config.k_passage)
+        return model.prepare if own.max_length == model.config.max_length else Preparer(own, model.tokenizer)
 
     def close(self) -> None:
         """Let go of Lucene's files."""
@@ -136,10 +145,11 @@ class _Asked:
 
     def _with_text(self, found: Explanation, text: str, indexed: np.ndarray | None) -> Explanation:
         model = self._model
-        fresh = model.encode([text], side="passage", max_length=self._max_length)
+        prepared = self._prepare([text], "passage", self._max_length)
+        fresh = model.represent(prepared)
         return dataclasses.replace(
             found,
-            passage=view_texts(model, [text], "passage", self._top, self._max_length)[0],
+            passage=view_texts(model, [text], prepared, self._top)[0],
             vectors=meet(self._query.vectors, fresh.vectors[0]),
             similarity=None if indexed is None else mean_cosine(fresh.vectors[0], indexed),
             terms=overlap(self._terms, fresh.impacts[0], partial(shown_term, model), 2 * self._top),

@@ -10,20 +10,18 @@ import numpy as np
 from diffretriever_pyserini.explaining.explanation import Place, Proposal, TextView
 
 if TYPE_CHECKING:
+    from diffretriever_pyserini.preparation import Prepared
     from diffretriever_pyserini.retriever import DiffRetriever
 
 
-def view_texts(
-    model: DiffRetriever, texts: Sequence[str], side: str, top: int, max_length: int | None = None
-) -> list[TextView]:
-    """Each text with its K places and the ``top`` strongest proposals at each."""
-    prepared = model.prepare(texts, side, max_length)
-    logits = model.forward_masks(texts, side=side, max_length=max_length).logits
+def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, top: int) -> list[TextView]:
+    """Each text, ``prepared`` for its side, with its K places and the ``top`` strongest proposals at each."""
     budget = prepared.layout.text_budget
     views = []
     for i, text in enumerate(texts):
         own = None if prepared.content is None else prepared.content[i]
-        places = _places(model, logits[i], own, top)
+        _, logits = model.reader.read(prepared, [i])
+        places = _places(model, logits[0].float().cpu().numpy(), own, top)
         views.append(TextView(text, len(prepared.ids[i]), len(prepared.ids[i]) >= budget, places))
     return views
 

@@ -44,7 +44,7 @@ def train_candidates(sample: np.ndarray, budget: int, count: int) -> Any:
 
     width, lists = sample.shape[1], lists_for(count)
     name = f"PQ{2 * code_bytes(width, budget)}x4fs"
-    index = faiss.index_factory(width, name if lists == 1 else f"IVF{lists},{name}", faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(width, name if lists == 1 else f"IVF{lists},{name}", faiss.METRIC_INNER_PRODUCT)
     if lists > 1:
         index.nprobe = max(1, lists // _PROBED)
         index.cp.min_points_per_centroid = 1

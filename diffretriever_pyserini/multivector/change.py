@@ -131,9 +131,10 @@ def _keep_candidates(first: Any, deleted: np.ndarray, keep: np.ndarray) -> None:
 
     first.remove_ids(faiss.IDSelectorBatch(deleted))
     if isinstance(first, faiss.IndexIVF):
+        lists: Any = first.invlists
         for one in range(first.nlist):
-            if size := first.invlists.list_size(one):
-                numbers = faiss.rev_swig_ptr(first.invlists.get_ids(one), size)  # FAISS's own memory
+            if size := lists.list_size(one):
+                numbers = faiss.rev_swig_ptr(lists.get_ids(one), size)  # FAISS's own memory
                 numbers[:] = np.searchsorted(keep, numbers)
 
 

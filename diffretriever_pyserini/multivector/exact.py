@@ -15,7 +15,7 @@ from ..store.part import Part
 from ..store.reader import Store
 
 _CHUNK_BYTES = 64 << 20  # of passage vectors in float32
-_QUERIES = 32  # scored together: more would not read the vectors faster
+_QUERIES = 128  # scored together, so that the vectors are read and widened once for all of them
 
 Found = tuple[np.ndarray, np.ndarray]
 """Passage numbers int64 [n] and scores float32 [n], best first, equal scores by number."""
@@ -53,7 +53,7 @@ class ExactIndex:
         return self.search_many([query], depth, threads)[0]
 
     def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Found]:
-        """:meth:`search` for several queries of one K_q; each block of 32 reads the vectors once."""
+        """:meth:`search` for several queries of one K_q; each block of 128 reads the vectors once."""
         found: list[Found] = []
         with torch_threads(threads):
             for at in range(0, len(queries), _QUERIES):

@@ -14,7 +14,7 @@ from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.explaining import explain
 from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index
 
-from .conftest import PASSAGES, QUERIES
+from .conftest import PASSAGES, QUERIES, SCRIPT
 
 pytestmark = pytest.mark.java
 ALL = "dense,multi,lexical"
@@ -103,6 +103,14 @@ def test_a_store_is_explained_exactly(work: Path) -> None:
     assert one.similarity == pytest.approx(1, abs=1e-5)
     assert one.vectors is not None and one.vectors.score == pytest.approx(run["p1"], abs=1e-5)
     assert one.terms is not None and one.terms.score > 0  # known from the text alone
+
+
+def test_queries_that_are_cut_shorter_leave_passages_alone(work: Path) -> None:
+    with open_index(work / "INDEX", max_length=4) as index:
+        for one in explain(index, "query retrieval passages dense", ["p1", SCRIPT, "n3"], PASSAGES):
+            assert one.query.tokens == 2 and one.passage is not None and one.passage.tokens > 2
+            assert one.terms is not None and one.indexed_terms is not None
+            assert one.terms.matched == one.indexed_terms.matched and not one.notes
 
 
 def test_another_text_than_the_indexed_one_is_noticed(index: SearchIndex) -> None:

@@ -19,7 +19,9 @@ def model(encoder: str) -> DiffRetriever:
 def test_proposals_are_the_largest_logits(model: DiffRetriever) -> None:
     texts = list(PASSAGES.values())
     logits = model.forward_masks(texts, side="passage").logits
-    for text, rows, view in zip(texts, logits, view_texts(model, texts, "passage", 4), strict=True):
+    for text, rows, view in zip(
+        texts, logits, view_texts(model, texts, model.prepare(texts, "passage"), 4), strict=True
+    ):
         assert view.text == text
         for row, place in zip(rows.astype(np.float64), view.places, strict=True):
             order = np.argsort(-row, kind="stable")[:4]
@@ -35,7 +37,9 @@ def test_proposals_are_the_largest_logits(model: DiffRetriever) -> None:
 def test_impacts_are_the_best_own_weights_of_the_kept_places(model: DiffRetriever) -> None:
     texts = list(PASSAGES.values())
     for impacts, view in zip(
-        model.encode(texts, side="passage").impacts, view_texts(model, texts, "passage", 1000), strict=True
+        model.encode(texts, side="passage").impacts,
+        view_texts(model, texts, model.prepare(texts, "passage"), 1000),
+        strict=True,
     ):
         best: dict[str, float] = {}
         for place in view.places:
@@ -47,7 +51,8 @@ def test_impacts_are_the_best_own_weights_of_the_kept_places(model: DiffRetrieve
 
 
 def test_how_much_of_a_text_is_read(model: DiffRetriever) -> None:
-    short, nothing, long = view_texts(model, ["dense", "", "word " * 5000], "query", 1)
+    texts = ["dense", "", "word " * 5000]
+    short, nothing, long = view_texts(model, texts, model.prepare(texts, "query"), 1)
     assert (short.tokens, short.full) == (1, False)
     assert (nothing.tokens, nothing.full) == (0, False)
     assert (long.tokens, long.full) == (model.layout("query").text_budget, True)
@@ -55,7 +60,8 @@ def test_how_much_of_a_text_is_read(model: DiffRetriever) -> None:
 
 def test_the_default_model_names_stems() -> None:
     model = DiffRetriever.from_pretrained("diffretriever")
-    [view] = view_texts(model, ["plants and computing"], "query", 2000)
+    texts = ["plants and computing"]
+    [view] = view_texts(model, texts, model.prepare(texts, "query"), 2000)
     of_text = {one.shown for place in view.places for one in place.own}
     assert of_text == {"plant", "computer"}  # the rows of these stems
     shown = {one.shown: one for place in view.places for one in (*place.proposals, *place.own)}
