@@ -146,7 +146,7 @@ def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) ->
             lambda: lexical_host.batch_search(impacts, qids, HITS, threads),
         ),
         "fuse": (
-            lambda: [ours._fuse(qid, mine["dense"][qid], mine["lexical"][qid], settings) for qid in qids],
+            lambda: [ours._fuse(qid, {side: mine[side][qid] for side in mine}, settings) for qid in qids],
             host_fuse,
         ),
     }

@@ -52,7 +52,7 @@ class DenseSide:
         return {qid: {hit.docid: float(hit.score) for hit in found[qid]} for qid in qids}
 
     def vector(self, docid: str) -> np.ndarray | None:
-        """float32 [H] of a passage as the index holds it, decoded where it is compressed; None where it is not there."""
+        """float32 [H] of a passage as the index holds it, decoded if need be; None where it is not there."""
         import faiss
 
         if docid not in self._searcher.docids:

@@ -80,7 +80,9 @@ def test_the_standing_is_the_run(index: SearchIndex, mode: str, options: dict[st
             standing = one.standing
             assert standing.returned is (one.docid in found)
             if standing.returned:
-                assert (standing.rank, standing.score) == found[one.docid]
+                # The last bits of a sum depend on how busy the processors are, so neighbours may change places.
+                assert standing.rank is not None
+                assert [standing.score] * 2 == pytest.approx([found[one.docid][1], run[standing.rank - 1][1]], abs=1e-6)
             if standing.score is not None:
                 assert sum(part.adds for part in standing.parts) == pytest.approx(standing.score, abs=1e-12)
             assert (standing.rank is None) is all(part.rank is None for part in standing.parts)
