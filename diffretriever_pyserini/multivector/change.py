@@ -35,7 +35,7 @@ def add_passages(folder: str | Path, store: Store | str | Path, quiet: bool = Fa
     Raises
     ------
     InputError
-        When another model made the store, or a docid is there already (a deleted one may come back).
+        When another model made the store, it is empty, or a docid is there already (a deleted one may come back).
     DiffRetrieverError
         When another process changes the index.
     """
@@ -52,6 +52,8 @@ def add_passages(folder: str | Path, store: Store | str | Path, quiet: bool = Fa
             )
         if spec.vectors != "all":
             raise InputError(f"{store.folder} kept one pooled vector a passage: encode with `--vectors all`.")
+        if not len(store):
+            raise InputError(f"{store.folder}: the store has no passages, so there is nothing to add.")
         _refuse_known(index, store)
         number = _next_segment(index)
         writer = SegmentWriter(index.folder / SEGMENTS / number, segment_files(manifest.refine))
@@ -144,7 +146,21 @@ def _changing(folder: str | Path) -> Iterator[CompressedIndex]:
     folder = Path(folder)
     read_manifest(folder)  # before the lock file: a folder that is no index stays as it is
     with only_writer(folder / LOCK, str(folder)):
-        yield CompressedIndex(folder)
+        index = CompressedIndex(folder)
+        _sweep(index.folder, index.manifest)
+        yield index
+
+
+def _sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove what ``manifest`` does not name: files of an older one, or of a change that was killed."""
+    for pattern in ("candidates-*", "deleted-*"):
+        for path in folder.glob(pattern):
+            if path.name not in (manifest.candidates, manifest.deleted):
+                path.unlink()
+    named = {name for name, _ in manifest.segments}
+    for path in (folder / SEGMENTS).iterdir():
+        if path.is_dir() and path.name not in named:
+            shutil.rmtree(path)
 
 
 def _refuse_known(index: CompressedIndex, store: Store) -> None:
@@ -159,10 +175,8 @@ def _refuse_known(index: CompressedIndex, store: Store) -> None:
 
 
 def _next_segment(index: CompressedIndex) -> str:
-    """A new folder's name; what a killed change left there is removed."""
-    number = f"{max(int(name) for name, _ in index.manifest.segments) + 1:05d}"
-    shutil.rmtree(index.folder / SEGMENTS / number, ignore_errors=True)
-    return number
+    """A new folder's name."""
+    return f"{max(int(name) for name, _ in index.manifest.segments) + 1:05d}"
 
 
 def _write_first(index: CompressedIndex) -> str:
@@ -176,12 +190,8 @@ def _write_first(index: CompressedIndex) -> str:
 
 def _publish(index: CompressedIndex, manifest: Manifest) -> Manifest:
     """Make ``manifest`` the index's, then remove what only the old one named."""
-    old = index.manifest
     manifest.write(index.folder)
     spec = (manifest.encoder, manifest.passage_fingerprint, manifest.k_passage, manifest.dimension)
     Provenance(*spec, manifest.passages).write(index.folder)
-    for name in {old.candidates, old.deleted} - {manifest.candidates, manifest.deleted, None}:
-        (index.folder / str(name)).unlink(missing_ok=True)
-    for name, _ in set(old.segments) - set(manifest.segments):
-        shutil.rmtree(index.folder / SEGMENTS / name)
+    _sweep(index.folder, manifest)
     return manifest

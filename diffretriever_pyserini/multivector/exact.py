@@ -53,11 +53,11 @@ class ExactIndex:
         return self.search_many([query], depth, threads)[0]
 
     def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Found]:
-        """:meth:`search` for several queries of one K_q; each block of 128 reads the vectors once."""
+        """:meth:`search` for several queries; each block of 128 reads the vectors once."""
         found: list[Found] = []
         with torch_threads(threads):
             for at in range(0, len(queries), _QUERIES):
-                found += self._block(np.stack(queries[at : at + _QUERIES]), depth)
+                found += self._block(_stacked(queries[at : at + _QUERIES]), depth)
         return found
 
     def _block(self, queries: np.ndarray, depth: int) -> list[Found]:
@@ -107,6 +107,15 @@ class ExactIndex:
     def _place(self, row: int) -> tuple[Part, int]:
         number = int(np.searchsorted(self.store.bounds, row, side="right")) - 1
         return self.store.parts[number], row - self.store.bounds[number]
+
+
+def _stacked(queries: Sequence[np.ndarray]) -> np.ndarray:
+    """float32 [n, largest K_q, H]; shorter queries end in zero vectors, which never score."""
+    longest = max(1, *map(len, queries))
+    stacked = np.zeros((len(queries), longest, queries[0].shape[1]), np.float32)
+    for row, query in zip(stacked, queries, strict=True):
+        row[: len(query)] = query
+    return stacked
 
 
 def maxsim_block(queries: Any, passages: Any, count: int) -> Any:

@@ -64,7 +64,19 @@ class CompressedIndex:
     def __init__(self, folder: str | Path, options: MultiOptions | None = None):
         self.folder = Path(folder)
         self.options = options or MultiOptions()
-        self.manifest = manifest = read_manifest(self.folder)
+        while True:
+            self.manifest = read_manifest(self.folder)
+            try:
+                self._open()
+                break
+            except (InputError, OSError):
+                if read_manifest(self.folder) == self.manifest:
+                    raise  # else a change came in between, and took away what the older manifest names
+        self._threads = Workers()
+
+    def _open(self) -> None:
+        """Open or map every file that the manifest names."""
+        manifest = self.manifest
         self.codec = read_codec(self.folder / CODEC)
         shape = (manifest.k_passage, manifest.dimension) if manifest.refine else None
         self.segments = [
@@ -73,7 +85,6 @@ class CompressedIndex:
         self._bounds = np.cumsum([0, *(segment.count for segment in self.segments)])
         self.deleted = self._read_deleted()
         self.first = self._read_first()
-        self._threads = Workers()
 
     @property
     def rows(self) -> int:
@@ -96,7 +107,7 @@ class CompressedIndex:
             return rows, np.zeros(len(rows), np.float32)
         rows = propose(self.first, query, self.options.wanted(depth), self.deleted)
         scores = QueryTables(self.codec, query).scores(self.records(rows))
-        if self.manifest.refine and self.options.refine:
+        if len(rows) and self.manifest.refine and self.options.refine:
             return self._refined(query, rows, scores, depth)
         order = np.lexsort((rows, -scores))[:depth]
         return rows[order], scores[order]

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..store.files import flush_folder
 
 RECORDS, DOCIDS, BOUNDS = "records.u8", "docids.utf8", "docid_bounds.i64"
 VECTORS, SCALES = "vectors.i8", "scales.f32"
@@ -41,22 +43,30 @@ class Segment:
             path = self.folder / name
             if not path.is_file() or path.stat().st_size != size:
                 raise InputError(f"{path}: missing or damaged (expected {size:,} bytes); build the index again.")
+        self._map()
+
+    def _map(self) -> None:
+        """Map all files now: a map outlives its file, so that a change cannot take away what is still to be read."""
+        try:
+            _ = (self.records, self._docids, *((self.whole, self.scales) if self.shape else ()))
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be read ({error.strerror or error}).") from error
 
     @cached_property
     def records(self) -> np.ndarray:
         """uint8 [count, stride]."""
-        return np.memmap(self.folder / RECORDS, np.uint8, "r", shape=(self.count, self.stride))
+        return _mapped(self.folder / RECORDS, np.uint8, (self.count, self.stride))
 
     @cached_property
     def _bounds(self) -> np.ndarray:
-        return np.memmap(self.folder / BOUNDS, np.int64, "r", shape=(self.count + 1,))
+        return _mapped(self.folder / BOUNDS, np.int64, (self.count + 1,))
 
     @cached_property
     def _docids(self) -> np.ndarray:
-        path = self.folder / DOCIDS
-        if path.stat().st_size != int(self._bounds[-1]):
-            raise InputError(f"{path}: damaged (expected {int(self._bounds[-1]):,} bytes); build the index again.")
-        return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+        path, size = self.folder / DOCIDS, int(self._bounds[-1])
+        if not path.is_file() or path.stat().st_size != size:
+            raise InputError(f"{path}: missing or damaged (expected {size:,} bytes); build the index again.")
+        return _mapped(path, np.uint8, (size,))
 
     def docids(self, rows: np.ndarray) -> list[str]:
         """Ids of ``rows``."""
@@ -73,17 +83,22 @@ class Segment:
         """int8 [count, K, H]; InputError where no vectors were kept."""
         if self.shape is None:
             raise InputError(f"{self.folder}: no vectors were kept beside the codes (--refine int8 keeps them).")
-        return np.memmap(self.folder / VECTORS, np.int8, "r", shape=(self.count, *self.shape))
+        return _mapped(self.folder / VECTORS, np.int8, (self.count, *self.shape))
 
     @cached_property
     def scales(self) -> np.ndarray:
         """float32 [count, K]: what one step of ``whole`` is."""
         assert self.shape is not None
-        return np.memmap(self.folder / SCALES, np.float32, "r", shape=(self.count, self.shape[0]))
+        return _mapped(self.folder / SCALES, np.float32, (self.count, self.shape[0]))
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """float32 [n, K, H] of ``rows`` out of the int8 ones."""
         return self.whole[rows].astype(np.float32) * self.scales[rows][:, :, None]
+
+
+def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The file as a read-only array; a plain one, as slices of numpy's own memmap class take several times as long."""
+    return np.asarray(np.memmap(path, dtype, "r", shape=shape)) if 0 not in shape else np.empty(shape, dtype)
 
 
 class SegmentWriter:
@@ -96,7 +111,7 @@ class SegmentWriter:
 
     def __init__(self, folder: Path, names: Sequence[str], written: dict[str, int] | None = None):
         folder.mkdir(parents=True, exist_ok=True)
-        self._files = {}
+        self._folder, self._files = folder, {}
         for name in names:
             file = (folder / name).open("r+b" if (folder / name).exists() else "w+b")
             file.truncate((written or {}).get(name, 0))
@@ -122,6 +137,8 @@ class SegmentWriter:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
+        for folder in (self._folder, self._folder.parent, self._folder.parent.parent):
+            flush_folder(folder)
         return {name: file.tell() for name, file in self._files.items()}
 
     def close(self) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
 
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
-from diffretriever_pyserini.multivector import candidates, change
+from diffretriever_pyserini.multivector import candidates, change, index
 from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
 from diffretriever_pyserini.multivector.change import add_passages, compact, delete_passages
+from diffretriever_pyserini.multivector.codec import PlaceCodec
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.store.files import only_writer
 from diffretriever_pyserini.store.provenance import read_provenance
@@ -126,11 +128,77 @@ def test_a_change_that_is_killed_changes_nothing(
     assert add_passages(folder, two[1], quiet=True).passages == 379  # over what was left lying
 
 
+def test_who_has_it_open_goes_on(two: tuple[Store, Store], queries: list[np.ndarray], tmp_path: Path) -> None:
+    """An index that was opened, but not yet searched, when its files were replaced."""
+    folder = made(two[0], tmp_path / "I", "int8")
+    before = answers(folder, queries)
+    opened = CompressedIndex(folder, MultiOptions(refine=1000))
+    delete_passages(folder, [f"p{i}" for i in range(200)])
+    compact(folder, quiet=True)
+    assert not opened.segments[0].folder.exists()
+    found = [opened.search(query, 400) for query in queries]
+    assert [sorted(zip(opened.docids(rows), scores.tolist(), strict=True)) for rows, scores in found] == before
+
+
+def test_opened_while_it_changes(
+    two: tuple[Store, Store], queries: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change comes after the manifest was read, and takes away the files that it names."""
+    folder = made(two[0], tmp_path / "I")
+    read, changes = index.read_codec, [lambda: delete_passages(folder, ["p3"]), lambda: compact(folder, quiet=True)]
+
+    def reading(path: Path) -> PlaceCodec:
+        with monkeypatch.context() as patch:
+            patch.setattr(index, "read_codec", read)
+            while changes:
+                changes.pop(0)()
+        return read(path)
+
+    monkeypatch.setattr(index, "read_codec", reading)
+    assert CompressedIndex(folder).passages == 299
+    (folder / "segments/00001/records.u8").unlink()
+    with pytest.raises(InputError, match=r"records\.u8: missing"):
+        CompressedIndex(folder)
+
+
+def test_what_a_killed_change_left_is_removed(
+    two: tuple[Store, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the new manifest is there, or before the old files are gone."""
+    folder = made(two[0], tmp_path / "I")
+    delete_passages(folder, ["p3"])
+    for place in ("_publish", "_sweep"):
+        for broken in (
+            lambda: add_passages(folder, two[1], quiet=True),
+            lambda: delete_passages(folder, ["p4"]),
+            lambda: compact(folder, quiet=True),
+        ):
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                # the first sweep of a change is before it, the second one after it
+                patch.setattr(change, place, Mock(side_effect=[DEFAULT] * (place == "_sweep") + [KeyboardInterrupt]))
+                broken()
+    delete_passages(folder, ["p5"])
+    manifest = compact(folder, quiet=True)
+    assert manifest.passages == 377
+    assert {path.name for path in folder.iterdir()} == {
+        "codec.safetensors",
+        "diffretriever.json",
+        "lock",
+        "multi.json",
+        "segments",
+        manifest.candidates,
+    }
+    assert [path.name for path in (folder / "segments").iterdir()] == [manifest.segments[0][0]]
+
+
 def test_what_is_refused(two: tuple[Store, Store], tmp_path: Path) -> None:
     folder = made(two[0], tmp_path / "I")
     other = write_store(tmp_path / "K", made_up_vectors(10, k=3), [f"q{i}" for i in range(10)])
     with pytest.raises(InputError, match=r"k_passage=3.*k_passage=4.*come from one model"):
         add_passages(folder, other, quiet=True)
+    empty = write_store(tmp_path / "E", np.zeros((0, 4, 32), np.float32))
+    with pytest.raises(InputError, match="nothing to add"):
+        add_passages(folder, empty, quiet=True)
     with pytest.raises(InputError, match="this would delete every passage"):
         delete_passages(folder, [f"p{i}" for i in range(300)])
     with pytest.raises(InputError, match="is no multi-vector index"):

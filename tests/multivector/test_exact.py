@@ -52,6 +52,15 @@ def test_one_vector_is_the_dot_product(tmp_path: Path) -> None:
     same(index.search(query, 150), (vectors[:, 0] @ query[0]).clip(0), 150)
 
 
+def test_queries_of_several_lengths(store: Store, queries: list[np.ndarray]) -> None:
+    index = ExactIndex(store)
+    mixed = [queries[0], queries[1][:1], np.zeros((0, 32), np.float32)]
+    for query, (rows, scores) in zip(mixed, index.search_many(mixed, 30), strict=True):
+        alone = index.search(query, 30)
+        assert rows.tolist() == alone[0].tolist()
+        np.testing.assert_allclose(scores, alone[1], atol=1e-5)
+
+
 def test_the_order_of_a_passages_vectors_means_nothing(tmp_path: Path, queries: list[np.ndarray]) -> None:
     vectors = made_up_vectors(120)
     mixed = np.random.default_rng(3).permuted(vectors, axis=1)
