@@ -16,7 +16,8 @@ from ..host.memory import available_bytes
 from ..host.threads import faiss_threads
 from ..lexical import TermNames
 from ..multivector.build import MultiBuild, build_multi
-from ..store.files import flush_folder, read_json, write_json
+from ..multivector.manifest import LOCK, is_multi
+from ..store.files import flush_folder, only_writer, read_json, write_json
 from ..store.reader import Store
 from .dense import DensePlan, DenseWriter, threads_for
 from .docids import check_unique
@@ -96,20 +97,21 @@ def build_index(
     output = Path(output).expanduser()
     if len(store) == 0:
         raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
-    kept = _kept(output, options, store)
+    there = _there(output)
+    kept = _kept(there, options, store)
     plan = _plan(store, options)
     if options.lexical:
         names = names or encoder_terms(store.spec, options.encoder)
     check_unique(store)
     try:
-        with whole_folder(output, INDEX) as folder:
+        with whole_folder(output, INDEX) as folder, _unchanged(there / MULTI):
             facts = _fill(folder, store, options, plan, names)
             if options.multi is not None:
                 work = output.with_name(f"{output.name}.multi.unfinished")
                 made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
                 facts[MULTI] = {"bytes_per_passage": made.stride + made.candidate_bytes, "recall": made.recall}
             for side, told in kept.items():
-                shutil.copytree(output / side, folder / side, copy_function=os.link)
+                shutil.copytree(there / side, folder / side, copy_function=_link)
                 facts[side] = told
             write_json(folder / INDEX, facts)
             _flush(folder)
@@ -119,6 +121,17 @@ def build_index(
             "and run the command again."
         ) from error
     return facts
+
+
+def _there(output: Path) -> Path:
+    """The folder of the index that is there: ``output``, or its other name where a kill came as it was replaced."""
+    replaced = output.with_name(f"{output.name}.replaced")
+    return replaced if not output.exists() and (replaced / INDEX).is_file() else output
+
+
+def _unchanged(multi: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold off `diffretriever multi` while this side is replaced or copied: its change would be lost."""
+    return only_writer(multi / LOCK, str(multi)) if is_multi(multi) else contextlib.nullcontext()
 
 
 def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
@@ -135,6 +148,14 @@ def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
             f"{flags}, too, name another folder, or remove this one."
         )
     return kept
+
+
+def _link(source: str, target: str) -> None:
+    """Another name for a file; a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _plan(store: Store, options: IndexOptions) -> DensePlan | None:

@@ -18,7 +18,7 @@ from ..store.provenance import Provenance
 from ..store.reader import Store
 from . import candidates, records
 from .codec import PlaceCodec, read_codec, train_codec
-from .manifest import CODEC, SEGMENTS, Manifest
+from .manifest import CODEC, FORMAT, SEGMENTS, Manifest
 from .measure import RecallMeter
 
 _SEED = 20261122
@@ -113,7 +113,8 @@ def build_multi(
 
 def _begin(work: Path, store: Store, options: MultiBuild) -> None:
     """Take over what an earlier attempt left, or begin anew where it was about something else."""
-    told = json.dumps([asdict(store.spec), len(store), asdict(options)], sort_keys=True)
+    parts = [part.header["sha256"] for part in store.parts]  # the spec knows only names and sizes of the corpus's files
+    told = json.dumps([FORMAT, asdict(store.spec), parts, asdict(options)], sort_keys=True)
     task = hashlib.sha256(told.encode()).hexdigest()
     state = read_json(work / _STATE) if (work / _STATE).is_file() else {}
     if state.get("task") == task:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import faiss
 import numpy as np
@@ -14,11 +17,14 @@ import pytest
 
 from diffretriever_pyserini import scoring
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.indexing import build as build_module
 from diffretriever_pyserini.indexing import dense as dense_module
 from diffretriever_pyserini.indexing.build import IndexOptions, build_index
 from diffretriever_pyserini.indexing.codes import file_layout
 from diffretriever_pyserini.indexing.dense import KINDS, DensePlan, empty_index, training_sample
 from diffretriever_pyserini.multivector.build import MultiBuild
+from diffretriever_pyserini.multivector.change import delete_passages
+from diffretriever_pyserini.store.files import only_writer
 from diffretriever_pyserini.store.part import part_path
 from diffretriever_pyserini.store.provenance import Provenance, read_provenance
 from diffretriever_pyserini.store.reader import Store
@@ -200,7 +206,10 @@ def test_an_index_is_never_halved(store: Store, tmp_path: Path) -> None:
         IndexOptions(dense=None, lexical=False)
 
 
-def test_a_side_that_is_there_stays(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_a_side_that_is_there_stays(store: Store, links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:  # as on file systems without hard links
+        monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError(errno.EPERM, "not permitted")))
     build(store, tmp_path / "I")
     before = files(tmp_path / "I" / "dense")
     multi = MultiBuild(bytes_per_vector=8)
@@ -211,6 +220,37 @@ def test_a_side_that_is_there_stays(store: Store, tmp_path: Path) -> None:
     facts = build(store, tmp_path / "I", "sq8")
     assert (facts["dense"]["kind"], facts["multi"]["recall"]["top10_in_top100"] > 0.5) == ("sq8", True)
     assert (tmp_path / "I" / "multi" / "multi.json").is_file()
+
+
+def test_a_side_stays_where_a_kill_came_as_the_index_was_replaced(store: Store, tmp_path: Path) -> None:
+    """Between the two renames the older index has its other name only."""
+    build(store, tmp_path / "I")
+    before = files(tmp_path / "I" / "dense")
+    (tmp_path / "I").rename(tmp_path / "I.replaced")
+    options = IndexOptions(dense=None, lexical=False, multi=MultiBuild(bytes_per_vector=8), quiet=True)
+    assert build_index(store, tmp_path / "I", options)["dense"]["kind"] == "flat"
+    assert files(tmp_path / "I" / "dense") == before
+    assert not (tmp_path / "I.replaced").exists()
+
+
+def test_no_change_while_the_index_is_replaced(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    multi = IndexOptions(dense=None, lexical=False, multi=MultiBuild(bytes_per_vector=8), quiet=True)
+    build_index(store, tmp_path / "I", multi)
+    change = only_writer(tmp_path / "I" / "multi" / "lock", "I")
+    with change, pytest.raises(DiffRetrieverError, match="multi is being written by another process"):
+        build(store, tmp_path / "I")
+    whole, met = build_module._fill, []
+
+    def filling(*arguments: Any) -> dict[str, Any]:
+        with pytest.raises(DiffRetrieverError, match="being written by another process") as error:
+            delete_passages(tmp_path / "I" / "multi", [next(store.docids())])
+        met.append(error)
+        return whole(*arguments)
+
+    monkeypatch.setattr(build_module, "_fill", filling)
+    build(store, tmp_path / "I")
+    assert len(met) == 1
+    assert delete_passages(tmp_path / "I" / "multi", [next(store.docids())]).passages == len(store) - 1
 
 
 def test_an_empty_store_is_refused(tmp_path: Path) -> None:

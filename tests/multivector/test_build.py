@@ -18,6 +18,7 @@ from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
 from diffretriever_pyserini.multivector.exact import ExactIndex
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.multivector.manifest import read_manifest
+from diffretriever_pyserini.multivector.measure import RecallMeter
 from diffretriever_pyserini.scoring import maxsim
 from diffretriever_pyserini.store.part import part_path
 from diffretriever_pyserini.store.reader import Store
@@ -177,6 +178,21 @@ def test_other_options_begin_anew(store: Store, tmp_path: Path, monkeypatch: pyt
             build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=3), work, quiet=True)
     build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=12), work, quiet=True)
     assert read_manifest(tmp_path / "multi").stride > 12
+
+
+def test_another_store_of_the_same_shape_begins_anew(
+    store: Store, vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A corpus whose files kept their sizes, encoded again: what was made of the first one is not gone on with."""
+    options, work = MultiBuild(bytes_per_vector=12), tmp_path / "work"
+    other = write_store(tmp_path / "S", vectors[::-1].copy())
+    assert other.spec == store.spec
+    with monkeypatch.context() as patch:
+        patch.setattr(RecallMeter, "result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build_multi(other, tmp_path / "multi", options, work, quiet=True)
+    build_multi(store, tmp_path / "multi", options, work, quiet=True)
+    assert files(tmp_path / "multi") == files(made(store, tmp_path / "alone", bytes_per_vector=12).folder)
 
 
 def test_what_cannot_be_built(store: Store, tmp_path: Path) -> None:
