@@ -43,12 +43,25 @@ class Workers:
     """Threads that answer one query each: FAISS and torch use no further threads below them.
 
     Waking other threads takes longer than a query's few milliseconds, above all where all processors are busy. OpenMP
-    keeps the number of threads by thread, so the caller's own is not touched.
+    keeps the number of threads by thread, so the caller's own is not touched. A forked process gets threads of its own.
     """
 
     def __init__(self, count: int | None = None):
         self._count = count or processors()
-        self._pool = ThreadPoolExecutor(self._count, initializer=_alone)
+        self._started: tuple[int, ThreadPoolExecutor] | None = None
+
+    @property
+    def _pool(self) -> ThreadPoolExecutor:
+        started = self._started
+        if (
+            started is None or started[0] != os.getpid()
+        ):  # threads do not come along, and their pool would wait for them
+            with _one_at_a_time:
+                started = self._started
+                if started is None or started[0] != os.getpid():
+                    started = os.getpid(), ThreadPoolExecutor(self._count, initializer=_alone)
+                    self._started = started
+        return started[1]
 
     def run[T](self, function: Callable[..., T], *arguments: Any) -> T:
         """``function(*arguments)`` in one of the threads."""
@@ -66,6 +79,12 @@ class Workers:
 
 
 _one_at_a_time = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a fork in the middle of it would leave it locked in the child for ever
+    os.register_at_fork(
+        before=_one_at_a_time.acquire,
+        after_in_parent=_one_at_a_time.release,
+        after_in_child=_one_at_a_time.release,
+    )
 
 
 def _alone() -> None:

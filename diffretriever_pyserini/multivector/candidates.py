@@ -21,16 +21,19 @@ def lists_for(count: int) -> int:
     return 1 if count <= _SCAN_ALL else 1 << round(np.log2(4 * count**0.5))
 
 
-def code_bytes(dimension: int, budget: int) -> int:
-    """Bytes of a pooled vector's code: about an eighth of the passage's ``budget``, at most two components a nibble."""
+def code_nibbles(dimension: int, budget: int) -> int:
+    """Half bytes of a pooled vector's code: about an eighth of the passage's ``budget``, at least two components each.
+
+    An even number, unless ``dimension`` is odd.
+    """
     wanted = min(budget // 7, dimension // 4)
-    sizes = [size for size in range(1, dimension + 1) if dimension % (2 * size) == 0]
-    return max((size for size in sizes if size <= wanted), default=sizes[0])
+    sizes = [m for m in range(1, dimension + 1) if dimension % m == 0 and (m % 2 == 0 or dimension % 2)]
+    return max((m for m in sizes if -(-m // 2) <= wanted), default=sizes[0])
 
 
 def passage_bytes(dimension: int, budget: int, count: int) -> int:
     """Bytes that the first stage takes for a passage, its number in a list included."""
-    return code_bytes(dimension, budget) + (8 if lists_for(count) > 1 else 0)
+    return -(-code_nibbles(dimension, budget) // 2) + (8 if lists_for(count) > 1 else 0)
 
 
 def sample_size(count: int) -> int:
@@ -43,7 +46,7 @@ def train_candidates(sample: np.ndarray, budget: int, count: int) -> Any:
     import faiss
 
     width, lists = sample.shape[1], lists_for(count)
-    name = f"PQ{2 * code_bytes(width, budget)}x4fs"
+    name = f"PQ{code_nibbles(width, budget)}x4fs"
     index: Any = faiss.index_factory(width, name if lists == 1 else f"IVF{lists},{name}", faiss.METRIC_INNER_PRODUCT)
     if lists > 1:
         index.nprobe = max(1, lists // _PROBED)

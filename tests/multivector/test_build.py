@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -97,6 +98,30 @@ def test_threads_and_batches_change_nothing(index: CompressedIndex, queries: lis
         for (rows, scores), (expected, known) in zip(others, alone, strict=True):
             assert rows.tolist() == expected.tolist()
             np.testing.assert_array_equal(scores, known)
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded")
+def test_a_forked_process_searches_too(index: CompressedIndex, queries: list[np.ndarray]) -> None:
+    """As servers do that open an index before they fork; its threads are not in the child."""
+    expected = index.search(queries[0], 20)[0].tolist()
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        found = index.search(queries[0], 20)[0].tolist()
+        os._exit(found != expected)
+    assert os.waitpid(child, 0)[1] == 0
+    assert index.search(queries[0], 20)[0].tolist() == expected
+
+
+@pytest.mark.parametrize(("k", "width", "size"), [(1, 32, 9), (3, 37, 16), (9, 2, 4), (4, 45, 30)])
+def test_widths_and_numbers_of_vectors(k: int, width: int, size: int, tmp_path: Path) -> None:
+    vectors = made_up_vectors(100, k=k, width=width)
+    index = made(write_store(tmp_path / "S", vectors), tmp_path / "I", bytes_per_vector=size)
+    assert index.manifest.stride + index.manifest.candidate_bytes <= k * size
+    assert index.first.sa_code_size() == index.manifest.candidate_bytes
+    rows, scores = index.search(vectors[3], 10)
+    assert 3 in rows.tolist()
+    np.testing.assert_allclose(scores, maxsim(vectors[3:4], index.vectors(rows))[0], atol=1e-4)
 
 
 def test_inverted_lists(
