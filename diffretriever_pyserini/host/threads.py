@@ -32,11 +32,11 @@ def torch_threads(count: int | None) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    _own_torch_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _own_torch_threads(before)
 
 
 class Workers:
@@ -88,17 +88,21 @@ if hasattr(os, "register_at_fork"):  # a fork in the middle of it would leave it
 
 
 def _alone() -> None:
-    """One thread for FAISS and torch in this thread, while threads to come have what they would have had."""
+    """One thread for FAISS and torch in this thread."""
     import faiss
+
+    _own_torch_threads(1)
+    faiss.omp_set_num_threads(1)  # after torch, which would take this for the usual number
+
+
+def _own_torch_threads(count: int) -> None:
+    """Let torch use ``count`` threads in this thread, while threads to come have what they would have had."""
     import torch
 
-    with _one_at_a_time:
-        usual = torch.get_num_threads()  # a thread takes torch's common number when it first asks
-        torch.set_num_threads(1)  # sets this thread's and the common one
-        other = threading.Thread(target=torch.set_num_threads, args=(usual,))
-        other.start()
-        other.join()
-    faiss.omp_set_num_threads(1)  # after torch, which would take this for the usual number
+    with _one_at_a_time, ThreadPoolExecutor(1) as other:  # a thread takes torch's common number when it first asks
+        usual = other.submit(torch.get_num_threads).result()
+        torch.set_num_threads(count)  # sets this thread's and the common one
+        other.submit(torch.set_num_threads, usual).result()
 
 
 def processors() -> int:

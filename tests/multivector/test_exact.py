@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.host.threads import torch_threads
 from diffretriever_pyserini.multivector import exact
 from diffretriever_pyserini.multivector.exact import ExactIndex, Found
 from diffretriever_pyserini.scoring import maxsim
@@ -86,6 +89,29 @@ def test_threads_and_batches_change_nothing(store: Store, queries: list[np.ndarr
     for expected, *others in zip(alone, together, at_once, strict=True):
         for found in others:
             np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+
+
+def test_threads_of_one_search_are_not_anothers(store: Store, queries: list[np.ndarray]) -> None:
+    """Two searches that overlap, each with its own number: afterwards all is as before, also in new threads."""
+    before, both = torch.get_num_threads(), threading.Barrier(2)
+
+    def fresh() -> int:
+        with ThreadPoolExecutor(1) as one:
+            return one.submit(torch.get_num_threads).result()
+
+    usual = fresh()
+
+    def search(count: int) -> tuple[int, int]:
+        with torch_threads(count):
+            both.wait(30)
+            ExactIndex(store).search(queries[0], 5)
+            within = torch.get_num_threads()
+            both.wait(30)
+        return within, torch.get_num_threads()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(search, (3, 5))) == [(3, usual), (5, usual)]
+    assert (torch.get_num_threads(), fresh()) == (before, usual)
 
 
 def test_ids(store: Store) -> None:
