@@ -7,7 +7,8 @@ bare      `encode_corpus` from JSON lines to a store, against the forward pass a
 naive     ours against the straightforward way, on a Dream-shaped model with the real 152k vocabulary: the head at every
           row, padded batches in the corpus's order, a Python loop a row, one pass a representation. Each part's factor.
 k         K = 16 against K = 1 over the same passages, beside the ratio of the arithmetic.
-memory    peak memory of `diffretriever encode` for --passages against a hundredth of them, with a very small model.
+memory    peak memory of `diffretriever encode`, `index` (lexical, sq8, ivfpq) and `search` for --passages against a
+          hundredth of them, with a very small model.
 queries   one forward pass for both sides of a hybrid search against two encoders.
 
 The two sides of a ratio take turns, and the median of the rounds counts. Writes encode.md and encode.json to --output.
@@ -262,14 +263,19 @@ def k(options: argparse.Namespace) -> Rows:
 
 
 def memory(options: argparse.Namespace) -> Rows:
-    """Peak memory of encoding many passages against few."""
+    """Peak memory of encode, index and search for many passages against few, as commands."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.core.conftest import save_masked_lm  # the small random model of the tests
 
     words = " ".join(passages(200)).split()
-    peaks, seconds = {}, {}
+    peaks: dict[str, dict[int, int]] = {}
+    seconds: dict[str, dict[int, float]] = {}
+    counts = (options.passages // 100, options.passages)
     with tempfile.TemporaryDirectory() as folder:
         save_masked_lm(Path(folder, "model"))
-        for count in (options.passages // 100, options.passages):
+        queries = "".join(f"{i}\t{' '.join(words[9 * i : 9 * i + 5])}\n" for i in range(200))
+        Path(folder, "T.tsv").write_text(queries, encoding="utf-8")
+        for count in counts:
             path = Path(folder, f"{count}.jsonl")
             rng = np.random.default_rng(count)
             with path.open("w") as file:
@@ -277,16 +283,27 @@ def memory(options: argparse.Namespace) -> Rows:
                     start = int(rng.integers(len(words) - 30))
                     text = " ".join(words[start : start + int(rng.integers(5, 30))])
                     file.write(json.dumps({"id": str(i), "text": f"{text} {i}"}) + "\n")
-            command = ["encode", "--encoder", f"diffretriever:{folder}/model", "--corpus", str(path), "--quiet"]
-            command += ["--output", f"{folder}/store{count}", "--workers", "2", "--max-length", "40"]
-            started = time.perf_counter()
-            peaks[count] = measured([sys.executable, "-m", "diffretriever_pyserini", *command])
-            seconds[count] = time.perf_counter() - started
-    few, many = sorted(peaks)
-    return [
-        ["peak memory, many / few passages", f"{peaks[many] / peaks[few]:.3f}", f"{many:,} against {few:,}"],
-        ["peak memory", f"{peaks[many]} MiB", f"{many / seconds[many]:,.0f} passages/s"],
-    ]
+            store, index = f"{folder}/store{count}", f"{folder}/index{count}"
+            encode = f"encode --encoder diffretriever:{folder}/model --corpus {path} --output {store} --workers 2"
+            steps = {
+                "encode": f"{encode} --max-length 40 --quiet",
+                "index, lexical": f"index --store {store} --output {index} --lexical --quiet",
+                "index, sq8": f"index --store {store} --output {index}.sq8 --dense sq8 --quiet",
+                "index, ivfpq": f"index --store {store} --output {index} --dense ivfpq --quiet",
+                "search, hybrid": f"search --index {index} --topics {folder}/T.tsv --output {folder}/run{count}.txt",
+            }
+            for name, command in steps.items():
+                started = time.perf_counter()
+                peak = measured([sys.executable, "-m", "diffretriever_pyserini", *command.split()])
+                peaks.setdefault(name, {})[count] = peak
+                seconds.setdefault(name, {})[count] = time.perf_counter() - started
+                print(f"{count:,} {name}: {peak} MiB, {seconds[name][count]:.1f} s", flush=True)
+    few, many = counts
+    rows: Rows = []
+    for name, found in peaks.items():
+        how = f"{found[many]} MiB against {found[few]}; {many:,} passages in {seconds[name][many]:,.0f} s"
+        rows.append([f"peak memory of {name}, many / few passages", f"{found[many] / found[few]:.3f}", how])
+    return rows
 
 
 def measured(command: list[str]) -> int:

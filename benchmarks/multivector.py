@@ -62,9 +62,11 @@ class Bench:
         self.store = Store(self.folder / "store")
         self.topics = read_topics(self.folder / "queries.tsv")
         self.qrels = read_qrels(self.folder / "qrels.tsv")
-        if options.queries:  # evenly over the collections, which stand one after the other
-            step = max(1, len(self.topics) // options.queries)
-            self.topics = dict(itertools.islice(self.topics.items(), 0, None, step))
+        by_collection: dict[str, list[str]] = {}
+        for qid in self.topics:
+            by_collection.setdefault(qid.partition("/")[0], []).append(qid)
+        kept = (qids[:: -(-len(qids) // options.queries)] for qids in by_collection.values())
+        self.topics = {qid: self.topics[qid] for qids in kept for qid in qids}
 
     @property
     def float16_bytes(self) -> int:
@@ -350,7 +352,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", type=Path, help="folder with queries.tsv, qrels.tsv and store/")
     parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, *EXPORT, []], help="default: all")
-    parser.add_argument("--queries", type=int, default=0, help="of all, evenly (default: all)")
+    parser.add_argument("--queries", type=int, default=330, help="of a collection at most (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--rebuild", action="store_true", help="build the indexes anew")
