@@ -61,15 +61,21 @@ def add_up(lists: Sequence[tuple[Mapping[str, float], float]]) -> list[tuple[str
     A document that a list misses counts 0 there (METHOD section 5, for any number of lists). Raises InputError where
     all weights are 0.
     """
-    total = sum(weight for _, weight in lists)
-    if not total > 0:
-        raise InputError("all weights are 0: give at least one list a weight.")
+    total = check_weights([weight for _, weight in lists])
     fused: dict[str, float] = {}
     for scores, weight in lists:
         share = weight / total
         for docid, score in scores.items():
             fused[docid] = fused.get(docid, 0.0) + share * score
     return sorted(fused.items(), key=lambda hit: (-hit[1], hit[0]))
+
+
+def check_weights(weights: Sequence[float]) -> float:
+    """The sum of ``weights``; InputError where all are 0."""
+    total = sum(weights)
+    if not total > 0:
+        raise InputError("all weights are 0: give at least one list a weight.")
+    return total
 
 
 def min_max(scores: Mapping[str, float], floor: float | None = None) -> dict[str, float]:

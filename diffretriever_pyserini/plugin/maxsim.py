@@ -132,6 +132,12 @@ class MaxSimSearcher(FaissSearcher):
             for qid, (rows, scores) in zip(q_ids, found, strict=True)
         }
 
+    def set_hnsw_ef_search(self, ef_search: int) -> None:
+        """Always an InputError: there is no HNSW graph here."""
+        raise InputError(
+            f"ef_search={ef_search} is for HNSW indexes, and these vectors have no such graph: leave it out."
+        )
+
     def _encoded(self, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[np.ndarray]:
         texts = [query for query in queries if isinstance(query, str)]
         by_text = dict(zip(texts, self.query_encoder.encode_vectors(texts), strict=True))

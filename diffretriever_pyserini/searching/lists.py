@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from diffretriever_pyserini.evaluation.runs import ranked
-from diffretriever_pyserini.plugin.fusion import add_up, is_short, min_max
+from diffretriever_pyserini.plugin.fusion import add_up, check_weights, is_short, min_max
 
 Hits = list[tuple[str, float]]
 """(docid, score), best first, equal scores by docid."""
@@ -54,7 +54,11 @@ def fuse_sides(
 
 
 def reciprocal_ranks(*lists: tuple[Hits, float], k: int = 60) -> Hits:
-    """Reciprocal rank fusion (Cormack et al. 2009): weight / (k + rank), added up over (hits, weight); ranks from 1."""
+    """Reciprocal rank fusion (Cormack et al. 2009): weight / (k + rank), added up over (hits, weight); ranks from 1.
+
+    Raises InputError where all weights are 0.
+    """
+    check_weights([weight for _, weight in lists])
     fused: dict[str, float] = {}
     for hits, weight in lists:
         for rank, (docid, _) in enumerate(hits, start=1):

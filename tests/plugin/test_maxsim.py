@@ -151,6 +151,8 @@ def test_what_does_not_fit_is_explained(
     with pytest.raises(InputError, match="store"):
         MaxSimSearcher(tmp_path, f"diffretriever:{checkpoint}")
     searcher = MaxSimSearcher(index / "multi", f"diffretriever:{checkpoint}")
+    with pytest.raises(InputError, match="ef_search=64 is for HNSW"):
+        searcher.set_hnsw_ef_search(64)
     for arguments, message in (
         ((["a"], ["1"], 0), "k=0"),
         ((["a"], ["1", "2"]), "2 ids"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.searching.lists import best, fuse_hits, fuse_sides, reciprocal_ranks
 
 
@@ -55,6 +56,13 @@ def test_three_sides_by_hand() -> None:
     assert [docid for docid, _ in fused] == ["c", "b", "a"]
     ranks = dict(fuse_sides(sides, {"multi": 2.0}, 3, 5, fusion="rrf", rrf_k=1))
     assert ranks["b"] == pytest.approx(1 / 3 + 2 / 2 + 1 / 3)
+
+
+@pytest.mark.parametrize("fusion", ["minmax", "rrf"])
+def test_no_weight_at_all_is_refused(fusion: str) -> None:
+    sides = {"dense": [("a", 4.0)], "lexical": [("b", 3.0)]}
+    with pytest.raises(InputError, match="all weights are 0"):
+        fuse_sides(sides, {"dense": 0.0, "lexical": 0.0}, 2, 9, fusion)
 
 
 def test_a_side_without_weight_says_nothing() -> None:
