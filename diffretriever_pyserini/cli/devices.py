@@ -165,7 +165,11 @@ class _Shown:
 
     def _read_log(self, stream: IO[str]) -> None:
         for text in stream:
-            line = json.loads(text)
+            try:
+                line = json.loads(text)
+            except ValueError:  # some library's word on standard output: it must not end this thread
+                self._bars.say(f"shard {self._shard}: {text.rstrip()}")
+                continue
             self.summary = line.get("summary", self.summary)
             if self._pass_on:
                 print(text, end="", flush=True)

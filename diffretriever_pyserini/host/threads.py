@@ -29,10 +29,7 @@ def torch_threads(count: int | None) -> Iterator[None]:
     if count is None:
         yield
         return
-    import torch
-
-    before = torch.get_num_threads()
-    _own_torch_threads(count)
+    before = _own_torch_threads(count)
     try:
         yield
     finally:
@@ -53,9 +50,7 @@ class Workers:
     @property
     def _pool(self) -> ThreadPoolExecutor:
         started = self._started
-        if (
-            started is None or started[0] != os.getpid()
-        ):  # threads do not come along, and their pool would wait for them
+        if started is None or started[0] != os.getpid():  # threads do not come along into a forked process
             with _one_at_a_time:
                 started = self._started
                 if started is None or started[0] != os.getpid():
@@ -95,14 +90,16 @@ def _alone() -> None:
     faiss.omp_set_num_threads(1)  # after torch, which would take this for the usual number
 
 
-def _own_torch_threads(count: int) -> None:
-    """Let torch use ``count`` threads in this thread, while threads to come have what they would have had."""
+def _own_torch_threads(count: int) -> int:
+    """Let torch use ``count`` threads in this thread, and those to come as many as before; returns the old number."""
     import torch
 
     with _one_at_a_time, ThreadPoolExecutor(1) as other:  # a thread takes torch's common number when it first asks
         usual = other.submit(torch.get_num_threads).result()
+        before = torch.get_num_threads()
         torch.set_num_threads(count)  # sets this thread's and the common one
         other.submit(torch.set_num_threads, usual).result()
+    return before
 
 
 def processors() -> int:

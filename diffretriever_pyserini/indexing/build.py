@@ -17,7 +17,7 @@ from ..host.threads import faiss_threads
 from ..lexical import TermNames
 from ..multivector.build import MultiBuild, build_multi
 from ..multivector.manifest import LOCK, is_multi
-from ..store.files import flush_folder, only_writer, read_json, write_json
+from ..store.files import flush_folder, link, only_writer, read_json, write_json
 from ..store.reader import Store
 from .dense import DensePlan, DenseWriter, threads_for
 from .docids import check_unique
@@ -97,6 +97,7 @@ def build_index(
     output = Path(output).expanduser()
     if len(store) == 0:
         raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
+    work = output.with_name(f"{output.name}.multi.unfinished")
     there = _there(output)
     kept = _kept(there, options, store)
     plan = _plan(store, options)
@@ -107,14 +108,14 @@ def build_index(
         with whole_folder(output, INDEX) as folder, _unchanged(there / MULTI):
             facts = _fill(folder, store, options, plan, names)
             if options.multi is not None:
-                work = output.with_name(f"{output.name}.multi.unfinished")
                 made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
                 facts[MULTI] = {"bytes_per_passage": made.stride + made.candidate_bytes, "recall": made.recall}
             for side, told in kept.items():
-                shutil.copytree(there / side, folder / side, copy_function=_link)
+                shutil.copytree(there / side, folder / side, copy_function=link)
                 facts[side] = told
             write_json(folder / INDEX, facts)
             _flush(folder)
+        shutil.rmtree(work, ignore_errors=True)  # only now: until the index has its name, a kill may come
     except OSError as error:
         raise DiffRetrieverError(
             f"{output}: cannot be written ({error.strerror or error}); an older index there is untouched. Make room "
@@ -140,22 +141,13 @@ def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
         return {}
     there = read_json(output / INDEX)
     kept = {side: there[side] for side in (DENSE, LEXICAL, MULTI) if there.get(side) and side not in options.sides}
-    mine = (store.spec.corpus, store.spec.fingerprint, len(store))
-    if kept and tuple(there.get(name) for name in ("corpus", "fingerprint", "passages")) != mine:
+    if kept and there.get("store") != store.digest:
         flags = " ".join(f"--{side}" for side in kept)
         raise DiffRetrieverError(
             f"{output} holds a {min(kept)} side of another store, which this command would not make again: ask for "
             f"{flags}, too, name another folder, or remove this one."
         )
     return kept
-
-
-def _link(source: str, target: str) -> None:
-    """Another name for a file; a copy where the file system has no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _plan(store: Store, options: IndexOptions) -> DensePlan | None:
@@ -217,6 +209,8 @@ def _fill(
             "dimension": spec.dimension,
             "passages": len(store),
             "corpus": spec.corpus,
+            "max_length": spec.max_length,
+            "store": store.digest,
             MULTI: None,
         }
         for half, one in ((DENSE, dense), (LEXICAL, lexical)):

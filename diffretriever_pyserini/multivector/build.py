@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..store.files import read_json, write_json, write_whole
+from ..store.files import link, read_json, write_json
 from ..store.part import Part
 from ..store.provenance import Provenance
 from ..store.reader import Store
@@ -65,8 +65,8 @@ def build_multi(
 
     Parameters
     ----------
-    work : folder that outlives a kill; the next call with the same store and options goes on with what is in it. It
-        becomes ``folder`` at the end.
+    work : folder that outlives a kill; the next call with the same store and options goes on with what is in it.
+        ``folder`` shares its files; the caller removes it when ``folder`` is where it should be.
     verify : check the checksum of every part on the way.
 
     Raises
@@ -84,9 +84,7 @@ def build_multi(
     codec, first = _trained(work, store, options, budget)
     meter = RecallMeter(_drawn(store, RecallMeter.queries))
     _stream(work, store, codec, first, meter, options, verify, quiet)
-    import faiss
-
-    write_whole(work / _FIRST, faiss.serialize_index(first).tobytes())
+    candidates.write_index(work / _FIRST, first)
     manifest = Manifest(
         encoder=spec.encoder,
         fingerprint=spec.fingerprint,
@@ -105,16 +103,13 @@ def build_multi(
     manifest = Manifest(**asdict(manifest) | {"recall": meter.result(CompressedIndex(work))})
     manifest.write(work)
     Provenance(spec.encoder, spec.passage_fingerprint, spec.k_passage, spec.dimension, count).write(work)
-    for name in (_STATE, _EMPTY):
-        (work / name).unlink()
-    work.rename(folder)
+    shutil.copytree(work, folder, copy_function=link, ignore=shutil.ignore_patterns(_STATE, _EMPTY))
     return manifest
 
 
 def _begin(work: Path, store: Store, options: MultiBuild) -> None:
     """Take over what an earlier attempt left, or begin anew where it was about something else."""
-    parts = [part.header["sha256"] for part in store.parts]  # the spec knows only names and sizes of the corpus's files
-    told = json.dumps([FORMAT, asdict(store.spec), parts, asdict(options)], sort_keys=True)
+    told = json.dumps([FORMAT, asdict(store.spec), store.digest, asdict(options)], sort_keys=True)
     task = hashlib.sha256(told.encode()).hexdigest()
     state = read_json(work / _STATE) if (work / _STATE).is_file() else {}
     if state.get("task") == task:
@@ -139,7 +134,7 @@ def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tupl
 
         numbers = candidates.sample_size(len(store))
         index = candidates.train_candidates(sample_vectors(store, numbers, pool), budget, len(store))
-        write_whole(work / _EMPTY, faiss.serialize_index(index).tobytes())
+        candidates.write_index(work / _EMPTY, index)
     return read_codec(work / CODEC), faiss.read_index(str(work / _EMPTY))
 
 

@@ -7,18 +7,23 @@ collections of docs/multivector.md. Scanning all codes beats inverted lists unti
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..store.files import flush_folder
+
 _SCAN_ALL = 1_000_000  # passages; more are split into lists
 _PROBED = 8  # one list of so many is read
+_MOST_LISTS = 4096  # more would make training dear, and a search reads the same share of the collection
 _SAMPLE_PER_LIST = 40
 
 
 def lists_for(count: int) -> int:
     """Inverted lists for ``count`` passages; 1 where all are scanned."""
-    return 1 if count <= _SCAN_ALL else 1 << round(np.log2(4 * count**0.5))
+    return 1 if count <= _SCAN_ALL else 1 << round(np.log2(min(_MOST_LISTS, 4 * count**0.5)))
 
 
 def code_nibbles(dimension: int, budget: int) -> int:
@@ -52,8 +57,21 @@ def train_candidates(sample: np.ndarray, budget: int, count: int) -> Any:
         index.nprobe = max(1, lists // _PROBED)
         index.cp.min_points_per_centroid = 1
     index.pq.cp.min_points_per_centroid = 1
-    index.train(np.resize(sample, (max(len(sample), lists, 16), width)))
+    least = max(lists, 16)
+    index.train(sample if len(sample) >= least else np.resize(sample, (least, width)))
     return index
+
+
+def write_index(path: Path, index: Any) -> None:
+    """Give ``path`` FAISS's file of ``index``, or leave it as it was; nothing is held in memory for it."""
+    import faiss
+
+    partial = path.with_name(f"{path.name}.partial")
+    faiss.write_index(index, str(partial))
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    flush_folder(path.parent)
 
 
 def propose(index: Any, query: np.ndarray, wanted: int, deleted: np.ndarray) -> np.ndarray:

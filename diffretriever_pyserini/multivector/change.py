@@ -22,6 +22,7 @@ from ..store.files import only_writer, write_whole
 from ..store.provenance import Provenance
 from ..store.reader import Store
 from .build import batches_of, segment_arrays, segment_files
+from .candidates import write_index
 from .index import CompressedIndex
 from .manifest import LOCK, SEGMENTS, Manifest, read_manifest
 from .records import SegmentWriter
@@ -180,11 +181,9 @@ def _next_segment(index: CompressedIndex) -> str:
 
 
 def _write_first(index: CompressedIndex) -> str:
-    import faiss
-
-    content = faiss.serialize_index(index.first).tobytes()
-    name = f"candidates-{hashlib.sha256(content).hexdigest()[:8]}.faiss"
-    write_whole(index.folder / name, content)
+    number = int(index.manifest.candidates.removesuffix(".faiss").rpartition("-")[2]) + 1
+    name = f"candidates-{number}.faiss"
+    write_index(index.folder / name, index.first)
     return name
 
 

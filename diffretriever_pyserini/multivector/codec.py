@@ -238,7 +238,7 @@ def _train_tier(coefficients: np.ndarray, places: list[int], size: int) -> Tier:
     flat = (values / scales[:, None]).reshape(-1, values.shape[2])
     order = balanced(flat.var(axis=0), size)
     most = _CENTROIDS * _SAMPLE_PER_CENTROID
-    flat = np.ascontiguousarray(flat[:: max(1, len(flat) // most)][:most, order])
+    flat = np.ascontiguousarray(flat[np.linspace(0, len(flat) - 1, min(most, len(flat))).astype(int)][:, order])
     if len(flat) < _CENTROIDS:
         flat = np.resize(flat, (_CENTROIDS, flat.shape[1]))
     if size == flat.shape[1]:

@@ -139,7 +139,7 @@ def faiss_searcher(original: Host) -> Host:
         if holds_vectors(index_dir):
             from diffretriever_pyserini.plugin.maxsim import MaxSimSearcher
 
-            self.__class__ = MaxSimSearcher  # a subclass, so whoever made this object gets what it asked for
+            self.__class__ = MaxSimSearcher  # a subclass of FaissSearcher
             MaxSimSearcher.__init__(self, index_dir, query_encoder, *args, **kwargs)
             return
         original(self, index_dir, query_encoder, *args, **kwargs)
