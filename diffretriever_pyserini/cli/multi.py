@@ -46,6 +46,10 @@ def _run(arguments: argparse.Namespace) -> None:
         given = getattr(arguments, name) is not None
         if given != (arguments.action == action):
             raise InputError(f"--{name} belongs to `multi {action}`" + ("." if given else ", which needs it."))
+    if arguments.docids is not None and not arguments.docids.is_file():
+        raise InputError(
+            f"--docids {arguments.docids}: no such file; it lists the passages to delete, one docid a line."
+        )
     if arguments.action == "add":
         manifest = add_passages(arguments.index, arguments.store, arguments.quiet)
     elif arguments.action == "delete":
@@ -64,5 +68,8 @@ def _run(arguments: argparse.Namespace) -> None:
             f"  {manifest.k_passage} vectors of {manifest.dimension} components by {manifest.encoder}, "
             f"{manifest.stride + manifest.candidate_bytes:,} bytes a passage"
         )
-        for name, share in manifest.recall.items():
-            print(f"  {name.replace('_', ' ')}: {share}")
+        if "top10_in_top100" in manifest.recall:
+            share, queries = manifest.recall["top10_in_top100"], manifest.recall["queries"]
+            print(f"  of the exact top 10, {share:.1%} were in its top 100 when it was built (queries: {queries})")
+        if manifest.changed and (arguments.index.parent / "index.json").is_file():
+            print("  the sides beside it are as they were built: hybrid searches mix old and new")

@@ -166,8 +166,10 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
             bar.update(len(part))
     seconds = {stage: round(value, 4) for stage, value in (*index.seconds.items(), ("write", writing))}
     searching = sum(value for stage, value in seconds.items() if stage != "open")
+    sides = index.folder.sides(mode)
     return {
         "mode": mode,
+        "sides": list(sides),
         "hits": options.hits,
         "queries": len(topics),
         "without_results": empty,
@@ -182,8 +184,9 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
 def _text(summary: dict[str, Any]) -> str:
     """What a person wants to know at the end."""
     spent = ", ".join(f"{stage} {value:.2f} s" for stage, value in summary["seconds"].items())
+    mode = f"hybrid: {' + '.join(summary['sides'])}" if summary["mode"] == "hybrid" else summary["mode"]
     lines = [
-        f"{summary['queries']:,} queries ({summary['mode']}, {summary['hits']} hits): {summary['output']}",
+        f"{summary['queries']:,} queries ({mode}, {summary['hits']} hits): {summary['output']}",
         f"  {summary['queries/s']:,.1f} queries/s; where the time went: {spent}",
     ]
     empty = summary["without_results"]

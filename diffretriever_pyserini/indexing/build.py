@@ -16,7 +16,7 @@ from ..host.memory import available_bytes
 from ..host.threads import faiss_threads
 from ..lexical import TermNames
 from ..multivector.build import MultiBuild, build_multi
-from ..multivector.manifest import LOCK, is_multi
+from ..multivector.manifest import LOCK, is_multi, read_manifest
 from ..store.files import flush_folder, link, only_writer, read_json, write_json
 from ..store.reader import Store
 from .dense import DensePlan, DenseWriter, threads_for
@@ -100,6 +100,11 @@ def build_index(
     work = output.with_name(f"{output.name}.multi.unfinished")
     there = _there(output)
     kept = _kept(there, options, store)
+    if options.multi is not None and is_multi(there / MULTI) and read_manifest(there / MULTI).changed:
+        raise DiffRetrieverError(
+            f"{there / MULTI}: passages were added or deleted since it was built, and building it again would undo "
+            "that: name another folder, or remove this side first."
+        )
     plan = _plan(store, options)
     if options.lexical:
         names = names or encoder_terms(store.spec, options.encoder)

@@ -18,14 +18,14 @@ from ..store.provenance import Provenance
 from ..store.reader import Store
 from . import candidates, records
 from .codec import PlaceCodec, read_codec, train_codec
-from .manifest import CODEC, FORMAT, SEGMENTS, Manifest
+from .manifest import CODEC, FIRST, FORMAT, SEGMENTS, Manifest
 from .measure import RecallMeter
 
 _SEED = 20261122
 _LEAST_SAMPLE = 1 << 14
 _SAMPLE_BYTES = 1 << 30  # of the sample's vectors in float32
 _BATCH_BYTES = 64 << 20
-_STATE, _FIRST, _EMPTY = "building.json", "candidates-0.faiss", "candidates.empty"
+_STATE, _EMPTY = "building.json", "candidates.empty"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def build_multi(
     codec, first = _trained(work, store, options, budget)
     meter = RecallMeter(_drawn(store, RecallMeter.queries))
     _stream(work, store, codec, first, meter, options, verify, quiet)
-    candidates.write_index(work / _FIRST, first)
+    candidates.write_index(work / FIRST, first)
     manifest = Manifest(
         encoder=spec.encoder,
         fingerprint=spec.fingerprint,
@@ -93,7 +93,7 @@ def build_multi(
         dimension=spec.dimension,
         stride=codec.stride,
         candidate_bytes=candidates.passage_bytes(spec.dimension, budget, count),
-        candidates=_FIRST,
+        candidates=FIRST,
         segments=[("00000", count)],
         refine=options.refine,
     )
@@ -128,7 +128,14 @@ def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tupl
         room = budget - candidates.passage_bytes(spec.dimension, budget, len(store))
         most = max(1024, _SAMPLE_BYTES // (4 * spec.k_passage * spec.dimension))
         sample = sample_vectors(store, min(len(store), _LEAST_SAMPLE, most))
-        train_codec(sample, room, options.dim).save(work / CODEC)
+        try:
+            codec = train_codec(sample, room, options.dim)
+        except InputError as error:
+            raise InputError(
+                f"{budget} bytes a passage ({budget // spec.k_passage} a vector) leave {max(0, room)} beside the first "
+                f"stage's: {error}"
+            ) from error
+        codec.save(work / CODEC)
     if not (work / _EMPTY).is_file():
         from ..representations import pool
 

@@ -15,6 +15,7 @@ MANIFEST = "multi.json"
 CODEC = "codec.safetensors"
 SEGMENTS = "segments"
 LOCK = "lock"
+FIRST = "candidates-0.faiss"  # the first stage as it was built; each change gives it a higher number
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Manifest:
         """Passages that can be found."""
         return self.rows - self.deleted_count
 
+    @property
+    def changed(self) -> bool:
+        """Whether passages were added or deleted since the index was built."""
+        return self.candidates != FIRST or self.deleted is not None
+
     def write(self, folder: Path) -> None:
         """Replace ``multi.json``."""
         write_json(folder / MANIFEST, asdict(self))
@@ -77,7 +83,9 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest in ``folder``; InputError where there is none, or one that this version cannot read."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(f"{folder} is no multi-vector index ({MANIFEST} is missing): make one with `index --multi`.")
+        inside = folder / "multi"
+        hint = f"did you mean {inside}?" if is_multi(inside) else "make one with `diffretriever index --multi`."
+        raise InputError(f"{folder} is no multi-vector index ({MANIFEST} is missing): {hint}")
     values = read_json(path)
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")

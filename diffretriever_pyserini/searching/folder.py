@@ -72,8 +72,9 @@ class IndexFolder:
         if mode == "hybrid":
             return ("multi" if self.multi is not None else "dense", "lexical")
         wanted = mode.split(",")
-        unknown = [side for side in wanted if side not in SIDES]
-        if unknown or len(set(wanted)) < len(wanted):
+        if len(set(wanted)) < len(wanted):
+            raise InputError(f"mode {mode!r} names a side twice.")
+        if any(side not in SIDES for side in wanted):
             raise InputError(f"mode {mode!r} is not one of {', '.join(MODES)}, nor sides with commas between them.")
         return tuple(side for side in SIDES if side in wanted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import defaultdict
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from diffretriever_pyserini.retriever import DiffRetriever, QueryRepresentation
     from diffretriever_pyserini.searching.encoder import SearchEncoder
 
+logger = logging.getLogger(__name__)
 FUSIONS = ("minmax", "rrf")
 _BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
 
@@ -89,6 +91,7 @@ class SearchIndex:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._parameters = dict(parameters or {})
         self._multi_options = multi_options
+        self._remarked = False
 
     @property
     def model(self) -> DiffRetriever:
@@ -128,7 +131,20 @@ class SearchIndex:
         with self._timed("open"):
             for opened in ("model", *self.folder.sides(mode)):
                 getattr(self, opened)
+        self._remark_changes(self.folder.sides(mode))
         return mode
+
+    def _remark_changes(self, sides: tuple[str, ...]) -> None:
+        """Say once where passages were added or deleted on the multi-vector side, and the others know nothing of it."""
+        if len(sides) > 1 and "multi" in sides and self.multi.changed and not self._remarked:
+            self._remarked = True
+            others = " and ".join(side for side in sides if side != "multi")
+            logger.warning(
+                "%s: passages were added or deleted in its multi-vector side only; %s is as it was built, so deleted "
+                "ones may be found by it and added ones not. Build the index again from a store of everything.",
+                self.folder.name,
+                others,
+            )
 
     def search(
         self, topics: Mapping[str, str], mode: str | None = None, hits: int = 1000, **options: Any
@@ -158,6 +174,11 @@ class SearchIndex:
         options = options or SearchOptions()
         _check_topics(topics)
         mode = self.open(mode)
+        sides = self.folder.sides(mode)
+        if unused := [side for side in options.weights if side not in sides]:
+            raise InputError(
+                f"a weight for {unused[0]}, but mode {mode} searches {' and '.join(sides)}: it has no effect."
+            )
         for part in batched(topics.items(), options.batch_size * _BATCHES_AT_ONCE):
             yield self._batch(dict(part), mode, options)
 

@@ -93,6 +93,8 @@ class MultiSide:
 
         self.vectors = open_vectors(folder, encoder, options)
         self.documents: int = self.vectors.passages
+        manifest = getattr(self.vectors, "manifest", None)
+        self.changed = manifest is not None and manifest.changed
 
     def search(self, queries: Sequence[np.ndarray], qids: Sequence[str], depth: int, threads: int) -> Scores:
         """The best ``depth`` documents of each query by MaxSim with its vectors [K_q, H]."""

@@ -52,7 +52,7 @@ def test_a_run_is_written_and_trec_eval_reads_it(
         run = pytrec_eval.parse_run(file)
     measured = pytrec_eval.RelevanceEvaluator({"007": {"007": 1}}, {"recip_rank"}).evaluate(run)
     assert measured == {"007": {"recip_rank": 1.0}}
-    assert "4 queries (hybrid, 1000 hits)" in capsys.readouterr().out
+    assert "4 queries (hybrid: dense + lexical, 1000 hits)" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
 
 

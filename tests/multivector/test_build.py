@@ -168,7 +168,6 @@ def test_a_kill_is_gone_on_from(
     assert files(tmp_path / "multi") == files(index.folder)
 
 
-
 _BUILD = """
 import sys
 from pathlib import Path

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.indexing.build import IndexOptions, build_index
 from diffretriever_pyserini.multivector import candidates, change, index
 from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
 from diffretriever_pyserini.multivector.change import add_passages, compact, delete_passages
@@ -206,3 +207,17 @@ def test_what_is_refused(two: tuple[Store, Store], tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
     with only_writer(folder / "lock", "I"), pytest.raises(DiffRetrieverError, match="being written by another"):
         delete_passages(folder, ["p1"])
+
+
+def test_a_changed_side_is_not_built_again_unasked(two: tuple[Store, Store], tmp_path: Path) -> None:
+    options = IndexOptions(dense=None, lexical=False, multi=MultiBuild(bytes_per_vector=20), quiet=True)
+    build_index(two[0], tmp_path / "I", options)
+    build_index(two[0], tmp_path / "I", options)  # nothing would be lost
+    assert not (tmp_path / "I.multi.unfinished").exists()
+    add_passages(tmp_path / "I" / "multi", two[1], quiet=True)
+    compact(tmp_path / "I" / "multi", quiet=True)
+    with pytest.raises(DiffRetrieverError, match="would undo that"):
+        build_index(two[0], tmp_path / "I", options)
+    assert CompressedIndex(tmp_path / "I" / "multi").passages == 380
+    with pytest.raises(InputError, match=r"did you mean .*I/multi\?"):
+        compact(tmp_path / "I", quiet=True)

@@ -247,6 +247,9 @@ def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> No
         ({"alpha": float("nan")}, "alpha=nan"),
         ({"fusion": "sum"}, "fusion 'sum' is not one of minmax, rrf"),
         ({"mode": "sparse"}, "mode 'sparse'"),
+        ({"mode": "dense,dense"}, "names a side twice"),
+        ({"weights": {"multi": 2.0}}, "a weight for multi, but mode hybrid searches dense and lexical"),
+        ({"weights": {"sparse": 2.0}}, "weight sparse=2.0: sides are dense, multi, lexical"),
     ],
 )
 def test_options_that_make_no_sense(index: SearchIndex, options: dict[str, Any], message: str) -> None:
