@@ -122,7 +122,9 @@ class Bench:
         if not folder.is_dir():
             room = self.float16_bytes / share - self.docid_bytes
             made = MultiBuild(bytes_per_vector=int(room / self.store.spec.k_passage), refine=refine)
-            build_multi(self.store, folder, made, folder.with_name(f"{folder.name}.work"))
+            work = folder.with_name(f"{folder.name}.work")
+            build_multi(self.store, folder, made, work)
+            shutil.rmtree(work)
         return CompressedIndex(folder)
 
 
