@@ -133,7 +133,7 @@ def curve(bench: Bench) -> Rows:
     exact = bench.ndcg([rows[:DEPTH] for rows in bench.exact])
     rows: Rows = [["exact", str(bench.float16_bytes), "1", "1", "1", f"{exact['mean']:.4f}", "", ""]]
     points = []
-    for share, refine in [*((share, None) for share in SHARES), (16, "int8")]:
+    for share, refine in [*((share, None) for share in bench.options.shares), (16, "int8")]:
         index = bench.index(share, refine)
         size = index.manifest.stride + index.manifest.candidate_bytes + bench.docid_bytes
         found, seconds = [], []
@@ -272,7 +272,7 @@ def wide(bench: Bench) -> Rows:
     count, k, width, asked = 6000, 16, 3584, 4
     rows: Rows = [["alike (mean cosine)", "bytes a passage", "10 in 100", "100 in 100", "rescoring 1,000, ms"]]
     scale = (1 / np.sqrt(np.arange(1, width + 1))).astype(np.float32)
-    for noise in (0.35, 0.8):
+    for noise, shares in ((0.35, (32, 16)), (0.8, (32,))):
         draw = np.random.default_rng(7)
         topics = draw.standard_normal((300, width), dtype=np.float32)
         base = topics[draw.integers(300, size=count)] + 0.7 * draw.standard_normal((count, width), dtype=np.float32)
@@ -289,7 +289,7 @@ def wide(bench: Bench) -> Rows:
             [maxsim_block(flat, torch.from_numpy(vectors[at : at + 500]), 40).numpy() for at in range(0, count, 500)], 1
         )
         exact = np.argsort(-scores, axis=1)[:, :DEPTH]
-        for share in (32, 16):
+        for share in shares:
             started = time.perf_counter()
             codec = train_codec(vectors[:3000], 2 * k * width // share)
             trained = time.perf_counter() - started
@@ -306,8 +306,8 @@ def wide(bench: Bench) -> Rows:
                 QueryTables(codec, queries[0]).scores(some)
                 times.append(1000 * (time.perf_counter() - started))
             name = f"{cosine:.2f}, 1/{share}, {len(codec.components)} components (trained in {trained:.0f} s)"
-            shares = [f"{value:.4f}" for value in found]
-            rows.append([name, str(codec.stride), *shares, f"{statistics.median(times):.1f}"])
+            figures = [f"{value:.4f}" for value in found]
+            rows.append([name, str(codec.stride), *figures, f"{statistics.median(times):.1f}"])
     return rows
 
 
@@ -355,6 +355,9 @@ def main() -> None:
     parser.add_argument("collection", type=Path, help="folder with queries.tsv, qrels.tsv and store/")
     parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, *EXPORT, []], help="default: all")
     parser.add_argument("--queries", type=int, default=330, help="of a collection at most (default: %(default)s)")
+    parser.add_argument(
+        "--shares", type=int, nargs="+", default=SHARES, metavar="N", help="1/N of the bytes, for curve"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--rebuild", action="store_true", help="build the indexes anew")
