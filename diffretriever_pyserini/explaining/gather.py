@@ -58,7 +58,8 @@ def explain(
     docids = list(dict.fromkeys(docids))
     mode = index.open(mode)
     sides = index.folder.sides(mode)
-    told = dataclasses.asdict(options)
+    options.check_sides(mode, sides)
+    told = dataclasses.asdict(options) | {"weights": {}}  # each side by itself; fusion comes after
     lists = {side: index.search({_QID: query}, mode=side, **told)[_QID] for side in sides}
     documents = max(getattr(index, side).documents for side in sides)
     places = standings(mode, lists, documents, options, docids)

@@ -8,7 +8,8 @@ import numpy as np
 
 from .codec import PlaceCodec
 
-_CHUNK = 256  # records at a time, so that their table rows' numbers stay in the processor's cache
+_CHUNK = 1024  # records at a time
+_BLOCK = 96  # bytes of a code at a time, so that their part of the table stays in a processor's own cache
 
 
 class QueryTables:
@@ -27,7 +28,7 @@ class QueryTables:
         inner = query @ codec.components.T  # [K_q, d]
         self._place = torch.from_numpy(query @ codec.means.T)  # [K_q, K]
         self._directions = torch.from_numpy(codec.directions.T)  # [J, K]
-        self._tables: list[tuple[Any, Any]] = []
+        self._tables: list[list[Any]] = []
         for tier in codec.tiers if self._k_query else ():
             width = tier.centroids.shape[2]
             parts = inner[:, tier.order].reshape(self._k_query, tier.size, width).transpose(1, 2, 0)
@@ -35,8 +36,8 @@ class QueryTables:
                 table = torch.from_numpy(tier.centroids) * torch.from_numpy(parts)
             else:
                 table = torch.from_numpy(np.matmul(tier.centroids, parts))
-            first = torch.arange(tier.size, dtype=torch.int32) * table.shape[1]
-            self._tables.append((table.view(-1, self._k_query), first))
+            self._tables.append([block.reshape(-1, self._k_query) for block in table.split(_BLOCK)])
+        self._first = torch.arange(_BLOCK, dtype=torch.int32) * 256
 
     def scores(self, records: np.ndarray) -> np.ndarray:
         """uint8 [n, stride] -> float32 [n]: sum over query vectors of max(0, best place)."""
@@ -59,10 +60,14 @@ class QueryTables:
         import torch
 
         at = 0
-        for tier, (table, first) in zip(self._codec.tiers, self._tables, strict=True):
+        for tier, tables in zip(self._codec.tiers, self._tables, strict=True):
             width = len(tier.coefficients) * tier.size
-            rows = codes[:, at : at + width].reshape(-1, tier.size).to(torch.int32).add_(first)
-            sums = torch.nn.functional.embedding_bag(rows, table, mode="sum")
+            own = codes[:, at : at + width].reshape(-1, tier.size)
+            sums = torch.zeros((len(own), self._k_query))
+            for number, table in enumerate(tables):
+                block = own[:, number * _BLOCK : (number + 1) * _BLOCK]
+                rows = block.to(torch.int32).add_(self._first[: block.shape[1]])
+                sums += torch.nn.functional.embedding_bag(rows, table, mode="sum")
             sums = sums.view(len(codes), len(tier.coefficients), -1) * torch.from_numpy(tier.scales)[:, None]
             products[:, :, tier.coefficients] = sums.transpose(1, 2)
             at += width

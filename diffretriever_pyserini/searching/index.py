@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,6 +71,13 @@ class SearchOptions:
                 raise InputError(f"weight {side}={weight}: sides are {', '.join(SIDES)}, weights numbers from 0.")
         if self.fusion not in FUSIONS:
             raise InputError(f"fusion {self.fusion!r} is not one of {', '.join(FUSIONS)}.")
+
+    def check_sides(self, mode: str, sides: Sequence[str]) -> None:
+        """Raise InputError for a weight of a side that ``mode`` does not search."""
+        if unused := [side for side in self.weights if side not in sides]:
+            raise InputError(
+                f"a weight for {unused[0]}, but mode {mode} searches {' and '.join(sides)}: it has no effect."
+            )
 
 
 class SearchIndex:
@@ -174,11 +181,7 @@ class SearchIndex:
         options = options or SearchOptions()
         _check_topics(topics)
         mode = self.open(mode)
-        sides = self.folder.sides(mode)
-        if unused := [side for side in options.weights if side not in sides]:
-            raise InputError(
-                f"a weight for {unused[0]}, but mode {mode} searches {' and '.join(sides)}: it has no effect."
-            )
+        options.check_sides(mode, self.folder.sides(mode))
         for part in batched(topics.items(), options.batch_size * _BATCHES_AT_ONCE):
             yield self._batch(dict(part), mode, options)
 

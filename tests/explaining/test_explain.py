@@ -72,6 +72,8 @@ def test_text_and_index_tell_the_same_terms(index: SearchIndex) -> None:
     ids=str,
 )
 def test_the_standing_is_the_run(index: SearchIndex, mode: str, options: dict[str, Any]) -> None:
+    sides = index.folder.sides(mode)
+    options = options | {"weights": {side: w for side, w in options.get("weights", {}).items() if side in sides}}
     known = [docid for docid in PASSAGES if mode != "lexical" or docid not in ("stop", "empty")]
     for query in QUERIES:
         run = index.search({"q": query}, mode=mode, **options)["q"]
@@ -140,6 +142,8 @@ def test_options_that_make_no_sense(index: SearchIndex) -> None:
         explain(index, "dense", ["p1"], options=SearchOptions(remove_query=True))
     with pytest.raises(InputError, match="all weights are 0"):
         explain(index, "dense", ["p1"], options=SearchOptions(alpha=0.0, weights={"multi": 0.0}))
+    with pytest.raises(InputError, match="a weight for multi, but mode lexical searches lexical"):
+        explain(index, "dense", ["p1"], mode="lexical", options=SearchOptions(weights={"multi": 2.0}))
 
 
 def test_vectors_out_of_every_kind_of_faiss_index(work: Path, tmp_path: Path) -> None:
