@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from diffretriever_pyserini.explaining.explanation import Part, Standing
-from diffretriever_pyserini.plugin.fusion import is_short, min_max
+from diffretriever_pyserini.plugin.fusion import min_max
 from diffretriever_pyserini.searching.index import SearchOptions
-from diffretriever_pyserini.searching.lists import Hits, fuse_sides
+from diffretriever_pyserini.searching.lists import Hits, fuse_sides, scores_and_floor
 
 
 def standings(
@@ -20,7 +20,7 @@ def standings(
     lists : each side's list, in the order of fusion, at most ``options.hits`` long.
     documents : size of the collection.
     """
-    weights = {"lexical": options.alpha} | dict(options.weights)
+    weights = options.all_weights
     if len(lists) == 1:
         final, fusion = next(iter(lists.values())), None
         weights = dict.fromkeys(lists, 1.0)
@@ -53,11 +53,7 @@ def _ranked(side: str, hits: Hits, docid: str, weight: float, rrf_k: int | None)
 
 def _scaled(side: str, hits: Hits, docid: str, weight: float, depth: int, documents: int) -> Part:
     """A list by its scores moved and scaled to [0, 1]."""
-    scores = dict(hits)
-    floor = None
-    if side == "lexical":
-        scores = {one: float(round(score)) for one, score in hits}
-        floor = 0.0 if is_short(len(hits), depth, documents) else None
+    scores, floor = scores_and_floor(side, hits, depth, documents)
     rank, score = _place(hits, docid)
     share = min_max(scores, floor).get(docid, 0.0)
     low = min(scores.values(), default=None) if floor is None else floor

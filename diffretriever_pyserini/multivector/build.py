@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..store.files import link, read_json, write_json
-from ..store.part import Part
+from ..store.part import Part, int8_vectors
 from ..store.provenance import Provenance
 from ..store.reader import Store
 from . import candidates, records
@@ -82,7 +82,7 @@ def build_multi(
     _begin(work, store, options)
     budget, count = options.budget(store), len(store)
     codec, first = _trained(work, store, options, budget)
-    meter = RecallMeter(_drawn(store, RecallMeter.queries))
+    meter = RecallMeter(sample_vectors(store, min(RecallMeter.queries, count)))
     _stream(work, store, codec, first, meter, options, verify, quiet)
     candidates.write_index(work / FIRST, first)
     manifest = Manifest(
@@ -191,11 +191,7 @@ def segment_files(refine: str | None) -> list[str]:
 def segment_arrays(codec: PlaceCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
     """What a segment's files say of ``vectors`` [n, K, H], by file name without its ending."""
     arrays = {"records": codec.encode(vectors)}
-    if refine:
-        scales = np.abs(vectors).max(axis=2, initial=0) / 127
-        whole = np.rint(vectors / np.maximum(scales, 1e-12)[:, :, None])
-        arrays |= {"vectors": whole.astype(np.int8), "scales": scales.astype(np.float32)}
-    return arrays
+    return arrays | int8_vectors(vectors) if refine else arrays
 
 
 def batches_of(part: Part) -> Any:
@@ -223,7 +219,3 @@ def _picked(part: Part, rows: np.ndarray) -> np.ndarray:
     """float32 [n, K, H] of some passages of ``part``."""
     vectors = np.asarray(part.array("vectors")[rows], dtype=np.float32)
     return vectors * part.array("scales")[rows][:, :, None] if part.spec.dtype == "int8" else vectors
-
-
-def _drawn(store: Store, size: int) -> np.ndarray:
-    return sample_vectors(store, min(size, len(store)))

@@ -7,13 +7,12 @@ collections of docs/multivector.md. Scanning all codes beats inverted lists unti
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..store.files import flush_folder
+from ..store.files import replacing
 
 _SCAN_ALL = 1_000_000  # passages; more are split into lists
 _PROBED = 8  # one list of so many is read
@@ -66,12 +65,8 @@ def write_index(path: Path, index: Any) -> None:
     """Give ``path`` FAISS's file of ``index``, or leave it as it was; nothing is held in memory for it."""
     import faiss
 
-    partial = path.with_name(f"{path.name}.partial")
-    faiss.write_index(index, str(partial))
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    flush_folder(path.parent)
+    with replacing(path) as partial:
+        faiss.write_index(index, str(partial))
 
 
 def propose(index: Any, query: np.ndarray, wanted: int, deleted: np.ndarray) -> np.ndarray:

@@ -127,7 +127,7 @@ class CompressedIndex:
         order = np.lexsort((rows, -scores))
         chosen, rest = np.split(order, [self.options.refine])
         exact = maxsim_block(torch.from_numpy(query), torch.from_numpy(self.stored_vectors(rows[chosen])), 1)[0].numpy()
-        chosen, exact = rows[chosen], exact
+        chosen = rows[chosen]
         better = np.lexsort((chosen, -exact))
         # What was not refined stays below: two scales of error must not be mixed.
         below = np.minimum(scores[rest], exact.min(initial=np.inf))

@@ -72,6 +72,11 @@ class SearchOptions:
         if self.fusion not in FUSIONS:
             raise InputError(f"fusion {self.fusion!r} is not one of {', '.join(FUSIONS)}.")
 
+    @property
+    def all_weights(self) -> dict[str, float]:
+        """Weights by side, ``alpha`` among them; a side that is not named has the weight 1."""
+        return {"lexical": self.alpha} | dict(self.weights)
+
     def check_sides(self, mode: str, sides: Sequence[str]) -> None:
         """Raise InputError for a weight of a side that ``mode`` does not search."""
         if unused := [side for side in self.weights if side not in sides]:
@@ -213,8 +218,9 @@ class SearchIndex:
         # Lucene leaves out passages without terms, so the largest count is the collection's.
         counted = max(getattr(self, side).documents for side in found)
         documents = counted - any(out in scores for scores in found.values())
-        weights = {"lexical": options.alpha} | dict(options.weights)
-        return fuse_sides(lists, weights, options.hits, documents, options.fusion, options.rrf_k)[: options.hits]
+        return fuse_sides(lists, options.all_weights, options.hits, documents, options.fusion, options.rrf_k)[
+            : options.hits
+        ]
 
     def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
         """Each text once through the model, alike ones together, long ones together."""

@@ -43,14 +43,20 @@ def fuse_sides(
     """
     if fusion == "rrf":
         return reciprocal_ranks(*((hits, weights.get(side, 1.0)) for side, hits in sides.items()), k=rrf_k)
-    lists = []
-    for side, hits in sides.items():
-        scores, floor = dict(hits), None
-        if side == "lexical":
-            scores = {docid: float(round(score)) for docid, score in hits}
-            floor = 0.0 if is_short(len(hits), depth, documents) else None
-        lists.append((min_max(scores, floor), weights.get(side, 1.0)))
-    return add_up(lists)
+    return add_up(
+        [
+            (min_max(*scores_and_floor(side, hits, depth, documents)), weights.get(side, 1.0))
+            for side, hits in sides.items()
+        ]
+    )
+
+
+def scores_and_floor(side: str, hits: Hits, depth: int, documents: int) -> tuple[dict[str, float], float | None]:
+    """Scores by docid of one side's list, and its minimum where that is no score in it (see :func:`fuse_sides`)."""
+    if side != "lexical":
+        return dict(hits), None
+    scores = {docid: float(round(score)) for docid, score in hits}
+    return scores, 0.0 if is_short(len(hits), depth, documents) else None
 
 
 def reciprocal_ranks(*lists: tuple[Hits, float], k: int = 60) -> Hits:

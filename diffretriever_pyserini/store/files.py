@@ -16,11 +16,17 @@ from ..errors import DiffRetrieverError, InputError
 
 def write_whole(path: Path, content: bytes) -> None:
     """Give ``path`` this content, or leave it as it was; on the disk when this returns. OSError passes through."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield another name to write to; it becomes ``path``, on the disk, when the block ends without an error."""
     partial = path.with_name(f"{path.name}.partial")  # always this name: after a kill the next attempt takes it over
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:

@@ -91,6 +91,11 @@ def _encoded(vectors: np.ndarray, spec: StoreSpec) -> dict[str, np.ndarray]:
     """``vectors`` [N, K, H] in the store's type; int8 has a float32 scale a vector."""
     if spec.dtype != "int8":
         return {"vectors": vectors.astype(spec.dtype)}
+    return int8_vectors(vectors)
+
+
+def int8_vectors(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """``vectors`` int8 [N, K, H] and ``scales`` float32 [N, K], whose product is nearly ``vectors`` [N, K, H]."""
     scales = np.abs(vectors).max(axis=2, initial=0) / 127
     whole = np.rint(vectors / np.maximum(scales, _LEAST)[:, :, None])
     return {"vectors": whole.astype(np.int8), "scales": scales.astype(np.float32)}
