@@ -54,7 +54,7 @@ class Workers:
             with _one_at_a_time:
                 started = self._started
                 if started is None or started[0] != os.getpid():
-                    started = os.getpid(), ThreadPoolExecutor(self._count, initializer=_alone)
+                    started = os.getpid(), _started(self._count)
                     self._started = started
         return started[1]
 
@@ -82,11 +82,25 @@ if hasattr(os, "register_at_fork"):  # a fork in the middle of it would leave it
     )
 
 
-def _alone() -> None:
-    """One thread for FAISS and torch in this thread."""
-    import faiss
+def _started(count: int) -> ThreadPoolExecutor:
+    """As many threads, all of them running: one that still starts while Python ends would keep it from ending."""
+    import torch
 
-    _own_torch_threads(1)
+    usual = _elsewhere(torch.get_num_threads)
+    pool, all_here = ThreadPoolExecutor(count, initializer=_alone), threading.Barrier(count)
+    for waiting in [pool.submit(all_here.wait) for _ in range(count)]:
+        waiting.result()
+    _elsewhere(lambda: torch.set_num_threads(usual))
+    return pool
+
+
+def _alone() -> None:
+    """One thread for FAISS and torch in this thread, and by the way for threads that first ask torch after it."""
+    import faiss
+    import torch
+
+    torch.get_num_threads()  # a thread that never asked would take the common number later
+    torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)  # after torch, which would take this for the usual number
 
 
@@ -94,12 +108,21 @@ def _own_torch_threads(count: int) -> int:
     """Let torch use ``count`` threads in this thread, and those to come as many as before; returns the old number."""
     import torch
 
-    with _one_at_a_time, ThreadPoolExecutor(1) as other:  # a thread takes torch's common number when it first asks
-        usual = other.submit(torch.get_num_threads).result()
+    with _one_at_a_time:
+        usual = _elsewhere(torch.get_num_threads)  # a thread takes torch's common number when it first asks
         before = torch.get_num_threads()
         torch.set_num_threads(count)  # sets this thread's and the common one
-        other.submit(torch.set_num_threads, usual).result()
+        _elsewhere(lambda: torch.set_num_threads(usual))
     return before
+
+
+def _elsewhere[T](function: Callable[[], T]) -> T:
+    """What ``function`` returns in a thread of its own."""
+    found: list[T] = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
 
 
 def processors() -> int:
