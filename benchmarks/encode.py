@@ -1,6 +1,6 @@
 """How much of the forward pass's speed is left for a person who encodes a corpus: ratios, each measured in one run.
 
-    python benchmarks/encode.py [bare] [naive] [k] [memory] [queries] [--device cpu|cuda] [--dtype bfloat16] [--plot]
+    python benchmarks/encode.py [bare] [naive] [k] [memory] [queries] [--device cpu|cuda] [--dtype bfloat16]
 
 bare      `encode_corpus` from JSON lines to a store, against the forward pass alone (blocks and the output head's
           columns on the K rows) over the same tokens in equally long rows: what tokenising, padding and writing cost.
@@ -11,7 +11,8 @@ memory    peak memory of `diffretriever encode`, `index` (lexical, sq8, ivfpq) a
           hundredth of them, with a very small model.
 queries   one forward pass for both sides of a hybrid search against two encoders.
 
-The two sides of a ratio take turns, and the median of the rounds counts. Writes encode.md and encode.json to --output.
+The two sides of a ratio take turns, and the median of the rounds counts. Writes encode.md, encode.json
+and encode.png to --output.
 """
 
 from __future__ import annotations
@@ -66,7 +67,28 @@ def main() -> None:
     table = markdown_table(["benchmark", "what", "value", "how"], rows)
     (options.output / "encode.md").write_text(f"{table}\n\n{platform.processor() or platform.machine()}\n")
     (options.output / "encode.json").write_text(json.dumps(rows, indent=1) + "\n")
+    plot(rows, options.output / "encode.png")
     print(table)
+
+
+def plot(rows: Rows, path: Path) -> None:
+    """Bars of the ratios, one beside the other on a logarithmic scale."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    ratios = [(f"{name}: {what}", float(value)) for name, what, value, _ in rows if "," not in value]
+    figure, axes = pyplot.subplots(figsize=(9, 0.6 + 0.35 * len(ratios)), layout="constrained")
+    bars = axes.barh([what for what, _ in ratios], [value for _, value in ratios])
+    axes.bar_label(bars, fmt="%.3g", padding=3)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.margins(x=0.1)
+    axes.invert_yaxis()
+    axes.set_xlabel("ratio")
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
 
 
 def passages(count: int) -> list[str]:

@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from diffretriever_pyserini.cli.words import size
 from diffretriever_pyserini.errors import DiffRetrieverError
 
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
@@ -97,13 +98,16 @@ def _summary(facts: dict, output: Path, seconds: float) -> str:
     lines = [f"{facts['passages']:,} passages indexed in {seconds:,.1f} s: {output}"]
     for half in ("dense", "lexical"):
         if facts[half]:
-            size = sum(path.stat().st_size for path in (output / half).iterdir())
             what = facts[half].get("kind") or f"{facts[half]['documents']:,} passages with terms"
-            lines.append(f"  {output / half}: {what}, {size / 1e6:,.1f} MB")
+            lines.append(f"  {output / half}: {what}, {_taken(output / half)}")
     if facts["multi"]:
-        size = sum(path.stat().st_size for path in (output / "multi").rglob("*") if path.is_file())
         told, recall = facts["multi"]["bytes_per_passage"], facts["multi"]["recall"]
-        lines.append(f"  {output / 'multi'}: {told:,} bytes a passage, {size / 1e6:,.1f} MB")
+        lines.append(f"  {output / 'multi'}: {told:,} bytes a passage, {_taken(output / 'multi')}")
         found = f"{recall['top10_in_top100']:.1%} are in its top 100 (queries: {recall['queries']})"
         lines.append(f"    of the exact top 10, {found}")
     return "\n".join(lines)
+
+
+def _taken(folder: Path) -> str:
+    """Bytes of the files in ``folder``."""
+    return size(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from ..errors import DiffRetrieverError, InputError
 from ..store.part import Part
 from ..store.provenance import Provenance
 from ..store.reader import Store
-from ..store.spec import StoreSpec
 from .codes import CodesFile, file_layout
 
 KINDS = ("flat", "sq8", "pq", "ivfpq", "hnsw")
@@ -102,19 +100,13 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.3g} MB"
 
 
-def batches(part: Part, spec: StoreSpec) -> Iterator[tuple[int, int]]:
-    """Bounds of the batches in which ``part`` is read; the same for every run."""
-    size = max(1, _BATCH_BYTES // (4 * spec.stored_k * spec.dimension))
-    return ((start, min(start + size, len(part))) for start in range(0, len(part), size))
-
-
 def training_sample(store: Store, size: int) -> np.ndarray:
     """``size`` pooled vectors of ``store``, float32 [size, H], evenly drawn; the same for every run."""
     draw = np.random.default_rng(_SEED)
     chosen = np.sort(draw.choice(len(store), size, replace=False, shuffle=False))
     sample = np.empty((size, store.spec.dimension), np.float32)
     for part, begin in zip(store.parts, store.bounds, strict=False):
-        for start, stop in batches(part, store.spec):
+        for start, stop in part.pieces(_BATCH_BYTES):
             low, high = np.searchsorted(chosen, (begin + start, begin + stop))
             rows = chosen[low:high] - begin
             if len(rows) * 16 > stop - start:
@@ -200,7 +192,7 @@ class DenseWriter:
 
     def add(self, part: Part, docids: list[str]) -> None:
         """Append a part."""
-        for start, stop in batches(part, self._spec):
+        for start, stop in part.pieces(_BATCH_BYTES):
             vectors = part.pooled(start, stop)
             if self._codes:
                 self._codes.add(vectors)

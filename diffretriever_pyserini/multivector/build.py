@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -168,14 +169,12 @@ def _stream(
         for number, part in enumerate(store.parts):
             if verify:
                 part.verify()
-            fresh, at = number >= state["parts"], 0
-            docids = part.docids if fresh else []
-            for vectors in batches_of(part):
+            fresh = number >= state["parts"]
+            for docids, vectors in batches_of(part):
                 first.add(pool(vectors))
                 meter.add(vectors)
                 if fresh:
-                    writer.add(docids[at : at + len(vectors)], **segment_arrays(codec, vectors, options.refine))
-                at += len(vectors)
+                    writer.add(docids, **segment_arrays(codec, vectors, options.refine))
                 bar.update(len(vectors))
             if fresh:
                 write_json(work / _STATE, state | {"parts": number + 1, "written": writer.flush()})
@@ -194,11 +193,12 @@ def segment_arrays(codec: PlaceCodec, vectors: np.ndarray, refine: str | None) -
     return arrays | int8_vectors(vectors) if refine else arrays
 
 
-def batches_of(part: Part) -> Any:
-    """Vectors of ``part`` in bounded pieces, float32 [n, K, H]; the same pieces in every run."""
-    size = max(1, _BATCH_BYTES // (4 * part.spec.stored_k * part.spec.dimension))
-    bounds = ((start, min(start + size, len(part))) for start in range(0, len(part), size))
-    return (np.require(part.vectors(*one), requirements="W") for one in bounds)  # torch wants what it may write to
+def batches_of(part: Part) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Ids and vectors of ``part`` in bounded pieces, float32 [n, K, H]; the same pieces in every run."""
+    docids = part.docids
+    for start, stop in part.pieces(_BATCH_BYTES):
+        # torch wants what it may write to
+        yield docids[start:stop], np.require(part.vectors(start, stop), requirements="W")
 
 
 def sample_vectors(store: Store, size: int, reduce: Any = None) -> np.ndarray:

@@ -61,12 +61,9 @@ def add_passages(folder: str | Path, store: Store | str | Path, quiet: bool = Fa
         with tqdm(total=len(store), unit=" passages", desc="Adding", disable=True if quiet else None) as bar:
             for part in store.parts:
                 part.verify()
-                docids, at = part.docids, 0
-                for vectors in batches_of(part):
+                for docids, vectors in batches_of(part):
                     index.first.add(pool(vectors))
-                    arrays = segment_arrays(index.codec, vectors, manifest.refine)
-                    writer.add(docids[at : at + len(vectors)], **arrays)
-                    at += len(vectors)
+                    writer.add(docids, **segment_arrays(index.codec, vectors, manifest.refine))
                     bar.update(len(vectors))
         writer.flush()
         writer.close()

@@ -15,6 +15,7 @@ from ..store.part import Part
 from ..store.reader import Store
 
 _CHUNK_BYTES = 64 << 20  # of passage vectors in float32
+_PRODUCT_BYTES = 64 << 20  # of similarities at once, whatever K and H are
 _QUERIES = 128  # scored together, so that the vectors are read and widened once for all of them
 
 Found = tuple[np.ndarray, np.ndarray]
@@ -76,13 +77,11 @@ class ExactIndex:
         """(first passage, float32 [n, K, H]) over the whole store; converted by torch, which uses all threads."""
         import torch
 
-        spec = self.store.spec
-        size = max(1, _CHUNK_BYTES // (4 * spec.stored_k * spec.dimension))
         for part, begin in zip(self.store.parts, self.store.bounds, strict=False):
-            for start in range(0, len(part), size):
-                held = part.array("vectors")[start : start + size]
-                if spec.dtype == "int8":
-                    held = part.vectors(start, start + size)
+            for start, stop in part.pieces(_CHUNK_BYTES):
+                held = part.array("vectors")[start:stop]
+                if part.spec.dtype == "int8":
+                    held = part.vectors(start, stop)
                 yield begin + start, torch.from_numpy(np.array(held)).float()
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
@@ -120,9 +119,15 @@ def _stacked(queries: Sequence[np.ndarray]) -> np.ndarray:
 
 def maxsim_block(queries: Any, passages: Any, count: int) -> Any:
     """Sum of max(0, best place): torch [count * K_q, H] and [n, K, H] -> [count, n] (METHOD section 5)."""
-    products = queries @ passages.reshape(-1, passages.shape[2]).T
-    best = products.view(count, -1, len(passages), passages.shape[1]).amax(dim=3)
-    return best.clamp_(min=0).sum(dim=1)
+    import torch
+
+    size = max(1, _PRODUCT_BYTES // (passages.element_size() * len(queries) * passages.shape[1]))
+    found = []
+    for some in passages.split(size):
+        products = queries @ some.reshape(-1, some.shape[2]).T
+        best = products.view(count, -1, len(some), some.shape[1]).amax(dim=3)
+        found.append(best.clamp_(min=0).sum(dim=1))
+    return torch.cat(found, dim=1)
 
 
 def keep_best(known: Found, scores: np.ndarray, begin: int, depth: int) -> Found:

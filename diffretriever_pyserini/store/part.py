@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -181,6 +181,11 @@ class Part:
         """float32 [n, H]: mean of each passage's non-zero vectors (METHOD section 4)."""
         vectors = self.vectors(start, stop)
         return pool(vectors) if self.spec.vectors == "all" else vectors[:, 0]
+
+    def pieces(self, limit: int) -> Iterator[tuple[int, int]]:
+        """Bounds of pieces whose vectors take at most ``limit`` bytes in float32 (or are one passage's)."""
+        size = max(1, limit // (4 * self.spec.stored_k * self.spec.dimension))
+        return ((start, min(start + size, len(self))) for start in range(0, len(self), size))
 
     @property
     def weights(self) -> scipy.sparse.csr_matrix:

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+from diffretriever_pyserini.plugin.registry import ensure_registered
+from diffretriever_pyserini.searching import open_index
 from diffretriever_pyserini.store.reader import Store
 
 from .conftest import passages, write_corpus
@@ -51,27 +54,53 @@ def unbroken(model: DiffRetriever, corpus: Path) -> tuple[dict[str, bytes], floa
     return content(corpus.parent / "unbroken"), time.monotonic() - started
 
 
-def test_killed_at_random_instants(
-    model: DiffRetriever, corpus: Path, unbroken: tuple[dict[str, bytes], float], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def survivor(model: DiffRetriever, corpus: Path, unbroken: tuple[dict[str, bytes], float]) -> Path:
+    """The store of a run that was killed again and again."""
     expected, seconds = unbroken
-    draw = random.Random(20261122)
+    folder, draw = corpus.parent / "killed", random.Random(20261122)
     killed = 0
     for attempt in range(10 * KILLS):
         if killed == KILLS:
             break
-        child = in_a_child(model, corpus, tmp_path / "S")
+        child = in_a_child(model, corpus, folder)
         time.sleep(draw.uniform(0, seconds / 2))
         child.kill()
         code = ended(child)
         killed += code == -signal.SIGKILL
         if code == 0:  # it was quicker: begin again with an empty folder
-            assert content(tmp_path / "S") == expected
-            (tmp_path / "S").rename(tmp_path / f"finished-{attempt}")
+            assert content(folder) == expected
+            folder.rename(corpus.parent / f"finished-{attempt}")
     assert killed == KILLS
-    assert ended(in_a_child(model, corpus, tmp_path / "S")) == 0
-    assert content(tmp_path / "S") == expected
-    assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(160)]
+    assert ended(in_a_child(model, corpus, folder)) == 0
+    return folder
+
+
+def test_killed_at_random_instants(survivor: Path, unbroken: tuple[dict[str, bytes], float]) -> None:
+    assert content(survivor) == unbroken[0]
+    assert list(Store(survivor).docids()) == [one["id"] for one in passages(160)]
+
+
+@pytest.mark.java
+@pytest.mark.parametrize("kind", ["flat", "sq8", "pq"])
+def test_its_indexes_are_those_of_the_unbroken_one(
+    survivor: Path, kind: str, model: DiffRetriever, corpus: Path, tmp_path: Path
+) -> None:
+    ensure_registered()
+    encoder = tmp_path / "as-encoded.yaml"
+    encoder.write_text(
+        f"name: soak\nbackbone: {model.config.backbone}\nk_passage: 3\ncut_at_stop: false\nimpact_rounding: nearest\n"
+    )
+    found = []
+    for store in (survivor, corpus.parent / "unbroken"):
+        output = tmp_path / store.name
+        build_index(store, output, IndexOptions(dense=kind, encoder=str(encoder), quiet=True))
+        with open_index(output, encoder=f"diffretriever:{encoder}") as index:
+            topics = {one["id"]: one["text"] for one in passages(40)}
+            answers = index.search(topics, mode="lexical", hits=160)
+        found.append((content(output / "dense"), answers))
+    assert found[0] == found[1]
+    assert sum(map(len, found[0][1].values())) > 1000
 
 
 def test_a_full_disk(

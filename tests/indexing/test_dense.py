@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from unittest.mock import Mock
 import faiss
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from diffretriever_pyserini import scoring
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
@@ -278,6 +280,7 @@ def test_killed_at_any_instant_the_next_run_makes_the_same_bytes(tmp_path: Path,
         child = os.fork()
         if child == 0:
             code = 1
+            tqdm.set_lock(threading.RLock())  # its own is shared with this process: who is killed holding it keeps it
             try:
                 build(store, tmp_path / "I", kind, quiet=True)
                 code = 0
