@@ -8,13 +8,14 @@ relu(logit)) per mask place, the strongest kept, times 100, as integers, and the
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 from .prompts import clean_text
+from .words import split_words
 
 if TYPE_CHECKING:
     import torch
@@ -36,21 +37,6 @@ def stopwords() -> frozenset[str]:
     """The 198 English stopwords of NLTK's data, shipped as ``data/stopwords.txt``."""
     text = resources.files(__package__).joinpath("data/stopwords.txt").read_text(encoding="utf-8")
     return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
-
-
-@cache
-def _splitters() -> tuple[Callable[[str], list[str]], Callable[[str], list[str]]]:
-    """Sentences by the trained English Punkt tables, words by NLTK's tokenizer; neither downloads anything."""
-    import punkt
-    from nltk.tokenize.destructive import NLTKWordTokenizer
-
-    return punkt.tokenizer_for("english").tokenize, NLTKWordTokenizer().tokenize
-
-
-def split_words(text: str) -> list[str]:
-    """Words of the lower-cased ``text``, as NLTK's ``word_tokenize`` gives them."""
-    sentences, words = _splitters()
-    return [word for sentence in sentences(text.lower()) for word in words(sentence)]
 
 
 def content_words(text: str) -> list[str]:

@@ -27,7 +27,7 @@ from .writer import PartWriter
 __all__ = ["EncodeOptions", "encode_corpus", "spec_for"]
 
 # Padded tokens of a batch: a GPU wants many at a time, a CPU what fits into its caches.
-TOKEN_BUDGETS = {"cpu": 4096, "cuda": 65536}
+TOKEN_BUDGETS = {"cpu": 1024, "cuda": 65536}
 
 
 def spec_for(model: DiffRetriever, corpus: Corpus, options: EncodeOptions) -> StoreSpec:
