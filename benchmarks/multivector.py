@@ -108,6 +108,10 @@ class Bench:
             qid: {self.docids[row]: float(-rank) for rank, row in enumerate(rows.tolist())}
             for qid, rows in zip(self.topics, found, strict=True)
         }
+        return self.ndcg_of(run)
+
+    def ndcg_of(self, run: dict[str, dict[str, float]]) -> dict[str, float]:
+        """:meth:`ndcg` of scores by docid."""
         wanted = {qid: self.qrels[qid] for qid in self.topics}
         by_query = evaluate(run, wanted, ["nDCG@10"]).per_query["nDCG@10"]
         groups: dict[str, list[float]] = {}

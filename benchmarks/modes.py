@@ -1,0 +1,91 @@
+"""Single against multi-vector, exact against compressed, each alone and fused with the lexical side: nDCG@10.
+
+    python benchmarks/modes.py COLLECTION [--queries 330] [--output FOLDER]
+
+COLLECTION is that of benchmarks/multivector.py; its store is indexed once (dense flat, multi at 1/16, lexical) into
+COLLECTION/modes. Queries search all passages together; the table has a column for each judged collection. Milliseconds
+are searching alone, in batches, without encoding; for the exact way they are not those of one query at a time. Writes
+modes.md and modes.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+from multivector import Bench, Rows
+
+from diffretriever_pyserini.evaluation.report import markdown_table
+from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+from diffretriever_pyserini.multivector.build import MultiBuild
+from diffretriever_pyserini.searching import open_index
+from diffretriever_pyserini.searching.lists import Hits, fuse_sides
+
+Run = dict[str, Hits]
+HITS = 1000
+WAYS = {
+    "single (pooled), exact": "dense",
+    "multi, 1/16": "multi",
+    "lexical": "lexical",
+    "single and lexical": "dense,lexical",
+    "multi 1/16 and lexical": "multi,lexical",
+    "single, multi 1/16 and lexical": "dense,multi,lexical",
+}
+
+
+def modes(bench: Bench) -> Rows:
+    """A row a way of searching."""
+    folder = bench.folder / "modes"
+    if not folder.is_dir():
+        room = bench.float16_bytes / 16 - bench.docid_bytes
+        size = int(room / bench.store.spec.k_passage)
+        build_index(bench.store, folder, IndexOptions(multi=MultiBuild(bytes_per_vector=size)))
+    runs: dict[str, Run] = {}
+    times: dict[str, float] = {}
+    with open_index(bench.store.folder) as exact:
+        runs["multi, exact"] = exact.search(bench.topics, hits=HITS)
+        times["multi, exact"] = exact.seconds["multi"]
+    with open_index(folder) as index:
+        for name, mode in WAYS.items():
+            before = sum(index.seconds.values()) - index.seconds["open"] - index.seconds["encode"]
+            runs[name] = index.search(bench.topics, mode=mode, hits=HITS)
+            times[name] = sum(index.seconds.values()) - index.seconds["open"] - index.seconds["encode"] - before
+    runs["multi, exact, and lexical"] = {
+        qid: fuse_sides(
+            {"multi": runs["multi, exact"][qid], "lexical": runs["lexical"][qid]}, {}, HITS, len(bench.store)
+        )
+        for qid in bench.topics
+    }
+    times["multi, exact, and lexical"] = times["multi, exact"] + times["lexical"]
+    rows: Rows = []
+    for name, run in runs.items():
+        scores = {qid: {docid: float(-rank) for rank, (docid, _) in enumerate(hits)} for qid, hits in run.items()}
+        values = bench.ndcg_of(scores)
+        if not rows:
+            rows.append(["way", *values, "ms a query"])
+        figures = (f"{value:.4f}" for value in values.values())
+        rows.append([name, *figures, f"{1000 * times[name] / len(bench.topics):.1f}"])
+    return rows
+
+
+def main() -> None:
+    """Index, search, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collection", type=Path, help="folder with queries.tsv, qrels.tsv and store/")
+    parser.add_argument("--queries", type=int, default=330, help="of a collection at most (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/modes"))
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options)
+    rows = modes(bench)
+    table = markdown_table(rows[0], rows[1:])
+    about = f"{len(bench.store):,} passages, {len(bench.topics)} queries, {platform.machine()}"
+    (options.output / "modes.md").write_text(f"{table}\n\n{about}\n", encoding="utf-8")
+    (options.output / "modes.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(f"{table}\n{about}")
+
+
+if __name__ == "__main__":
+    main()
