@@ -5,7 +5,8 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from diffretriever_pyserini.cli import (
     demo,
@@ -52,8 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser, commands = _parser()
     if words and not words[0].startswith("-") and words[0] not in commands:
-        parser.error(_unknown(words[0], commands))
-    arguments = parser.parse_args(words)
+        parser.error(_unknown("command", words[0], list(commands)))
+    arguments, left = parser.parse_known_args(words)
+    if left:
+        command = next(commands[word] for word in words if word in commands)
+        command.error(_unknown("option" if left[0].startswith("-") else "argument", left[0], _options(command)))
     arguments.argv = words  # for commands that start others like themselves
     try:
         return int(arguments.function(arguments) or 0)
@@ -71,16 +75,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _unknown(word: str, commands: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, commands, n=1)
-    return f"unknown command {word!r}" + (
-        f": did you mean {near[0]}?" if near else f"; the commands are {', '.join(commands)}"
-    )
+def _unknown(kind: str, word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word.partition("=")[0], known, n=1)
+    if near:
+        return f"unknown {kind} {word!r}: did you mean {near[0]}?"
+    return f"unknown {kind} {word!r}" + (f"; the commands are {', '.join(known)}" if kind == "command" else "")
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
-    """The parser, and the names of its commands."""
-    parser = argparse.ArgumentParser(
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """Options of ``parser`` and of its sub-commands."""
+    found = list(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += [name for inner in action.choices.values() for name in _options(inner)]
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    """Options are written out: an abbreviation may mean another option in the next version."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **({"allow_abbrev": False} | options))
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands."""
+    parser = _Parser(
         prog="diffretriever",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -92,7 +112,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
     for module in (demo, doctor, encode, store, index, multi, *asking, mine, models, train):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
-    return parser, tuple(commands.choices)
+    return parser, commands.choices
 
 
 class _Version(argparse.Action):

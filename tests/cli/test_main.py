@@ -130,3 +130,20 @@ def test_doctor_shows_each_check_and_its_remedy(
     out = capsys.readouterr().out
     assert "FAISS  missing" in out
     assert "pip install faiss-gpu" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["models", "--sho"], "diffretriever models: error: unknown option '--sho'"),
+        (["search", "--index=I", "--topics", "T", "--output", "R", "--hit=3"], "'--hit=3': did you mean --hits?"),
+        (["multi", "info", "--index", "I", "--docid", "3"], "unknown option '--docid': did you mean --docids?"),
+        (["-x", "doctor"], "diffretriever doctor: error: unknown option '-x'"),
+        (["doctor", "now"], "diffretriever doctor: error: unknown argument 'now'"),
+    ],
+)
+def test_options_are_written_out(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
