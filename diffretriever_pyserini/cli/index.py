@@ -9,6 +9,7 @@ from pathlib import Path
 from diffretriever_pyserini.cli.words import size
 from diffretriever_pyserini.errors import DiffRetrieverError
 
+_HEAP_MEGABYTES = 192  # enough to write an index of any size; a program that also searches needs more
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
 With none of --dense, --lexical and --multi the first two are built, the dense one flat. The output appears when it is
@@ -64,6 +65,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from diffretriever_pyserini.host.java import bound_heap
     from diffretriever_pyserini.indexing.build import IndexOptions, build_index
     from diffretriever_pyserini.multivector.build import MultiBuild
     from diffretriever_pyserini.plugin.names import parse_encoder_name
@@ -87,6 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
         quiet=arguments.quiet,
     )
     ensure_registered()  # Java is set up before Pyserini starts it
+    bound_heap(_HEAP_MEGABYTES)
     started = time.perf_counter()
     facts = build_index(arguments.store, arguments.output, options)
     if not arguments.quiet:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelNotFoundError
-from ..host.java import bound_heap
 from ..lexical import TermNames
 from ..store.part import Part
 from ..store.provenance import Provenance
@@ -20,7 +19,6 @@ from ..store.spec import StoreSpec
 # Between a term and its impact; TermNames writes no control character, and Java does not take this one for white space.
 DELIMITER = "\x01"
 _BUFFER_MEGABYTES = 16.0
-_HEAP_MEGABYTES = 192
 _LONGEST = 300  # of a term (255), delimiter and impact
 _TOKEN_FIELD = (
     "(Ljava/lang/String;Lorg/apache/lucene/analysis/TokenStream;Lorg/apache/lucene/index/IndexableFieldType;)V"
@@ -66,7 +64,6 @@ class LuceneWriter:
     """A Lucene index in the making, in ``folder``. Passages without terms are left out, as Anserini leaves them out."""
 
     def __init__(self, folder: Path, spec: StoreSpec, names: TermNames):
-        bound_heap(_HEAP_MEGABYTES)
         from pyserini.pyclass import autoclass
 
         def lucene(name: str) -> Any:

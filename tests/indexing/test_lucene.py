@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverQueryEncoder
+from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.collections.corpus import Corpus
 from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
@@ -308,3 +309,17 @@ def test_the_command_builds_both_and_pyserini_reads_them(
         assert done.returncode == 0, done.stderr[-3000:]
     for run in ("dense.txt", "lexical.txt"):
         assert len((tmp_path / run).read_text().splitlines()) == 10
+
+
+@pytest.mark.java
+def test_only_the_command_bounds_the_heap(encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that builds an index may go on to search it, which takes more memory than writing."""
+    corpus = write_corpus(tmp_path / "corpus.jsonl", passages(20))
+    plain = DiffRetriever.from_pretrained(encoder)
+    encode_corpus(plain, Corpus([corpus]), tmp_path / "S", EncodeOptions(workers=0))
+    bounds: list[int] = []
+    monkeypatch.setattr("diffretriever_pyserini.host.java.bound_heap", bounds.append)
+    build_index(tmp_path / "S", tmp_path / "I", IndexOptions(dense=None, quiet=True))
+    assert bounds == []
+    assert main(["index", "--store", str(tmp_path / "S"), "--output", str(tmp_path / "J"), "--lexical", "--quiet"]) == 0
+    assert bounds == [192]
