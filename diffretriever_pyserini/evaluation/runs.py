@@ -3,11 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from diffretriever_pyserini.collections.jsonl import read_lines
 from diffretriever_pyserini.errors import InputError
 
+_SCORE = itemgetter(1)
 Run = dict[str, dict[str, float]]
 """Query id → docid → score."""
 
@@ -42,7 +45,10 @@ def read_run(path: str | Path) -> Run:
 
 def ranked(hits: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return (docid, score) by falling score; equal scores by docid, so that the order never depends on chance."""
-    return sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))
+    found = sorted(hits.items(), key=_SCORE, reverse=True)
+    if len(set(hits.values())) == len(found):
+        return found
+    return [hit for _, tied in groupby(found, _SCORE) for hit in sorted(tied)]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.evaluation.runs import ranked
 
 _LEAST_RANGE = 1e-9
 
@@ -52,7 +53,7 @@ def fuse_lists(
         docid: weights[0] * dense.get(docid, missing[0]) + weights[1] * lexical.get(docid, missing[1])
         for docid in dense.keys() | lexical.keys()
     }
-    return sorted(fused.items(), key=lambda hit: (-hit[1], hit[0]))
+    return ranked(fused)
 
 
 def add_up(lists: Sequence[tuple[Mapping[str, float], float]]) -> list[tuple[str, float]]:
@@ -67,7 +68,7 @@ def add_up(lists: Sequence[tuple[Mapping[str, float], float]]) -> list[tuple[str
         share = weight / total
         for docid, score in scores.items():
             fused[docid] = fused.get(docid, 0.0) + share * score
-    return sorted(fused.items(), key=lambda hit: (-hit[1], hit[0]))
+    return ranked(fused)
 
 
 def check_weights(weights: Sequence[float]) -> float:

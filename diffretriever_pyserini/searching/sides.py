@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from diffretriever_pyserini.multivector.index import MultiOptions
     from diffretriever_pyserini.searching.encoder import SearchEncoder
 
@@ -48,8 +48,16 @@ class DenseSide:
 
     def search(self, vectors: np.ndarray, qids: Sequence[str], depth: int, threads: int) -> Scores:
         """The best ``depth`` documents of each query by inner product with ``vectors`` [N, H]."""
-        found = self._searcher.batch_search(vectors, list(qids), max(1, min(depth, self.documents)), threads)
-        return {qid: {hit.docid: float(hit.score) for hit in found[qid]} for qid in qids}
+        from diffretriever_pyserini.host.threads import faiss_threads
+
+        wanted = max(1, min(depth, self.documents))
+        with faiss_threads(threads):  # the index itself: the host's searcher would make an object of every hit
+            scores, rows = self._searcher.index.search(np.ascontiguousarray(vectors, np.float32), wanted)
+        docids = self._searcher.docids
+        return {
+            qid: {docids[row]: score for row, score in zip(*one, strict=True) if row >= 0}
+            for qid, *one in zip(qids, rows.tolist(), scores.tolist(), strict=True)
+        }
 
     def vector(self, docid: str) -> np.ndarray | None:
         """float32 [H] of a passage as the index holds it, decoded if need be; None where it is not there."""
