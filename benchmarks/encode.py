@@ -79,7 +79,7 @@ def plot(rows: Rows, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    ratios = [(f"{name}: {what}", float(value)) for name, what, value, _ in rows if "," not in value]
+    ratios = [(f"{name}: {what}", float(value)) for name, what, value, _ in rows if "tokens/s" not in what]
     figure, axes = pyplot.subplots(figsize=(9, 0.6 + 0.35 * len(ratios)), layout="constrained")
     bars = axes.barh([what for what, _ in ratios], [value for _, value in ratios])
     axes.bar_label(bars, fmt="%.3g", padding=3)

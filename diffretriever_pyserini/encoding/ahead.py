@@ -76,7 +76,7 @@ class Ahead:
     Parameters
     ----------
     prepare, max_length, skip : how texts are prepared, see :func:`make_ready`.
-    workers : processes; each holds a tokenizer and the word tables (about 200 MB).
+    workers : processes; each holds a tokenizer, the word tables and remembered words (200 to 300 MB).
     """
 
     def __init__(self, prepare: Preparer, max_length: int | None, skip: bool, workers: int):

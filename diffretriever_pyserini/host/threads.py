@@ -70,7 +70,8 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
+        if self._started is not None and self._started[0] == os.getpid():
+            self._started[1].shutdown()
 
 
 _one_at_a_time = threading.Lock()
@@ -87,10 +88,27 @@ def _started(count: int) -> ThreadPoolExecutor:
     import torch
 
     usual = _elsewhere(torch.get_num_threads)
-    pool, all_here = ThreadPoolExecutor(count, initializer=_alone), threading.Barrier(count)
-    for waiting in [pool.submit(all_here.wait) for _ in range(count)]:
-        waiting.result()
-    _elsewhere(lambda: torch.set_num_threads(usual))
+    pool, all_here = ThreadPoolExecutor(count), threading.Barrier(count)
+
+    def begin() -> None:
+        try:
+            _alone()
+            all_here.wait()
+        except BaseException:
+            all_here.abort()  # the others would wait for ever
+            raise
+
+    try:
+        begun = [pool.submit(begin) for _ in range(count)]
+        errors = [error for one in begun if (error := one.exception())]
+        if errors:
+            raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
+    except BaseException:
+        all_here.abort()
+        pool.shutdown()
+        raise
+    finally:
+        _elsewhere(lambda: torch.set_num_threads(usual))
     return pool
 
 

@@ -121,7 +121,8 @@ def maxsim_block(queries: Any, passages: Any, count: int) -> Any:
     """Sum of max(0, best place): torch [count * K_q, H] and [n, K, H] -> [count, n] (METHOD section 5)."""
     import torch
 
-    size = max(1, _PRODUCT_BYTES // (passages.element_size() * len(queries) * passages.shape[1]))
+    each = passages.element_size() * len(queries) * passages.shape[1]
+    size = max(1, _PRODUCT_BYTES // max(1, each))
     found = []
     for some in passages.split(size):
         products = queries @ some.reshape(-1, some.shape[2]).T

@@ -58,5 +58,12 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         text = f"'quoted{i}' and 'so{i}' on"
         assert split_words(text) == nltk_words(text)
         assert len(words._memory) <= 10
-    split_words(f"{'x' * 500}' is long")
-    assert all(len(chunk) < 100 for _, chunk, _ in words._memory)
+    blanks = " " * 500
+    for text in (f"{'x' * 500}' is long", f"'tis{blanks}'twas{blanks}on"):
+        assert split_words(text) == nltk_words(text)
+    assert all(sum(map(len, key)) <= words._LONGEST for key in words._memory)
+
+
+def test_the_mark_itself() -> None:
+    for text in ("'tis \ue000 'twas", "\ue000", "it's 'so\ue000' now"):
+        assert split_words(text) == nltk_words(text)

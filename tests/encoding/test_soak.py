@@ -67,6 +67,7 @@ def survivor(model: DiffRetriever, corpus: Path, unbroken: tuple[dict[str, bytes
         time.sleep(draw.uniform(0, seconds / 2))
         child.kill()
         code = ended(child)
+        assert code in (0, -signal.SIGKILL)
         killed += code == -signal.SIGKILL
         if code == 0:  # it was quicker: begin again with an empty folder
             assert content(folder) == expected

@@ -1,17 +1,56 @@
-"""Threads that answer queries: a program may end while they start."""
+"""Threads that answer queries: a program may end, or a thread fail, while they start."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
-_PROGRAM = """
-from diffretriever_pyserini.host.threads import Workers
-workers = Workers(40)
-print(workers.map(len, ["a", "ab"] * 20)[-1], workers.run(len, "abc"))
+import pytest
+
+_START = "import faiss, torch, threading, time\nfrom diffretriever_pyserini.host import threads\n"
+_ENDS_AT_ONCE = """
+workers = threads.Workers(40)
+print(workers.map(len, ["a", "ab"] * 20)[-1], workers.run(len, "abc"), threads._elsewhere(torch.get_num_threads))
+"""
+_ENDS_BESIDE_IT = """
+def ask():
+    try:
+        assert threads.Workers(40).run(len, "abc") == 3
+    except RuntimeError:  # Python begins no threads any more
+        pass
+threading.Thread(target=ask).start()
+time.sleep(0.003)
+"""
+_ONE_FAILS = """
+started, real = [], threads._alone
+def alone():
+    started.append(1)
+    if len(started) == 3:
+        raise MemoryError("no room")
+    real()
+threads._alone = alone
+try:
+    threads.Workers(8).run(len, "abc")
+except MemoryError as error:
+    print(error, threads._elsewhere(torch.get_num_threads))
+threads._alone = real
+print(threads.Workers(2).run(len, "abc"))
 """
 
 
-def test_a_program_ends_while_threads_still_start() -> None:
-    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "2 3\n", "")
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [(_ENDS_AT_ONCE, "2 3 2\n"), (_ENDS_BESIDE_IT, ""), (_ONE_FAILS, "no room 2\n3\n")],
+    ids=["ends at once", "ends beside it", "one fails"],
+)
+def test_starting(program: str, said: str) -> None:
+    """It ends, and torch's number of threads is what it was for those who ask later."""
+    done = subprocess.run(
+        [sys.executable, "-c", _START + program],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, said), done.stderr

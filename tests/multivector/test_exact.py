@@ -34,6 +34,7 @@ def test_every_passage_is_scored(
     store: Store, vectors: np.ndarray, queries: list[np.ndarray], depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exact, "_CHUNK_BYTES", 1 << 13)  # many chunks a part
+    monkeypatch.setattr(exact, "_PRODUCT_BYTES", 1 << 12)  # and blocks a chunk
     expected = maxsim(np.stack(queries), vectors)
     for found, scores in zip(ExactIndex(store).search_many(queries, depth, 2), expected, strict=True):
         same(found, scores, depth)
