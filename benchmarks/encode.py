@@ -249,21 +249,37 @@ def naive(options: argparse.Namespace) -> Rows:
 
 
 def peak_memory(folder: str, layers: int, what: str) -> int:
-    """MiB that doing ``what`` once takes at most above the loaded model, in a process of its own (Linux)."""
-    code = (
-        "import re, sys; from pathlib import Path; sys.path.insert(0, 'benchmarks'); import encode\n"
-        "from diffretriever_pyserini import DiffRetriever\n"
-        f"model = DiffRetriever.from_pretrained({folder!r}, k_query=4, k_passage=4, max_length=192, "
-        "cut_at_stop=False, impact_rounding='nearest')\n"
-        "texts = encode.passages(16)\n"
-        "def told(name): return int(re.search(name + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
-        "encode.straightforward(model, texts[:1], 1, True, 'k')\n"
-        "Path('/proc/self/clear_refs').write_text('5')\n"  # the peak begins anew
-        "before = told('VmRSS')\n"
-        f"if {what!r} == 'ours': model.represent(model.prepare(texts, 'passage'), token_budget=1024)\n"
-        "else: encode.straightforward(model, texts, 1, False, 'all')\n"
-        "print((told('VmHWM') - before) // 1024)"
-    )
+    """MiB that doing ``what`` once takes at most above the loaded model, in a process of its own (Linux).
+
+    Sampled from RssAnon: pages of the weights' file come and go as the system likes.
+    """
+    code = f"""
+import re, sys, threading, time
+from pathlib import Path
+sys.path.insert(0, "benchmarks")
+import encode
+from diffretriever_pyserini import DiffRetriever
+settings = {{"k_query": 4, "k_passage": 4, "max_length": 192, "cut_at_stop": False, "impact_rounding": "nearest"}}
+model = DiffRetriever.from_pretrained({folder!r}, **settings)
+texts = encode.passages(16)
+prepared = model.prepare(texts, "passage")
+def held():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+def ours(some):
+    model.represent(some, token_budget=1024)
+def straightforward(some):
+    encode.straightforward(model, some, 1, False, "all")
+ours(model.prepare(texts[:1], "passage"))
+straightforward(texts[:1])
+before, seen = held(), []
+def watch():
+    while True:
+        seen.append(held())
+        time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
+{what}({"prepared" if what == "ours" else "texts"})
+print(max(seen) - before)
+"""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
     return int(done.stdout.split()[-1])
 
