@@ -5,7 +5,8 @@
 bare      `encode_corpus` from JSON lines to a store, against the forward pass alone (blocks and the output head's
           columns on the K rows) over the same tokens in equally long rows: what tokenising, padding and writing cost.
 naive     ours against the straightforward way, on a Dream-shaped model with the real 152k vocabulary: the head at every
-          row, padded batches in the corpus's order, a Python loop a row, one pass a representation. Each part's factor.
+          row, padded batches of 32 in the corpus's order, a Python loop a row, one pass a representation. Each part's
+          factor.
 k         K = 16 against K = 1 over the same passages, beside the ratio of the arithmetic.
 memory    peak memory of `diffretriever encode`, `index` (lexical, sq8, ivfpq) and `search` for --passages against a
           hundredth of them, with a very small model.
@@ -192,7 +193,7 @@ def dream_shaped(layers: int, folder: Path, k: int) -> DiffRetriever:
 
 
 def straightforward(
-    model: DiffRetriever, texts: Sequence[str], passes: int, sort: bool, head_rows: str, batch_size: int = 8
+    model: DiffRetriever, texts: Sequence[str], passes: int, sort: bool, head_rows: str, batch_size: int = 32
 ) -> None:
     """Encode as one would at first; each of the four ways of saving can be switched on alone."""
     import torch
@@ -221,7 +222,7 @@ def straightforward(
 
 def naive(options: argparse.Namespace) -> Rows:
     """Ours against the straightforward way, time and memory."""
-    texts = passages(min(options.texts, 64))
+    texts = passages(min(options.texts, 96))
     with tempfile.TemporaryDirectory() as folder:
         model = dream_shaped(options.layers, Path(folder), k=4)
         blocks, head = block_parameters(model), model.dimension * model.vocab_size
@@ -261,7 +262,7 @@ import encode
 from diffretriever_pyserini import DiffRetriever
 settings = {{"k_query": 4, "k_passage": 4, "max_length": 192, "cut_at_stop": False, "impact_rounding": "nearest"}}
 model = DiffRetriever.from_pretrained({folder!r}, **settings)
-texts = encode.passages(16)
+texts = encode.passages(32)
 prepared = model.prepare(texts, "passage")
 def held():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
