@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from diffretriever_pyserini.cli import (
     demo,
@@ -96,6 +96,19 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **({"allow_abbrev": False} | options))
+        self._words: list[str] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """A required option may be missing because it was misspelt: then say so."""
+        options = _options(self)
+        strange = [word for word in self._words if word.startswith("--") and word.partition("=")[0] not in options]
+        if strange and message.startswith("the following arguments are required"):
+            message = f"{_unknown('option', strange[0], options)} ({message})"
+        super().error(message)
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:

@@ -138,6 +138,11 @@ def test_doctor_shows_each_check_and_its_remedy(
         (["models", "--sho"], "diffretriever models: error: unknown option '--sho'"),
         (["search", "--index=I", "--topics", "T", "--output", "R", "--hit=3"], "'--hit=3': did you mean --hits?"),
         (["multi", "info", "--index", "I", "--docid", "3"], "unknown option '--docid': did you mean --docids?"),
+        (
+            ["index", "--stor", "S"],
+            "unknown option '--stor': did you mean --store? (the following arguments are required",
+        ),
+        (["index", "--output", "I"], "error: the following arguments are required: --store"),
         (["-x", "doctor"], "diffretriever doctor: error: unknown option '-x'"),
         (["doctor", "now"], "diffretriever doctor: error: unknown argument 'now'"),
     ],
