@@ -187,6 +187,14 @@ def drop_vector_option() -> None:
         jnius_config.set_options(*(option for option in options if option != VECTOR_OPTION))
 
 
+def leave_signals_to_python() -> None:
+    """Let Ctrl-C reach Python; a JVM that takes it ends the process itself, and may wait for Python for ever."""
+    import jnius_config
+
+    if "-Xrs" not in jnius_config.get_options():
+        jnius_config.add_options("-Xrs")
+
+
 def jvm_running() -> bool:
     """Whether this process already has a JVM, so that nothing can be chosen any more."""
     config = sys.modules.get("jnius_config")

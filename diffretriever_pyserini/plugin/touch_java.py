@@ -38,7 +38,7 @@ def point_environment() -> Callable[[], None]:
 
 
 def configure_classpath(original: Callable[..., None]) -> Callable[..., None]:
-    """The host's set-up of the JVM, on the runtime of our choice and without the option it cannot take."""
+    """The host's set-up of the JVM, on the runtime of our choice and without what it cannot take or should not."""
 
     def configure(anserini_root: str = ".") -> None:
         if java.jvm_running():
@@ -48,6 +48,7 @@ def configure_classpath(original: Callable[..., None]) -> Callable[..., None]:
             logger.warning("%s", note)
         java.point_environment_at(choice.runtime)
         original(anserini_root)
+        java.leave_signals_to_python()
         if not choice.runtime.vector:
             java.drop_vector_option()
 

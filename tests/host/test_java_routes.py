@@ -106,3 +106,26 @@ def test_no_java_ends_in_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "JavaNotFoundError" in done.stderr.splitlines()[-1]
     assert "has no Java runtime, but Pyserini needs Java 21 or newer" in done.stderr.splitlines()[-1]
+
+
+_INTERRUPTED = """
+import os, signal, threading, time
+from diffretriever_pyserini import register
+register()
+from pyserini.pyclass import autoclass
+text = autoclass("java.lang.String")("abc")
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        text.length()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_reaches_python_though_java_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _INTERRUPTED], capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["interrupted"]), done.stderr
