@@ -240,7 +240,7 @@ def naive(options: argparse.Namespace) -> Rows:
         }
         straightforward(model, texts[:2], 1, True, "k")  # enough of a warm-up: a side takes a minute
         found = take_turns(sides, max(1, options.rounds - 2), warm=0)
-        peaks = {name: peak_memory(folder, options.layers, name) for name in ("straightforward", "ours")}
+        peaks = {name: peak_memory(folder, name) for name in ("straightforward", "ours")}
     slow = found["straightforward"]
     how = f"{options.layers} layers, H = {model.dimension}, blocks {blocks / 1e6:.0f} M = {blocks / head:.1f} x head"
     rows = [[f"{name}: times faster", f"{slow / found[name]:.2f}", how] for name in sides if name != "straightforward"]
@@ -249,7 +249,7 @@ def naive(options: argparse.Namespace) -> Rows:
     return rows
 
 
-def peak_memory(folder: str, layers: int, what: str) -> int:
+def peak_memory(folder: str, what: str) -> int:
     """MiB that doing ``what`` once takes at most above the loaded model, in a process of its own (Linux).
 
     Sampled from RssAnon: pages of the weights' file come and go as the system likes.
@@ -267,7 +267,7 @@ prepared = model.prepare(texts, "passage")
 def held():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 def ours(some):
-    model.represent(some, token_budget=1024)
+    model.represent(some, token_budget={TOKEN_BUDGETS["cpu"]})
 def straightforward(some):
     encode.straightforward(model, some, 1, False, "all")
 ours(model.prepare(texts[:1], "passage"))

@@ -22,7 +22,6 @@ from multivector import Bench, Rows
 
 from diffretriever_pyserini.evaluation.report import markdown_table
 from diffretriever_pyserini.indexing.build import IndexOptions, build_index
-from diffretriever_pyserini.multivector.build import MultiBuild
 from diffretriever_pyserini.searching import SearchIndex, open_index
 from diffretriever_pyserini.searching.lists import Hits, fuse_sides
 
@@ -44,9 +43,7 @@ def modes(bench: Bench) -> Rows:
     if bench.options.rebuild:
         shutil.rmtree(folder, ignore_errors=True)
     if not folder.is_dir():
-        room = bench.float16_bytes / 16 - bench.docid_bytes
-        size = int(room / bench.store.spec.k_passage)
-        build_index(bench.store, folder, IndexOptions(multi=MultiBuild(bytes_per_vector=size)))
+        build_index(bench.store, folder, IndexOptions(multi=bench.settings(16)))
     runs: dict[str, Run] = {}
     times: dict[str, float] = {}
     warm = dict(list(bench.topics.items())[:8])

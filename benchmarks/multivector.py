@@ -120,12 +120,16 @@ class Bench:
         means = {name: statistics.fmean(values) for name, values in groups.items()}
         return means | {"mean": statistics.fmean(means.values())}
 
+    def settings(self, share: int, refine: str | None = None) -> MultiBuild:
+        """What takes 1/``share`` of the float16 bytes, ids counted."""
+        room = self.float16_bytes / share - self.docid_bytes
+        return MultiBuild(bytes_per_vector=int(room / self.store.spec.k_passage), refine=refine)
+
     def index(self, share: int, refine: str | None = None) -> CompressedIndex:
         """The index that takes 1/``share`` of the float16 bytes, ids counted; built once."""
         folder = self.folder / f"multi-{share}{'-' + refine if refine else ''}"
         if not folder.is_dir():
-            room = self.float16_bytes / share - self.docid_bytes
-            made = MultiBuild(bytes_per_vector=int(room / self.store.spec.k_passage), refine=refine)
+            made = self.settings(share, refine)
             work = folder.with_name(f"{folder.name}.work")
             build_multi(self.store, folder, made, work)
             shutil.rmtree(work)

@@ -17,8 +17,8 @@ _CHUNKS = re.compile(r"(\S+)(\s*)")
 _ODD_SPACE = re.compile(r"[^\S \t\n\r]")  # NLTK's rules and str.split disagree about some of these
 # A word, perhaps joined of several, between brackets and marks that NLTK sets apart wherever they stand.
 _EDGED = re.compile(r"([(\[{<]*)([0-9a-z]+(?:[-_/=+|~^\\.][0-9a-z]+)*)([)\]}>,;:?!]*)")
-_CONTRACTION = re.compile(r"\b(?:cannot|gimme|gonna|gotta|lemme|wanna)\b")
 _CONTRACTED = frozenset(("cannot", "gimme", "gonna", "gotta", "lemme", "wanna"))  # plain, yet two words
+_CONTRACTION = re.compile(rf"\b(?:{'|'.join(sorted(_CONTRACTED))})\b")
 _LONGEST = 40  # characters of a chunk that is remembered, white space beside it counted
 _MOST = 1 << 18
 _MARK = "\ue000"  # stands where the neighbours were, and keeps chunks that are tokenised together apart

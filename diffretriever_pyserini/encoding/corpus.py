@@ -26,8 +26,7 @@ from .writer import PartWriter
 
 __all__ = ["EncodeOptions", "encode_corpus", "spec_for"]
 
-# Padded tokens of a batch: a GPU wants many at a time, a CPU what fits into its caches.
-# Enough to fill the device; larger batches waste more on padding, as a part is sorted by length within itself.
+# Padded tokens of a batch: enough to fill the device; more would waste more on padding, as only a part is sorted.
 TOKEN_BUDGETS = {"cpu": 1024, "cuda": 16384}
 
 

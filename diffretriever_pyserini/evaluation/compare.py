@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.evaluation.metrics import Evaluation
+from diffretriever_pyserini.evaluation.runs import ranked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,7 @@ class Comparison:
 
     def extremes(self, count: int = 5) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
         """The ``count`` largest gains and the ``count`` largest losses as (query id, delta), the largest first."""
-        ordered = sorted(self.deltas.items(), key=lambda item: (-item[1], item[0]))
+        ordered = ranked(self.deltas)
         gains = [item for item in ordered if item[1] > 0][:count]
         losses = sorted((item for item in ordered if item[1] < 0), key=lambda item: (item[1], item[0]))[:count]
         return gains, losses

@@ -85,9 +85,6 @@ if hasattr(os, "register_at_fork"):  # a fork in the middle of it would leave it
 
 def _started(count: int) -> ThreadPoolExecutor:
     """As many threads, all of them running: one that still starts while Python ends would keep it from ending."""
-    import torch
-
-    usual = _elsewhere(torch.get_num_threads)
     pool, all_here = ThreadPoolExecutor(count), threading.Barrier(count)
 
     def begin() -> None:
@@ -98,17 +95,16 @@ def _started(count: int) -> ThreadPoolExecutor:
             all_here.abort()  # the others would wait for ever
             raise
 
-    try:
-        begun = [pool.submit(begin) for _ in range(count)]
-        errors = [error for one in begun if (error := one.exception())]
-        if errors:
-            raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
-    except BaseException:
-        all_here.abort()
-        pool.shutdown()
-        raise
-    finally:
-        _elsewhere(lambda: torch.set_num_threads(usual))
+    with _common_number_kept():
+        try:
+            begun = [pool.submit(begin) for _ in range(count)]
+            errors = [error for one in begun if (error := one.exception())]
+            if errors:
+                raise next((one for one in errors if not isinstance(one, threading.BrokenBarrierError)), errors[0])
+        except BaseException:
+            all_here.abort()
+            pool.shutdown()
+            raise
     return pool
 
 
@@ -126,12 +122,22 @@ def _own_torch_threads(count: int) -> int:
     """Let torch use ``count`` threads in this thread, and those to come as many as before; returns the old number."""
     import torch
 
-    with _one_at_a_time:
-        usual = _elsewhere(torch.get_num_threads)  # a thread takes torch's common number when it first asks
+    with _one_at_a_time, _common_number_kept():
         before = torch.get_num_threads()
         torch.set_num_threads(count)  # sets this thread's and the common one
-        _elsewhere(lambda: torch.set_num_threads(usual))
     return before
+
+
+@contextlib.contextmanager
+def _common_number_kept() -> Iterator[None]:
+    """Torch's common number, which a thread takes when it first asks, is afterwards what it was."""
+    import torch
+
+    usual = _elsewhere(torch.get_num_threads)
+    try:
+        yield
+    finally:
+        _elsewhere(lambda: torch.set_num_threads(usual))
 
 
 def _elsewhere[T](function: Callable[[], T]) -> T:
