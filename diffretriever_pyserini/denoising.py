@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    # ids [B, L] -> (hidden [B, K, H], logits [B, K, V]) at the K places
+    # ids [T] -> (hidden [B, K, H], logits [B, K, V]) at the K places
     Forward = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -44,7 +44,7 @@ def read_places(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states [B, K, H] and logits [B, K, V], each place as of the step that decodes it.
 
-    ``ids`` [B, L] holds the masks at ``places`` [B, K]; it is not changed.
+    ``ids`` [T] are those of all texts, the masks of each at ``places`` [B, K]; they are not changed.
     """
     import torch
 
@@ -60,7 +60,7 @@ def read_places(
             done_hidden[open_], done_logits[open_] = hidden[open_], logits[open_]
         chosen = confidence(logits).masked_fill(~open_, -torch.inf).topk(size, dim=1).indices
         words = logits.argmax(dim=2).gather(1, chosen)
-        ids.scatter_(1, places.gather(1, chosen), words)
+        ids[places.gather(1, chosen)] = words
         open_.scatter_(1, chosen, False)
     return done_hidden, done_logits
 
@@ -73,13 +73,13 @@ def confidence(logits: torch.Tensor) -> torch.Tensor:
     return (probabilities * torch.log(probabilities + 1e-10)).sum(dim=-1)
 
 
-def kept_places(decoded: torch.Tensor, stop_ids: Collection[int]) -> list[int]:
-    """Zero-shot stop rule: how many leading places of each row of ``decoded`` [B, K] count.
+def kept_places(decoded: torch.Tensor, stop_ids: Collection[int]) -> torch.Tensor:
+    """Zero-shot stop rule: which places of each row of ``decoded`` int64 [B, K] count, bool [B, K] on its device.
 
     The first special token ends the sequence and is not kept itself, unless it is the first place: then all count.
     """
-    kept = []
-    for row in decoded.tolist():
-        first = next((i for i, token in enumerate(row) if token in stop_ids), len(row))
-        kept.append(first or len(row))
-    return kept
+    import torch
+
+    stop = torch.tensor(sorted(stop_ids), dtype=torch.int64).to(decoded.device, non_blocking=True)
+    stops = torch.isin(decoded, stop)
+    return (stops.cumsum(dim=1) == 0) | stops[:, :1]

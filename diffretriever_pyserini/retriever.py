@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +22,7 @@ from .fingerprint import fingerprint, passage_fingerprint
 from .lexical import TermNames
 from .preparation import Prepared, Preparer
 from .prompts import Layout
-from .reading import PlaceReader
+from .reading import Batch, PlaceReader
 from .representations import Representations, pool
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class DiffRetriever:
     ) -> Representations:
         """Both representations of texts that :attr:`prepare` made ready, here or in another process.
 
-        ``token_budget`` forms batches of at most so many tokens, padding counted, and ``batch_size`` then means
+        ``token_budget`` forms batches of at most so many tokens, and ``batch_size`` then means
         nothing; ``tick`` is told the size of each finished batch. With ``pooled`` only the pooled vectors are kept, as
         ``vectors`` [N, 1, H]: K times less memory. Raises NumericalError for a model that answers NaN; its ``index`` is
         the text's.
@@ -163,8 +163,7 @@ class DiffRetriever:
         vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
         order: list[int] = []
         parts = [scipy.sparse.csr_matrix((0, self.vocab_size), dtype=np.int32)]
-        for places in self.reader.batches(prepared, batch_size, token_budget):
-            found, weights = self.reader.represent(prepared, places)
+        for places, (found, weights) in self._in_turn(prepared, batch_size, token_budget):
             vectors[places] = pool(found)[:, None] if pooled else found
             order += places
             parts.append(weights)
@@ -172,6 +171,19 @@ class DiffRetriever:
                 tick(len(places))
         back = np.argsort(np.array(order, dtype=np.int64))
         return Representations(vectors, scipy.sparse.vstack(parts, format="csr", dtype=np.int32)[back], self.term_names)
+
+    def _in_turn(
+        self, prepared: Prepared, batch_size: int, token_budget: int | None
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Texts and their representations by batch, each taken from the device when the next one is there already."""
+        begun: tuple[list[int], Callable[[], Batch]] | None = None
+        for places in self.reader.batches(prepared, batch_size, token_budget):
+            next_ = places, self.reader.represent(prepared, places)
+            if begun is not None:
+                yield begun[0], begun[1]()
+            begun = next_
+        if begun is not None:
+            yield begun[0], begun[1]()
 
     def forward_masks(
         self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32

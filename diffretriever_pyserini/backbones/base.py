@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import family_of
 from ..errors import ConfigError
+from .packing import ATTENTION, Packing, let_pack, run_packed
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from transformers import PreTrainedModel
 
@@ -22,9 +24,25 @@ class Backbone:
 
     missing_head: frozenset[str] = frozenset()  # head weights that the base lacks and an adapter must bring
     pad_left = True  # rotary models; learned absolute positions pad on the right
+    _kernel = False  # whether torch's variable-length attention works here
 
     def __init__(self, model: PreTrainedModel):
         self.model = model.eval()
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether the architecture can read texts one behind the other in one row."""
+        return True
+
+    @property
+    def packs(self) -> bool:
+        """Whether :meth:`packed_states` may be called: after :meth:`pack`, until another attention is asked for."""
+        return self.model.config._attn_implementation == ATTENTION
+
+    def pack(self) -> None:
+        """Let :meth:`packed_states` be called, where the architecture can; padded batches still may."""
+        if self.can_pack:
+            self._kernel = let_pack(self.model)
 
     @property
     def hidden_size(self) -> int:
@@ -47,6 +65,14 @@ class Backbone:
         ``block`` is how many places the masks and the tail take at the end of each text.
         """
         return self.model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def packing(self, lengths: np.ndarray) -> Packing:
+        """Where texts of ``lengths`` int64 [B] tokens lie one behind the other."""
+        return Packing.of(lengths, self.device, self._kernel)
+
+    def packed_states(self, input_ids: torch.Tensor, packing: Packing, block: int) -> torch.Tensor:
+        """:meth:`hidden_states` [T, H] of the ids [T] of texts one behind the other, each attending to itself alone."""
+        return run_packed(self.model, input_ids, packing, position_ids=packing.positions)
 
     @property
     def max_positions(self) -> int | None:

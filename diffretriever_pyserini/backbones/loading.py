@@ -37,6 +37,7 @@ def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
             merge_adapter(backbone, adapter, config.family)
         load_head(backbone, adapter)
     backbone.model.to(device).requires_grad_(False)
+    backbone.pack()
     return backbone
 
 

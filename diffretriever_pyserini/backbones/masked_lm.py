@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from ..prebuilt import read_json
 from .base import Backbone, check_family, check_loaded, load_weights
+from .packing import Packing, run_packed
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +31,14 @@ class MaskedLmBackbone(Backbone):
     @property
     def max_positions(self) -> int | None:
         """See :meth:`Backbone.max_positions`; RoBERTa's table begins after the padding id."""
-        config = self.model.config
-        if config.model_type == "modernbert":
+        if self.model.config.model_type == "modernbert":
             return None
-        skipped = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
-        return int(config.max_position_embeddings) - skipped
+        return int(self.model.config.max_position_embeddings) - self._first_position
+
+    @property
+    def _first_position(self) -> int:
+        config = self.model.config
+        return int(config.pad_token_id) + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
 
     def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
         """See :meth:`Backbone.hidden_states`; the mask block has its own positions and segment where configured."""
@@ -42,6 +46,24 @@ class MaskedLmBackbone(Backbone):
         if self._tail_positions or self._mask_type:
             extra = self._block_ids(attention_mask, block)
         return self.model.base_model(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
+
+    @property
+    def can_pack(self) -> bool:
+        """ModernBERT's layers of local attention see a window of a text, which a packed row does not tell them."""
+        return self.model.config.model_type != "modernbert"
+
+    def packed_states(self, input_ids: torch.Tensor, packing: Packing, block: int) -> torch.Tensor:
+        """See :meth:`Backbone.packed_states`; the mask block as in :meth:`hidden_states`."""
+        import torch
+
+        inside, positions = packing.remaining <= block, packing.positions + self._first_position
+        if self._tail_positions:
+            last = self.model.config.max_position_embeddings
+            positions = torch.where(inside, last - packing.remaining, positions)
+        inputs = {"position_ids": positions}
+        if self.model.config.model_type != "distilbert":  # which knows no segments
+            inputs["token_type_ids"] = inside.long() * self._mask_type
+        return run_packed(self.model, input_ids, packing, **inputs)
 
     def _block_ids(self, attention_mask: torch.Tensor, block: int) -> dict[str, torch.Tensor]:
         """Segment and position ids [B, L]: the block's positions may be the last ones of the position table."""

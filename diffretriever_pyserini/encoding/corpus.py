@@ -26,7 +26,7 @@ from .writer import PartWriter
 
 __all__ = ["EncodeOptions", "encode_corpus", "spec_for"]
 
-# Padded tokens of a batch: enough to fill the device; more would waste more on padding, as only a part is sorted.
+# Tokens of a batch: enough to fill the device, and few enough for its memory and a processor's cache.
 TOKEN_BUDGETS = {"cpu": 1024, "cuda": 16384}
 
 

@@ -34,7 +34,7 @@ def _places(model: DiffRetriever, logits: np.ndarray, own: np.ndarray | None, to
     if model.config.cut_at_stop:
         import torch
 
-        kept = kept_places(torch.from_numpy(logits.argmax(axis=1))[None], model.reader.stop_ids)[0]
+        kept = int(kept_places(torch.from_numpy(logits.argmax(axis=1))[None], model.reader.stop_ids).sum())
     names = _Names(model, own)
     found = []
     for number, row in enumerate(logits):

@@ -100,16 +100,20 @@ def test_lengths_beyond_the_position_table_are_refused(tmp_path: Path) -> None:
     assert np.isfinite(longest.hidden).all()
 
 
-def test_eager_and_sdpa_attention_agree(any_model: DiffRetriever) -> None:
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_padded_batches_agree_with_packed_rows(any_model: DiffRetriever, attention: str) -> None:
+    """The packed row is what a model runs by itself; another attention that somebody sets runs padded batches."""
+    assert any_model._backbone.packs
     expected = any_model.forward_masks(TEXTS)
     model = any_model._backbone.model
-    assert model.config._attn_implementation == "sdpa"
-    model.set_attn_implementation("eager")
+    model.set_attn_implementation(attention)
     try:
+        assert not any_model._backbone.packs
         found = any_model.forward_masks(TEXTS)
     finally:
-        model.set_attn_implementation("sdpa")
+        any_model._backbone.pack()
     np.testing.assert_allclose(found.hidden, expected.hidden, atol=1e-4)
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3)
 
 
 @pytest.mark.parametrize(

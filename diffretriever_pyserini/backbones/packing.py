@@ -1,0 +1,165 @@
+"""Texts one behind the other in a single row of tokens: each attends to itself alone, and nothing is padding.
+
+transformers lets a model call an attention function of ours; on a GPU that has them, torch's variable-length kernels
+do the work, elsewhere texts of one length together go through torch's scaled dot product attention.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
+ATTENTION = "diffretriever_packed"
+_PROBE = (5, 3, 3)  # lengths of the texts that a kernel is tried on
+_TOLERANCE = 0.05  # a kernel that attends across texts is off by ten times as much
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where each text lies in a row of T tokens.
+
+    Attributes
+    ----------
+    lengths : tokens of each text, in order.
+    positions : int64 [T], number of each token inside its text, on the model's device.
+    remaining : int64 [T], tokens from each one to the end of its text, itself counted, on the model's device.
+    bounds : int32 [B + 1], where each text begins, and T, on the model's device.
+    kernel : attend by torch's variable-length kernels.
+    """
+
+    lengths: tuple[int, ...]
+    positions: torch.Tensor
+    remaining: torch.Tensor
+    bounds: torch.Tensor
+    kernel: bool = False
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, device: Any, kernel: bool = False) -> Packing:
+        """The packing of texts with ``lengths`` int64 [B] tokens."""
+        bounds = np.concatenate([[0], np.cumsum(lengths)])
+        place = np.arange(bounds[-1])
+        tables = (
+            place - np.repeat(bounds[:-1], lengths),
+            np.repeat(bounds[1:], lengths) - place,
+            bounds.astype(np.int32),
+        )
+        return cls(tuple(lengths.tolist()), *(on_device(table, device) for table in tables), kernel)
+
+
+def on_device(values: np.ndarray, device: Any) -> torch.Tensor:
+    """``values`` as a tensor there; a GPU fetches them by itself, without anybody waiting for its earlier work."""
+    import torch
+
+    tensor = torch.from_numpy(values)
+    return (
+        tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor.to(device)
+    )
+
+
+def let_pack(model: PreTrainedModel) -> bool:
+    """Let ``model`` run packed rows and padded batches alike; returns whether torch's kernels will do the former."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(ATTENTION, attend)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    model.set_attn_implementation(ATTENTION)
+    return kernel_works(model)
+
+
+def run_packed(model: PreTrainedModel, ids: torch.Tensor, packing: Packing, **inputs: torch.Tensor) -> torch.Tensor:
+    """Final hidden states [T, H] of the ids [T] of texts one behind the other; ``inputs`` are further ones, [T]."""
+    # A mask of four dimensions is handed through as it is, so that none is built; ours looks at the packing alone.
+    no_mask = ids.new_zeros((1, 1, 1, 1), dtype=model.dtype)
+    rows = {name: value.unsqueeze(0) for name, value in inputs.items()}
+    states = model.base_model(input_ids=ids.unsqueeze(0), attention_mask=no_mask, packing=packing, **rows)
+    return states.last_hidden_state[0]
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    packing: Packing | None = None,
+    scaling: float | None = None,
+    **more: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers calls it: [B, heads, L, D] each -> [B, L, heads, D]; with ``packing`` B is 1."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if packing is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
+    rows = [part[0].transpose(0, 1) for part in (query, key, value)]  # [T, heads, D]
+    inside = _by_kernel if packing.kernel else _by_length
+    return inside(*rows, packing, scaling).unsqueeze(0), None
+
+
+def _by_kernel(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float | None
+) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest, bounds = max(packing.lengths), packing.bounds
+    grouped = query.shape[1] != key.shape[1]
+    found: Any = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scaling, enable_gqa=grouped)
+    return found
+
+
+def _by_length(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float | None
+) -> torch.Tensor:
+    """Neighbours of one length are a batch without padding; batches come sorted by length."""
+    import torch
+
+    found, start = torch.empty_like(query, memory_format=torch.contiguous_format), 0
+    repeats = query.shape[1] // key.shape[1]
+    for length, group in groupby(packing.lengths):
+        end = start + length * len(list(group))
+        parts = [part[start:end].unflatten(0, (-1, length)).transpose(1, 2) for part in (query, key, value)]
+        if repeats > 1:
+            parts[1:] = [part.repeat_interleave(repeats, dim=1) for part in parts[1:]]
+        attended = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scaling)
+        found[start:end] = attended.transpose(1, 2).flatten(0, 1)
+        start = end
+    return found
+
+
+def kernel_works(model: PreTrainedModel) -> bool:
+    """Whether torch's variable-length attention runs where ``model`` is, and answers as the plain way does."""
+    import torch
+
+    if model.device.type != "cuda" or model.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    config: Any = model.config
+    heads = int(config.num_attention_heads)
+    key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    try:
+        return _answers_alike(heads, key_heads, width, model.device, model.dtype)
+    except (ImportError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        logger.info("texts of one length attend together: torch's variable-length attention does not run (%s)", error)
+        return False
+
+
+def _answers_alike(heads: int, key_heads: int, width: int, device: Any, dtype: Any) -> bool:
+    import torch
+
+    draw = torch.Generator().manual_seed(1)
+    packing = Packing.of(np.array(_PROBE), device)
+    query, key, value = (
+        torch.randn((sum(_PROBE), count, width), generator=draw).to(device, dtype)
+        for count in (heads, key_heads, key_heads)
+    )
+    one, other = (way(query, key, value, packing, None).float() for way in (_by_kernel, _by_length))
+    return bool((one - other).abs().max() < _TOLERANCE)
