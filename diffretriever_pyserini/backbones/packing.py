@@ -47,12 +47,13 @@ class Packing:
         """The packing of texts with ``lengths`` int64 [B] tokens."""
         bounds = np.concatenate([[0], np.cumsum(lengths)])
         place = np.arange(bounds[-1])
-        tables = (
-            place - np.repeat(bounds[:-1], lengths),
-            np.repeat(bounds[1:], lengths) - place,
-            bounds.astype(np.int32),
+        return cls(
+            tuple(lengths.tolist()),
+            on_device(place - np.repeat(bounds[:-1], lengths), device),
+            on_device(np.repeat(bounds[1:], lengths) - place, device),
+            on_device(bounds.astype(np.int32), device),
+            kernel,
         )
-        return cls(tuple(lengths.tolist()), *(on_device(table, device) for table in tables), kernel)
 
 
 def on_device(values: np.ndarray, device: Any) -> torch.Tensor:
@@ -100,9 +101,9 @@ def attend(
 
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
-    rows = [part[0].transpose(0, 1) for part in (query, key, value)]  # [T, heads, D]
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # [T, heads, D]
     inside = _by_kernel if packing.kernel else _by_length
-    return inside(*rows, packing, scaling).unsqueeze(0), None
+    return inside(query, key, value, packing, scaling).unsqueeze(0), None
 
 
 def _by_kernel(
@@ -126,10 +127,10 @@ def _by_length(
     repeats = query.shape[1] // key.shape[1]
     for length, group in groupby(packing.lengths):
         end = start + length * len(list(group))
-        parts = [part[start:end].unflatten(0, (-1, length)).transpose(1, 2) for part in (query, key, value)]
+        q, k, v = (part[start:end].unflatten(0, (-1, length)).transpose(1, 2) for part in (query, key, value))
         if repeats > 1:
-            parts[1:] = [part.repeat_interleave(repeats, dim=1) for part in parts[1:]]
-        attended = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scaling)
+            k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
+        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
         found[start:end] = attended.transpose(1, 2).flatten(0, 1)
         start = end
     return found
@@ -161,5 +162,5 @@ def _answers_alike(heads: int, key_heads: int, width: int, device: Any, dtype: A
         torch.randn((sum(_PROBE), count, width), generator=draw).to(device, dtype)
         for count in (heads, key_heads, key_heads)
     )
-    one, other = (way(query, key, value, packing, None).float() for way in (_by_kernel, _by_length))
-    return bool((one - other).abs().max() < _TOLERANCE)
+    found = _by_kernel(query, key, value, packing, None).float()
+    return bool((found - _by_length(query, key, value, packing, None).float()).abs().max() < _TOLERANCE)
