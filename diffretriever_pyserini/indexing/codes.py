@@ -25,15 +25,19 @@ class FileLayout:
 
     def before(self, count: int) -> bytes:
         """Everything before the codes of ``count`` vectors."""
-        head = self.head[: _COUNT.start] + count.to_bytes(8, "little") + self.head[_COUNT.stop :]
-        return head + (count * self.unit).to_bytes(8, "little")
+        return with_count(self.head, count) + (count * self.unit).to_bytes(8, "little")
+
+
+def with_count(head: bytes, count: int) -> bytes:
+    """``head`` of an empty index, for ``count`` vectors."""
+    return head[: _COUNT.start] + count.to_bytes(8, "little") + head[_COUNT.stop :]
 
 
 def file_layout(index: Any) -> FileLayout | None:
     """How FAISS writes ``index`` (trained, empty), or None where this way of writing does not fit."""
-    empty = _serialized(index, None)
+    empty = serialized(index)
     vectors = np.random.default_rng(1).standard_normal((3, index.d), dtype=np.float32)
-    real = {count: _serialized(index, vectors[:count]) for count in (1, 3)}
+    real = {count: serialized(index, vectors[:count]) for count in (1, 3)}
     codes = index.sa_encode(vectors).tobytes()
     size = len(codes) // 3
     place = real[1].find(codes[:size], _COUNT.stop)
@@ -46,7 +50,8 @@ def file_layout(index: Any) -> FileLayout | None:
     return None
 
 
-def _serialized(index: Any, vectors: np.ndarray | None) -> bytes:
+def serialized(index: Any, vectors: np.ndarray | None = None) -> bytes:
+    """The file that FAISS writes of a copy of ``index`` with ``vectors``, float32 [n, H], added."""
     import faiss
 
     copy = faiss.clone_index(index)

@@ -14,6 +14,7 @@ from ..store.part import Part
 from ..store.provenance import Provenance
 from ..store.reader import Store
 from .codes import CodesFile, file_layout
+from .lists import ListsFile, lists_head
 
 KINDS = ("flat", "sq8", "pq", "ivfpq", "hnsw")
 _SEED = 20260601
@@ -63,7 +64,7 @@ class DensePlan:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that building or searching takes, whichever is more."""
+        """Bytes of memory that searching takes; building takes as much for ``hnsw`` and little for the others."""
         extra = {"hnsw": 4 * (2 * 2 * _LINKS + _LINKS), "ivfpq": 8}.get(self.kind, 0)
         return self.count * (self.code_bytes + extra)
 
@@ -169,10 +170,21 @@ def threads_for(kind: str, asked: int | None) -> int:
     return asked
 
 
+def codes_file(path: Path, index: Any, plan: DensePlan) -> CodesFile | ListsFile | None:
+    """What takes the codes of ``index`` (trained, empty) as they come; None where FAISS must hold all until the end."""
+    if plan.kind == "hnsw":
+        return None
+    if plan.kind == "ivfpq":
+        head = lists_head(index)
+        return None if head is None else ListsFile(path, index, head, plan.count)
+    layout = file_layout(index)
+    return None if layout is None else CodesFile(path, index, layout, plan.count)
+
+
 class DenseWriter:
     """Pyserini's FAISS folder (``index``, ``docid``, ``diffretriever.json``) in the making.
 
-    Flat, SQ8 and PQ codes go straight to the file, IVF-PQ codes and HNSW's graph stay in memory until the end.
+    Codes go to the disk as they come; HNSW's graph and vectors stay in memory until the end.
     """
 
     def __init__(self, folder: Path, plan: DensePlan, store: Store, gpu: bool = False):
@@ -180,8 +192,7 @@ class DenseWriter:
         folder.mkdir(parents=True)
         self._index = empty_index(plan)
         train(self._index, plan, store, gpu)
-        layout = file_layout(self._index) if plan.kind in ("flat", "sq8", "pq") else None
-        self._codes = CodesFile(folder / "index", self._index, layout, plan.count) if layout else None
+        self._codes = codes_file(folder / "index", self._index, plan)
         self._docids = (folder / "docid").open("w", encoding="utf-8")
         if plan.kind == "hnsw":  # grown step by step, the vectors would be there twice for moments
             import faiss
