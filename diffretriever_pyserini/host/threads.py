@@ -41,10 +41,11 @@ class Workers:
 
     Waking other threads takes longer than a query's few milliseconds, above all where all processors are busy. OpenMP
     keeps the number of threads by thread, so the caller's own is not touched. A forked process gets threads of its own.
+    ``count`` is how many there are. What runs in one of them must not ask for others: all could be waiting.
     """
 
     def __init__(self, count: int | None = None):
-        self._count = count or processors()
+        self.count = count or processors()
         self._started: tuple[int, ThreadPoolExecutor] | None = None
 
     @property
@@ -54,7 +55,7 @@ class Workers:
             with _one_at_a_time:
                 started = self._started
                 if started is None or started[0] != os.getpid():
-                    started = os.getpid(), _started(self._count)
+                    started = os.getpid(), _started(self.count)
                     self._started = started
         return started[1]
 

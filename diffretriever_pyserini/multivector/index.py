@@ -19,6 +19,7 @@ from .manifest import CODEC, SEGMENTS, read_manifest
 from .records import Segment
 from .scorer import QueryTables
 
+_SHARED_BYTES = 2 << 20  # of codes to look up; below, one thread has the answer before others are awake
 _MORE_CANDIDATES, _PER_HIT = 400, 1.5  # what the first stage proposes beyond the hits, or for each hit
 
 
@@ -97,16 +98,32 @@ class CompressedIndex:
         return self.manifest.passages
 
     def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Found:
-        """The best ``depth`` passages for ``query``, float32 [K_q, H]; in one thread, as waking more takes longer."""
-        return self._threads.run(self._search, query, depth)
+        """The best ``depth`` passages for ``query``, float32 [K_q, H].
+
+        Several threads share the work where it is much, unless ``threads`` is 1; for a few milliseconds of it, waking
+        more than one takes longer. The result is the same.
+        """
+        rows = self._threads.run(self._proposed, query, depth)
+        much = len(rows) * self.manifest.stride >= _SHARED_BYTES and threads != 1
+        if much and self._threads.count > 1:
+            return self._ranked(query, rows, depth, self._threads)
+        return self._threads.run(self._ranked, query, rows, depth)
 
     def _search(self, query: np.ndarray, depth: int) -> Found:
+        return self._ranked(query, self._proposed(query, depth), depth)
+
+    def _proposed(self, query: np.ndarray, depth: int) -> np.ndarray:
+        """Numbers of the passages that will be scored."""
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():  # all passages are equally far
-            rows = np.setdiff1d(np.arange(min(self.rows, depth + len(self.deleted))), self.deleted)[:depth]
+            return np.setdiff1d(np.arange(min(self.rows, depth + len(self.deleted))), self.deleted)[:depth]
+        return propose(self.first, query, self.options.wanted(depth), self.deleted)
+
+    def _ranked(self, query: np.ndarray, rows: np.ndarray, depth: int, workers: Workers | None = None) -> Found:
+        query = np.ascontiguousarray(query, np.float32)
+        if not query.any():
             return rows, np.zeros(len(rows), np.float32)
-        rows = propose(self.first, query, self.options.wanted(depth), self.deleted)
-        scores = QueryTables(self.codec, query).scores(self.records(rows))
+        scores = QueryTables(self.codec, query, workers).scores(self.records(rows))
         if len(rows) and self.manifest.refine and self.options.refine:
             return self._refined(query, rows, scores, depth)
         order = np.lexsort((rows, -scores))[:depth]
@@ -114,9 +131,9 @@ class CompressedIndex:
 
     def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Found]:
         """:meth:`search` for several queries, a thread each; the same results, whatever their number."""
-        threads = min(threads or 1, len(queries))
+        asked, threads = threads or 1, min(threads or 1, len(queries))
         if threads <= 1:
-            return [self.search(query, depth) for query in queries]
+            return [self.search(query, depth, asked) for query in queries]
         with Workers(threads) as workers:
             return workers.map(lambda query: self._search(query, depth), queries)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from ..host.threads import Workers
 from .codec import PlaceCodec
 
 _CHUNK = 1024  # records at a time
+_COMPONENTS = 512  # of the query at a time; fixed, so that the sums do not depend on the number of threads
 _BLOCK = 96  # bytes of a code at a time, so that their part of the table stays in a processor's own cache
 
 
@@ -16,16 +19,18 @@ class QueryTables:
     """The inner products of one query [K_q, H] with everything that a record can say.
 
     With ``v_k = m_k + P' sum_j U_kj c_j`` the score of place k is ``q m_k + sum_j U_kj (P q) c_j``, and ``(P q) c_j``
-    is a sum of one table row per code byte.
+    is a sum of one table row per code byte. With ``workers`` several threads share the work; the scores are the same.
     """
 
-    def __init__(self, codec: PlaceCodec, query: np.ndarray):
+    def __init__(self, codec: PlaceCodec, query: np.ndarray, workers: Workers | None = None):
         import torch
 
-        self._codec = codec
+        self._codec, self._workers = codec, workers
         query = query[query.any(axis=1)]  # a zero vector meets nothing
         self._k_query = len(query)
-        inner = query @ codec.components.T  # [K_q, d]
+        parts = torch.from_numpy(codec.components).split(_COMPONENTS)  # torch, as numpy would wake threads of its own
+        asked = torch.from_numpy(np.ascontiguousarray(query))
+        inner = torch.cat(self._each(lambda part: asked @ part.T, parts), dim=1).numpy()  # [K_q, d]
         self._place = torch.from_numpy(query @ codec.means.T)  # [K_q, K]
         self._directions = torch.from_numpy(codec.directions.T)  # [J, K]
         self._tables: list[list[Any]] = []
@@ -47,13 +52,24 @@ class QueryTables:
             return np.zeros(len(records), np.float32)
         codes = torch.from_numpy(records)
         products = torch.empty((len(records), self._k_query, len(self._directions)))
-        for at in range(0, len(records), _CHUNK):
-            self._products(codes[at : at + _CHUNK], products[at : at + _CHUNK])
+        chunk = _CHUNK if self._workers is None else min(_CHUNK, -(-len(records) // self._workers.count))
+        self._each(
+            lambda at: self._products(codes[at : at + chunk], products[at : at + chunk]),
+            range(0, len(records), chunk),
+        )
+        return self._each(lambda _: self._best_places(products, records), range(1))[0]
+
+    def _best_places(self, products: Any, records: np.ndarray) -> np.ndarray:
+        import torch
+
         places = torch.matmul(products, self._directions).add_(self._place)  # [n, K_q, K]
         there = self._codec.places(records)
         if not there.all():
             places.masked_fill_(torch.from_numpy(~there)[:, None], -torch.inf)
         return places.amax(dim=2).clamp_min_(0).sum(dim=1).numpy()
+
+    def _each[T](self, function: Callable[[Any], T], values: Iterable[Any]) -> list[T]:
+        return [function(value) for value in values] if self._workers is None else self._workers.map(function, values)
 
     def _products(self, codes: Any, products: Any) -> None:
         """Write ``(P q) c_j`` of each record and query vector: uint8 [n, stride] -> float32 [n, K_q, J]."""

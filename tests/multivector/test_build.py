@@ -15,6 +15,7 @@ import pytest
 
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.multivector import build, candidates
+from diffretriever_pyserini.multivector import index as multi_index
 from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
 from diffretriever_pyserini.multivector.exact import ExactIndex
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
@@ -98,6 +99,31 @@ def test_threads_and_batches_change_nothing(index: CompressedIndex, queries: lis
         for (rows, scores), (expected, known) in zip(others, alone, strict=True):
             assert rows.tolist() == expected.tolist()
             np.testing.assert_array_equal(scores, known)
+
+
+def test_threads_share_a_query_that_is_much_work(
+    index: CompressedIndex, queries: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [index.search(query, 30, threads=1) for query in queries]
+    shared: list[bool] = []
+    scores = multi_index.QueryTables.scores
+    monkeypatch.setattr(multi_index, "_SHARED_BYTES", 30 * index.manifest.stride)
+    monkeypatch.setattr(
+        multi_index.QueryTables,
+        "scores",
+        lambda tables, records: (shared.append(tables._workers is not None), scores(tables, records))[1],
+    )
+    index._threads.count = 3  # whatever this machine has
+    with ThreadPoolExecutor(4) as pool:
+        at_once = list(pool.map(lambda query: index.search(query, 30), queries))
+    assert any(shared)
+    for (rows, values), (expected, known) in zip(at_once, alone, strict=True):
+        assert rows.tolist() == expected.tolist()
+        np.testing.assert_array_equal(values, known)
+    shared.clear()
+    index.search_many(queries, 30, 2)
+    index.search(queries[0], 30, threads=1)
+    assert not any(shared)
 
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded")

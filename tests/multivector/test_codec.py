@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.host.threads import Workers
 from diffretriever_pyserini.multivector.allocation import axes, balanced, code_sizes, share_out
 from diffretriever_pyserini.multivector.codec import PlaceCodec, read_codec, scalar_centroids, train_codec
 from diffretriever_pyserini.multivector.scorer import QueryTables
@@ -62,6 +63,16 @@ def test_scores_are_maxsim_with_the_decoded_vectors(
         np.testing.assert_allclose(found, maxsim(query[None], back)[0], atol=2e-5)
     assert not QueryTables(codec, queries[-2]).scores(records).any()  # a query without vectors
     assert QueryTables(codec, queries[0]).scores(records[:0]).shape == (0,)
+
+
+def test_threads_that_share_a_query_give_the_same_scores(
+    codec: PlaceCodec, vectors: np.ndarray, queries: list[np.ndarray]
+) -> None:
+    records = codec.encode(vectors[:701])
+    with Workers(3) as workers:
+        for query in queries:
+            shared = QueryTables(codec, query, workers).scores(records)
+            np.testing.assert_array_equal(shared, QueryTables(codec, query).scores(records))
 
 
 def test_an_empty_place_never_scores() -> None:
