@@ -28,9 +28,9 @@ class QueryTables:
         self._codec, self._workers = codec, workers
         query = query[query.any(axis=1)]  # a zero vector meets nothing
         self._k_query = len(query)
-        parts = torch.from_numpy(codec.components).split(_COMPONENTS)  # torch, as numpy would wake threads of its own
+        rows = torch.from_numpy(codec.components).split(_COMPONENTS)  # torch, as numpy would wake threads of its own
         asked = torch.from_numpy(np.ascontiguousarray(query))
-        inner = torch.cat(self._each(lambda part: asked @ part.T, parts), dim=1).numpy()  # [K_q, d]
+        inner = torch.cat(self._each(lambda some: asked @ some.T, rows), dim=1).numpy()  # [K_q, d]
         self._place = torch.from_numpy(query @ codec.means.T)  # [K_q, K]
         self._directions = torch.from_numpy(codec.directions.T)  # [J, K]
         self._tables: list[list[Any]] = []

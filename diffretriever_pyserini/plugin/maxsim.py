@@ -21,6 +21,8 @@ Vectors = CompressedIndex | ExactIndex
 def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None = None) -> Vectors:
     """Open the multi-vector index or the store in ``folder`` for the queries of ``encoder``.
 
+    A store is searched where the encoder's model is.
+
     Raises
     ------
     InputError
@@ -49,6 +51,8 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
                 else "search with the encoder that built the index, or build the index again with this one."
             )
         )
+    if isinstance(vectors, ExactIndex):
+        vectors.device = encoder.model.device
     return vectors
 
 

@@ -123,3 +123,10 @@ def test_ids(store: Store) -> None:
 def test_pooled_vectors_are_not_enough(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="kept one pooled vector a passage"):
         ExactIndex(made_up_store(tmp_path / "S", count=20, vectors="pooled"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_finds_the_same(store: Store, queries: list[np.ndarray]) -> None:
+    here, there = ExactIndex(store), ExactIndex(store, "cuda")
+    for one, other in zip(here.search_many(queries, 30), there.search_many(queries, 30), strict=True):
+        np.testing.assert_allclose(other[1], one[1], atol=1e-4)
