@@ -27,6 +27,7 @@ _SAMPLE_PER_CENTROID = 24  # at more, error and ranking stayed as they were
 _ENERGY = 0.999  # of the components that are kept where no number is asked for
 _STEP = 32  # components are kept in multiples of this, so that many code sizes divide them
 _KEY = "codec"
+_RANGES = np.linspace(0.3, 1, 29)  # of the values' own range, tried for single components
 _BATCH = 2048
 
 
@@ -51,6 +52,17 @@ class Tier:
     def size(self) -> int:
         """Bytes of one coefficient."""
         return len(self.centroids)
+
+    @cached_property
+    def scale_and_start(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of each component, float32 [d]: a code of one component says start + scale * code; None for other codes."""
+        if self.centroids.shape[2] != 1:
+            return None
+        levels = self.centroids[:, :, 0]
+        start, scale = levels[:, 0], (levels[:, -1] - levels[:, 0]) / (_CENTROIDS - 1)
+        even = start[:, None] + scale[:, None] * np.arange(_CENTROIDS, dtype=np.float32)
+        room = np.abs(levels).max(initial=0) * 1e-5  # an index of an earlier version has uneven levels
+        return (scale, start) if np.abs(even - levels).max(initial=0) <= room else None
 
     @cached_property
     def quantizer(self) -> Any:
@@ -242,7 +254,7 @@ def _train_tier(coefficients: np.ndarray, places: list[int], size: int) -> Tier:
     if len(flat) < _CENTROIDS:
         flat = np.resize(flat, (_CENTROIDS, flat.shape[1]))
     if size == flat.shape[1]:
-        centroids = np.stack([scalar_centroids(column) for column in flat.T])
+        centroids = np.stack([even_levels(column) for column in flat.T])
         return Tier(places, scales, order, centroids[:, :, None])
     parts = np.array_split(np.arange(flat.shape[1]).reshape(size, -1), min(size, processors()))
     with Workers() as workers:  # sub-quantisers are trained one by one: some of them in each thread
@@ -260,19 +272,19 @@ def _centroids(sample: np.ndarray, size: int) -> np.ndarray:
     return faiss.vector_to_array(quantizer.centroids).reshape(size, _CENTROIDS, -1)
 
 
-def scalar_centroids(values: np.ndarray) -> np.ndarray:
-    """256 levels for single components, float32 ascending; k-means from random values leaves ten times the error.
+def even_levels(values: np.ndarray) -> np.ndarray:
+    """256 levels at equal distances for single components, float32 ascending: a score then needs no table.
 
-    Levels begin as dense as the density's cube root says (Panter and Dite 1951) and are moved by Lloyd's rule.
+    The range around the median is the one with the least squared error; beyond it values are cut.
     """
     values = np.sort(values.astype(np.float64))
-    bins = np.linspace(values[0], values[-1], 1025)
-    mass = np.cumsum(np.histogram(values, bins)[0] ** (1 / 3))
-    places = np.interp((np.arange(_CENTROIDS) + 0.5) / _CENTROIDS * mass[-1], np.concatenate([[0], mass]), bins)
-    sums = np.concatenate([[0], np.cumsum(values)])
-    for _ in range(_ROUNDS):
-        cuts = np.searchsorted(values, (places[1:] + places[:-1]) / 2)
-        low, high = np.concatenate([[0], cuts]), np.concatenate([cuts, [len(values)]])
-        filled = high > low
-        places[filled] = (sums[high] - sums[low])[filled] / (high - low)[filled]
-    return places.astype(np.float32)
+    middle, numbers = np.median(values), np.arange(_CENTROIDS)
+    best, least = np.full(_CENTROIDS, middle), np.inf
+    for share in _RANGES:
+        low, high = middle + share * (values[[0, -1]] - middle)
+        step = max((high - low) / (_CENTROIDS - 1), np.finfo(np.float32).tiny)
+        codes = np.clip(np.round((values - low) / step), 0, _CENTROIDS - 1)
+        error = float(np.square(low + step * codes - values).sum())
+        if error < least:
+            best, least = low + step * numbers, error
+    return best.astype(np.float32)

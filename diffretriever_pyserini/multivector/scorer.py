@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..host.threads import Workers
-from .codec import PlaceCodec
+from .codec import PlaceCodec, Tier
 
 _CHUNK = 1024  # records at a time
 _COMPONENTS = 512  # of the query at a time; fixed, so that the sums do not depend on the number of threads
@@ -32,16 +32,10 @@ class QueryTables:
         asked = torch.from_numpy(np.ascontiguousarray(query))
         inner = torch.cat(self._each(lambda some: asked @ some.T, rows), dim=1).numpy()  # [K_q, d]
         self._place = torch.from_numpy(query @ codec.means.T)  # [K_q, K]
-        self._directions = torch.from_numpy(codec.directions.T)  # [J, K]
-        self._tables: list[list[Any]] = []
-        for tier in codec.tiers if self._k_query else ():
-            width = tier.centroids.shape[2]
-            parts = inner[:, tier.order].reshape(self._k_query, tier.size, width).transpose(1, 2, 0)
-            if width == 1:  # [bytes, 256, K_q]; each way is the faster one for its shapes
-                table = torch.from_numpy(tier.centroids) * torch.from_numpy(parts)
-            else:
-                table = torch.from_numpy(np.matmul(tier.centroids, parts))
-            self._tables.append([block.reshape(-1, self._k_query) for block in table.split(_BLOCK)])
+        # Rows in the tiers' order, their scales taken in, so that sums of codes need neither.
+        rows = [codec.directions.T[tier.coefficients] * tier.scales[:, None] for tier in codec.tiers]
+        self._directions = torch.from_numpy(np.concatenate(rows))  # [J, K]
+        self._sums = [self._summing(tier, inner[:, tier.order]) for tier in codec.tiers if self._k_query]
         self._first = torch.arange(_BLOCK, dtype=torch.int32) * 256
 
     def scores(self, records: np.ndarray) -> np.ndarray:
@@ -50,19 +44,15 @@ class QueryTables:
 
         if not self._k_query or not len(records):
             return np.zeros(len(records), np.float32)
-        codes = torch.from_numpy(records)
-        products = torch.empty((len(records), self._k_query, len(self._directions)))
         chunk = _CHUNK if self._workers is None else min(_CHUNK, -(-len(records) // self._workers.count))
-        self._each(
-            lambda at: self._products(codes[at : at + chunk], products[at : at + chunk]),
-            range(0, len(records), chunk),
-        )
+        products = torch.cat(self._each(self._products, torch.from_numpy(records).split(chunk)))
         return self._each(lambda _: self._best_places(products, records), range(1))[0]
 
     def _best_places(self, products: Any, records: np.ndarray) -> np.ndarray:
         import torch
 
-        places = torch.matmul(products, self._directions).add_(self._place)  # [n, K_q, K]
+        rows = products.transpose(1, 2).reshape(-1, products.shape[1])  # one product: many small ones take longer
+        places = (rows @ self._directions).view(len(records), self._k_query, -1).add_(self._place)  # [n, K_q, K]
         there = self._codec.places(records)
         if not there.all():
             places.masked_fill_(torch.from_numpy(~there)[:, None], -torch.inf)
@@ -71,19 +61,38 @@ class QueryTables:
     def _each[T](self, function: Callable[[Any], T], values: Iterable[Any]) -> list[T]:
         return [function(value) for value in values] if self._workers is None else self._workers.map(function, values)
 
-    def _products(self, codes: Any, products: Any) -> None:
-        """Write ``(P q) c_j`` of each record and query vector: uint8 [n, stride] -> float32 [n, K_q, J]."""
+    def _products(self, codes: Any) -> Any:
+        """``(P q) c_j`` without its scale, by record and query vector: uint8 [n, stride] -> float32 [n, J, K_q]."""
         import torch
 
-        at = 0
-        for tier, tables in zip(self._codec.tiers, self._tables, strict=True):
+        found, at = [], 0
+        for tier, sums_of in zip(self._codec.tiers, self._sums, strict=True):
             width = len(tier.coefficients) * tier.size
-            own = codes[:, at : at + width].reshape(-1, tier.size)
-            sums = torch.zeros((len(own), self._k_query))
-            for number, table in enumerate(tables):
-                block = own[:, number * _BLOCK : (number + 1) * _BLOCK]
-                rows = block.to(torch.int32).add_(self._first[: block.shape[1]])
-                sums += torch.nn.functional.embedding_bag(rows, table, mode="sum")
-            sums = sums.view(len(codes), len(tier.coefficients), -1) * torch.from_numpy(tier.scales)[:, None]
-            products[:, :, tier.coefficients] = sums.transpose(1, 2)
+            sums = sums_of(codes[:, at : at + width].reshape(-1, tier.size))
+            found.append(sums.view(len(codes), len(tier.coefficients), self._k_query))
             at += width
+        return torch.cat(found, dim=1)
+
+    def _summing(self, tier: Tier, inner: np.ndarray) -> Callable[[Any], Any]:
+        """From a tier's codes uint8 [m, bytes] to their inner products [m, K_q] with the query's ``inner`` [K_q, d]."""
+        import torch
+
+        if tier.scale_and_start is not None:  # codes are numbers, so this is a matrix product
+            scale, start = tier.scale_and_start
+            factors = torch.from_numpy(np.ascontiguousarray((inner * scale).T))
+            constant = torch.from_numpy(inner @ start)
+            return lambda codes: torch.addmm(constant, codes.float(), factors)
+        parts = inner.reshape(self._k_query, tier.size, -1).transpose(1, 2, 0)
+        tables = torch.from_numpy(np.matmul(tier.centroids, parts)).split(_BLOCK)  # [bytes, 256, K_q]
+        flat = [table.reshape(-1, self._k_query) for table in tables]
+        return lambda codes: self._looked_up(codes, flat)
+
+    def _looked_up(self, codes: Any, tables: list[Any]) -> Any:
+        import torch
+
+        sums = torch.zeros((len(codes), self._k_query))
+        for number, table in enumerate(tables):
+            block = codes[:, number * _BLOCK : (number + 1) * _BLOCK]
+            rows = block.to(torch.int32).add_(self._first[: block.shape[1]])
+            sums += torch.nn.functional.embedding_bag(rows, table, mode="sum")
+        return sums
