@@ -107,7 +107,7 @@ def test_hybrid(index: Path, checkpoint: str) -> None:
     hybrid = HybridSearcher(dense, LuceneImpactSearcher(str(index / "lexical"), encoder.lexical, min_idf=-1))
     topics = {str(i): query for i, query in enumerate(QUERIES)}
     with open_index(index, encoder=f"diffretriever:{checkpoint}") as ours:
-        mine = ours.search(topics, hits=40)
+        mine = ours.search(topics, hits=40, depth=40)
     theirs = hybrid.batch_search(QUERIES, list(topics), 40, 40, 2, alpha=1.0, normalization=True)
     for qid, hits in mine.items():
         assert [hit.docid for hit in theirs[qid]] == [docid for docid, _ in hits]
