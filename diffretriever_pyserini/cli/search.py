@@ -57,6 +57,12 @@ def add_search_options(parser: argparse.ArgumentParser) -> Any:
     fusion = parser.add_argument_group("hybrid")
     fusion.add_argument("--fusion", choices=("minmax", "rrf"), default="minmax", help="default: %(default)s")
     fusion.add_argument(
+        "--depth",
+        type=int,
+        metavar="N",
+        help="passages of each list that are fused (default: 1000, or hits where that is more)",
+    )
+    fusion.add_argument(
         "--alpha",
         type=float,
         default=1.0,
@@ -77,7 +83,10 @@ def add_search_options(parser: argparse.ArgumentParser) -> Any:
     speed.add_argument("--ef-search", type=int, metavar="N", help="candidates that an HNSW index keeps")
     multi = parser.add_argument_group("multi-vector side")
     multi.add_argument(
-        "--candidates", type=int, metavar="N", help="passages to score (default: 1.5 x hits, or 400 more)"
+        "--candidates",
+        type=int,
+        metavar="N",
+        help="passages to score (default: 1.5 x hits, in a fusion 1.5 x depth, or 400 more)",
     )
     multi.add_argument("--refine", type=int, default=200, metavar="N", help="best ones scored by the vectors on disk")
     return speed
@@ -107,6 +116,7 @@ def options_of(arguments: argparse.Namespace, **more: Any) -> Any:
 
     return SearchOptions(
         hits=arguments.hits,
+        depth=arguments.depth,
         threads=arguments.threads,
         alpha=arguments.alpha,
         weights=_weights(arguments.weights),
@@ -171,6 +181,7 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
         "mode": mode,
         "sides": list(sides),
         "hits": options.hits,
+        "depth": options.listed(len(sides)),
         "queries": len(topics),
         "without_results": empty,
         "seconds": seconds,

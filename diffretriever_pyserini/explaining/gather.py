@@ -59,7 +59,8 @@ def explain(
     mode = index.open(mode)
     sides = index.folder.sides(mode)
     options.check_sides(mode, sides)
-    told = dataclasses.asdict(options) | {"weights": {}}  # each side by itself; fusion comes after
+    # Each side by itself, as long a list as is fused; fusion comes after.
+    told = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(sides)), "depth": None}
     lists = {side: index.search({_QID: query}, mode=side, **told)[_QID] for side in sides}
     documents = max(getattr(index, side).documents for side in sides)
     places = standings(mode, lists, documents, options, docids)

@@ -17,16 +17,16 @@ def standings(
 
     Parameters
     ----------
-    lists : each side's list, in the order of fusion, at most ``options.hits`` long.
+    lists : each side's list, in the order of fusion, at most ``options.listed(...)`` long.
     documents : size of the collection.
     """
-    weights = options.all_weights
+    weights, depth = options.all_weights, options.listed(len(lists))
     if len(lists) == 1:
         final, fusion = next(iter(lists.values())), None
         weights = dict.fromkeys(lists, 1.0)
     else:
         fusion = options.fusion
-        final = fuse_sides(lists, weights, options.hits, documents, fusion, options.rrf_k)
+        final = fuse_sides(lists, weights, depth, documents, fusion, options.rrf_k)
     ranks = {docid: (rank, score) for rank, (docid, score) in enumerate(final, start=1)}
     total = sum(weights.get(side, 1.0) for side in lists)
     found = []
@@ -36,7 +36,7 @@ def standings(
         for side, hits in lists.items():
             weight = weights.get(side, 1.0)
             if fusion == "minmax":
-                parts.append(_scaled(side, hits, docid, weight / total, options.hits, documents))
+                parts.append(_scaled(side, hits, docid, weight / total, depth, documents))
             else:
                 parts.append(_ranked(side, hits, docid, weight, options.rrf_k if fusion else None))
         k = options.rrf_k if fusion == "rrf" else None

@@ -29,7 +29,8 @@ class MultiOptions:
 
     Attributes
     ----------
-    candidates : passages that the first stage proposes; None takes half as many again as hits, at least 400 more.
+    candidates : passages that the first stage proposes; None takes half as many again as the list is to hold, at least
+        400 more.
     refine : passages that are scored once more by the vectors on disk, where they were kept.
     """
 

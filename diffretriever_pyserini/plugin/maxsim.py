@@ -14,6 +14,7 @@ from diffretriever_pyserini.multivector.exact import ExactIndex
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.multivector.manifest import is_multi
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder, LexicalQueryEncoder
+from diffretriever_pyserini.store.provenance import Maker, refusal
 
 Vectors = CompressedIndex | ExactIndex
 
@@ -27,7 +28,7 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
     ------
     InputError
         When there is none, it is damaged or unfinished, or another model or another K made its vectors; the message
-        has both.
+        says what differs, and has both fingerprints.
     """
     vectors: Vectors = CompressedIndex(folder, options) if is_multi(folder) else ExactIndex(folder)
     made = vectors.manifest if isinstance(vectors, CompressedIndex) else vectors.store.spec
@@ -40,17 +41,14 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
         )
     mine, config = encoder.passage_fingerprint, encoder.model.config
     if mine != made.passage_fingerprint:
-        other_k = made.k_passage != config.k_passage
-        raise InputError(
-            f"{folder} holds vectors of dimension {made.dimension} made by {made.encoder!r} "
-            f"(k_passage={made.k_passage}, fingerprint {made.passage_fingerprint}), but the query encoder is "
-            f"{str(encoder.name)!r} (dimension {encoder.dimension}, k_passage={config.k_passage}, fingerprint {mine}): "
-            + (
-                f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows."
-                if other_k
-                else "search with the encoder that built the index, or build the index again with this one."
-            )
+        remedy = (
+            f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows."
+            if made.k_passage != config.k_passage
+            else "search with the encoder that built the index, or build the index again with this one."
         )
+        theirs = Maker(made.encoder, made.passage_fingerprint, made.k_passage, made.dimension)
+        asked = Maker(str(encoder.name), mine, config.k_passage, encoder.dimension)
+        raise InputError(refusal(f"{folder} holds vectors made", theirs, asked, remedy))
     if isinstance(vectors, ExactIndex):
         vectors.device = encoder.model.device
     return vectors

@@ -11,9 +11,12 @@ from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.multivector.manifest import holds_vectors
 from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
 from diffretriever_pyserini.plugin.names import is_ours
-from diffretriever_pyserini.store.provenance import read_provenance
+from diffretriever_pyserini.store.provenance import Maker, read_provenance, refusal
 
 Host = Callable[..., Any]
+_REMEDY = (
+    "search with the encoder that built the index, with the same settings, or build the index again with this one."
+)
 
 
 def read_topics(original: Host) -> Host:
@@ -90,12 +93,9 @@ def check_impact_index(folder: str, encoder: Any, documents: int) -> None:
         return
     fingerprint = encoder.model.fingerprint
     if made.fingerprint != fingerprint:
-        raise InputError(
-            f"{folder} holds term weights made by {made.encoder!r} (k_passage={made.k_passage}, fingerprint "
-            f"{made.fingerprint}), but the query encoder is {str(encoder.name)!r} "
-            f"(k_passage={encoder.model.config.k_passage}, fingerprint {fingerprint}): search with the encoder that "
-            "built the index, with the same settings, or build the index again with this one."
-        )
+        theirs = Maker(made.encoder, made.fingerprint, made.k_passage)
+        mine = Maker(str(encoder.name), fingerprint, encoder.model.config.k_passage)
+        raise InputError(refusal(f"{folder} holds term weights made", theirs, mine, _REMEDY))
 
 
 def impact_encode(original: Host) -> Host:
@@ -159,18 +159,10 @@ def check_index(folder: str, encoder: Any, dimension: int, count: int) -> None:
     if made is not None and (made.count, made.dimension) != (count, dimension):
         made = None  # it speaks of an index that was replaced since
     if dimension != encoder.dimension or (made is not None and made.fingerprint != encoder.passage_fingerprint):
-        by = (
-            f"{made.encoder!r} (k_passage={made.k_passage}, fingerprint {made.fingerprint})"
-            if made
-            else "another model"
-        )
-        config = encoder.model.config
-        raise InputError(
-            f"{folder} holds vectors of dimension {dimension} made by {by}, but the query encoder is "
-            f"{str(encoder.name)!r} (dimension {encoder.dimension}, k_passage={config.k_passage}, fingerprint "
-            f"{encoder.passage_fingerprint}): search with the encoder that built the index, with the "
-            "same settings, or build the index again with this one."
-        )
+        theirs = Maker(made.encoder, made.fingerprint, made.k_passage) if made else Maker(None, None, None)
+        theirs = theirs._replace(dimension=dimension)
+        mine = Maker(str(encoder.name), encoder.passage_fingerprint, encoder.model.config.k_passage, encoder.dimension)
+        raise InputError(refusal(f"{folder} holds vectors made", theirs, mine, _REMEDY))
 
 
 def hybrid_search(original: Host) -> Host:

@@ -8,7 +8,7 @@ from diffretriever_pyserini.errors import InputError, ModelNotFoundError
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
 from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
 from diffretriever_pyserini.searching.folder import FILE_NAME, IndexFolder
-from diffretriever_pyserini.store.provenance import read_provenance
+from diffretriever_pyserini.store.provenance import Maker, read_provenance, refusal
 
 
 class SearchEncoder(DiffRetrieverQueryEncoder):
@@ -38,7 +38,8 @@ def encoder_of(
     Raises
     ------
     InputError
-        When nobody names an encoder, or the index was made by another one; the message has both fingerprints.
+        When nobody names an encoder, or the index was made by another one; the message says what
+        differs, and has both fingerprints.
     ModelNotFoundError
         When the encoder that the index names is not there any more.
     """
@@ -58,10 +59,8 @@ def encoder_of(
             f"say where it lies now with --encoder. ({error})"
         ) from error
     if folder.passage_fingerprint not in (None, encoder.passage_fingerprint):
-        raise InputError(
-            f"{folder.name} was made by {folder.encoder!r} (k_passage={folder.k_passage}, fingerprint "
-            f"{folder.passage_fingerprint}), but the query encoder is {asked!r} "
-            f"(k_passage={encoder.model.config.k_passage}, fingerprint {encoder.passage_fingerprint}): search with the "
-            "encoder that built the index, or build the index again with this one."
-        )
+        made = Maker(folder.encoder, folder.passage_fingerprint, folder.k_passage)
+        mine = Maker(asked, encoder.passage_fingerprint, encoder.model.config.k_passage)
+        remedy = "search with the encoder that built the index, or build the index again with this one."
+        raise InputError(refusal(f"{folder.name} was made", made, mine, remedy))
     return encoder

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FUSIONS = ("minmax", "rrf")
 _BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
+_DEPTH = 1000  # of the lists that are fused (METHOD section 5)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class SearchOptions:
 
     Attributes
     ----------
-    hits : length of each list, before and after fusion.
+    hits : passages a query in the result.
+    depth : passages of each list that are fused, at least ``hits``; None is 1000, or ``hits`` where that is more. The
+        min-max of a list depends on it, and a result of fewer hits is the head of a longer one of the same depth. One
+        side alone has nothing to fuse: its list is ``hits`` long.
     batch_size : queries of one forward pass.
     threads : of FAISS and Lucene; None takes the processors that this process may use.
     alpha : weight of the lexical list against 1 for the others; 1 is the paper's 0.5/0.5.
@@ -55,6 +59,7 @@ class SearchOptions:
     fusion: str = "minmax"
     rrf_k: int = 60
     remove_query: bool = False
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for what cannot be searched with."""
@@ -62,6 +67,11 @@ class SearchOptions:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}={value!r} must be a whole number of at least 1.")
+        if self.depth is not None and (not isinstance(self.depth, int) or self.depth < self.hits):
+            raise InputError(
+                f"depth={self.depth!r} must be a whole number of at least hits={self.hits}: the lists that are fused "
+                "cannot be shorter than the result; ask for more depth or fewer hits."
+            )
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads={self.threads} must be at least 1.")
         if not (math.isfinite(self.alpha) and self.alpha >= 0):
@@ -76,6 +86,12 @@ class SearchOptions:
     def all_weights(self) -> dict[str, float]:
         """Weights by side, ``alpha`` among them; a side that is not named has the weight 1."""
         return {"lexical": self.alpha} | dict(self.weights)
+
+    def listed(self, sides: int) -> int:
+        """Passages of each side's list, where so many ``sides`` are searched."""
+        if sides == 1:
+            return self.hits
+        return max(self.hits, _DEPTH) if self.depth is None else self.depth
 
     def check_sides(self, mode: str, sides: Sequence[str]) -> None:
         """Raise InputError for a weight of a side that ``mode`` does not search."""
@@ -193,11 +209,12 @@ class SearchIndex:
     def _batch(self, topics: dict[str, str], mode: str, options: SearchOptions) -> dict[str, Hits]:
         qids = list(topics)
         threads = options.threads or processors()
-        depth = options.hits + options.remove_query  # one more, as one may go
+        sides = self.folder.sides(mode)
+        depth = options.listed(len(sides)) + options.remove_query  # one more, as one may go
         with self._timed("encode"):
             queries = self._encode(list(topics.values()), options.batch_size)
         found: dict[str, Scores] = {}
-        for side in self.folder.sides(mode):
+        for side in sides:
             with self._timed(side):
                 found[side] = self._ask(side, queries, qids, depth, threads)
         with self._timed("fuse"):
@@ -212,15 +229,15 @@ class SearchIndex:
 
     def _fuse(self, qid: str, found: dict[str, dict[str, float]], options: SearchOptions) -> Hits:
         out = qid if options.remove_query else None
-        lists = {side: best(scores, options.hits, out) for side, scores in found.items()}
+        depth = options.listed(len(found))
+        lists = {side: best(scores, depth, out) for side, scores in found.items()}
         if len(lists) == 1:
             return next(iter(lists.values()))
         # Lucene leaves out passages without terms, so the largest count is the collection's.
         counted = max(getattr(self, side).documents for side in found)
         documents = counted - any(out in scores for scores in found.values())
-        return fuse_sides(lists, options.all_weights, options.hits, documents, options.fusion, options.rrf_k)[
-            : options.hits
-        ]
+        fused = fuse_sides(lists, options.all_weights, depth, documents, options.fusion, options.rrf_k)
+        return fused[: options.hits]
 
     def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
         """Each text once through the model, alike ones together, long ones together."""

@@ -63,7 +63,7 @@ def test_json_tells_where_the_time_went(
     assert main(command(work, name, *more)) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["mode"] == "lexical"
-    assert (summary["queries"], summary["hits"]) == (4, 1)
+    assert (summary["queries"], summary["hits"], summary["depth"]) == (4, 1, 1)
     assert summary["without_results"] == ["q3"]  # stopwords only
     assert set(summary["seconds"]) == {"open", "encode", "lexical", "fuse", "write"}
     assert summary["queries/s"] > 0
@@ -85,6 +85,7 @@ def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path
     ("more", "message"),
     [
         (["--hits", "0"], "hits=0"),
+        (["--depth", "10"], "depth=10 must be a whole number of at least hits=1000"),
         (["--alpha", "-1"], "alpha=-1.0"),
         (["--tag", "my run"], "the tag 'my run': empty or with blanks"),
         (["--nprobe", "3"], "has no parameter nprobe"),

@@ -84,7 +84,7 @@ def test_compressed_ranks_as_exact(work: Path) -> None:
 
 
 def test_pyserinis_hybrid_command_is_our_hybrid(work: Path) -> None:
-    ours("search --index INDEX --topics T.tsv --mode hybrid --hits 100 --output run.hybrid.txt", work)
+    ours("search --index INDEX --topics T.tsv --mode hybrid --hits 100 --depth 100 --output run.hybrid.txt", work)
     pyserini(
         "search.hybrid",
         "dense --index INDEX/multi --encoder diffretriever sparse --index INDEX/lexical --impact --encoder "
@@ -98,11 +98,28 @@ def test_pyserinis_hybrid_command_is_our_hybrid(work: Path) -> None:
         assert theirs[qid] == pytest.approx(hits, abs=2e-6)
 
 
-def test_three_sides_and_weights(work: Path) -> None:
+@pytest.fixture(scope="module")
+def three(work: Path) -> Path:
+    """The index with a dense side, too."""
     shutil.copytree(work / "INDEX", work / "THREE")
     build_index(work / "STORE", work / "THREE", IndexOptions(lexical=False, quiet=True))  # the other two sides stay
+    return work / "THREE"
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense,lexical", "dense,multi,lexical"])
+def test_a_short_run_is_the_head_of_a_long_one(work: Path, three: Path, mode: str) -> None:
+    runs = []
+    for hits in (10, 1000):
+        ours(f"search --index THREE --topics T.tsv --mode {mode} --hits {hits} --output run.{hits}.txt", work)
+        runs.append((work / f"run.{hits}.txt").read_text().splitlines())
+    short, long = runs
+    assert len(short) == 10 * QUERIES < len(long)
+    assert short == [line for line in long if int(line.split()[3]) <= 10]
+
+
+def test_three_sides_and_weights(work: Path, three: Path) -> None:
     topics = read_topics(work / "T.tsv")
-    with open_index(work / "THREE") as index:
+    with open_index(three) as index:
         fused = index.search(topics, "dense,multi,lexical", weights={"multi": 2.0})
         alone = {side: index.search(topics, side) for side in ("dense", "multi", "lexical")}
     weights = {"dense": 0.25, "multi": 0.5, "lexical": 0.25}

@@ -43,7 +43,20 @@ def test_text_page_and_json(work: Path, tmp_path: Path, capsys: Out, monkeypatch
 def test_the_standing_is_in_the_run_of_search(work: Path, tmp_path: Path, capsys: Out) -> None:
     (tmp_path / "topics.tsv").write_text(f"1\t{QUERY}\n")
     run = tmp_path / "run.txt"
-    how = ["--mode", "dense,multi,lexical", "--weights", "multi=2", "--alpha", "0.5", "--hits", "5", "--k-query", "2"]
+    how = [
+        "--mode",
+        "dense,multi,lexical",
+        "--weights",
+        "multi=2",
+        "--alpha",
+        "0.5",
+        "--hits",
+        "5",
+        "--depth",
+        "9",
+        "--k-query",
+        "2",
+    ]
     topics = ["--topics", str(tmp_path / "topics.tsv"), "--output", str(run)]
     assert main(["search", "--index", str(work / "INDEX"), *how, *topics]) == 0
     capsys.readouterr()
@@ -82,6 +95,7 @@ def test_without_a_text_it_says_how_to_get_it(work: Path, capsys: Out) -> None:
         (["--docid", "p1", "--mode", "sparse"], "'sparse' is not one of"),
         (["--docid", "p1", "--weights", "multi"], "write sides and numbers"),
         (["--docid", "p1", "--hits", "0"], "hits=0"),
+        (["--docid", "p1", "--hits", "9", "--depth", "8"], "at least hits=9"),
     ],
 )
 def test_what_cannot_be_explained(work: Path, capsys: Out, more: list[str], message: str) -> None:

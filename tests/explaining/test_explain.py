@@ -68,7 +68,16 @@ def test_text_and_index_tell_the_same_terms(index: SearchIndex) -> None:
 @pytest.mark.parametrize("mode", ["dense", "multi", "lexical", "hybrid", "dense,lexical", ALL])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"hits": 3}, {"alpha": 0.25}, {"weights": {"multi": 3.0, "lexical": 0.0}}, {"fusion": "rrf"}, {"hits": 1}],
+    [
+        {},
+        {"hits": 3},
+        {"hits": 3, "depth": 5},
+        {"hits": 1, "depth": 1},
+        {"alpha": 0.25},
+        {"weights": {"multi": 3.0, "lexical": 0.0}},
+        {"fusion": "rrf"},
+        {"fusion": "rrf", "hits": 2, "depth": 4},
+    ],
     ids=str,
 )
 def test_the_standing_is_the_run(index: SearchIndex, mode: str, options: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Two FAISS packages at once are noticed, and the way out is named."""
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -30,5 +31,6 @@ def test_the_metadata_on_the_path_decides(tmp_path: Path, monkeypatch: pytest.Mo
         folder = tmp_path / f"{name}-1.0.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    metadata.metadata("pytest")  # imports its parser, which the path below would not find
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     assert faiss_installation().distributions == {"faiss-cpu": "1.0", "faiss-gpu": "1.0"}

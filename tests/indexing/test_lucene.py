@@ -235,7 +235,7 @@ def test_the_wrong_encoder_is_refused(store: Store, model: DiffRetriever, encode
     build_index(store, tmp_path / "I", LEXICAL)
     other = DiffRetrieverQueryEncoder(f"diffretriever:{encoder}", device=None, k_passage=4).lexical
     assert isinstance(other, LexicalQueryEncoder)
-    with pytest.raises(InputError, match="holds term weights") as error:
+    with pytest.raises(InputError, match="holds term weights made with k_passage=3, but .* has k_passage=4: ") as error:
         searcher(tmp_path / "I" / "lexical", other)
     assert store.spec.fingerprint in str(error.value) and other.model.fingerprint in str(error.value)
     (tmp_path / "I" / "lexical" / "diffretriever.json").unlink()

@@ -107,7 +107,7 @@ def test_hybrid(index: Path, checkpoint: str) -> None:
     hybrid = HybridSearcher(dense, LuceneImpactSearcher(str(index / "lexical"), encoder.lexical, min_idf=-1))
     topics = {str(i): query for i, query in enumerate(QUERIES)}
     with open_index(index, encoder=f"diffretriever:{checkpoint}") as ours:
-        mine = ours.search(topics, hits=40)
+        mine = ours.search(topics, hits=40, depth=40)
     theirs = hybrid.batch_search(QUERIES, list(topics), 40, 40, 2, alpha=1.0, normalization=True)
     for qid, hits in mine.items():
         assert [hit.docid for hit in theirs[qid]] == [docid for docid, _ in hits]
@@ -138,9 +138,11 @@ def test_what_does_not_fit_is_explained(
 
     other = tmp_path_factory.mktemp("other")
     save_masked_lm(other, num_hidden_layers=1)
-    with pytest.raises(InputError, match=r"made by .*k_passage=3.*but the query encoder is .*fingerprint"):
-        MaxSimSearcher(index / "multi", f"diffretriever:{other}")
-    with pytest.raises(InputError, match=r"k_passage=3.*k_passage=\d+.*a YAML file with k_passage: 3"):
+    with pytest.raises(InputError, match=r"vectors made by .*, but the query encoder is .*fingerprint.*fingerprint"):
+        MaxSimSearcher(index / "multi", DiffRetrieverQueryEncoder(f"diffretriever:{other}", k_passage=3))
+    with pytest.raises(
+        InputError, match=r"made with k_passage=3, but .* has k_passage=\d+: name a YAML file with k_passage: 3"
+    ):
         MaxSimSearcher(index / "multi", f"diffretriever:{Path(checkpoint).parent}")
     with pytest.raises(InputError, match="drop -lexical"):
         MaxSimSearcher(index / "multi", DiffRetrieverQueryEncoder(f"diffretriever:{checkpoint}").lexical)

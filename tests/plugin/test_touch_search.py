@@ -195,9 +195,13 @@ def test_a_batch_goes_through_the_model_together(
 
 
 def test_an_index_of_another_k_is_refused(indexes: tuple[str, str], tiny_name: str) -> None:
-    with pytest.raises(InputError, match=r"k_passage=1, .*k_passage=3, .*build the index again") as error:
-        dense_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name, k_passage=3))
-    assert indexes[0] in str(error.value)
+    encoder = DiffRetrieverQueryEncoder(tiny_name, k_passage=3)
+    with pytest.raises(InputError) as error:
+        dense_searcher(indexes, encoder)
+    said, made = str(error.value), DiffRetrieverQueryEncoder(tiny_name)
+    first = f"{indexes[0]} holds vectors made with k_passage=1, but the query encoder has k_passage=3: search with"
+    assert said.startswith(first) and "build the index again" in said
+    assert made.passage_fingerprint in said and encoder.passage_fingerprint in said
 
 
 def test_other_settings_of_the_query_side_are_no_other_model(indexes: tuple[str, str], tiny_name: str) -> None:
@@ -231,7 +235,7 @@ def test_an_index_of_another_width_is_refused(indexes: tuple[str, str], tiny_nam
     index.add(np.ones((1, 32), np.float32))
     faiss.write_index(index, str(tmp_path / "index"))
     (tmp_path / "docid").write_text("a\n")
-    with pytest.raises(InputError, match=r"dimension 32 made by another model.*dimension 64"):
+    with pytest.raises(InputError, match="made with dimension=32, .* has dimension=64: .*made by another model"):
         dense_searcher((str(tmp_path), ""), DiffRetrieverQueryEncoder(tiny_name))
 
 

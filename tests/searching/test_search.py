@@ -39,17 +39,19 @@ def test_each_side_is_the_equations_score_by_score(index: SearchIndex, scores: E
     assert lexical["q2"] and lexical["q2"] == lexical["q5"] and dense["q2"] == dense["q5"]
 
 
-@pytest.mark.parametrize("hits", [1, 2, 4, 1000])
+@pytest.mark.parametrize(("hits", "depth"), [(1, 1), (1, 2), (2, 4), (4, 4), (3, None), (1000, None)])
 @pytest.mark.parametrize("alpha", [1.0, 0.25])
-def test_hybrid_is_the_papers_fusion(index: SearchIndex, scores: Expected, hits: int, alpha: float) -> None:
-    found = index.search(TOPICS, hits=hits, alpha=alpha)
+def test_hybrid_is_the_papers_fusion(
+    index: SearchIndex, scores: Expected, hits: int, depth: int | None, alpha: float
+) -> None:
+    found = index.search(TOPICS, hits=hits, depth=depth, alpha=alpha)
     for qid, expected in scores.items():
         columns = np.array([list(expected.values())], dtype=np.float32)
-        fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], weight=1 / (1 + alpha), depth=hits)[0]
+        fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], weight=1 / (1 + alpha), depth=depth or 1000)[0]
         by_docid = dict(zip(PASSAGES, fused.tolist(), strict=True))
         listed = {docid: score for docid, score in by_docid.items() if not np.isnan(score)}
         assert found[qid] == sorted(found[qid], key=lambda hit: (-hit[1], hit[0]))
-        assert len(found[qid]) <= hits
+        assert len(found[qid]) == min(hits, len(PASSAGES))
         for docid, score in found[qid]:
             assert score == pytest.approx(listed[docid], abs=1e-5)
         # What is cut off, or is in the lexical list with score 0 alone, is no better than the last hit.
@@ -69,8 +71,29 @@ def test_hybrid_is_pyserinis_with_our_plugin(index: SearchIndex, folder: Path, t
         LuceneImpactSearcher(str(folder / "lexical"), encoder.lexical, min_idf=-1),
     )
     theirs = host.batch_search(list(TOPICS.values()), list(TOPICS), hits, hits, 2, 1.0, True)
-    ours = index.search(TOPICS, mode="hybrid", hits=hits)
+    ours = index.search(TOPICS, mode="hybrid", hits=hits, depth=hits)
     assert ours == {qid: [(hit.docid, hit.score) for hit in theirs[qid]] for qid in TOPICS}
+
+
+@pytest.mark.parametrize("depth", [None, 5])
+@pytest.mark.parametrize("remove_query", [False, True])
+@pytest.mark.parametrize("fusion", ["minmax", "rrf"])
+def test_a_short_result_is_the_head_of_a_long_one(
+    index: SearchIndex, fusion: str, remove_query: bool, depth: int | None
+) -> None:
+    options: dict[str, Any] = {"fusion": fusion, "remove_query": remove_query, "depth": depth}
+    whole = index.search(TOPICS, hits=depth or 1000, **options)
+    assert min(map(len, whole.values())) >= 5
+    for hits in (1, 2, 4):
+        assert index.search(TOPICS, hits=hits, **options) == {qid: found[:hits] for qid, found in whole.items()}
+
+
+def test_depth_is_of_a_fusion(index: SearchIndex) -> None:
+    deep, shallow = (index.search(TOPICS, hits=1, depth=depth) for depth in (None, 1))
+    assert deep != shallow
+    for mode in ("dense", "lexical"):
+        assert index.search(TOPICS, mode=mode, hits=2, depth=4) == index.search(TOPICS, mode=mode, hits=2)
+    assert [SearchOptions(hits=hits).listed(sides) for hits in (10, 2000) for sides in (1, 2)] == [10, 1000, 2000, 2000]
 
 
 def test_a_query_goes_through_the_model_once_for_all_modes(
@@ -114,7 +137,7 @@ def test_the_query_itself_is_removed_before_fusion(index: SearchIndex, scores: E
     dense, lexical = expected[:, :, 0], expected[:, :, 1]
     fused = {"dense": dense, "lexical": np.where(lexical > 0, lexical, np.nan)}.get(mode)
     if fused is None:
-        fused = scoring.fuse(dense, lexical, depth=hits)
+        fused = scoring.fuse(dense, lexical)
     there = sum(~np.isnan(fused[0]))
     assert "007" not in dict(found["007"])
     assert len(found["007"]) == min(hits, there)
@@ -167,7 +190,7 @@ def linked(folder: Path, tmp_path: Path, name: str, **changes: object) -> DiffRe
 
 def test_another_encoder_is_refused_and_both_are_named(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     encoder = linked(folder, tmp_path, tiny_name, passage_fingerprint="0123456789abcdef", encoder="theirs")
-    with pytest.raises(InputError, match="made by 'theirs' .*fingerprint 0123456789abcdef.*build the index") as error:
+    with pytest.raises(InputError, match="made by 'theirs', .*build the index.*fingerprint 0123456789abcdef") as error:
         open_index(tmp_path, encoder=tiny_name)
     assert encoder.passage_fingerprint in str(error.value)
 
@@ -177,14 +200,16 @@ def test_the_passages_k_is_the_indexs(folder: Path, tiny_name: str, tmp_path: Pa
     linked(folder, tmp_path, tiny_name, passage_fingerprint=three.passage_fingerprint, k_passage=3)
     index = open_index(tmp_path)
     assert index.model.config.k_passage == 3
-    with pytest.raises(InputError, match=r"k_passage=1, .*k_passage=3, "):  # what is really in INDEX/dense
+    with pytest.raises(
+        InputError, match="made with k_passage=1, but the query encoder has k_passage=3: "
+    ):  # what is really in INDEX/dense
         index.search(TOPICS, mode="dense")
 
 
 def test_a_lucene_index_of_other_settings_is_refused(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     shutil.copytree(folder / "lexical", tmp_path / "L")
     Provenance("theirs", "0123456789abcdef", 1, 64, len(PASSAGES)).write(tmp_path / "L")
-    with pytest.raises(InputError, match="L holds term weights made by 'theirs' .*0123456789abcdef"):
+    with pytest.raises(InputError, match="L holds term weights made by 'theirs', .*0123456789abcdef"):
         open_index(lexical_index=tmp_path / "L", encoder=tiny_name).search(TOPICS)
     # The fingerprint of a whole encoder holds query settings too, and they may be changed on purpose.
     assert open_index(lexical_index=tmp_path / "L", encoder=tiny_name, k_query=2).search(TOPICS)["q1"]
@@ -241,6 +266,8 @@ def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> No
     ("options", "message"),
     [
         ({"hits": 0}, "hits=0"),
+        ({"depth": 3}, "depth=3 must be a whole number of at least hits=1000"),
+        ({"hits": 3, "depth": 4.5}, "depth=4.5 must"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"threads": 0}, "threads=0"),
         ({"alpha": -1.0}, "alpha=-1.0"),
