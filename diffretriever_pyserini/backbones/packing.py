@@ -159,7 +159,7 @@ def _answers_alike(heads: int, key_heads: int, width: int, device: Any, dtype: A
     draw = torch.Generator().manual_seed(1)
     packing = Packing.of(np.array(_PROBE), device)
     query, key, value = (
-        torch.randn((sum(_PROBE), count, width), generator=draw).to(device, dtype)
+        torch.randn((count, sum(_PROBE), width), generator=draw).to(device, dtype).transpose(0, 1)  # as models give it
         for count in (heads, key_heads, key_heads)
     )
     found = _by_kernel(query, key, value, packing, None).float()
