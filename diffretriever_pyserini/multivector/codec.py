@@ -64,6 +64,14 @@ class Tier:
         room = np.abs(levels).max(initial=0) * 1e-5  # an index of an earlier version has uneven levels
         return (scale, start) if np.abs(even - levels).max(initial=0) <= room else None
 
+    def codes(self, values: np.ndarray) -> np.ndarray:
+        """The nearest codes, uint8 [n, bytes], of float32 [n, d] in the order of ``order``."""
+        if self.scale_and_start is None:
+            return self.quantizer.compute_codes(values)
+        scale, start = self.scale_and_start  # rounding, where FAISS would compare with 256 levels
+        numbers = np.rint((values - start) / np.maximum(scale, np.finfo(np.float32).tiny))
+        return numbers.clip(0, _CENTROIDS - 1).astype(np.uint8)
+
     @cached_property
     def quantizer(self) -> Any:
         """FAISS's product quantiser with these centroids."""
@@ -124,7 +132,7 @@ class PlaceCodec:
         for tier in self.tiers:
             values = coefficients[:, tier.coefficients] / tier.scales[:, None]
             values = np.ascontiguousarray(values.reshape(-1, len(tier.order))[:, tier.order])
-            columns.append(tier.quantizer.compute_codes(values).reshape(len(vectors), -1))
+            columns.append(tier.codes(values).reshape(len(vectors), -1))
         return np.concatenate([*columns, np.packbits(there, axis=1)], axis=1)
 
     def decode(self, records: np.ndarray) -> np.ndarray:

@@ -182,6 +182,18 @@ def test_levels_of_single_components(spread: str) -> None:
     assert error(levels) < 1.1 * least + 1e-9
 
 
+def test_rounding_finds_the_level_that_faiss_finds(vectors: np.ndarray) -> None:
+    tier = next(tier for tier in train_codec(vectors[:300], 64).tiers if tier.scale_and_start is not None)
+    values = 3 * np.random.default_rng(2).standard_normal((500, tier.size), dtype=np.float32)
+    levels = tier.centroids[:, :, 0]
+
+    def left(codes: np.ndarray) -> np.ndarray:
+        return np.abs(np.take_along_axis(levels, codes.T.astype(np.int64), axis=1).T - values)
+
+    np.testing.assert_allclose(left(tier.codes(values)), left(tier.quantizer.compute_codes(values)), atol=1e-6)
+    assert {0, 255} <= set(tier.codes(values).flat), "values beyond the range are cut"
+
+
 def test_uneven_levels_of_an_older_index_are_looked_up(vectors: np.ndarray, queries: list[np.ndarray]) -> None:
     codec = train_codec(vectors[:300], 64)
     even = next(tier for tier in codec.tiers if tier.scale_and_start is not None)
