@@ -1,18 +1,18 @@
-"""Compressed MaxSim against exact MaxSim: quality by bytes, speed side by side, ways of coding, very wide vectors.
+"""Compressed MaxSim against exact MaxSim: quality by bytes, speed side by side, very wide vectors.
 
     python benchmarks/multivector_collection.py --judged nfcorpus ... --text ... --output COLLECTION
     diffretriever encode --corpus COLLECTION/corpus.jsonl --k-passage 16 --max-length 128 --output COLLECTION/store
-    python benchmarks/multivector.py COLLECTION [curve] [codecs] [speed] [wide] [--output FOLDER]
+    python benchmarks/multivector.py COLLECTION [curve] [speed] [wide] [--output FOLDER]
 
 curve   for 1/64 to 1/2 of the float16 bytes (everything counted, ids too) and for 1/16 with int8 vectors on disk: how
         much of the exact top 10 and top 100 is found, nDCG@10 on the judged collections, milliseconds a query.
-codecs  at the same bytes: the transform over the places against FAISS's codecs on each vector by itself, each scored
-        exhaustively by decoded vectors; and first stages: what share of the exact top 10 they propose.
 speed   exact brute force (float32 and bfloat16, one query at a time and 32) against the index, taking turns.
 wide    made-up vectors of 3,584 components, less and more alike within a passage: rescoring 1,000 candidates with all
         that a query needs for it, in one thread and shared by --threads.
 
 export  arrays for benchmarks/multivector_plaid.py (only where it is asked for).
+
+Ways of coding and first stages beside each other: benchmarks/multivector_codecs.py.
 
 Exact rankings are kept beside the collection. Writes multivector.md, multivector.json and plots.
 """
@@ -31,7 +31,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -42,12 +41,11 @@ from diffretriever_pyserini.collections.topics import read_topics
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.report import markdown_table
 from diffretriever_pyserini.host.threads import Workers
-from diffretriever_pyserini.multivector.build import MultiBuild, build_multi, sample_vectors
+from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
 from diffretriever_pyserini.multivector.codec import PlaceCodec, train_codec
-from diffretriever_pyserini.multivector.exact import ExactIndex, keep_best, maxsim_block
+from diffretriever_pyserini.multivector.exact import ExactIndex, maxsim_block
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.multivector.scorer import QueryTables
-from diffretriever_pyserini.representations import pool
 from diffretriever_pyserini.store.reader import Store
 
 SHARES = (64, 32, 16, 8, 4, 2)
@@ -99,9 +97,9 @@ class Bench:
             np.savez(path, rows=np.stack([rows for rows, _ in found]))
         return np.load(path)["rows"]
 
-    def overlap(self, found: list[np.ndarray], n: int, depth: int) -> float:
-        """Share of the exact top ``n`` in the first ``depth`` of ``found``."""
-        pairs = zip(self.exact, found, strict=True)
+    def overlap(self, found: list[np.ndarray], n: int, depth: int, chosen: Any = slice(None)) -> float:
+        """Share of the exact top ``n`` in the first ``depth`` of ``found``, which answers the ``chosen`` queries."""
+        pairs = zip(self.exact[chosen], found, strict=True)
         return float(np.mean([len(np.intersect1d(exact[:n], rows[:depth])) / n for exact, rows in pairs]))
 
     def ndcg(self, found: list[np.ndarray]) -> dict[str, float]:
@@ -161,72 +159,6 @@ def curve(bench: Bench) -> Rows:
     plot(points, bench.options.output)
     header = ["bytes", "a passage", "10 in 100", "10 in 10", "100 in 100", "nDCG@10, mean", "worst collection", "ms"]
     return [header, *rows]
-
-
-def codecs(bench: Bench) -> Rows:
-    """Ways to spend the same bytes."""
-    store, spec = bench.store, bench.store.spec
-    size = spec.dimension // 8  # bytes a vector: a sixteenth
-    sample = sample_vectors(store, min(len(store), 1 << 14))
-    flat = sample[:, :: max(1, spec.k_passage // 4)].reshape(-1, spec.dimension)
-    queries = bench.queries[:: max(1, len(bench.queries) // 200)]
-    chosen = np.arange(len(bench.queries))[:: max(1, len(bench.queries) // 200)]
-    place = train_codec(sample, size * spec.k_passage)
-    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        f"transform over the places, {place.stride / spec.k_passage:.0f} bytes a vector": lambda v: place.decode(
-            place.encode(v)
-        )
-    }
-    for name in (f"PQ{size}", f"PCAR{spec.dimension},PQ{size}", f"IVF1024,PQ{size}", "RaBitQ"):
-        codec = faiss.index_factory(spec.dimension, name, faiss.METRIC_INNER_PRODUCT)
-        codec.train(np.ascontiguousarray(flat[: 1 << 16]))
-        ways[f"{name}, {codec.sa_code_size()} bytes a vector"] = lambda v, codec=codec: codec.sa_decode(
-            codec.sa_encode(np.ascontiguousarray(v.reshape(-1, spec.dimension)))
-        ).reshape(v.shape)
-    best = {name: [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries) for name in ways}
-    pooled, begin = [], 0
-    everything = torch.from_numpy(np.ascontiguousarray(queries.reshape(-1, spec.dimension)))
-    for part in tqdm(store.parts, desc="codecs", disable=None):
-        vectors = part.vectors()
-        pooled.append(pool(vectors))
-        for name, way in ways.items():
-            scores = maxsim_block(everything, torch.from_numpy(way(vectors).astype(np.float32)), len(queries)).numpy()
-            best[name] = [keep_best(one, row, begin, DEPTH) for one, row in zip(best[name], scores, strict=True)]
-        begin += len(part)
-    rows: Rows = [["way of coding, all passages scored", "10 in 100", "100 in 100"]]
-
-    def share(found: list[np.ndarray], n: int, depth: int) -> str:
-        pairs = zip(bench.exact[chosen], found, strict=True)
-        return f"{np.mean([len(np.intersect1d(a[:n], b[:depth])) / n for a, b in pairs]):.4f}"
-
-    for name, found in best.items():
-        ranked = [numbers for numbers, _ in found]
-        rows.append([name, share(ranked, 10, DEPTH), share(ranked, DEPTH, DEPTH)])
-    rows.append(["*first stage: of the exact top 10 in its first*", "100", "500"])
-    for name, ranked in first_stages(np.concatenate(pooled), queries, spec.dimension).items():
-        rows.append([name, share(ranked, 10, 100), share(ranked, 10, 500)])
-    return rows
-
-
-def first_stages(pooled: np.ndarray, queries: np.ndarray, width: int) -> dict[str, list[np.ndarray]]:
-    """Proposals of 500 passages a query by several FAISS indexes of the pooled vectors."""
-    found = {}
-    summed = queries.sum(axis=1)
-    for name, probes in (
-        ("Flat", 0),
-        (f"PQ{width // 2}x4fs", 0),
-        (f"PQ{width // 4}x4fs", 0),
-        (f"IVF1024,PQ{width // 2}x4fs", 64),
-        (f"IVF1024,PQ{width // 2}x4fs", 128),
-        ("RaBitQ", 0),
-    ):
-        index = faiss.index_factory(width, name, faiss.METRIC_INNER_PRODUCT)
-        index.train(pooled[::3])
-        index.add(pooled)
-        if probes:
-            index.nprobe = probes
-        found[f"pooled, {name}{f', {probes} lists' if probes else ''}"] = list(index.search(summed, 500)[1])
-    return found
 
 
 def speed(bench: Bench) -> Rows:
@@ -381,8 +313,18 @@ def plot(points: list[tuple], folder: Path) -> None:
     pyplot.close(figure)
 
 
-BENCHMARKS: dict[str, Callable[[Bench], Rows]] = {"curve": curve, "codecs": codecs, "speed": speed, "wide": wide}
+BENCHMARKS: dict[str, Callable[[Bench], Rows]] = {"curve": curve, "speed": speed, "wide": wide}
 EXPORT = {"export": export}
+
+
+def write_table(bench: Bench, name: str, rows: Rows) -> None:
+    """Write ``rows`` as NAME.md and NAME.json, and print them."""
+    folder = bench.options.output
+    table = markdown_table(rows[0], rows[1:])
+    about = f"{len(bench.store):,} passages, {len(bench.topics)} queries, {platform.machine()}"
+    (folder / f"{name}.md").write_text(f"{table}\n\n{about}\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(f"{name} ({about})\n{table}\n", flush=True)
 
 
 def main() -> None:
@@ -405,12 +347,7 @@ def main() -> None:
         for path in options.collection.glob("multi-*"):
             shutil.rmtree(path)
     for name in options.which or BENCHMARKS:
-        rows = (BENCHMARKS | EXPORT)[name](bench)
-        table = markdown_table(rows[0], rows[1:])
-        about = f"{len(bench.store):,} passages, {len(bench.topics)} queries, {platform.machine()}"
-        (options.output / f"{name}.md").write_text(f"{table}\n\n{about}\n", encoding="utf-8")
-        (options.output / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        print(f"{name} ({about})\n{table}\n", flush=True)
+        write_table(bench, name, (BENCHMARKS | EXPORT)[name](bench))
 
 
 if __name__ == "__main__":

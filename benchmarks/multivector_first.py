@@ -1,0 +1,177 @@
+"""First stages for MaxSim: what proposes the passages that are then scored. Run by benchmarks/multivector_codecs.py."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from multivector import Bench, Rows
+from muvera import FixedEncodings
+
+from diffretriever_pyserini.host.threads import faiss_threads
+from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+from diffretriever_pyserini.multivector import candidates
+from diffretriever_pyserini.multivector.build import batches_of
+from diffretriever_pyserini.representations import pool
+from diffretriever_pyserini.searching import open_index
+
+PROPOSED = 500
+_TRAINED_ON = 1 << 16
+_PER_VECTOR = 4096  # hits of each query vector among the flattened ones
+_FINAL = (1280, 2560)  # components of fixed dimensional encodings, at least
+
+Search = Callable[[np.ndarray], np.ndarray]
+"""A query as its index takes it -> passage numbers, best first."""
+
+
+class Table:
+    """Rows of the table, one a first stage."""
+
+    def __init__(self, bench: Bench):
+        self._bench = bench
+        self.rows: Rows = [["first stage", "bytes a passage", "10 in 100", "10 in 500", "ms a query"]]
+
+    def add(self, name: str, size: float, found: list[np.ndarray], ms: float) -> None:
+        """One more row."""
+        shares = (f"{self._bench.overlap(found, 10, depth):.4f}" for depth in (100, PROPOSED))
+        self.rows.append([name, f"{size:.0f}", *shares, f"{ms:.2f}"])
+        print(*self.rows[-1], sep=" | ", flush=True)
+
+    def search(self, name: str, size: float, queries: np.ndarray, search: Search) -> None:
+        """One more row: ``search`` of each of ``queries``, in one thread."""
+        found, seconds = [], []
+        with faiss_threads(1):
+            for query in queries:
+                started = time.perf_counter()
+                found.append(search(query))
+                seconds.append(time.perf_counter() - started)
+        self.add(name, size, found, 1000 * statistics.median(seconds))
+
+
+def first_stages(bench: Bench) -> Rows:
+    """What share of the exact top 10 is proposed."""
+    table = Table(bench)
+    by_pooled(bench, table)
+    by_fixed_encodings(bench, table)
+    by_each_vector(bench, table)
+    by_words(bench, table)
+    return table.rows
+
+
+def over(bench: Bench, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """``function`` of all passages, float32 [n, K, H] at a time."""
+    return np.concatenate([function(vectors) for part in bench.store.parts for _, vectors in batches_of(part)])
+
+
+def lists_of(count: int) -> int:
+    """Inverted lists, as the index has them beyond a million passages."""
+    return 1 << round(np.log2(4 * count**0.5))
+
+
+def sampled(values: np.ndarray) -> np.ndarray:
+    """Rows to train on."""
+    return np.ascontiguousarray(values[:: -(-len(values) // _TRAINED_ON)])
+
+
+def filled(name: str, values: np.ndarray, probed: int = 0) -> Any:
+    """An index of FAISS's factory, with ``values`` in it."""
+    index = faiss.index_factory(values.shape[1], name, faiss.METRIC_INNER_PRODUCT)
+    index.train(sampled(values))
+    index.add(values)
+    if probed:
+        index.nprobe = probed
+    return index
+
+
+def nearest(index: Any) -> Search:
+    """The index's own answer to a single vector."""
+    return lambda query: index.search(query[None], PROPOSED)[1][0]
+
+
+def by_pooled(bench: Bench, table: Table) -> None:
+    """One vector a passage, the mean of its K."""
+    pooled, summed = over(bench, pool), bench.queries.sum(axis=1)
+    width, lists = pooled.shape[1], lists_of(len(pooled))
+    sizes = {share: candidates.code_nibbles(width, bench.float16_bytes // share) for share in (16, 32)}
+    nibbles = sizes[16]
+    for share, size in sizes.items():
+        name = f"PQ{size}x4fs"
+        table.search(f"**pooled, {name}** (ours at 1/{share})", size / 2, summed, nearest(filled(name, pooled)))
+    table.search("pooled, Flat", 4 * width, summed, nearest(filled("Flat", pooled)))
+    for name in (f"RR{width},RaBitQ", f"RR{width},RaBitQfs"):
+        index = filled(name, pooled)
+        table.search(f"pooled, {name}", index.sa_code_size(), summed, nearest(index))
+    name = f"IVF{lists},PQ{nibbles}x4fs"
+    for probed in (lists // 8, lists // 4):
+        index = filled(name, pooled, probed)
+        table.search(f"pooled, {name}, {probed} lists", nibbles / 2 + 8, summed, nearest(index))
+
+
+def by_fixed_encodings(bench: Bench, table: Table) -> None:
+    """MUVERA; also with the passages' common mean taken off, which moves all scores of a query alike."""
+    width = bench.store.spec.dimension
+    nibbles = candidates.code_nibbles(width, bench.float16_bytes // 16)
+    mean = over(bench, lambda v: v.mean(axis=1)).mean(axis=0)
+    for least in _FINAL:
+        final = -(-least // nibbles) * nibbles  # so that its code can have as many bytes as ours
+        encodings = FixedEncodings(width, final)
+        queries = encodings.queries(bench.queries)
+        for centre, about in ((np.zeros_like(mean), ""), (mean, ", centred")):
+            passages = over(bench, partial(_less, encodings.passages, centre))
+            codes = {f"PQ{nibbles}x4fs": nibbles / 2, f"PQ{final // 4}x4fs": final / 8, "Flat": 4 * final}
+            for name, size in codes.items():
+                way = f"MUVERA, {final} components{about}, {name}"
+                table.search(way, size, queries, nearest(filled(name, passages)))
+
+
+def _less(encode: Search, centre: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    return encode(vectors - centre)
+
+
+def by_each_vector(bench: Bench, table: Table) -> None:
+    """All K vectors of all passages in one IVF-PQ index: best by passage, summed over query vectors."""
+    k, width, count = bench.store.spec.k_passage, bench.store.spec.dimension, len(bench.store)
+    lists = lists_of(k * count)
+    index = faiss.index_factory(width, f"IVF{lists},PQ{width // 8}np", faiss.METRIC_INNER_PRODUCT)
+    picked = over(bench, lambda v: v[:, :: max(1, k // 4)].reshape(-1, width)[:: max(1, 4 * count // (40 * lists))])
+    index.train(picked)
+    for part in bench.store.parts:
+        for _, vectors in batches_of(part):
+            index.add(vectors.reshape(-1, width))
+
+    def search(query: np.ndarray) -> np.ndarray:
+        total = np.zeros(count, np.float32)
+        for scores, rows in zip(*index.search(query, _PER_VECTOR), strict=True):
+            scores, rows = scores[rows >= 0], rows[rows >= 0]
+            passages, at = np.unique(rows // k, return_index=True)  # the first is the best
+            total[passages] += scores[at] - scores[-1]  # a passage that was not met is taken to be as good as the last
+        best = np.argpartition(-total, PROPOSED)[:PROPOSED]
+        return best[np.argsort(-total[best])]
+
+    for share in (64, 16):
+        index.nprobe = max(1, lists // share)
+        name = f"all vectors, IVF{lists},PQ{width // 8}, {index.nprobe} lists"
+        table.search(name, k * (index.sa_code_size() - index.coarse_code_size() + 8), bench.queries, search)
+
+
+def by_words(bench: Bench, table: Table) -> None:
+    """The lexical index."""
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work, "index")
+        build_index(bench.store, folder, IndexOptions(dense=None, lexical=True))
+        size = sum(path.stat().st_size for path in (folder / "lexical").rglob("*") if path.is_file())
+        numbers = {docid: number for number, docid in enumerate(bench.docids)}
+        with open_index(folder) as index:
+            index.search(dict(list(bench.topics.items())[:64]), mode="lexical", hits=PROPOSED, threads=1)  # warm Java
+            before = index.seconds["lexical"]
+            run = index.search(bench.topics, mode="lexical", hits=PROPOSED, threads=1)
+            ms = 1000 * (index.seconds["lexical"] - before) / len(run)
+        found = [np.array([numbers[docid] for docid, _ in run[qid]], np.int64) for qid in bench.topics]
+        table.add("the lexical index", size / len(bench.store), found, ms)
