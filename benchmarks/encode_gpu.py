@@ -5,7 +5,7 @@
 A Dream-shaped model of the real sizes with random weights, made on the device. Passages are cut to --max-length tokens,
 prompt counted; K masks and the tail come on top.
 
-forward     blocks and the output head's columns on the K rows, over passages that are encoded already: tokens a second
+forward     blocks and the output head's columns on the K rows, of passages that are tokenised already: tokens a second
             and share of the device's peak in bfloat16 (MFU; attention is not counted as work).
 whole       `encode_corpus` from JSON lines to a store, the two taking turns: the ratio of their times.
 idle        share of the time of one more `whole` in which no kernel ran, by torch's profiler.
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from encode import SIZES, dream_shaped, passages, take_turns
 
@@ -33,6 +34,7 @@ from diffretriever_pyserini.collections.corpus import Corpus
 from diffretriever_pyserini.encoding.corpus import TOKEN_BUDGETS, EncodeOptions, encode_corpus
 from diffretriever_pyserini.encoding.progress import Progress, block_parameters, peak_flops
 from diffretriever_pyserini.evaluation.report import markdown_table
+from diffretriever_pyserini.preparation import Prepared
 
 DREAM = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28}
 HEADS = {"num_attention_heads": 28, "num_key_value_heads": 4}
@@ -68,6 +70,10 @@ def measured(options: argparse.Namespace, folder: Path) -> list[list[str]]:
     texts = [" ".join(words[(i * 37) % (len(words) - each) :][:each]) for i in range(options.passages)]
     prepared = model.prepare(texts, "passage", options.max_length)
     budget = options.token_budget or TOKEN_BUDGETS[options.device.partition(":")[0]]
+    batches = [
+        ([prepared.ids[i] for i in places], columns_of(prepared, places, options.device))
+        for places in model.reader.batches(prepared, 0, budget)
+    ]
     path = folder / "corpus.jsonl"
     path.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts)))
     count = iter(range(1 << 30))
@@ -77,8 +83,9 @@ def measured(options: argparse.Namespace, folder: Path) -> list[list[str]]:
         encode_corpus(model, Corpus([path]), folder / f"store{next(count)}", made, Progress(model, quiet=True))
 
     def forward() -> None:
-        for places in model.reader.batches(prepared, 0, budget):
-            model.reader.represent(prepared, places)
+        with torch.inference_mode():
+            for ids, columns in batches:
+                model.reader.forward(ids, prepared.layout, columns)
         wait(options.device)
 
     found = take_turns({"forward": forward, "whole": whole}, options.rounds)
@@ -111,7 +118,7 @@ def real_sizes(options: argparse.Namespace, folder: Path) -> DiffRetriever:
         rope_theta=1e6,
         dtype=torch.bfloat16,
     )
-    config.is_causal = False
+    config.is_causal, config.use_cache = False, False
     torch.manual_seed(0)
     kept = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
@@ -126,6 +133,13 @@ def real_sizes(options: argparse.Namespace, folder: Path) -> DiffRetriever:
     return model
 
 
+def columns_of(prepared: Prepared, places: list[int], device: str) -> torch.Tensor:
+    """Content ids int64 [B, C] of the texts at ``places``, filled up with 0."""
+    assert prepared.content is not None
+    rows = [torch.from_numpy(prepared.content[i].astype(np.int64)) for i in places]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+
+
 def wait(device: str) -> None:
     """Until everything that was asked of a GPU is done."""
     if device.startswith("cuda"):
@@ -133,18 +147,20 @@ def wait(device: str) -> None:
 
 
 def idle_share(function: Callable[[], Any]) -> float:
-    """Share of the time from the first kernel of ``function`` to its end in which no kernel ran."""
+    """Share of the time of ``function`` in which no kernel ran; copies are not kernels."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as found:
+        started = time.perf_counter()
         function()
         torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
     spans = [
-        (event.time_range.start, event.time_range.end)
+        (event.time_range.start, event.time_range.end)  # microseconds
         for event in found.events() or ()
-        if event.device_type == torch.autograd.DeviceType.CUDA
+        if event.device_type == torch.autograd.DeviceType.CUDA and not event.name.startswith(("Memcpy", "Memset"))
     ]
-    return 1 - covered(spans) / (max(end for _, end in spans) - min(start for start, _ in spans))
+    return 1 - covered(spans) / (1e6 * seconds)
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

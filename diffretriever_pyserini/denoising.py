@@ -80,6 +80,6 @@ def kept_places(decoded: torch.Tensor, stop_ids: Collection[int]) -> torch.Tenso
     """
     import torch
 
-    stop = torch.tensor(sorted(stop_ids), dtype=torch.int64).to(decoded.device, non_blocking=True)
+    stop = torch.tensor(sorted(stop_ids), dtype=torch.int64).to(decoded.device, non_blocking=decoded.is_cuda)
     stops = torch.isin(decoded, stop)
     return (stops.cumsum(dim=1) == 0) | stops[:, :1]

@@ -152,10 +152,10 @@ class DiffRetriever:
     ) -> Representations:
         """Both representations of texts that :attr:`prepare` made ready, here or in another process.
 
-        ``token_budget`` forms batches of at most so many tokens, and ``batch_size`` then means
-        nothing; ``tick`` is told the size of each finished batch. With ``pooled`` only the pooled vectors are kept, as
-        ``vectors`` [N, 1, H]: K times less memory. Raises NumericalError for a model that answers NaN; its ``index`` is
-        the text's.
+        ``token_budget`` forms batches of at most so many tokens (padding counted where the model pads), and
+        ``batch_size`` then means nothing; ``tick`` is told the size of each finished batch. With ``pooled`` only the
+        pooled vectors are kept, as ``vectors`` [N, 1, H]: K times less memory. Raises NumericalError for a model that
+        answers NaN; its ``index`` is the text's.
         """
         import scipy.sparse
 

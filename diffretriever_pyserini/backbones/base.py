@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import family_of
 from ..errors import ConfigError
-from .packing import ATTENTION, Packing, let_pack, run_packed
+from .packing import ATTENTION, Packing, let_pack, may_have_kernel, run_packed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ class Backbone:
 
     def packing(self, lengths: np.ndarray) -> Packing:
         """Where texts of ``lengths`` int64 [B] tokens lie one behind the other."""
-        return Packing.of(lengths, self.device, self._kernel)
+        return Packing.of(lengths, self.device, self._kernel and may_have_kernel(self.model))
 
     def packed_states(self, input_ids: torch.Tensor, packing: Packing, block: int) -> torch.Tensor:
         """:meth:`hidden_states` [T, H] of the ids [T] of texts one behind the other, each attending to itself alone."""

@@ -36,7 +36,7 @@ def load(folder: Path, dtype: Any) -> DreamBackbone:
     if missing:  # Qwen2Config would fill in the sizes of a 7B model
         raise ConfigError(f"{folder / 'config.json'}: Dream's key {missing[0]!r} is missing")
     config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
-    config.is_causal = False
+    config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
     model, info = load_weights(Qwen2ForCausalLM, folder, config=config, dtype=dtype)
     check_loaded(info, folder)
     return DreamBackbone(model)

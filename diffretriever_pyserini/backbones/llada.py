@@ -71,7 +71,7 @@ def load(folder: Path, dtype: Any) -> LladaBackbone:
         )
     except KeyError as error:
         raise ConfigError(f"{folder / 'config.json'}: LLaDA's key {error.args[0]!r} is missing") from error
-    config.is_causal = False
+    config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
     model, info = load_weights(LlamaForCausalLM, folder, config=config, dtype=dtype, key_mapping=_RENAMES)
     check_loaded(info, folder)
     return LladaBackbone(model)

@@ -136,11 +136,16 @@ def _by_length(
     return found
 
 
-def kernel_works(model: PreTrainedModel) -> bool:
-    """Whether torch's variable-length attention runs where ``model`` is, and answers as the plain way does."""
+def may_have_kernel(model: PreTrainedModel) -> bool:
+    """Whether ``model`` is where, and as precise as, torch's variable-length attention wants it."""
     import torch
 
-    if model.device.type != "cuda" or model.dtype not in (torch.bfloat16, torch.float16):
+    return model.device.type == "cuda" and model.dtype in (torch.bfloat16, torch.float16)
+
+
+def kernel_works(model: PreTrainedModel) -> bool:
+    """Whether torch's variable-length attention runs where ``model`` is, and answers as the plain way does."""
+    if not may_have_kernel(model):
         return False
     config: Any = model.config
     heads = int(config.num_attention_heads)

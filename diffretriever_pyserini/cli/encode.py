@@ -59,7 +59,12 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that prepare texts (default: by the device)"
     )
-    parser.add_argument("--token-budget", type=int, metavar="N", help="tokens a batch (default: by the device)")
+    parser.add_argument(
+        "--token-budget",
+        type=int,
+        metavar="N",
+        help="tokens a batch, padding counted where a model pads (default: by the device)",
+    )
     parser.add_argument("--no-verify", action="store_true", help="trust the parts that are there already")
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
     parser.add_argument("--json", action="store_true", help="progress and summary as JSON lines on standard output")

@@ -86,7 +86,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> Any:
         "--candidates",
         type=int,
         metavar="N",
-        help="passages to score (default: 1.5 x hits, in a fusion 1.5 x depth, or 400 more)",
+        help="passages to score, never fewer than hits, or depth in a fusion (default: 1.5 x that, or 400 more)",
     )
     multi.add_argument("--refine", type=int, default=200, metavar="N", help="best ones scored by the vectors on disk")
     return speed

@@ -18,7 +18,7 @@ class EncodeOptions:
     on_error : ``stop`` at a bad row, or ``skip`` and list it in the part.
     max_length : tokens of prompt and text; it can only shorten the model's own.
     workers : processes that prepare texts; None chooses by the device.
-    token_budget : tokens of a batch; None chooses by the device.
+    token_budget : tokens of a batch, padding counted where a model pads; None chooses by the device.
     verify : check the checksums of parts that are there already.
     """
 

@@ -63,9 +63,14 @@ class Workers:
         """``function(*arguments)`` in one of the threads."""
         return self._pool.submit(function, *arguments).result()
 
-    def map[T](self, function: Callable[[Any], T], values: Iterable[Any]) -> list[T]:
-        """``function`` of each of ``values``, in their order."""
-        return list(self._pool.map(function, values))
+    def map[T](self, function: Callable[[Any], T], values: Iterable[Any], most: int | None = None) -> list[T]:
+        """``function`` of each of ``values``, in their order; at most ``most`` at once."""
+        if most is None or most >= self.count:
+            return list(self._pool.map(function, values))
+        values = list(values)
+        turns = self._pool.map(lambda first: [function(value) for value in values[first::most]], range(most))
+        by_turn = [iter(found) for found in turns]
+        return [next(by_turn[number % most]) for number in range(len(values))]
 
     def __enter__(self) -> Workers:
         return self

@@ -101,13 +101,13 @@ class CompressedIndex:
     def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Found:
         """The best ``depth`` passages for ``query``, float32 [K_q, H].
 
-        Several threads share the work where it is much, unless ``threads`` is 1; for a few milliseconds of it, waking
-        more than one takes longer. The result is the same.
+        Several threads share the work where it is much, at most ``threads`` (None: all processors); for a few
+        milliseconds of it, waking more than one takes longer. The result is the same.
         """
         rows = self._threads.run(self._proposed, query, depth)
         much = len(rows) * self.manifest.stride >= _SHARED_BYTES and threads != 1
         if much and self._threads.count > 1:
-            return self._ranked(query, rows, depth, self._threads)
+            return self._ranked(query, rows, depth, self._threads, threads)
         return self._threads.run(self._ranked, query, rows, depth)
 
     def _search(self, query: np.ndarray, depth: int) -> Found:
@@ -120,22 +120,28 @@ class CompressedIndex:
             return np.setdiff1d(np.arange(min(self.rows, depth + len(self.deleted))), self.deleted)[:depth]
         return propose(self.first, query, self.options.wanted(depth), self.deleted)
 
-    def _ranked(self, query: np.ndarray, rows: np.ndarray, depth: int, workers: Workers | None = None) -> Found:
+    def _ranked(
+        self,
+        query: np.ndarray,
+        rows: np.ndarray,
+        depth: int,
+        workers: Workers | None = None,
+        threads: int | None = None,
+    ) -> Found:
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():
             return rows, np.zeros(len(rows), np.float32)
-        scores = QueryTables(self.codec, query, workers).scores(self.records(rows))
+        scores = QueryTables(self.codec, query, workers, threads).scores(self.records(rows))
         if len(rows) and self.manifest.refine and self.options.refine:
             return self._refined(query, rows, scores, depth)
         order = np.lexsort((rows, -scores))[:depth]
         return rows[order], scores[order]
 
     def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Found]:
-        """:meth:`search` for several queries, a thread each; the same results, whatever their number."""
-        asked, threads = threads or 1, min(threads or 1, len(queries))
-        if threads <= 1:
-            return [self.search(query, depth, asked) for query in queries]
-        with Workers(threads) as workers:
+        """:meth:`search` for several queries, a thread each of ``threads``; the same results, whatever their number."""
+        if threads is None or min(threads, len(queries)) <= 1:
+            return [self.search(query, depth, threads) for query in queries]
+        with Workers(min(threads, len(queries))) as workers:
             return workers.map(lambda query: self._search(query, depth), queries)
 
     def _refined(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, depth: int) -> Found:

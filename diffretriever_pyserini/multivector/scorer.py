@@ -10,8 +10,8 @@ import numpy as np
 from ..host.threads import Workers
 from .codec import PlaceCodec, Tier
 
-_CHUNK = 1024  # records at a time
-_COMPONENTS = 512  # of the query at a time; fixed, so that the sums do not depend on the number of threads
+# Records, and components of the query, at a time; fixed, so that no sum depends on the number of threads.
+_CHUNK, _COMPONENTS = 512, 512
 _BLOCK = 96  # bytes of a code at a time, so that their part of the table stays in a processor's own cache
 
 
@@ -19,13 +19,16 @@ class QueryTables:
     """The inner products of one query [K_q, H] with everything that a record can say.
 
     With ``v_k = m_k + P' sum_j U_kj c_j`` the score of place k is ``q m_k + sum_j U_kj (P q) c_j``, and ``(P q) c_j``
-    is a sum of one table row per code byte. With ``workers`` several threads share the work; the scores are the same.
+    is a sum of one table row per code byte. With ``workers`` several threads (at most ``threads``) share the work; the
+    scores are the same.
     """
 
-    def __init__(self, codec: PlaceCodec, query: np.ndarray, workers: Workers | None = None):
+    def __init__(
+        self, codec: PlaceCodec, query: np.ndarray, workers: Workers | None = None, threads: int | None = None
+    ):
         import torch
 
-        self._codec, self._workers = codec, workers
+        self._codec, self._workers, self._threads = codec, workers, threads
         query = query[query.any(axis=1)]  # a zero vector meets nothing
         self._k_query = len(query)
         rows = torch.from_numpy(codec.components).split(_COMPONENTS)  # torch, as numpy would wake threads of its own
@@ -44,8 +47,7 @@ class QueryTables:
 
         if not self._k_query or not len(records):
             return np.zeros(len(records), np.float32)
-        chunk = _CHUNK if self._workers is None else min(_CHUNK, -(-len(records) // self._workers.count))
-        products = torch.cat(self._each(self._products, torch.from_numpy(records).split(chunk)))
+        products = torch.cat(self._each(self._products, torch.from_numpy(records).split(_CHUNK)))
         return self._each(lambda _: self._best_places(products, records), range(1))[0]
 
     def _best_places(self, products: Any, records: np.ndarray) -> np.ndarray:
@@ -59,7 +61,9 @@ class QueryTables:
         return places.amax(dim=2).clamp_min_(0).sum(dim=1).numpy()
 
     def _each[T](self, function: Callable[[Any], T], values: Iterable[Any]) -> list[T]:
-        return [function(value) for value in values] if self._workers is None else self._workers.map(function, values)
+        if self._workers is None:
+            return [function(value) for value in values]
+        return self._workers.map(function, values, self._threads)
 
     def _products(self, codes: Any) -> Any:
         """``(P q) c_j`` without its scale, by record and query vector: uint8 [n, stride] -> float32 [n, J, K_q]."""

@@ -83,8 +83,8 @@ class MaxSimSearcher(FaissSearcher):
     ):
         if prebuilt_index_name or normalize_distances or faiss_device != "cpu":
             raise InputError(
-                f"{index_dir} is searched by MaxSim on the processor, which has no prebuilt indexes, no normalised "
-                "distances and no FAISS device."
+                f"{index_dir} is searched by MaxSim, which has no prebuilt indexes, no normalised distances and no "
+                "FAISS device (a store is searched where the query encoder is)."
             )
         if isinstance(query_encoder, str):
             query_encoder = DiffRetrieverQueryEncoder(query_encoder, device=None)

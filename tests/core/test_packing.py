@@ -121,8 +121,41 @@ def test_a_kernel_is_tried_before_it_is_trusted(monkeypatch: Any, answer: Any, w
     assert kernel_works(OnGpu()) is works  # type: ignore[arg-type]
 
 
-def test_no_kernel_on_a_cpu_or_in_float32(load: Load, tiny_bert: Path) -> None:
-    assert not kernel_works(load(tiny_bert)._backbone.model)
+def test_no_kernel_on_a_cpu_or_in_float32(monkeypatch: Any) -> None:
+    monkeypatch.setattr(packing, "_answers_alike", lambda *_: True)
+    assert kernel_works(OnGpu())  # type: ignore[arg-type]
+    for name, value in (("device", torch.device("cpu")), ("dtype", torch.float32)):
+        with monkeypatch.context() as changed:
+            changed.setattr(OnGpu, name, value)
+            assert not kernel_works(OnGpu())  # type: ignore[arg-type]
+
+
+def test_a_batch_is_begun_before_the_last_one_is_fetched(tiny_bert: Path, load: Load, monkeypatch: Any) -> None:
+    model, log = load(tiny_bert, k_passage=3), []
+    represent = model.reader.represent
+
+    def logged(prepared: Any, places: list[int]) -> Any:
+        log.append(("begun", len(places)))
+        result = represent(prepared, places)
+        return lambda: (log.append(("fetched", len(places))), result())[1]
+
+    monkeypatch.setattr(model.reader, "represent", logged)
+    model.encode(TEXTS[:5], batch_size=2)
+    order = ["begun", "begun", "fetched", "begun", "fetched", "fetched"]
+    assert log == list(zip(order, [2, 2, 2, 1, 2, 1], strict=True))
+
+
+def test_no_model_keeps_keys_and_values(any_model: DiffRetriever) -> None:
+    """16,384 tokens of an 8B model would be gigabytes that nobody reads."""
+    prepared = any_model.prepare(TEXTS, "passage")
+    seen: list[Any] = []
+    hook = any_model._backbone.model.base_model.register_forward_hook(lambda _, __, output: seen.append(output))
+    try:
+        any_model.represent(prepared)
+    finally:
+        hook.remove()
+    assert seen
+    assert all(output.get("past_key_values") is None for output in seen)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+
+from diffretriever_pyserini.host.threads import Workers
 
 _START = "import faiss, torch, threading, time\nfrom diffretriever_pyserini.host import threads\n"
 _ENDS_AT_ONCE = """
@@ -54,3 +58,23 @@ def test_starting(program: str, said: str) -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, said), done.stderr
+
+
+def test_at_most_so_many_at_once() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(value: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return 2 * value
+
+    with Workers(4) as workers:
+        assert workers.map(work, range(11), 2) == [2 * value for value in range(11)]
+        assert most <= 2
+        assert workers.map(work, range(2), 3) == [0, 2]
+        assert workers.map(work, iter(range(11)), 1) == [2 * value for value in range(11)]

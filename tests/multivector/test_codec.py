@@ -66,14 +66,17 @@ def test_scores_are_maxsim_with_the_decoded_vectors(
     assert QueryTables(codec, queries[0]).scores(records[:0]).shape == (0,)
 
 
-def test_threads_that_share_a_query_give_the_same_scores(
-    codec: PlaceCodec, vectors: np.ndarray, queries: list[np.ndarray]
-) -> None:
-    records = codec.encode(vectors[:701])
-    with Workers(3) as workers:
-        for query in queries:
-            shared = QueryTables(codec, query, workers).scores(records)
-            np.testing.assert_array_equal(shared, QueryTables(codec, query).scores(records))
+@pytest.mark.parametrize("k_query", [1, 2, 16])
+@pytest.mark.parametrize("count", [1, 511, 1025, 1500])
+def test_threads_that_share_a_query_give_the_same_scores(k_query: int, count: int) -> None:
+    vectors = made_up_vectors(count)
+    codec = train_codec(made_up_vectors(300), 64)
+    assert any(tier.scale_and_start is not None for tier in codec.tiers)
+    records, query = codec.encode(vectors), made_up_vectors(1, k=k_query, seed=3)[0]
+    alone = QueryTables(codec, query).scores(records)
+    with Workers(4) as workers:
+        for most in (None, 2, 3, 9):
+            np.testing.assert_array_equal(QueryTables(codec, query, workers, most).scores(records), alone)
 
 
 def test_an_empty_place_never_scores() -> None:

@@ -62,6 +62,16 @@ def expected(checkpoint: str, store: Store) -> dict[str, dict[str, float]]:
     return {query: dict(zip(docids, row.tolist(), strict=True)) for query, row in zip(QUERIES, scores, strict=True)}
 
 
+def test_a_store_is_searched_where_the_encoder_is(
+    store: Store, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffretriever_pyserini import MaxSimSearcher
+
+    monkeypatch.setattr(DiffRetriever, "device", property(lambda _: "meta"))
+    vectors = MaxSimSearcher(store.folder, checkpoint).vectors
+    assert vectors.device == "meta"
+
+
 def test_a_store_is_searched_exactly(store: Store, checkpoint: str, expected: dict[str, dict[str, float]]) -> None:
     from diffretriever_pyserini import MaxSimSearcher
 
