@@ -164,3 +164,22 @@ def test_the_kernel_answers_as_padded_batches_do(tiny_bert: Path) -> None:
     packed = model.forward_masks(TEXTS)
     model._backbone.model.set_attn_implementation("sdpa")
     np.testing.assert_allclose(packed.hidden, model.forward_masks(TEXTS).hidden, atol=0.1)
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+def test_padded_batches_may_still_be_run(any_model: DiffRetriever, padding: int) -> None:
+    """As training-like code does that calls ``hidden_states`` on a model that packs, with padding or without."""
+    backbone, layout = any_model._backbone, any_model.layout("passage")
+    ids = torch.randint(5, 50, (3, 20), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids)
+    empty = slice(0, padding) if backbone.pad_left else slice(20 - padding, 20)
+    mask[1, empty] = 0
+    assert backbone.packs
+    with torch.inference_mode():
+        found = backbone.hidden_states(ids, mask, layout.k + len(layout.tail))
+        backbone.model.set_attn_implementation("eager")
+        try:
+            expected = backbone.hidden_states(ids, mask, layout.k + len(layout.tail))
+        finally:
+            backbone.pack()
+    torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-4, rtol=1e-4)
