@@ -182,6 +182,8 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
         "sides": list(sides),
         "hits": options.hits,
         "depth": options.listed(len(sides)),
+        "fusion": options.fusion if len(sides) > 1 else None,
+        "exact": "multi" in sides and index.multi.exact,
         "queries": len(topics),
         "without_results": empty,
         "seconds": seconds,
@@ -196,11 +198,17 @@ def _text(summary: dict[str, Any]) -> str:
     """What a person wants to know at the end."""
     spent = ", ".join(f"{stage} {value:.2f} s" for stage, value in summary["seconds"].items())
     mode = f"hybrid: {' + '.join(summary['sides'])}" if summary["mode"] == "hybrid" else summary["mode"]
+    mode += " by every stored vector" if summary["exact"] else ""
+    mode += f", {summary['fusion']} over lists of {summary['depth']:,}" if summary["fusion"] else ""
     lines = [
-        f"{summary['queries']:,} queries ({mode}, {summary['hits']} hits): {summary['output']}",
+        f"{_counted(summary['queries'])} ({mode}, at most {summary['hits']:,} hits): {summary['output']}",
         f"  {summary['queries/s']:,.1f} queries/s; where the time went: {spent}",
     ]
     empty = summary["without_results"]
     if empty:
-        lines.append(f"  {len(empty)} queries found nothing, for instance {empty[0]}")
+        lines.append(f"  {_counted(len(empty))} found nothing, for instance {empty[0]}")
     return "\n".join(lines)
+
+
+def _counted(queries: int) -> str:
+    return f"{queries:,} {'query' if queries == 1 else 'queries'}"

@@ -16,7 +16,7 @@ class Proposal:
     stem : its Porter stem, where the model counts by stems and the stem is another word than ``shown``; else None.
     probability : softmax over the whole vocabulary.
     weight : log(1 + relu(logit)), before scaling and rounding (METHOD section 4).
-    own : whether it stands for a word of the text, so that its weight counts lexically.
+    own : whether it stands for a word of the text; of several forms of one stem, the weight of one counts lexically.
     special : whether it is a special token; where the model stops at these, it ends the answer.
     """
 

@@ -55,7 +55,8 @@ def score(value: float | None, side: str | None = None) -> str:
 LEGEND = (
     "Each token has its weight, log(1 + relu(logit)), and its probability where that is at least 0.1\xa0%. A star: it "
     "stands for a word of the text, and only these make lexical terms (all do, for a model that counts the whole "
-    "vocabulary). In brackets the stem, for a model in which all words of one stem are one term."
+    "vocabulary). In brackets the stem, for a model in which all words of one stem are one term: a star then stands on "
+    "every form of a word, and the one form whose weight counts is listed among the text's words."
 )
 
 

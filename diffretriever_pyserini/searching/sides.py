@@ -102,6 +102,7 @@ class MultiSide:
         self.vectors = open_vectors(folder, encoder, options)
         self.documents: int = self.vectors.passages
         manifest = getattr(self.vectors, "manifest", None)
+        self.exact = manifest is None
         self.changed = manifest is not None and manifest.changed
 
     def search(self, queries: Sequence[np.ndarray], qids: Sequence[str], depth: int, threads: int) -> Scores:

@@ -82,7 +82,7 @@ class StoreSpec:
             if not (folder / SPEC).is_file():
                 write_json(folder / SPEC, asdict(self))
         there = read_spec(folder)
-        for field in fields(self):
+        for field in sorted(fields(self), key=lambda field: "fingerprint" in field.name):  # what a person chose, first
             if field.name in _NAMES:
                 continue
             old, new = getattr(there, field.name), getattr(self, field.name)

@@ -52,7 +52,8 @@ def test_a_run_is_written_and_trec_eval_reads_it(
         run = pytrec_eval.parse_run(file)
     measured = pytrec_eval.RelevanceEvaluator({"007": {"007": 1}}, {"recip_rank"}).evaluate(run)
     assert measured == {"007": {"recip_rank": 1.0}}
-    assert "4 queries (hybrid: dense + lexical, 1000 hits)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "4 queries (hybrid: dense + lexical, minmax over lists of 1,000, at most 1,000 hits)" in told
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
 
 
@@ -64,6 +65,7 @@ def test_json_tells_where_the_time_went(
     summary = json.loads(capsys.readouterr().out)
     assert summary["mode"] == "lexical"
     assert (summary["queries"], summary["hits"], summary["depth"]) == (4, 1, 1)
+    assert (summary["fusion"], summary["exact"]) == (None, False)
     assert summary["without_results"] == ["q3"]  # stopwords only
     assert set(summary["seconds"]) == {"open", "encode", "lexical", "fuse", "write"}
     assert summary["queries/s"] > 0

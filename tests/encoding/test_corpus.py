@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,9 @@ def test_another_encoder_corpus_or_form_is_refused(model: DiffRetriever, corpus_
         encode(model, corpus_file, tmp_path / "S", rows_per_part=8)
     with pytest.raises(DiffRetrieverError, match="begun with max_length"):
         encode(model, corpus_file, tmp_path / "S", max_length=20)
+    deeper = replace(model.config, k_passage=model.config.k_passage + 1)
+    with pytest.raises(DiffRetrieverError, match="begun with k_passage = "):  # not with fingerprints
+        encode(DiffRetriever(deeper), corpus_file, tmp_path / "S")
     other = write_corpus(tmp_path / "other.jsonl", passages(3))
     with pytest.raises(DiffRetrieverError, match="begun with corpus = "):
         encode(model, other, tmp_path / "S")

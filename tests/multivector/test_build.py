@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.multivector import build, candidates
 from diffretriever_pyserini.multivector import index as multi_index
@@ -302,3 +304,16 @@ def test_options_of_searching(index: CompressedIndex, queries: list[np.ndarray])
             MultiOptions(**wrong)
     with pytest.raises(DiffRetrieverError, match="is no multi-vector index"):
         CompressedIndex(index.folder.parent)
+
+
+@pytest.mark.java
+def test_the_command_says_what_was_made(
+    store: Store, vectors: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How much is found is said where there are enough passages that it means something."""
+    small = write_store(tmp_path / "small", vectors[:230])
+    for made, told in ((store, "of the exact top 10, "), (small, "230 passages are too few to say")):
+        assert main(["index", "--store", str(made.folder), "--output", str(tmp_path / f"{len(made)}"), "--multi"]) == 0
+        out = capsys.readouterr().out
+        assert told in out
+        assert re.search(r"multi: \d+ bytes a passage, [\d.,]+ \w+ for all, ", out)
