@@ -6,7 +6,8 @@
 
 curve   for 1/64 to 1/2 of the float16 bytes (everything counted, ids too) and for 1/16 with int8 vectors on disk: how
         much of the exact top 10 and top 100 is found, nDCG@10 on the judged collections, milliseconds a query.
-speed   exact brute force (float32 and bfloat16, one query at a time and 32) against the index, taking turns.
+speed   exact brute force (float32 and bfloat16, one query at a time and 32) against the index, taking turns; rescoring
+        1,000 candidates.
 wide    made-up vectors of 3,584 components, less and more alike within a passage: rescoring 1,000 candidates with all
         that a query needs for it, in one thread and shared by --threads.
 
@@ -219,6 +220,14 @@ def speed(bench: Bench) -> Rows:
     for name, value in medians.items():
         base = next(base for how, base in fastest.items() if how in name)
         rows.append([name, found_by.get(name, "1"), f"{value:.2f}", f"{base / value:.1f}"])
+    with Workers(both) as workers:
+        for share in (16, 32):
+            index = bench.index(share)
+            some = index.records(np.linspace(0, index.rows - 1, 1000).astype(np.int64))
+            one_thread, _ = rescoring(index.codec, queries, some, workers)
+            rows.append(
+                [f"rescoring 1,000 candidates, 1/{share}, one thread", "", f"{one_thread:.2f}", "tables included"]
+            )
     read = sum(part.numel() for part in parts) * 2 / 1e9
     rows.append([f"reading {read:.2f} GB of bfloat16 at 20 GB/s would take", "", f"{50 * read:.1f}", f"K = {k}"])
     return rows
