@@ -110,6 +110,7 @@ def test_no_java_ends_in_one_sentence(tmp_path: Path) -> None:
 
 _INTERRUPTED = """
 import os, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
 from diffretriever_pyserini import register
 register()
 from pyserini.pyclass import autoclass
