@@ -37,6 +37,8 @@ from diffretriever_pyserini.multivector.exact import Found, keep_best, maxsim_bl
 
 SHARES = (16, 32)
 _SAMPLE = 1 << 14  # passages
+_ROUNDS, _PER_CENTROID = 10, 32  # of k-means; ours has 9 and 24
+_TRAINED_ON = 1 << 16  # vectors, for coarse centroids and rotations
 _DRAWN, _WORDS = 1000, 8  # queries out of passages
 
 Coder = Callable[[np.ndarray], np.ndarray]
@@ -52,14 +54,14 @@ class Material:
         self.passages = sample_vectors(bench.store, min(len(bench.store), _SAMPLE))
         self.k, self.width = self.passages.shape[1:]
         self.lists = lists_of(self.k * len(bench.store))  # coarse centroids of residual codes
-        self._trained_on = bench.options.trained_on
         self.vectors = self.some(self.passages)
         self.weights = weights(drawn_queries(bench).reshape(-1, self.width))
 
-    def some(self, passages: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def some(passages: np.ndarray) -> np.ndarray:
         """Vectors out of ``passages``, all places alike."""
         flat = passages.reshape(-1, passages.shape[2])
-        return flat[np.linspace(0, len(flat) - 1, min(len(flat), self._trained_on)).astype(int)]
+        return flat[np.linspace(0, len(flat) - 1, min(len(flat), _TRAINED_ON)).astype(int)]
 
 
 def drawn_queries(bench: Bench) -> np.ndarray:
@@ -150,6 +152,11 @@ def by_faiss(name: str, sample: np.ndarray) -> Made:
     """A codec of FAISS's factory."""
     name += "np" if "PQ" in name else ""  # no polysemous training: it orders codes for another use, and takes long
     codec = faiss.index_factory(sample.shape[1], name)
+    inner = faiss.downcast_index(codec.index) if isinstance(codec, faiss.IndexPreTransform) else codec
+    if hasattr(inner, "pq"):
+        inner.pq.cp.niter, inner.pq.cp.max_points_per_centroid = _ROUNDS, _PER_CENTROID
+    if name.startswith("OPQ"):
+        faiss.downcast_VectorTransform(codec.chain.at(0)).max_train_points = 256 * _PER_CENTROID
     codec.train(np.ascontiguousarray(sample))
     return lambda v: codec.sa_decode(codec.sa_encode(np.ascontiguousarray(v))), codec.sa_code_size()
 
@@ -163,7 +170,7 @@ def residuals(sample: np.ndarray, lists: int, bits: int, kept: int) -> Made:
     turn = faiss.PCAMatrix(sample.shape[1], kept)
     turn.train(sample)
     inner = turn.apply(sample)
-    means = faiss.Kmeans(kept, lists, niter=10, seed=7, min_points_per_centroid=1)
+    means = faiss.Kmeans(kept, lists, niter=_ROUNDS, seed=7, min_points_per_centroid=1)
     means.train(inner)
     rest = inner - means.centroids[means.assign(inner)[1]]
     cuts = np.quantile(rest, np.arange(1, 1 << bits) / (1 << bits), axis=0).astype(np.float32)
@@ -281,7 +288,6 @@ def main() -> None:
     parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, []], help="default: both")
     parser.add_argument("--queries", type=int, default=330, help="of a collection at most (default: %(default)s)")
     parser.add_argument("--scored", type=int, default=200, help="queries for codecs, evenly chosen of these")
-    parser.add_argument("--trained-on", type=int, default=1 << 16, help="vectors (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/multivector"))
     options = parser.parse_args()

@@ -17,15 +17,22 @@ class FixedEncodings:
     Parameters
     ----------
     width : H.
+    inner, final : None keeps all components.
     """
 
-    def __init__(self, width: int, final: int, bits: int = 4, inner: int = 16, repetitions: int = 20):
+    def __init__(self, width: int, final: int | None, bits: int = 4, inner: int | None = 16, repetitions: int = 20):
         draw = np.random.default_rng(19504)
-        self._shape = (repetitions, 1 << bits, inner)
+        self._shape = (repetitions, 1 << bits, inner or width)
         self._bits = bits
         self._planes = draw.standard_normal((width, repetitions * bits), dtype=np.float32)
-        self._inner = _signs(draw, (width, repetitions * inner)) / np.float32(inner**0.5)
-        self._final = _signs(draw, (int(np.prod(self._shape)), final)) / np.float32(final**0.5)
+        self._inner = (
+            _signs(draw, width, repetitions * inner, inner)
+            if inner
+            else np.tile(np.eye(width, dtype=np.float32), repetitions)
+        )
+        total = int(np.prod(self._shape))
+        self._final = _signs(draw, total, final, final) if final else None
+        self.components = final or total
 
     def queries(self, vectors: np.ndarray) -> np.ndarray:
         """float32 [n, K_q, H] -> [n, final]."""
@@ -52,8 +59,10 @@ class FixedEncodings:
             apart = np.bitwise_count(bucket.transpose(0, 2, 1)[:, :, None] ^ np.arange(buckets)[:, None])
             nearest = np.take_along_axis(values, apart.argmin(axis=3)[:, :, :, None], axis=2)
             sums = np.where(counts[..., None] > 0, sums / np.maximum(counts, 1)[..., None], nearest)
-        return sums.reshape(n, -1).astype(np.float32) @ self._final
+        encoded = sums.reshape(n, -1).astype(np.float32)
+        return encoded if self._final is None else encoded @ self._final
 
 
-def _signs(draw: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    return (2 * draw.integers(2, size=shape) - 1).astype(np.float32)
+def _signs(draw: np.random.Generator, rows: int, columns: int, norm: int) -> np.ndarray:
+    """A random projection that keeps inner products on the mean, where ``norm`` of its columns are summed over."""
+    return (2 * draw.integers(2, size=(rows, columns)) - 1).astype(np.float32) / np.float32(norm**0.5)
