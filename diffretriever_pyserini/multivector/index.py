@@ -104,11 +104,11 @@ class CompressedIndex:
         Several threads share the work where it is much, at most ``threads`` (None: all processors); for a few
         milliseconds of it, waking more than one takes longer. The result is the same.
         """
+        codes = min(self.options.wanted(depth), self.rows) * self.manifest.stride
+        if codes < _SHARED_BYTES or threads == 1 or self._threads.count == 1:
+            return self._threads.run(self._search, query, depth)
         rows = self._threads.run(self._proposed, query, depth)
-        much = len(rows) * self.manifest.stride >= _SHARED_BYTES and threads != 1
-        if much and self._threads.count > 1:
-            return self._ranked(query, rows, depth, self._threads, threads)
-        return self._threads.run(self._ranked, query, rows, depth)
+        return self._ranked(query, rows, depth, self._threads, threads)
 
     def _search(self, query: np.ndarray, depth: int) -> Found:
         return self._ranked(query, self._proposed(query, depth), depth)

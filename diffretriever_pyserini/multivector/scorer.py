@@ -31,9 +31,11 @@ class QueryTables:
         self._codec, self._workers, self._threads = codec, workers, threads
         query = query[query.any(axis=1)]  # a zero vector meets nothing
         self._k_query = len(query)
-        rows = torch.from_numpy(codec.components).split(_COMPONENTS)  # torch, as numpy would wake threads of its own
+        components = torch.from_numpy(codec.components).split(
+            _COMPONENTS
+        )  # torch, as numpy would wake threads of its own
         asked = torch.from_numpy(np.ascontiguousarray(query))
-        inner = torch.cat(self._each(lambda some: asked @ some.T, rows), dim=1).numpy()  # [K_q, d]
+        inner = torch.cat(self._each(lambda some: asked @ some.T, components), dim=1).numpy()  # [K_q, d]
         self._place = torch.from_numpy(query @ codec.means.T)  # [K_q, K]
         # Rows in the tiers' order, their scales taken in, so that sums of codes need neither.
         rows = [codec.directions.T[tier.coefficients] * tier.scales[:, None] for tier in codec.tiers]
@@ -48,7 +50,9 @@ class QueryTables:
         if not self._k_query or not len(records):
             return np.zeros(len(records), np.float32)
         products = torch.cat(self._each(self._products, torch.from_numpy(records).split(_CHUNK)))
-        return self._each(lambda _: self._best_places(products, records), range(1))[0]
+        if self._workers is None:
+            return self._best_places(products, records)
+        return self._workers.run(self._best_places, products, records)
 
     def _best_places(self, products: Any, records: np.ndarray) -> np.ndarray:
         import torch
