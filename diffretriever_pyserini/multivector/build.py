@@ -19,7 +19,7 @@ from ..store.provenance import Provenance
 from ..store.reader import Store
 from . import candidates, records
 from .codec import PlaceCodec, read_codec, train_codec
-from .manifest import CODEC, FIRST, FORMAT, SEGMENTS, Manifest
+from .manifest import CANDIDATES, CODEC, FORMAT, Manifest
 from .measure import RecallMeter
 
 _SEED = 20261122
@@ -85,17 +85,16 @@ def build_multi(
     codec, first = _trained(work, store, options, budget)
     meter = RecallMeter(sample_vectors(store, min(RecallMeter.queries, count)))
     _stream(work, store, codec, first, meter, options, verify, quiet)
-    candidates.write_index(work / FIRST, first)
+    candidates.write_index(work / CANDIDATES, first)
     manifest = Manifest(
         encoder=spec.encoder,
         fingerprint=spec.fingerprint,
         passage_fingerprint=spec.passage_fingerprint,
         k_passage=spec.k_passage,
         dimension=spec.dimension,
+        passages=count,
         stride=codec.stride,
         candidate_bytes=candidates.passage_bytes(spec.dimension, budget, count),
-        candidates=FIRST,
-        segments=[("00000", count)],
         refine=options.refine,
     )
     manifest.write(work)
@@ -162,8 +161,10 @@ def _stream(
     from ..representations import pool
 
     state = read_json(work / _STATE)
-    names = segment_files(options.refine)
-    writer = records.SegmentWriter(work / SEGMENTS / "00000", names, state["written"])
+    names = [records.RECORDS, records.DOCIDS, records.BOUNDS]
+    if options.refine:
+        names += [records.VECTORS, records.SCALES]
+    writer = records.RecordsWriter(work, names, state["written"])
     bar = tqdm(total=len(store), unit=" passages", desc="Compressing", disable=True if quiet else None)
     with bar:
         for number, part in enumerate(store.parts):
@@ -174,21 +175,15 @@ def _stream(
                 first.add(pool(vectors))
                 meter.add(vectors)
                 if fresh:
-                    writer.add(docids, **segment_arrays(codec, vectors, options.refine))
+                    writer.add(docids, **record_arrays(codec, vectors, options.refine))
                 bar.update(len(vectors))
             if fresh:
                 write_json(work / _STATE, state | {"parts": number + 1, "written": writer.flush()})
     writer.close()
 
 
-def segment_files(refine: str | None) -> list[str]:
-    """Files of a segment."""
-    names = [records.RECORDS, records.DOCIDS, records.BOUNDS]
-    return [*names, records.VECTORS, records.SCALES] if refine else names
-
-
-def segment_arrays(codec: PlaceCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
-    """What a segment's files say of ``vectors`` [n, K, H], by file name without its ending."""
+def record_arrays(codec: PlaceCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
+    """What the files say of ``vectors`` [n, K, H], by file name without its ending."""
     arrays = {"records": codec.encode(vectors)}
     return arrays | int8_vectors(vectors) if refine else arrays
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptio
 from diffretriever_pyserini.multivector.manifest import read_manifest
 from diffretriever_pyserini.multivector.measure import RecallMeter
 from diffretriever_pyserini.scoring import maxsim
+from diffretriever_pyserini.store.files import read_json, write_json
 from diffretriever_pyserini.store.part import part_path
 from diffretriever_pyserini.store.reader import Store
 
@@ -60,13 +64,13 @@ def test_a_record_says_what_a_passage_costs(index: CompressedIndex, store: Store
     assert index.docids(np.array([999, 4])) == ["p999", "p4"]
     assert manifest.recall["top10_in_top100"] > 0.95
     assert set(files(index.folder)) == {
-        "candidates-0.faiss",
+        "candidates.faiss",
         "codec.safetensors",
         "diffretriever.json",
+        "docid_bounds.i64",
+        "docids.utf8",
         "multi.json",
-        "segments/00000/docid_bounds.i64",
-        "segments/00000/docids.utf8",
-        "segments/00000/records.u8",
+        "records.u8",
     }
 
 
@@ -174,7 +178,7 @@ def test_a_kill_is_gone_on_from(
 ) -> None:
     """Broken off after each part in turn, with half a part written, nothing is trained or coded twice."""
     work, coded = tmp_path / "multi.work", []
-    arrays = build.segment_arrays
+    arrays = build.record_arrays
 
     def breaking(codec: object, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
         coded.append(len(vectors))
@@ -182,7 +186,7 @@ def test_a_kill_is_gone_on_from(
             raise KeyboardInterrupt
         return arrays(codec, vectors, refine)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(build, "segment_arrays", breaking)
+    monkeypatch.setattr(build, "record_arrays", breaking)
     for _ in range(10):
         try:
             build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=12), work, quiet=True)
@@ -190,7 +194,7 @@ def test_a_kill_is_gone_on_from(
         except KeyboardInterrupt:
             assert not (tmp_path / "multi").exists()
             monkeypatch.setattr(build, "train_codec", None)
-            with (work / "segments/00000/records.u8").open("ab") as file:
+            with (work / "records.u8").open("ab") as file:
                 file.write(b"half a part")
     assert len(coded) == 14  # ten parts, and four that were broken off
     assert files(tmp_path / "multi") == files(index.folder)
@@ -210,7 +214,7 @@ def test_kill_9(store: Store, index: CompressedIndex, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _BUILD, str(store.folder), str(tmp_path / "multi")]
     for _ in range(3):  # as soon as a part, and then some more, are there
         process = subprocess.Popen(command)
-        records, before = tmp_path / "work/segments/00000/records.u8", 0
+        records, before = tmp_path / "work/records.u8", 0
         if records.is_file():
             before = records.stat().st_size
         while process.poll() is None and not (records.is_file() and records.stat().st_size > before):
@@ -280,10 +284,10 @@ def test_very_small_collections(count: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("segments/00000/records.u8", "missing or damaged"),
-        ("segments/00000/docids.utf8", "damaged"),
+        ("records.u8", "missing or damaged"),
+        ("docids.utf8", "damaged"),
         ("codec.safetensors", "damaged"),
-        ("candidates-0.faiss", "FAISS cannot read it"),
+        ("candidates.faiss", "FAISS cannot read it"),
         ("multi.json", "cannot be read"),
     ],
 )
@@ -293,6 +297,39 @@ def test_a_damaged_file_is_named(store: Store, name: str, message: str, tmp_path
     with pytest.raises(InputError, match=message) as error:
         CompressedIndex(folder).docids(np.array([0]))
     assert Path(name).name in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("format", 1), ("segments", [["00000", 50]])])
+def test_an_index_of_an_earlier_layout_is_refused(name: str, value: object, tmp_path: Path) -> None:
+    folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder
+    write_json(folder / "multi.json", read_json(folder / "multi.json") | {name: value})
+    with pytest.raises(InputError, match=r"multi\.json: .*build the index again"):
+        CompressedIndex(folder)
+
+
+@pytest.mark.parametrize("refine", [None, "int8"])
+def test_who_has_it_open_goes_on(store: Store, queries: list[np.ndarray], refine: str | None, tmp_path: Path) -> None:
+    """An index that was opened, but not yet searched, when its folder was replaced."""
+    opened, kept = (made(store, tmp_path / name, bytes_per_vector=12, refine=refine) for name in "AB")
+    shutil.rmtree(opened.folder)
+    for query in queries:
+        rows, scores = opened.search(query, 50)
+        expected, known = kept.search(query, 50)
+        assert opened.docids(rows) == kept.docids(expected)
+        np.testing.assert_array_equal(scores, known)
+    assert opened.row_of("p7") == 7
+    assert opened.row_of("q") is None
+
+
+def test_the_command_shows_what_an_index_holds(index: CompressedIndex, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["multi", "info", "--index", str(index.folder)]) == 0
+    out = capsys.readouterr().out
+    assert "1,000 passages\n  4 vectors of 32 components by " in out
+    assert re.search(r" \d+ bytes a passage\n  of the exact top 10, \d+\.\d% were in its top 100", out)
+    assert main(["multi", "info", "--index", str(index.folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == asdict(index.manifest)
+    assert main(["multi", "info", "--index", str(index.folder.parent)]) == 2
+    assert "did you mean" in capsys.readouterr().err
 
 
 def test_options_of_searching(index: CompressedIndex, queries: list[np.ndarray]) -> None:
