@@ -29,7 +29,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..multivector.manifest import read_manifest
+    from ..multivector.manifest import read_manifest, recall_text
 
     manifest = read_manifest(arguments.index)
     if arguments.json:
@@ -41,6 +41,5 @@ def _run(arguments: argparse.Namespace) -> None:
         f"  {manifest.k_passage} vectors of {manifest.dimension} components by {manifest.encoder}, "
         f"{manifest.stride + manifest.candidate_bytes:,} bytes a passage"
     )
-    if "top10_in_top100" in manifest.recall:
-        share, queries = manifest.recall["top10_in_top100"], manifest.recall["queries"]
-        print(f"  of the exact top 10, {share:.1%} were in its top 100 when it was built (queries: {queries})")
+    if manifest.recall:
+        print(f"  when it was built: {recall_text(manifest.recall)}")

@@ -87,10 +87,10 @@ class CompressedIndex:
         if codes < _SHARED_BYTES or threads == 1 or self._threads.count == 1:
             return self._threads.run(self._search, query, depth)
         rows = self._threads.run(self._proposed, query, depth)
-        return self._ranked(query, rows, depth, self._threads, threads)
+        return self.rank(query, rows, depth, self._threads, threads)
 
     def _search(self, query: np.ndarray, depth: int) -> Found:
-        return self._ranked(query, self._proposed(query, depth), depth)
+        return self.rank(query, self._proposed(query, depth), depth)
 
     def _proposed(self, query: np.ndarray, depth: int) -> np.ndarray:
         """Numbers of the passages that will be scored."""
@@ -99,7 +99,7 @@ class CompressedIndex:
             return np.arange(min(self.passages, depth))
         return propose(self.first, query, self.options.wanted(depth))
 
-    def _ranked(
+    def rank(
         self,
         query: np.ndarray,
         rows: np.ndarray,
@@ -107,9 +107,10 @@ class CompressedIndex:
         workers: Workers | None = None,
         threads: int | None = None,
     ) -> Found:
+        """The best ``depth`` of the passages ``rows``; ``workers`` share the work, at most ``threads`` of them."""
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():
-            return rows, np.zeros(len(rows), np.float32)
+            return rows[:depth], np.zeros(len(rows[:depth]), np.float32)
         scores = QueryTables(self.codec, query, workers, threads).scores(self.records(rows))
         if len(rows) and self.manifest.refine and self.options.refine:
             return self._refined(query, rows, scores, depth)

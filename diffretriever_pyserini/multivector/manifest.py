@@ -26,7 +26,7 @@ class Manifest:
     stride : bytes of a passage's record.
     candidate_bytes : bytes of its code in the first stage.
     refine : ``int8`` where the vectors are kept on disk, else None.
-    recall : how much of the exact ranking was found, measured when the index was built.
+    recall : how much of the exact ranking of a sample it returns, see :func:`.measure.measure_recall`.
     """
 
     encoder: str
@@ -70,3 +70,16 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**values)
     except TypeError as error:
         raise InputError(f"{path}: damaged ({error}); build the index again.") from error
+
+
+_LEAST = 1000  # passages; of fewer, the best 100 are a large part
+
+
+def recall_text(recall: dict[str, Any]) -> str:
+    """What :attr:`Manifest.recall` says to a person."""
+    if recall["passages"] < _LEAST:
+        return f"exact ranking: {recall['passages']:,} passages are too few to say how much of it is found"
+    return (
+        f"of the exact top 10, {recall['top10_in_top100']:.1%} are in its top 100 (measured on {recall['queries']} "
+        f"queries and {recall['passages']:,} passages, both drawn from the collection)"
+    )

@@ -19,13 +19,12 @@ import pytest
 
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
-from diffretriever_pyserini.multivector import build, candidates
+from diffretriever_pyserini.multivector import build, candidates, measure
 from diffretriever_pyserini.multivector import index as multi_index
 from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
 from diffretriever_pyserini.multivector.exact import ExactIndex
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.multivector.manifest import read_manifest
-from diffretriever_pyserini.multivector.measure import RecallMeter
 from diffretriever_pyserini.scoring import maxsim
 from diffretriever_pyserini.store.files import read_json, write_json
 from diffretriever_pyserini.store.part import part_path
@@ -63,6 +62,7 @@ def test_a_record_says_what_a_passage_costs(index: CompressedIndex, store: Store
     assert (index.passages, manifest.encoder) == (len(store), store.spec.encoder)
     assert index.docids(np.array([999, 4])) == ["p999", "p4"]
     assert manifest.recall["top10_in_top100"] > 0.95
+    assert (manifest.recall["queries"], manifest.recall["passages"]) == (64, 1000)
     assert set(files(index.folder)) == {
         "candidates.faiss",
         "codec.safetensors",
@@ -72,6 +72,42 @@ def test_a_record_says_what_a_passage_costs(index: CompressedIndex, store: Store
         "multi.json",
         "records.u8",
     }
+
+
+@pytest.mark.parametrize(
+    ("count", "k", "width"), [(300, 4, 32), (9_000_000, 4, 384), (9_000_000, 16, 3584), (138_000_000, 64, 8192)]
+)
+def test_the_measured_sample_is_bounded(count: int, k: int, width: int) -> None:
+    size = measure.sample_size(count, k, width)
+    assert 1 <= size <= min(count, 10_000)
+    assert size * k * width * 4 <= 1 << 30
+    rows = build.sample_rows(count, size)
+    assert len(np.unique(rows)) == size
+    np.testing.assert_array_equal(rows, build.sample_rows(count, size))
+
+
+def test_recall_is_the_overlap_with_the_exact_ranking(index: CompressedIndex, store: Store, tmp_path: Path) -> None:
+    """Where every passage is in the sample, it is what two searches say."""
+    coarse = made(store, tmp_path / "coarse", bytes_per_vector=3)
+    queries = list(measure._queries(build.sample_vectors(store, 1000)))
+    shares = [overlap(one, store, queries, 100) for one in (index, coarse)]
+    assert [one.manifest.recall["top100_in_top100"] for one in (index, coarse)] == pytest.approx(shares, abs=1e-3)
+    assert shares[1] < shares[0] - 0.02
+
+
+def test_recall_is_measured_on_a_sample(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_PASSAGES", 400)
+    monkeypatch.setattr(measure, "_QUERY_VECTORS", 50)
+    recall = made(store, tmp_path / "I", bytes_per_vector=12).manifest.recall
+    assert (recall["queries"], recall["passages"]) == (12, 400)
+    assert 0.9 < recall["top10_in_top100"] <= 1
+
+
+def test_a_collection_without_vectors_has_no_recall(tmp_path: Path) -> None:
+    recall = made(
+        write_store(tmp_path / "S", np.zeros((5, 2, 8), np.float32)), tmp_path / "I", bytes_per_vector=8
+    ).manifest.recall
+    assert (recall["queries"], recall["passages"]) == (0, 5)
 
 
 def test_scores_are_maxsim_with_the_decoded_vectors(index: CompressedIndex, queries: list[np.ndarray]) -> None:
@@ -244,7 +280,7 @@ def test_another_store_of_the_same_shape_begins_anew(
     other = write_store(tmp_path / "S", vectors[::-1].copy())
     assert other.spec == store.spec
     with monkeypatch.context() as patch:
-        patch.setattr(RecallMeter, "result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(measure, "measure_recall", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             build_multi(other, tmp_path / "multi", options, work, quiet=True)
     build_multi(store, tmp_path / "multi", options, work, quiet=True)
@@ -325,7 +361,10 @@ def test_the_command_shows_what_an_index_holds(index: CompressedIndex, capsys: p
     assert main(["multi", "info", "--index", str(index.folder)]) == 0
     out = capsys.readouterr().out
     assert "1,000 passages\n  4 vectors of 32 components by " in out
-    assert re.search(r" \d+ bytes a passage\n  of the exact top 10, \d+\.\d% were in its top 100", out)
+    assert re.search(
+        r" \d+ bytes a passage\n  when it was built: of the exact top 10, \d+\.\d% are in its top 100", out
+    )
+    assert "(measured on 64 queries and 1,000 passages" in out
     assert main(["multi", "info", "--index", str(index.folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == asdict(index.manifest)
     assert main(["multi", "info", "--index", str(index.folder.parent)]) == 2
