@@ -191,7 +191,7 @@ def test_an_id_that_occurs_twice_is_named(tmp_path: Path, twin: int) -> None:
 def test_ids_that_only_share_a_hash_are_different(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffretriever_pyserini.store.docids._hash", len)
+    monkeypatch.setattr("diffretriever_pyserini.store.docids._hash", lambda docid: (len(docid), 0))
     build(store, tmp_path / "I")
 
 
