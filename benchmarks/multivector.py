@@ -223,7 +223,7 @@ def speed(bench: Bench) -> Rows:
     with Workers(both) as workers:
         for share in (16, 32):
             index = bench.index(share)
-            some = index.records(np.linspace(0, index.rows - 1, 1000).astype(np.int64))
+            some = index.records(np.linspace(0, index.passages - 1, 1000).astype(np.int64))
             one_thread, _ = rescoring(index.codec, queries, some, workers)
             rows.append(
                 [f"rescoring 1,000 candidates, 1/{share}, one thread", "", f"{one_thread:.2f}", "tables included"]

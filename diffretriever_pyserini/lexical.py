@@ -192,10 +192,3 @@ def escape_term(token: str) -> str:
     if not any(must_escape(i, char) for i, char in enumerate(token)):
         return token
     return "".join(f"{ESCAPE}{ord(c):x};" if must_escape(i, c) else c for i, c in enumerate(token))
-
-
-def unescape_term(term: str) -> str:
-    """The token that :func:`escape_term` was given."""
-    import re
-
-    return re.sub(f"{ESCAPE}([0-9a-f]+);", lambda match: chr(int(match[1], 16)), term)

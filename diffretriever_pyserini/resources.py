@@ -24,8 +24,3 @@ def prebuilt_dir() -> Path:
         f"the prebuilt configurations are missing (looked in {places[0]} and {places[1]}): "
         "the installation is incomplete; install the package again."
     )
-
-
-def data_dir() -> Path:
-    """The folder of small data files inside the package (stopwords)."""
-    return Path(__file__).resolve().parent / "data"

@@ -25,9 +25,9 @@ class DreamBackbone(Backbone):
     """Qwen2ForCausalLM run bidirectionally; the one-place shift of Dream's own sampler is not applied (METHOD 3)."""
 
 
-def load(folder: Path, dtype: Any) -> DreamBackbone:
-    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+def read_config(folder: Path) -> Any:
+    """transformers' config of the base in ``folder``; ConfigError where it cannot be run as Qwen2."""
+    from transformers import Qwen2Config
 
     raw = read_json(folder / "config.json")
     check_family(folder, raw, "dream")
@@ -37,6 +37,14 @@ def load(folder: Path, dtype: Any) -> DreamBackbone:
         raise ConfigError(f"{folder / 'config.json'}: Dream's key {missing[0]!r} is missing")
     config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
     config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
+    return config
+
+
+def load(folder: Path, dtype: Any) -> DreamBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+    from transformers import Qwen2ForCausalLM
+
+    config = read_config(folder)
     model, info = load_weights(Qwen2ForCausalLM, folder, config=config, dtype=dtype)
     check_loaded(info, folder)
     return DreamBackbone(model)

@@ -49,6 +49,17 @@ def load_base(config: RetrieverConfig, dtype: Any, head_may_miss: bool = False) 
     return _FAMILIES[config.family].load(folder, dtype)
 
 
+def empty_base(config: RetrieverConfig) -> Any:
+    """transformers' model for the base of ``config`` on torch's meta device: shapes, no weights (none are read)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    kind: Any = AutoModelForMaskedLM if config.family == "masked_lm" else AutoModelForCausalLM
+    settings = _FAMILIES[config.family].read_config(local_folder(config.backbone))
+    with torch.device("meta"):
+        return kind.from_config(settings)
+
+
 def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
     """Merge the LoRA adapter in ``folder`` into ``backbone``."""
     backbone.model = attach_adapter(backbone, folder, family).merge_and_unload()

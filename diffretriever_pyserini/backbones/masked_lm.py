@@ -100,17 +100,24 @@ def _head_transform(model: Any) -> Any:
     raise ConfigError(f"masked language models of type {kind!r} are not supported yet")
 
 
-def load(
-    folder: Path, dtype: Any, mask_position_ids: str = "follow", mask_token_type: int = 0, head_may_miss: bool = False
-) -> MaskedLmBackbone:
-    """The base in ``folder``; ``head_may_miss`` where an adapter brings the head that a sentence encoder lacks."""
-    from transformers import AutoConfig, AutoModelForMaskedLM
+def read_config(folder: Path) -> Any:
+    """transformers' config of the base in ``folder``; ConfigError for another family, or one with code of its own."""
+    from transformers import AutoConfig
 
     raw = read_json(folder / "config.json")
     check_family(folder, raw, "masked_lm")
     if "auto_map" in raw:
         raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run")
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+def load(
+    folder: Path, dtype: Any, mask_position_ids: str = "follow", mask_token_type: int = 0, head_may_miss: bool = False
+) -> MaskedLmBackbone:
+    """The base in ``folder``; ``head_may_miss`` where an adapter brings the head that a sentence encoder lacks."""
+    from transformers import AutoModelForMaskedLM
+
+    config = read_config(folder)
     model, info = load_weights(AutoModelForMaskedLM, folder, config=config, dtype=dtype, trust_remote_code=False)
     tied = set(model.all_tied_weights_keys)
     missing = [key for key in info["missing_keys"] if key not in tied]

@@ -12,23 +12,26 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
-from diffretriever_pyserini.cli.words import counted
-from diffretriever_pyserini.errors import DiffRetrieverError
+from ..errors import DiffRetrieverError
+from .words import counted
 
 _ERROR = "diffretriever: error: "
-_PATIENCE = 30.0  # seconds that a process has to stop
 
 
-def encode_on_each(arguments: argparse.Namespace) -> None:
+def encode_on_each(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Encode with one process a device, each with its own shard; where one fails the others are stopped.
+
+    Returns
+    -------
+    Figures of all shards together, and a line on each for a person.
 
     Raises
     ------
     DiffRetrieverError
         When a process fails: its device and what it said last.
     """
-    from diffretriever_pyserini.store.begin import remove_unused
-    from diffretriever_pyserini.store.spec import SPEC
+    from ..store.begin import remove_unused
+    from ..store.spec import SPEC
 
     devices = [device.strip() for device in arguments.devices.split(",") if device.strip()]
     if arguments.shard_num != 1 or arguments.shard_id != 0:
@@ -37,26 +40,31 @@ def encode_on_each(arguments: argparse.Namespace) -> None:
         raise DiffRetrieverError(f"--devices {arguments.devices!r} names no device; give for example cuda:0,cuda:1.")
     new = not (arguments.output / SPEC).is_file()
     bars = Bars(devices, disable=True if arguments.quiet or arguments.json else None)
-    with contextlib.closing(bars), _processes(arguments.argv, devices) as processes:
-        shown = [_Shown(process, shard, bars, arguments) for shard, process in enumerate(processes)]
-        failed = _first_failure(processes)
+    try:
+        with contextlib.closing(bars), _processes(arguments.argv, devices) as processes:
+            shown = [_Shown(process, shard, bars, arguments) for shard, process in enumerate(processes)]
+            failed = _first_failure(processes)
+            if failed is not None:
+                _stop(processes)
+            for one in shown:
+                one.join()
         if failed is not None:
-            for process in processes:
-                process.terminate()
-        for one in shown:
-            one.join()
-    if failed is not None:
-        if new:
+            raise _failure(devices, failed, processes[failed].returncode, shown[failed].error)
+    except BaseException:
+        if new:  # a process that was stopped could not do this itself
             with contextlib.suppress(OSError, DiffRetrieverError):
                 remove_unused(arguments.output)
-        code = processes[failed].returncode
-        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        said = f": {shown[failed].error}" if shown[failed].error else "."
-        raise DiffRetrieverError(
-            f"encoding on {devices[failed]} (shard {failed} of {len(devices)}) failed, {how}{said} The other processes "
-            "were stopped; what is written is whole: mend that and run the same command again, it goes on from there."
-        )
-    _summarise(arguments, devices, [one.summary for one in shown], bars.seconds)
+        raise
+    return _summarised(devices, [one.summary for one in shown], bars.seconds)
+
+
+def _failure(devices: list[str], failed: int, code: int, error: str) -> DiffRetrieverError:
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    said = f": {error}" if error else "."
+    return DiffRetrieverError(
+        f"encoding on {devices[failed]} (shard {failed} of {len(devices)}) failed, {how}{said} The other processes "
+        "were stopped; what is written is whole: put that right and run the same command again, it goes on from there."
+    )
 
 
 @contextlib.contextmanager
@@ -71,14 +79,15 @@ def _processes(command: list[str], devices: list[str]) -> Iterator[list[subproce
             running.append(subprocess.Popen([*start, *own], stdout=pipe, stderr=pipe, text=True, errors="replace"))
         yield running
     finally:
-        for process in running:
-            process.terminate()  # does nothing to one that has ended
-        for process in running:
-            try:
-                process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()  # nothing may go on writing when this command has ended
+        _stop(running)
+
+
+def _stop(processes: list[subprocess.Popen[str]]) -> None:
+    """End ``processes`` at once: a store loses nothing by it, and none goes on writing after this command has ended."""
+    for process in processes:
+        process.kill()  # does nothing to one that has ended
+    for process in processes:
+        process.wait()
 
 
 def _first_failure(processes: list[subprocess.Popen[str]]) -> int | None:
@@ -159,9 +168,9 @@ class _Shown:
             thread.start()
 
     def join(self) -> None:
-        """Wait until the process has closed its outputs (one that is told to stop may take its time)."""
+        """Wait until the process, and its workers, which end with it, have closed its outputs."""
         for thread in self._threads:
-            thread.join(_PATIENCE)
+            thread.join()
 
     def _read_log(self, stream: IO[str]) -> None:
         for text in stream:
@@ -184,24 +193,19 @@ class _Shown:
                 self._bars.say(f"shard {self._shard}: {text.rstrip()}")
 
 
-def _summarise(
-    arguments: argparse.Namespace, devices: list[str], summaries: list[dict[str, Any]], seconds: float
-) -> None:
+def _summarised(
+    devices: list[str], summaries: list[dict[str, Any]], seconds: float
+) -> tuple[dict[str, Any], list[str]]:
     """The sum of all shards, and a line for each."""
-    total = {
-        name: sum(one[name] for one in summaries)
-        for name in ("passages", "skipped", "parts", "kept", "encoded", "tokens")
-    }
-    if arguments.json:
-        print(json.dumps({"shards": len(devices), "summary": total | {"seconds": round(seconds, 2)}}))
-    elif not arguments.quiet:
-        from diffretriever_pyserini.cli.encode import summary_text
-
-        rates = {f"{name}/s": total[what] / seconds for name, what in (("passages", "encoded"), ("tokens", "tokens"))}
-        print(summary_text(total | {"seconds": seconds} | rates, arguments.output))
-        for label, one in zip(Bars.labels(devices), summaries, strict=True):
-            share = f", {one['MFU']:.0%} of its peak" if "MFU" in one else ""
-            print(
-                f"  {label}: {counted(one['passages'], 'passage')} in {counted(one['parts'], 'part')}, "
-                f"{one['seconds']:,.1f} s, {one['passages/s']:,.1f} passages/s{share}"
-            )
+    names = ("passages", "skipped", "parts", "kept", "encoded", "tokens")
+    total: dict[str, Any] = {name: sum(one[name] for one in summaries) for name in names}
+    rates = {"passages/s": total["encoded"] / seconds, "tokens/s": total["tokens"] / seconds}
+    total |= {name: round(value, 2) for name, value in {"seconds": seconds, **rates}.items()}
+    lines = []
+    for label, one in zip(Bars.labels(devices), summaries, strict=True):
+        share = f", {one['MFU']:.0%} of its peak" if "MFU" in one else ""
+        lines.append(
+            f"  {label}: {counted(one['passages'], 'passage')} in {counted(one['parts'], 'part')}, "
+            f"{one['seconds']:,.1f} s, {one['passages/s']:,.1f} passages/s{share}"
+        )
+    return total, lines

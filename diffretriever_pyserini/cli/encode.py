@@ -8,15 +8,15 @@ import json
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from diffretriever_pyserini.cli.words import counted
-from diffretriever_pyserini.errors import DiffRetrieverError
+from ..errors import DiffRetrieverError
+from .words import counted
 
 if TYPE_CHECKING:
-    from diffretriever_pyserini.collections.corpus import Corpus
-    from diffretriever_pyserini.encoding.options import EncodeOptions
-    from diffretriever_pyserini.encoding.progress import Progress
+    from ..collections.corpus import Corpus
+    from ..encoding.options import EncodeOptions
+    from ..encoding.progress import Progress
 
 _HELP = "Encode a corpus into a store: K vectors and term weights of each passage, from one forward pass."
 _DETAILS = """\
@@ -73,16 +73,27 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if arguments.devices is not None:
-        from diffretriever_pyserini.cli.devices import encode_on_each
+    if arguments.devices is None:
+        whose = {"shard": arguments.shard_id, "shards": arguments.shard_num}
+        figures, lines = _encode(arguments), list[str]()
+    else:
+        from .devices import encode_on_each
 
-        encode_on_each(arguments)
-        return
-    from diffretriever_pyserini.collections.corpus import Corpus
-    from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
-    from diffretriever_pyserini.encoding.progress import Progress
-    from diffretriever_pyserini.plugin.names import parse_encoder_name
-    from diffretriever_pyserini.retriever import DiffRetriever
+        figures, lines = encode_on_each(arguments)
+        whose = {"shards": len(lines)}
+    if arguments.json:
+        print(json.dumps(whose | {"summary": figures}))
+    elif not arguments.quiet:
+        print("\n".join([_summary(figures, arguments.output), *lines]))
+
+
+def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Encode in this process; returns figures."""
+    from ..collections.corpus import Corpus
+    from ..encoding.corpus import EncodeOptions, encode_corpus
+    from ..encoding.progress import Progress
+    from ..plugin.names import parse_encoder_name
+    from ..retriever import DiffRetriever
 
     options = EncodeOptions(
         shard=arguments.shard_id,
@@ -105,11 +116,7 @@ def _run(arguments: argparse.Namespace) -> None:
     progress = Progress(model, arguments.quiet, log, options.shard, options.shards)
     if arguments.json or (sys.stderr.isatty() and not arguments.quiet):
         threading.Thread(target=_count, args=(corpus, options, progress), daemon=True).start()
-    figures = encode_corpus(model, corpus, arguments.output, options, progress)
-    if arguments.json:
-        print(json.dumps({"shard": options.shard, "shards": options.shards, "summary": figures}))
-    elif not arguments.quiet:
-        print(summary_text(figures, arguments.output))
+    return encode_corpus(model, corpus, arguments.output, options, progress)
 
 
 def _count(corpus: Corpus, options: EncodeOptions, progress: Progress) -> None:
@@ -119,7 +126,7 @@ def _count(corpus: Corpus, options: EncodeOptions, progress: Progress) -> None:
             progress.expect(options.rows_of_shard(sum(1 for _ in corpus.rows())))
 
 
-def summary_text(figures: dict, output: Path) -> str:
+def _summary(figures: dict[str, Any], output: Path) -> str:
     """What a person wants to know at the end."""
     lines = [f"{counted(figures['passages'], 'passage')} in {counted(figures['parts'], 'part')}: {output}"]
     if figures["kept"]:

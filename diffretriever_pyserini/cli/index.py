@@ -96,12 +96,9 @@ def _run(arguments: argparse.Namespace) -> None:
         print(_summary(facts, arguments.output, time.perf_counter() - started))
 
 
-_JUDGED = 1000  # passages; of fewer, the best 100 are a large part
-
-
 def _summary(facts: dict, output: Path, seconds: float) -> str:
     """What was made, and how large it is."""
-    from diffretriever_pyserini.multivector.manifest import CODEC
+    from diffretriever_pyserini.multivector.manifest import CODEC, recall_text
 
     lines = [f"{facts['passages']:,} passages indexed in {seconds:,.1f} s: {output}"]
     for half in ("dense", "lexical"):
@@ -109,15 +106,10 @@ def _summary(facts: dict, output: Path, seconds: float) -> str:
             what = facts[half].get("kind") or f"{facts[half]['documents']:,} passages with terms"
             lines.append(f"  {output / half}: {what}, {_taken(output / half)}")
     if facts["multi"]:
-        told, recall = facts["multi"]["bytes_per_passage"], facts["multi"]["recall"]
+        told = facts["multi"]["bytes_per_passage"]
         shared = size((output / "multi" / CODEC).stat().st_size)
         lines.append(f"  {output / 'multi'}: {told:,} bytes a passage, {shared} for all, {_taken(output / 'multi')}")
-        found = f"{recall['top10_in_top100']:.1%} are in its top 100 (queries: {recall['queries']})"
-        few = "passages are too few to say how much of it is found"
-        judged = facts["passages"] >= _JUDGED
-        lines.append(
-            f"    of the exact top 10, {found}" if judged else f"    exact ranking: {facts['passages']:,} {few}"
-        )
+        lines.append(f"    {recall_text(facts['multi']['recall'])}")
     return "\n".join(lines)
 
 

@@ -68,13 +68,10 @@ def encode_corpus(
     output = Path(output).expanduser()
     progress = progress or Progress(model, shard=options.shard, shards=options.shards)
     spec = spec_for(model, corpus, options)
-    what = f"{output}, shard {options.shard} of {options.shards},"
     try:
         rows = corpus.rows()
         rows = itertools.chain((next(rows),), rows)  # a corpus that cannot be read should not make a folder
-        with begun(output, spec), only_writer(shard_lock(output, options.shard, options.shards), what):
-            spec.write(output)
-            _refuse_other_shards(output, options.shards)
+        with begun(output, spec):
             return _encode(model, corpus, rows, output, spec, options, progress)
     except (DiffRetrieverError, BrokenPipeError):  # OSErrors too, some of them, but none of the disk
         raise
@@ -110,12 +107,16 @@ def _encode(
     skip = options.on_error == "skip"
 
     def encode_missing(rows: Iterable[RawRow], options: EncodeOptions) -> Scan:
-        ids = UniqueIds(corpus, output, spec, skip)
+        ids = UniqueIds(corpus, skip)
         scan = Scan(rows, output, spec, options, ids, progress)
         _encode_missing(model, output, spec, options, scan, ids, progress)
         return scan
 
-    scan = encode_missing(rows, options)
+    what = f"{output}, shard {options.shard} of {options.shards},"
+    with only_writer(shard_lock(output, options.shard, options.shards), what):
+        spec.write(output)
+        _refuse_other_shards(output, options.shards)
+        scan = encode_missing(rows, options)
     end = ShardEnd(output, spec, options.shard, options.shards, scan.rows)
     everything = replace(options, shard=0, shards=1, verify=False)
     passages, skipped = finish(end, corpus, skip, lambda: encode_missing(corpus.rows(), everything), progress)

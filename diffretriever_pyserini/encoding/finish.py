@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..collections.corpus import Corpus
-from ..errors import DiffRetrieverError
 from ..store.docids import repeats
-from ..store.files import held, only_writer
+from ..store.files import only_writer
 from ..store.part import Part, part_path
 from ..store.reader import finish_shard, shard_path
 from ..store.spec import LOCKS, StoreSpec
-from .parts import place, repeated
+from .parts import repeated, rows_of
 from .progress import Progress
-
-_PATIENCE = 30.0  # seconds for the processes of other shards, whose notes are there, to end
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,10 @@ class ShardEnd:
         count = -(-self.rows // self.spec.rows_per_part)
         paths = [part_path(self.output, number) for number in range(shard, count, shards)]
         return [Part(path, self.spec) for path in paths if path.is_file()]
+
+    def lock(self, shard: int) -> Path:
+        """The lock file of ``shard``."""
+        return shard_lock(self.output, shard, self.shards)
 
     def note(self, shard: int) -> tuple[int, int]:
         """Write the note that ``shard`` is done; returns its numbers of passages and of skipped rows."""
@@ -55,6 +56,8 @@ def finish(
 ) -> tuple[int, int]:
     """Leave the shard's note; the last shard looks for ids that stand in several parts first. Returns as ``note``.
 
+    The shard's own lock must be free again: whoever holds one here is being run.
+
     Parameters
     ----------
     skip : do the parts again that hold an id of an earlier part; else that is an error.
@@ -63,9 +66,9 @@ def finish(
     Raises
     ------
     InputError
-        For an id that occurs twice, naming both places, unless rows are to be skipped.
+        For an id that occurs twice, naming both rows, unless rows are to be skipped.
     DiffRetrieverError
-        When another shard is being run again, so that its parts cannot be done again.
+        When a shard is being run again, so that its parts cannot be done again.
     """
     others = [shard for shard in range(end.shards) if shard != end.shard]
     with only_writer(end.output / LOCKS / "finish", str(end.output), wait=True):
@@ -74,11 +77,14 @@ def finish(
         bad: dict[Path, None] = {}
         for docid, first, again in repeats(end.parts()):
             if not skip:
-                places = [place(corpus, end.spec, part.header["part"], docid) for part in (again, first)]
-                raise repeated(places[0], docid, places[1])
+                rows = list(islice(rows_of(corpus, docid), 2))
+                before, where = rows if len(rows) == 2 else (str(first.path), str(again.path))
+                raise repeated(where, docid, before)
             bad[again.path] = None
         if bad:
-            with _alone(end):
+            with contextlib.ExitStack() as locks:
+                for lock in {shard_lock(end.output, 0, 1), *(end.lock(shard) for shard in range(end.shards))}:
+                    locks.enter_context(only_writer(lock, f"{end.output}, where parts must be done again,"))
                 progress.again(f"{len(bad)} parts hold ids of earlier parts, written by other runs; doing them again.")
                 for path in bad:
                     path.unlink()
@@ -86,23 +92,3 @@ def finish(
             for shard in others:
                 end.note(shard)
         return end.note(end.shard)
-
-
-@contextlib.contextmanager
-def _alone(end: ShardEnd) -> Iterator[None]:
-    """Keep the writers of all shards out while the block runs."""
-    if end.shards == 1:
-        yield
-        return
-    ours = shard_lock(end.output, end.shard, end.shards)
-    with only_writer(shard_lock(end.output, 0, 1), str(end.output)):  # a run of another number of shards is refused
-        deadline = time.monotonic() + _PATIENCE
-        for lock in sorted(ours.parent.glob(f"*-of-{end.shards:05d}")):
-            while lock != ours and held(lock):
-                if time.monotonic() > deadline:
-                    raise DiffRetrieverError(
-                        f"{end.output}: some parts hold ids of other shards' parts and must be done again, but another "
-                        f"shard is being run again (it holds {lock}); wait for it, then run this shard again."
-                    )
-                time.sleep(0.05)
-        yield

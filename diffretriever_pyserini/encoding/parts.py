@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import islice
-from pathlib import Path
 
 from ..collections.corpus import Corpus, parse_row
 from ..errors import InputError
 from ..preparation import Prepared, Ragged
-from ..store.docids import SeenIds
-from ..store.part import Part, part_path
-from ..store.spec import StoreSpec
+from ..store.docids import Hashes, SeenIds, hashes
 from .ahead import ReadyRows
-
-_UNWRITTEN = 3  # parts that may be under way between here and the disk
 
 
 @dataclass
@@ -67,21 +62,20 @@ def gathered(ready: Iterator[tuple[int, ReadyRows]]) -> Iterator[PartRows]:
 
 
 class UniqueIds:
-    """Holds the ids of each part against those of all parts before it.
+    """Compares the ids of each part with those of the parts before it that this run passes (see store/docids.py).
 
     With ``skip`` a passage whose id was seen before is listed among the skipped rows, whether the part is encoded now
     or was there already, so that the bytes do not depend on where a run was interrupted; else it is an InputError.
     """
 
-    def __init__(self, corpus: Corpus, output: Path, spec: StoreSpec, skip: bool):
-        self._corpus, self._spec, self._skip = corpus, spec, skip
-        self._recent: dict[int, list[str]] = {}
-        self._on_disk = lru_cache(maxsize=4)(lambda number: Part(part_path(output, number), spec).docids)
-        self._seen = SeenIds(lambda number: self._recent.get(number) or self._on_disk(number))
+    def __init__(self, corpus: Corpus, skip: bool):
+        self._corpus, self._skip = corpus, skip
+        self._seen = SeenIds()
+        self._kept: deque[tuple[int, Hashes]] = deque()
 
     def kept(self, number: int, docids: list[str]) -> None:
-        """Part ``number`` is there already, with ``docids``."""
-        self._seen.add(number, docids)
+        """Part ``number`` is there already, with ``docids``; parts before it may still come to :meth:`apply`."""
+        self._kept.append((number, hashes(docids)))
 
     def apply(self, part: PartRows) -> None:
         """Drop the passages of ``part`` whose ids were seen before.
@@ -89,38 +83,35 @@ class UniqueIds:
         Raises
         ------
         InputError
-            For the first of them, naming both places, unless rows are to be skipped.
+            For the first of them, naming both rows, unless rows are to be skipped.
         """
-        earlier = self._seen.before(part.number, part.docids)
+        while self._kept and self._kept[0][0] < part.number:
+            self._seen.add(self._kept.popleft()[1])
+        some = hashes(part.docids)
+        earlier = self._seen.known(some)
         first: dict[str, str] = {}
         keep = []
         for i, (docid, where) in enumerate(zip(part.docids, part.wheres, strict=True)):
-            if docid not in earlier and docid not in first:
+            if not earlier[i] and docid not in first:
                 first[docid] = where
                 keep.append(i)
                 continue
             if not self._skip:
-                before = first.get(docid) or place(self._corpus, self._spec, earlier[docid], docid)
+                before = first.get(docid) or next(rows_of(self._corpus, docid), "an earlier part")
                 raise repeated(where, docid, before)
             before = first.get(docid) or "an earlier part of the corpus"  # which one would depend on the shards
             part.skipped.append((where, f"{where}: passage id {docid!r} was seen before in {before}."))
         if len(keep) < len(part.docids):
             part.keep(keep)
-        self._seen.add(part.number, part.docids)
-        self._recent[part.number] = part.docids
-        for number in sorted(self._recent)[:-_UNWRITTEN]:
-            del self._recent[number]
+        self._seen.add(some[:, keep])
 
 
-def place(corpus: Corpus, spec: StoreSpec, number: int, docid: str) -> str:
-    """File and line of the passage ``docid`` in part ``number``; the corpus is read once more up to there."""
-    for row in islice(corpus.rows(number * spec.rows_per_part), spec.rows_per_part):
-        try:
+def rows_of(corpus: Corpus, docid: str) -> Iterator[str]:
+    """File and line of each passage ``docid``, in order; the corpus is read once more."""
+    for row in corpus.rows():
+        with contextlib.suppress(InputError):
             if parse_row(row).docid == docid:
-                return row.where
-        except InputError:
-            continue
-    return f"part {number}"
+                yield row.where
 
 
 def repeated(where: str, docid: str, before: str) -> InputError:

@@ -16,8 +16,7 @@ from ..host.memory import available_bytes
 from ..host.threads import faiss_threads
 from ..lexical import TermNames
 from ..multivector.build import MultiBuild, build_multi
-from ..multivector.manifest import LOCK, is_multi, read_manifest
-from ..store.files import flush_folder, link, only_writer, read_json, write_json
+from ..store.files import flush_folder, link, read_json, write_json
 from ..store.reader import Store
 from .dense import DensePlan, DenseWriter, threads_for
 from .docids import check_unique
@@ -100,17 +99,12 @@ def build_index(
     work = output.with_name(f"{output.name}.multi.unfinished")
     there = _there(output)
     kept = _kept(there, options, store)
-    if options.multi is not None and is_multi(there / MULTI) and read_manifest(there / MULTI).changed:
-        raise DiffRetrieverError(
-            f"{there / MULTI}: passages were added or deleted since it was built, and building it again would undo "
-            "that: name another folder, or remove this side first."
-        )
     plan = _plan(store, options)
     if options.lexical:
         names = names or encoder_terms(store.spec, options.encoder)
     check_unique(store)
     try:
-        with whole_folder(output, INDEX) as folder, _unchanged(there / MULTI):
+        with whole_folder(output, INDEX) as folder:
             facts = _fill(folder, store, options, plan, names)
             if options.multi is not None:
                 made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
@@ -133,11 +127,6 @@ def _there(output: Path) -> Path:
     """The folder of the index that is there: ``output``, or its other name where a kill came as it was replaced."""
     replaced = output.with_name(f"{output.name}.replaced")
     return replaced if not output.exists() and (replaced / INDEX).is_file() else output
-
-
-def _unchanged(multi: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold off `diffretriever multi` while this side is replaced or copied: its change would be lost."""
-    return only_writer(multi / LOCK, str(multi)) if is_multi(multi) else contextlib.nullcontext()
 
 
 def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from ..store.files import link, read_json, write_json
 from ..store.part import Part, int8_vectors
 from ..store.provenance import Provenance
 from ..store.reader import Store
-from . import candidates, records
+from . import candidates, measure, records
 from .codec import PlaceCodec, read_codec, train_codec
-from .manifest import CODEC, FIRST, FORMAT, SEGMENTS, Manifest
-from .measure import RecallMeter
+from .index import CompressedIndex
+from .manifest import CANDIDATES, CODEC, FORMAT, Manifest
 
 _SEED = 20261122
 _LEAST_SAMPLE = 1 << 14
@@ -83,29 +83,34 @@ def build_multi(
     _begin(work, store, options)
     budget, count = options.budget(store), len(store)
     codec, first = _trained(work, store, options, budget)
-    meter = RecallMeter(sample_vectors(store, min(RecallMeter.queries, count)))
-    _stream(work, store, codec, first, meter, options, verify, quiet)
-    candidates.write_index(work / FIRST, first)
+    _stream(work, store, codec, first, options, verify, quiet)
+    candidates.write_index(work / CANDIDATES, first)
     manifest = Manifest(
         encoder=spec.encoder,
         fingerprint=spec.fingerprint,
         passage_fingerprint=spec.passage_fingerprint,
         k_passage=spec.k_passage,
         dimension=spec.dimension,
+        passages=count,
         stride=codec.stride,
         candidate_bytes=candidates.passage_bytes(spec.dimension, budget, count),
-        candidates=FIRST,
-        segments=[("00000", count)],
         refine=options.refine,
     )
     manifest.write(work)
-    from .index import CompressedIndex
-
-    manifest = Manifest(**asdict(manifest) | {"recall": meter.result(CompressedIndex(work))})
+    manifest = replace(manifest, recall=_recall(work, store))
     manifest.write(work)
     Provenance(spec.encoder, spec.passage_fingerprint, spec.k_passage, spec.dimension, count).write(work)
     shutil.copytree(work, folder, copy_function=link, ignore=shutil.ignore_patterns(_STATE, _EMPTY))
     return manifest
+
+
+def _recall(work: Path, store: Store) -> dict[str, Any]:
+    """How much of the exact ranking of a sample the index in ``work`` returns."""
+    import faiss
+
+    size = measure.sample_size(len(store), store.spec.k_passage, store.spec.dimension)
+    rows, vectors = sample_rows(len(store), size), sample_vectors(store, size)
+    return measure.measure_recall(CompressedIndex(work), faiss.read_index(str(work / _EMPTY)), rows, vectors)
 
 
 def _begin(work: Path, store: Store, options: MultiBuild) -> None:
@@ -151,19 +156,20 @@ def _stream(
     store: Store,
     codec: PlaceCodec,
     first: Any,
-    meter: RecallMeter,
     options: MultiBuild,
     verify: bool,
     quiet: bool,
 ) -> None:
-    """Each part once: into the records (but for those that are there already), the first stage and the meter."""
+    """Each part once: into the records (but for those that are there already) and the first stage."""
     from tqdm import tqdm
 
     from ..representations import pool
 
     state = read_json(work / _STATE)
-    names = segment_files(options.refine)
-    writer = records.SegmentWriter(work / SEGMENTS / "00000", names, state["written"])
+    names = [records.RECORDS, records.DOCIDS, records.BOUNDS]
+    if options.refine:
+        names += [records.VECTORS, records.SCALES]
+    writer = records.RecordsWriter(work, names, state["written"])
     bar = tqdm(total=len(store), unit=" passages", desc="Compressing", disable=True if quiet else None)
     with bar:
         for number, part in enumerate(store.parts):
@@ -172,23 +178,16 @@ def _stream(
             fresh = number >= state["parts"]
             for docids, vectors in batches_of(part):
                 first.add(pool(vectors))
-                meter.add(vectors)
                 if fresh:
-                    writer.add(docids, **segment_arrays(codec, vectors, options.refine))
+                    writer.add(docids, **record_arrays(codec, vectors, options.refine))
                 bar.update(len(vectors))
             if fresh:
                 write_json(work / _STATE, state | {"parts": number + 1, "written": writer.flush()})
     writer.close()
 
 
-def segment_files(refine: str | None) -> list[str]:
-    """Files of a segment."""
-    names = [records.RECORDS, records.DOCIDS, records.BOUNDS]
-    return [*names, records.VECTORS, records.SCALES] if refine else names
-
-
-def segment_arrays(codec: PlaceCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
-    """What a segment's files say of ``vectors`` [n, K, H], by file name without its ending."""
+def record_arrays(codec: PlaceCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
+    """What the files say of ``vectors`` [n, K, H], by file name without its ending."""
     arrays = {"records": codec.encode(vectors)}
     return arrays | int8_vectors(vectors) if refine else arrays
 
@@ -201,10 +200,15 @@ def batches_of(part: Part) -> Iterator[tuple[list[str], np.ndarray]]:
         yield docids[start:stop], np.require(part.vectors(start, stop), requirements="W")
 
 
-def sample_vectors(store: Store, size: int, reduce: Any = None) -> np.ndarray:
-    """``size`` passages of ``store``, evenly drawn, the same in every run: float32 [size, K, H] or ``reduce`` of it."""
+def sample_rows(count: int, size: int) -> np.ndarray:
+    """``size`` of ``count`` numbers, evenly drawn, the same in every run, ascending."""
     draw = np.random.default_rng(_SEED)
-    chosen = np.sort(draw.choice(len(store), size, replace=False, shuffle=False))
+    return np.sort(draw.choice(count, size, replace=False, shuffle=False))
+
+
+def sample_vectors(store: Store, size: int, reduce: Any = None) -> np.ndarray:
+    """The passages :func:`sample_rows` of ``store``: float32 [size, K, H] or ``reduce`` of it."""
+    chosen = sample_rows(len(store), size)
     found = []
     for part, begin in zip(store.parts, store.bounds, strict=False):
         low, high = np.searchsorted(chosen, (begin, begin + len(part)))

@@ -69,21 +69,9 @@ def write_index(path: Path, index: Any) -> None:
         faiss.write_index(index, str(partial))
 
 
-def propose(index: Any, query: np.ndarray, wanted: int, deleted: np.ndarray) -> np.ndarray:
-    """Numbers of ``wanted`` passages (or all there are) for a query [K_q, H], ``deleted`` ones left out."""
-    import faiss
-
-    if wanted >= index.ntotal - len(deleted):
-        return np.setdiff1d(np.arange(index.ntotal), deleted)
-    vector = np.ascontiguousarray(query.sum(axis=0, keepdims=True), np.float32)
-    asked = min(wanted, index.ntotal)
-    while True:
-        found = index.search(vector, asked)[1][0]
-        found = found[found >= 0]
-        if len(deleted):
-            found = found[~np.isin(found, deleted, assume_unique=True)]
-        if len(found) >= wanted or asked >= index.ntotal:
-            return found[:wanted]
-        if isinstance(index, faiss.IndexIVF) and asked > wanted + len(deleted):
-            return found[:wanted]  # the lists that are read hold no more
-        asked = min(index.ntotal, max(2 * asked, wanted + len(deleted)))
+def propose(index: Any, query: np.ndarray, wanted: int) -> np.ndarray:
+    """Numbers of ``wanted`` passages for a query [K_q, H]; fewer where the lists that are read hold no more."""
+    if wanted >= index.ntotal:
+        return np.arange(index.ntotal)
+    rows: np.ndarray = index.search(np.ascontiguousarray(query.sum(axis=0, keepdims=True), np.float32), wanted)[1][0]
+    return rows[rows >= 0]

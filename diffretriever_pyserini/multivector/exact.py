@@ -43,11 +43,9 @@ class ExactIndex:
         self.device = device
 
     @property
-    def rows(self) -> int:
-        """Passages."""
+    def passages(self) -> int:
+        """Passages; their numbers are below this."""
         return len(self.store)
-
-    passages = rows
 
     def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Found:
         """The best ``depth`` passages for ``query``, float32 [K_q, H]."""

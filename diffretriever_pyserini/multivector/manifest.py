@@ -1,4 +1,4 @@
-"""``multi.json``: what a folder of compressed vectors holds. It is replaced last, so a change is made whole or not."""
+"""``multi.json``: what a folder of compressed vectors holds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from ..errors import InputError
 from ..store.files import read_json, write_json
 from ..store.spec import SPEC
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "multi.json"
 CODEC = "codec.safetensors"
-SEGMENTS = "segments"
-LOCK = "lock"
-FIRST = "candidates-0.faiss"  # the first stage as it was built; each change gives it a higher number
+CANDIDATES = "candidates.faiss"
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,11 @@ class Manifest:
 
     Attributes
     ----------
-    encoder, fingerprint, passage_fingerprint, k_passage, dimension : as in the store that it was made of.
+    encoder, fingerprint, passage_fingerprint, k_passage, dimension, passages : as in the store that it was made of.
     stride : bytes of a passage's record.
     candidate_bytes : bytes of its code in the first stage.
-    candidates : file of the first stage.
-    segments : (folder, passages) in order.
-    deleted : file with the numbers of deleted passages, or None.
     refine : ``int8`` where the vectors are kept on disk, else None.
-    recall : how much of the exact ranking was found, measured when the index was built.
+    recall : how much of the exact ranking of a sample it returns, see :func:`.measure.measure_recall`.
     """
 
     encoder: str
@@ -39,33 +34,15 @@ class Manifest:
     passage_fingerprint: str
     k_passage: int
     dimension: int
+    passages: int
     stride: int
     candidate_bytes: int
-    candidates: str
-    segments: list[tuple[str, int]]
-    deleted: str | None = None
-    deleted_count: int = 0
     refine: str | None = None
     recall: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
-    @property
-    def rows(self) -> int:
-        """Passages in the segments, deleted ones counted."""
-        return sum(count for _, count in self.segments)
-
-    @property
-    def passages(self) -> int:
-        """Passages that can be found."""
-        return self.rows - self.deleted_count
-
-    @property
-    def changed(self) -> bool:
-        """Whether passages were added or deleted since the index was built."""
-        return self.candidates != FIRST or self.deleted is not None
-
     def write(self, folder: Path) -> None:
-        """Replace ``multi.json``."""
+        """Write ``multi.json``."""
         write_json(folder / MANIFEST, asdict(self))
 
 
@@ -90,7 +67,19 @@ def read_manifest(folder: Path) -> Manifest:
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
     try:
-        segments = [(str(name), int(count)) for name, count in values.pop("segments")]
-        return Manifest(segments=segments, **values)
-    except (KeyError, TypeError, ValueError) as error:
+        return Manifest(**values)
+    except TypeError as error:
         raise InputError(f"{path}: damaged ({error}); build the index again.") from error
+
+
+_LEAST = 1000  # passages; of fewer, the best 100 are a large part
+
+
+def recall_text(recall: dict[str, Any]) -> str:
+    """What :attr:`Manifest.recall` says to a person."""
+    if recall["passages"] < _LEAST:
+        return f"exact ranking: {recall['passages']:,} passages are too few to say how much of it is found"
+    return (
+        f"of the exact top 10, {recall['top10_in_top100']:.1%} are in its top 100 (measured on {recall['queries']} "
+        f"queries and {recall['passages']:,} passages, both drawn from the collection)"
+    )

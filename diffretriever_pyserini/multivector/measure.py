@@ -1,57 +1,71 @@
-"""How much of the exact ranking a compressed index finds, measured while it is built."""
+"""How much of the exact ranking a compressed index returns, measured on a sample when it is built."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from .exact import Found, keep_best, maxsim_block
+from ..representations import pool
+from .candidates import propose
+from .exact import maxsim_block
+from .index import CompressedIndex
 
-if TYPE_CHECKING:
-    from .index import CompressedIndex
+_DEPTH = 100
+_PASSAGES, _VECTOR_BYTES = 10_000, 1 << 30  # at most so many, and so much of their vectors in float32
+_QUERIES, _QUERY_VECTORS = 64, 1024
 
 
-class RecallMeter:
-    """Exact rankings of some passages taken as queries, gathered as the collection goes by.
+def sample_size(count: int, k: int, width: int) -> int:
+    """Passages that are measured of ``count`` with K vectors of H components: work and memory are bounded."""
+    return min(count, _PASSAGES, max(1, _VECTOR_BYTES // (4 * k * width)))
+
+
+def measure_recall(index: CompressedIndex, first: Any, rows: np.ndarray, vectors: np.ndarray) -> dict[str, Any]:
+    """Rank a sample of the collection exactly and as the index does; some of its passages are the queries.
 
     Parameters
     ----------
-    passages : float32 [n, K, H]; each passage's K vectors are one query.
+    first : the index's first stage as it was trained, without passages.
+    rows : int64 [n], numbers of the sampled passages, ascending.
+    vectors : float32 [n, K, H], their vectors.
+
+    Returns
+    -------
+    The numbers of queries and passages, and the shares of the exact top 10 and top 100 in the index's top 100.
     """
+    first.add(pool(vectors))
+    queries = _queries(vectors)
+    ranked = [
+        index.rank(query, rows[propose(first, query, index.options.wanted(_DEPTH))], _DEPTH)[0] for query in queries
+    ]
+    exact = [rows[order] for order in _exact(queries, vectors)]
+    shares = {f"top{n}_in_top{_DEPTH}": round(_share(exact, ranked, n), 4) for n in (10, _DEPTH)}
+    return {"queries": len(queries), "passages": len(rows), **shares}
 
-    queries = 64
-    depth = 100
 
-    def __init__(self, passages: np.ndarray):
-        import torch
+def _queries(vectors: np.ndarray) -> np.ndarray:
+    """Some of the passages that have a vector, evenly drawn."""
+    able = np.flatnonzero(vectors.any(axis=(1, 2)))
+    count = min(len(able), _QUERIES, max(1, _QUERY_VECTORS // vectors.shape[1]))
+    return vectors[able[np.linspace(0, len(able) - 1, count).astype(np.int64)]]
 
-        self._queries = passages
-        self._flat = torch.from_numpy(np.ascontiguousarray(passages.reshape(-1, passages.shape[2])))
-        self._best: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(passages)
-        self._seen = 0
 
-    def add(self, vectors: np.ndarray) -> None:
-        """The next passages of the collection, float32 [n, K, H]."""
-        import torch
+def _exact(queries: np.ndarray, vectors: np.ndarray) -> list[np.ndarray]:
+    """Indexes into ``vectors`` of the best passages of each query, equal scores by number."""
+    import torch
 
-        scores = maxsim_block(self._flat, torch.from_numpy(vectors), len(self._queries)).numpy()
-        for i, row in enumerate(scores):
-            self._best[i] = keep_best(self._best[i], row, self._seen, self.depth)
-        self._seen += len(vectors)
+    if not len(queries):
+        return []
+    flat = torch.from_numpy(np.ascontiguousarray(queries.reshape(-1, queries.shape[2])))
+    scores = maxsim_block(flat, torch.from_numpy(vectors), len(queries)).numpy()
+    return [np.argsort(-row, kind="stable")[:_DEPTH] for row in scores]
 
-    def result(self, index: CompressedIndex) -> dict[str, Any]:
-        """Shares of the exact top 10 and top 100 in the index's top 100."""
-        found = [set(index.search(query, self.depth)[0].tolist()) for query in self._queries]
-        shares = {
-            f"top{n}_in_top{self.depth}": float(
-                np.mean(
-                    [
-                        len(set(rows[:n].tolist()) & mine) / len(rows[:n])
-                        for (rows, _), mine in zip(self._best, found, strict=True)
-                    ]
-                )
-            )
-            for n in (10, self.depth)
-        }
-        return {"queries": f"{len(found)} passages of the collection", **{k: round(v, 4) for k, v in shares.items()}}
+
+def _share(exact: Sequence[np.ndarray], ranked: Sequence[np.ndarray], n: int) -> float:
+    return (
+        1.0
+        if not exact
+        else float(np.mean([np.isin(best[:n], mine).mean() for best, mine in zip(exact, ranked, strict=True)]))
+    )

@@ -1,4 +1,4 @@
-"""Segments: the records of some passages and their ids, in files that are read through memory maps."""
+"""The records of all passages and their ids, in files that are read through memory maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VECTORS, SCALES = "vectors.i8", "scales.f32"
 
 
 @dataclass(frozen=True)
-class Segment:
+class Records:
     """``count`` passages in ``folder``; sizes are checked when it is opened.
 
     Attributes
@@ -43,11 +43,7 @@ class Segment:
             path = self.folder / name
             if not path.is_file() or path.stat().st_size != size:
                 raise InputError(f"{path}: missing or damaged (expected {size:,} bytes); build the index again.")
-        self._map()
-
-    def _map(self) -> None:
-        """Map all files now: a map outlives its file, so that a change cannot take away what is still to be read."""
-        try:
+        try:  # a map outlives its file: whoever has an index open goes on when it is replaced
             _ = (self.records, self._docids, *((self.whole, self.scales) if self.shape else ()))
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be read ({error.strerror or error}).") from error
@@ -101,8 +97,8 @@ def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(np.memmap(path, dtype, "r", shape=shape)) if 0 not in shape else np.empty(shape, dtype)
 
 
-class SegmentWriter:
-    """Appends passages to a segment. ``written`` is what is on the disk for certain after :meth:`flush`.
+class RecordsWriter:
+    """Appends passages to the files in a folder. ``written`` is what is on the disk for certain after :meth:`flush`.
 
     Parameters
     ----------
@@ -137,7 +133,7 @@ class SegmentWriter:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        for folder in (self._folder, self._folder.parent, self._folder.parent.parent):
+        for folder in (self._folder, self._folder.parent):
             flush_folder(folder)
         return {name: file.tell() for name, file in self._files.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections import defaultdict
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from diffretriever_pyserini.retriever import DiffRetriever, QueryRepresentation
     from diffretriever_pyserini.searching.encoder import SearchEncoder
 
-logger = logging.getLogger(__name__)
 FUSIONS = ("minmax", "rrf")
 _BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
 _DEPTH = 1000  # of the lists that are fused (METHOD section 5)
@@ -119,7 +117,6 @@ class SearchIndex:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._parameters = dict(parameters or {})
         self._multi_options = multi_options
-        self._remarked = False
 
     @property
     def model(self) -> DiffRetriever:
@@ -132,11 +129,7 @@ class SearchIndex:
         self.folder.mode("dense")
         assert self.folder.dense is not None
         side = DenseSide(self.folder.dense, self.encoder, self._parameters)
-        if self.folder.passages not in (None, side.documents):
-            raise InputError(
-                f"{self.folder.dense} holds {side.documents} vectors, but the index was made of "
-                f"{self.folder.passages} passages: it is damaged or was replaced; build it again."
-            )
+        self._check_count(self.folder.dense, side.documents)
         return side
 
     @cached_property
@@ -144,7 +137,16 @@ class SearchIndex:
         """The multi-vector side, opened when first used. Raises InputError where there is none or it fits not."""
         self.folder.mode("multi")
         assert self.folder.multi is not None
-        return MultiSide(self.folder.multi, self.encoder, self._multi_options)
+        side = MultiSide(self.folder.multi, self.encoder, self._multi_options)
+        self._check_count(self.folder.multi, side.documents)
+        return side
+
+    def _check_count(self, folder: Path, count: int) -> None:
+        if self.folder.passages not in (None, count):
+            raise InputError(
+                f"{folder} holds {count} passages, but the index was made of {self.folder.passages}: it is damaged or "
+                "was replaced; build it again."
+            )
 
     @cached_property
     def lexical(self) -> LexicalSide:
@@ -159,20 +161,7 @@ class SearchIndex:
         with self._timed("open"):
             for opened in ("model", *self.folder.sides(mode)):
                 getattr(self, opened)
-        self._remark_changes(self.folder.sides(mode))
         return mode
-
-    def _remark_changes(self, sides: tuple[str, ...]) -> None:
-        """Say once where passages were added or deleted on the multi-vector side, and the others know nothing of it."""
-        if len(sides) > 1 and "multi" in sides and self.multi.changed and not self._remarked:
-            self._remarked = True
-            others = " and ".join(side for side in sides if side != "multi")
-            logger.warning(
-                "%s: passages were added or deleted in its multi-vector side only; %s is as it was built, so deleted "
-                "ones may be found by it and added ones not. Build the index again from a store of everything.",
-                self.folder.name,
-                others,
-            )
 
     def search(
         self, topics: Mapping[str, str], mode: str | None = None, hits: int = 1000, **options: Any

@@ -101,9 +101,7 @@ class MultiSide:
 
         self.vectors = open_vectors(folder, encoder, options)
         self.documents: int = self.vectors.passages
-        manifest = getattr(self.vectors, "manifest", None)
-        self.exact = manifest is None
-        self.changed = manifest is not None and manifest.changed
+        self.exact = not hasattr(self.vectors, "manifest")
 
     def search(self, queries: Sequence[np.ndarray], qids: Sequence[str], depth: int, threads: int) -> Scores:
         """The best ``depth`` documents of each query by MaxSim with its vectors [K_q, H]."""

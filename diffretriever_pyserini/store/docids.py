@@ -1,54 +1,47 @@
-"""Ids must be unique over a whole store; found out with a hash of eight bytes a passage."""
+"""Ids must be unique over a whole store; found out with hashes, so that no process holds the ids themselves.
+
+While a shard is encoded, each part is compared with the shard's own parts before it, by 16 bytes a passage. The last
+shard to end compares all parts of the store once more, by 8 bytes a passage. With ``--on-error skip`` it removes the
+parts that hold an id of an earlier part and encodes them again, this time compared with all parts before them, so that
+the first passage of an id in the corpus's order is the one that stays.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+import struct
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from .part import Part
 
+_TWO = struct.Struct("<QQ")
+
+Hashes = np.ndarray
+"""uint64 [2, n], 128 bits an id: that two ids share them by chance need not be expected of any corpus."""
+
 
 class SeenIds:
-    """The ids of some parts, remembered by hash, to find out which ids an earlier part holds already.
+    """The ids of some parts by their hashes, in sorted runs of which each is at least twice as long as the next."""
 
-    Twelve bytes a passage: hash and part number, in sorted runs of which each is at least twice as long as the next.
+    def __init__(self) -> None:
+        self._runs: list[Hashes] = []
 
-    Parameters
-    ----------
-    docids_of : ids of a part by its number; asked where two hashes are equal, which two ids may have by chance.
-    """
+    def add(self, some: Hashes) -> None:
+        """Remember some ids."""
+        while self._runs and self._runs[-1].shape[1] < 2 * some.shape[1]:
+            some = np.concatenate([self._runs.pop(), some], axis=1)
+        self._runs.append(some[:, np.argsort(some[0], kind="stable")])  # linear where two sorted runs are merged
 
-    def __init__(self, docids_of: Callable[[int], Sequence[str]]):
-        self._docids_of = docids_of
-        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def add(self, number: int, docids: Sequence[str]) -> None:
-        """Remember that part ``number`` holds ``docids``."""
-        known, parts = np.sort(hashes(docids)), np.full(len(docids), number, np.uint32)
-        while self._runs and len(self._runs[-1][0]) < 2 * len(known):
-            longer = self._runs.pop()
-            known, parts = np.concatenate([longer[0], known]), np.concatenate([longer[1], parts])
-            order = np.argsort(known, kind="stable")  # two sorted runs are merged in linear time
-            known, parts = known[order], parts[order]
-        self._runs.append((known, parts))
-
-    def before(self, number: int, docids: Sequence[str]) -> dict[str, int]:
-        """Those of ``docids`` that a part before part ``number`` holds, and the first such part."""
-        wanted = hashes(docids)
-        suspects: defaultdict[int, set[str]] = defaultdict(set)
-        for known, parts in self._runs:
-            starts, stops = np.searchsorted(known, wanted, "left"), np.searchsorted(known, wanted, "right")
+    def known(self, some: Hashes) -> np.ndarray:
+        """bool [n]: which of them were added before."""
+        seen = np.zeros(some.shape[1], bool)
+        for first, second in self._runs:
+            starts, stops = np.searchsorted(first, some[0], "left"), np.searchsorted(first, some[0], "right")
             for i in np.flatnonzero(starts < stops).tolist():
-                for part in parts[starts[i] : stops[i]].tolist():
-                    if part < number:
-                        suspects[part].add(docids[i])
-        found: dict[str, int] = {}
-        for part in sorted(suspects, reverse=True):
-            found |= dict.fromkeys(suspects[part].intersection(self._docids_of(part)), part)
-        return found
+                seen[i] |= some[1, i] in second[starts[i] : stops[i]]
+        return seen
 
 
 def repeats(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
@@ -56,7 +49,7 @@ def repeats(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
 
     The ids are read twice where two hashes are equal, else once.
     """
-    known = np.fromiter((_hash(docid) for part in parts for docid in part.docids), np.uint64)
+    known = np.fromiter((_hash(docid)[0] for part in parts for docid in part.docids), np.uint64)
     known.sort()
     suspects = set(known[1:][known[1:] == known[:-1]].tolist())
     if not suspects:
@@ -64,7 +57,7 @@ def repeats(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
     seen: dict[str, Part] = {}
     for part in parts:
         for docid in part.docids:
-            if _hash(docid) not in suspects:  # else two ids may still share a hash by chance
+            if _hash(docid)[0] not in suspects:  # else two ids may still share a hash by chance
                 continue
             if docid in seen:
                 yield docid, seen[docid], part
@@ -72,10 +65,10 @@ def repeats(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
                 seen[docid] = part
 
 
-def hashes(docids: Sequence[str]) -> np.ndarray:
-    """uint64, one an id."""
-    return np.fromiter((_hash(docid) for docid in docids), np.uint64, len(docids))
+def hashes(docids: Sequence[str]) -> Hashes:
+    """128 bits of each id."""
+    return np.array([_hash(docid) for docid in docids], np.uint64).reshape(-1, 2).T.copy()
 
 
-def _hash(docid: str) -> int:
-    return int.from_bytes(hashlib.blake2b(docid.encode(), digest_size=8).digest(), "little")
+def _hash(docid: str) -> tuple[int, int]:
+    return _TWO.unpack(hashlib.blake2b(docid.encode(), digest_size=16).digest())

@@ -94,7 +94,7 @@ def trainable_backbone(
         _set_dropout(backbone, lora.dropout if lora else 0.0)
     elif lora is not None:
         torch.manual_seed(seed)
-        _inject(backbone, config.family, lora)
+        add_lora(backbone.model, config.family, lora)
     else:
         backbone.model.requires_grad_(True)
         return backbone
@@ -102,24 +102,25 @@ def trainable_backbone(
         if ".lora_" in name:
             parameter.data = parameter.data.float()  # a bfloat16 step of 1e-4 would round away
     if config.family == "masked_lm" and (train_head or headless or config.adapter):
-        for parameter in head_parameters(backbone).values():
+        for parameter in head_parameters(backbone.model).values():
             parameter.requires_grad_(True)
             parameter.data = parameter.data.float()
     return backbone
 
 
-def _inject(backbone: Backbone, family: str, lora: LoraSettings) -> None:
+def add_lora(model: Any, family: str, lora: LoraSettings) -> None:
+    """Put a fresh adapter into ``model`` itself; everything else is frozen."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=adapted_layers(family, backbone.model),
+        target_modules=adapted_layers(family, model),
         bias="none",
     )
     with quiet_loading():
-        get_peft_model(backbone.model, config)  # puts the layers into the model itself
+        get_peft_model(model, config)  # puts the layers into the model itself
 
 
 @contextmanager
@@ -150,9 +151,8 @@ def _set_dropout(backbone: Backbone, dropout: float) -> None:
                 found[name] = nn.Dropout(dropout) if dropout else nn.Identity()
 
 
-def head_parameters(backbone: Backbone) -> dict[str, Any]:
+def head_parameters(model: Any) -> dict[str, Any]:
     """A BERT-family head's own parameters by name: its transform and bias, not the tied table of word embeddings."""
-    model = backbone.model
     inside = f"{model.base_model_prefix}."
     tied = set(model.all_tied_weights_keys) | {"cls.predictions.decoder.bias", "lm_head.decoder.bias"}
     return {

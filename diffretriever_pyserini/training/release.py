@@ -72,7 +72,7 @@ def _save_lora(folder: Path, backbone: Backbone, release: Release, dtype: Any, s
     targets = target_names(family, {key.rpartition(".")[0] for key in weights})
     _write_json(folder / "adapter_config.json", adapter_config(release, targets))
     if family == "masked_lm":
-        head = [name for name, tensor in head_parameters(backbone).items() if tensor.requires_grad]
+        head = [name for name, tensor in head_parameters(backbone.model).items() if tensor.requires_grad]
         if head:
             stored = {name: _stored(name, state[name], dtype) for name in head}
             save_file(stored, folder / "head.safetensors", metadata={"format": "pt"})

@@ -136,7 +136,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     from .trainer import weights_dtype
 
     dtype = getattr(torch, weights_dtype(settings))
-    lora = _lora(settings, config)
+    lora = lora_for(settings, config)
     tokenizer = load_tokenizer(config)
     layouts = {side: build_layout(config, tokenizer, side) for side in ("query", "passage")}
     backbone = trainable_backbone(config, dtype, lora, settings.train_head, settings.seed)
@@ -155,7 +155,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     return MaskReader(backbone, layouts, settings.chunk), rows, collator, release
 
 
-def _lora(settings: TrainSettings, config: RetrieverConfig) -> LoraSettings | None:
+def lora_for(settings: TrainSettings, config: RetrieverConfig) -> LoraSettings | None:
     """Rank and scale of the adapter; those of the model's own adapter where it has one."""
     if settings.lora_r == 0:
         return None

@@ -29,7 +29,6 @@ from .log import RunLog
 from .lora import adapter_off
 from .model import MaskReader
 from .objective import objective
-from .plan import stage_of
 from .release import Release, load_trained, save_release
 from .settings import TrainSettings
 
@@ -210,9 +209,10 @@ def _check_fsdp(path: Path) -> None:
 
 def _check_deepspeed(settings: TrainSettings, path: Path) -> None:
     """What can be wrong in a DeepSpeed file is found before a machine with DeepSpeed is needed."""
-    if stage_of(settings) == 3:
-        raise ConfigError(f"{path}: ZeRO stage 3 is not supported; spread the weights by fsdp")
     values = read_json(path)
+    stage = (values.get("zero_optimization") or {}).get("stage", 0)
+    if stage not in (0, 1, 2):
+        raise ConfigError(f"{path}: ZeRO stage {stage} is not supported; spread the weights by fsdp")
     same = {
         "train_micro_batch_size_per_gpu": "batch_size",
         "gradient_accumulation_steps": "accumulate",

@@ -137,7 +137,7 @@ def test_doctor_shows_each_check_and_its_remedy(
     [
         (["models", "--sho"], "diffretriever models: error: unknown option '--sho'"),
         (["search", "--index=I", "--topics", "T", "--output", "R", "--hit=3"], "'--hit=3': did you mean --hits?"),
-        (["multi", "info", "--index", "I", "--docid", "3"], "unknown option '--docid': did you mean --docids?"),
+        (["multi", "info", "--index", "I", "--jsn"], "unknown option '--jsn': did you mean --json?"),
         (
             ["index", "--stor", "S"],
             "unknown option '--stor': did you mean --store? (the following arguments are required",

@@ -173,7 +173,20 @@ def test_a_process_that_is_killed_is_named(
     monkeypatch.setattr(devices, "_first_failure", watch)
     assert main([*arguments, "--devices", "cpu,cpu"]) == 2
     assert "encoding on cpu (shard 0 of 2) failed, killed by signal 9" in capfd.readouterr().err
-    assert [process.returncode for process in seen] == [-signal.SIGKILL, -signal.SIGTERM]
+    assert [process.returncode for process in seen] == [-signal.SIGKILL, -signal.SIGKILL]
+    assert content(tmp_path / "S") == {}
+
+
+def test_an_interrupt_leaves_no_process(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def interrupted(processes: list[Any]) -> int | None:
+        seen.extend(processes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(devices, "_first_failure", interrupted)
+    assert main([*arguments, "--devices", "cpu,cpu"]) == 130
+    assert [process.returncode for process in seen] == [-signal.SIGKILL] * 2
     assert content(tmp_path / "S") == {}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.encoding import finish
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.store import docids
 from diffretriever_pyserini.store.files import only_writer
@@ -105,23 +104,34 @@ def test_an_id_of_another_shard_stops_the_last(model: DiffRetriever, tmp_path: P
 
 
 def test_parts_of_a_shard_that_runs_again_are_not_done_again(
-    model: DiffRetriever, repeating: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: DiffRetriever, repeating: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(finish, "_PATIENCE", 0.1)
     skipping(model, repeating, tmp_path / "S", shard=0, shards=2)
     with (
         only_writer(tmp_path / "S/locks/00000-of-00002", "x"),
-        pytest.raises(DiffRetrieverError, match="another shard is being run again"),
+        pytest.raises(DiffRetrieverError, match=r"parts must be done again, is being written .*00000-of-00002"),
     ):
         skipping(model, repeating, tmp_path / "S", shard=1, shards=2)
     skipping(model, repeating, tmp_path / "S", shard=1, shards=2)
     assert len(Store(tmp_path / "S")) == 24
 
 
-def test_ids_that_share_a_hash_are_not_taken_for_one(
-    model: DiffRetriever, repeating: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shards", [1, 2])
+def test_ids_that_share_half_a_hash_are_not_taken_for_one(
+    model: DiffRetriever, repeating: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int
 ) -> None:
     skipping(model, repeating, tmp_path / "S")
-    monkeypatch.setattr(docids, "_hash", lambda docid: len(docid) % 2)
-    skipping(model, repeating, tmp_path / "same")
-    assert content(tmp_path / "same") == content(tmp_path / "S")
+    whole = docids._hash
+    monkeypatch.setattr(docids, "_hash", lambda docid: (len(docid) % 2, whole(docid)[1]))
+    for shard in range(shards):
+        skipping(model, repeating, tmp_path / "same", shard=shard, shards=shards)
+    assert parts(tmp_path / "same") == parts(tmp_path / "S")
+
+
+def test_seen_ids_are_those_that_were_added() -> None:
+    draw, seen, known = random.Random(3), docids.SeenIds(), set[str]()
+    for _ in range(60):
+        some = [f"d{draw.randrange(3000)}" for _ in range(draw.randrange(80))]
+        assert seen.known(docids.hashes(some)).tolist() == [docid in known for docid in some]
+        seen.add(docids.hashes(some))
+        known.update(some)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +19,14 @@ import pytest
 
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
-from diffretriever_pyserini.multivector import build, candidates
+from diffretriever_pyserini.multivector import build, candidates, measure
 from diffretriever_pyserini.multivector import index as multi_index
 from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
 from diffretriever_pyserini.multivector.exact import ExactIndex
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.multivector.manifest import read_manifest
-from diffretriever_pyserini.multivector.measure import RecallMeter
 from diffretriever_pyserini.scoring import maxsim
+from diffretriever_pyserini.store.files import read_json, write_json
 from diffretriever_pyserini.store.part import part_path
 from diffretriever_pyserini.store.reader import Store
 
@@ -59,15 +62,52 @@ def test_a_record_says_what_a_passage_costs(index: CompressedIndex, store: Store
     assert (index.passages, manifest.encoder) == (len(store), store.spec.encoder)
     assert index.docids(np.array([999, 4])) == ["p999", "p4"]
     assert manifest.recall["top10_in_top100"] > 0.95
+    assert (manifest.recall["queries"], manifest.recall["passages"]) == (64, 1000)
     assert set(files(index.folder)) == {
-        "candidates-0.faiss",
+        "candidates.faiss",
         "codec.safetensors",
         "diffretriever.json",
+        "docid_bounds.i64",
+        "docids.utf8",
         "multi.json",
-        "segments/00000/docid_bounds.i64",
-        "segments/00000/docids.utf8",
-        "segments/00000/records.u8",
+        "records.u8",
     }
+
+
+@pytest.mark.parametrize(
+    ("count", "k", "width"), [(300, 4, 32), (9_000_000, 4, 384), (9_000_000, 16, 3584), (138_000_000, 64, 8192)]
+)
+def test_the_measured_sample_is_bounded(count: int, k: int, width: int) -> None:
+    size = measure.sample_size(count, k, width)
+    assert 1 <= size <= min(count, 10_000)
+    assert size * k * width * 4 <= 1 << 30
+    rows = build.sample_rows(count, size)
+    assert len(np.unique(rows)) == size
+    np.testing.assert_array_equal(rows, build.sample_rows(count, size))
+
+
+def test_recall_is_the_overlap_with_the_exact_ranking(index: CompressedIndex, store: Store, tmp_path: Path) -> None:
+    """Where every passage is in the sample, it is what two searches say."""
+    coarse = made(store, tmp_path / "coarse", bytes_per_vector=3)
+    queries = list(measure._queries(build.sample_vectors(store, 1000)))
+    shares = [overlap(one, store, queries, 100) for one in (index, coarse)]
+    assert [one.manifest.recall["top100_in_top100"] for one in (index, coarse)] == pytest.approx(shares, abs=1e-3)
+    assert shares[1] < shares[0] - 0.02
+
+
+def test_recall_is_measured_on_a_sample(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_PASSAGES", 400)
+    monkeypatch.setattr(measure, "_QUERY_VECTORS", 50)
+    recall = made(store, tmp_path / "I", bytes_per_vector=12).manifest.recall
+    assert (recall["queries"], recall["passages"]) == (12, 400)
+    assert 0.9 < recall["top10_in_top100"] <= 1
+
+
+def test_a_collection_without_vectors_has_no_recall(tmp_path: Path) -> None:
+    recall = made(
+        write_store(tmp_path / "S", np.zeros((5, 2, 8), np.float32)), tmp_path / "I", bytes_per_vector=8
+    ).manifest.recall
+    assert (recall["queries"], recall["passages"]) == (0, 5)
 
 
 def test_scores_are_maxsim_with_the_decoded_vectors(index: CompressedIndex, queries: list[np.ndarray]) -> None:
@@ -174,7 +214,7 @@ def test_a_kill_is_gone_on_from(
 ) -> None:
     """Broken off after each part in turn, with half a part written, nothing is trained or coded twice."""
     work, coded = tmp_path / "multi.work", []
-    arrays = build.segment_arrays
+    arrays = build.record_arrays
 
     def breaking(codec: object, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
         coded.append(len(vectors))
@@ -182,7 +222,7 @@ def test_a_kill_is_gone_on_from(
             raise KeyboardInterrupt
         return arrays(codec, vectors, refine)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(build, "segment_arrays", breaking)
+    monkeypatch.setattr(build, "record_arrays", breaking)
     for _ in range(10):
         try:
             build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=12), work, quiet=True)
@@ -190,7 +230,7 @@ def test_a_kill_is_gone_on_from(
         except KeyboardInterrupt:
             assert not (tmp_path / "multi").exists()
             monkeypatch.setattr(build, "train_codec", None)
-            with (work / "segments/00000/records.u8").open("ab") as file:
+            with (work / "records.u8").open("ab") as file:
                 file.write(b"half a part")
     assert len(coded) == 14  # ten parts, and four that were broken off
     assert files(tmp_path / "multi") == files(index.folder)
@@ -210,7 +250,7 @@ def test_kill_9(store: Store, index: CompressedIndex, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _BUILD, str(store.folder), str(tmp_path / "multi")]
     for _ in range(3):  # as soon as a part, and then some more, are there
         process = subprocess.Popen(command)
-        records, before = tmp_path / "work/segments/00000/records.u8", 0
+        records, before = tmp_path / "work/records.u8", 0
         if records.is_file():
             before = records.stat().st_size
         while process.poll() is None and not (records.is_file() and records.stat().st_size > before):
@@ -240,7 +280,7 @@ def test_another_store_of_the_same_shape_begins_anew(
     other = write_store(tmp_path / "S", vectors[::-1].copy())
     assert other.spec == store.spec
     with monkeypatch.context() as patch:
-        patch.setattr(RecallMeter, "result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(measure, "measure_recall", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             build_multi(other, tmp_path / "multi", options, work, quiet=True)
     build_multi(store, tmp_path / "multi", options, work, quiet=True)
@@ -280,10 +320,10 @@ def test_very_small_collections(count: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("segments/00000/records.u8", "missing or damaged"),
-        ("segments/00000/docids.utf8", "damaged"),
+        ("records.u8", "missing or damaged"),
+        ("docids.utf8", "damaged"),
         ("codec.safetensors", "damaged"),
-        ("candidates-0.faiss", "FAISS cannot read it"),
+        ("candidates.faiss", "FAISS cannot read it"),
         ("multi.json", "cannot be read"),
     ],
 )
@@ -293,6 +333,42 @@ def test_a_damaged_file_is_named(store: Store, name: str, message: str, tmp_path
     with pytest.raises(InputError, match=message) as error:
         CompressedIndex(folder).docids(np.array([0]))
     assert Path(name).name in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("format", 1), ("segments", [["00000", 50]])])
+def test_an_index_of_an_earlier_layout_is_refused(name: str, value: object, tmp_path: Path) -> None:
+    folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder
+    write_json(folder / "multi.json", read_json(folder / "multi.json") | {name: value})
+    with pytest.raises(InputError, match=r"multi\.json: .*build the index again"):
+        CompressedIndex(folder)
+
+
+@pytest.mark.parametrize("refine", [None, "int8"])
+def test_who_has_it_open_goes_on(store: Store, queries: list[np.ndarray], refine: str | None, tmp_path: Path) -> None:
+    """An index that was opened, but not yet searched, when its folder was replaced."""
+    opened, kept = (made(store, tmp_path / name, bytes_per_vector=12, refine=refine) for name in "AB")
+    shutil.rmtree(opened.folder)
+    for query in queries:
+        rows, scores = opened.search(query, 50)
+        expected, known = kept.search(query, 50)
+        assert opened.docids(rows) == kept.docids(expected)
+        np.testing.assert_array_equal(scores, known)
+    assert opened.row_of("p7") == 7
+    assert opened.row_of("q") is None
+
+
+def test_the_command_shows_what_an_index_holds(index: CompressedIndex, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["multi", "info", "--index", str(index.folder)]) == 0
+    out = capsys.readouterr().out
+    assert "1,000 passages\n  4 vectors of 32 components by " in out
+    assert re.search(
+        r" \d+ bytes a passage\n  when it was built: of the exact top 10, \d+\.\d% are in its top 100", out
+    )
+    assert "(measured on 64 queries and 1,000 passages" in out
+    assert main(["multi", "info", "--index", str(index.folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == asdict(index.manifest)
+    assert main(["multi", "info", "--index", str(index.folder.parent)]) == 2
+    assert "did you mean" in capsys.readouterr().err
 
 
 def test_options_of_searching(index: CompressedIndex, queries: list[np.ndarray]) -> None:

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILT = ("*.egg-info", "__pycache__", "build", "dist", ".*", "tests", "docs", "benchmarks", "scripts")
 STATE = (
     "import os, pyserini, sys; from diffretriever_pyserini.plugin import registry; "
-    "from diffretriever_pyserini.resources import data_dir, prebuilt_dir; "
-    "print(registry.route(), (data_dir() / 'stopwords.txt').is_file(), "
+    "from diffretriever_pyserini.lexical import stopwords; from diffretriever_pyserini.resources import prebuilt_dir; "
+    "print(registry.route(), len(stopwords()) == 198, "
     "len(list((prebuilt_dir() / 'models').glob('*.yaml'))))"
 )
 

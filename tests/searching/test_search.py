@@ -242,7 +242,7 @@ def test_a_damaged_index_is_named(folder: Path, tiny_name: str, tmp_path: Path) 
         damaged.search(TOPICS, mode="lexical")
     write_record(tmp_path / "I", DiffRetrieverDocumentEncoder(tiny_name), passages=9)
     shutil.copyfile(folder / "dense/index", tmp_path / "I/dense/index")
-    with pytest.raises(InputError, match="holds 7 vectors, but the index was made of 9 passages"):
+    with pytest.raises(InputError, match="holds 7 passages, but the index was made of 9"):
         open_index(tmp_path / "I").search(TOPICS, mode="dense")
 
 
