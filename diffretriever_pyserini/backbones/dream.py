@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
 from .base import Backbone, check_family, check_loaded, load_weights, refuse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # Keys of config.json that mean the same in Qwen2Config.
 # fmt: off
@@ -25,9 +28,9 @@ class DreamBackbone(Backbone):
     """Qwen2ForCausalLM run bidirectionally; the one-place shift of Dream's own sampler is not applied (METHOD 3)."""
 
 
-def load(folder: Path, dtype: Any) -> DreamBackbone:
-    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of the base in ``folder``, as transformers' Qwen2 has it."""
+    from transformers import Qwen2Config
 
     raw = read_json(folder / "config.json")
     check_family(folder, raw, "dream")
@@ -37,7 +40,14 @@ def load(folder: Path, dtype: Any) -> DreamBackbone:
         raise ConfigError(f"{folder / 'config.json'}: Dream's key {missing[0]!r} is missing")
     config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
     config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
-    model, info = load_weights(Qwen2ForCausalLM, folder, config=config, dtype=dtype)
+    return config
+
+
+def load(folder: Path, dtype: Any) -> DreamBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+    from transformers import Qwen2ForCausalLM
+
+    model, info = load_weights(Qwen2ForCausalLM, folder, config=read_config(folder), dtype=dtype)
     check_loaded(info, folder)
     return DreamBackbone(model)
 

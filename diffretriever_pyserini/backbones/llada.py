@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
 from .base import Backbone, check_family, check_loaded, load_weights, refuse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # A name in the checkpoint -> the same weight in LlamaForCausalLM; inside a block first, the model-level ones last.
 _RENAMES = {
@@ -47,9 +50,9 @@ class LladaBackbone(Backbone):
     """LlamaForCausalLM run bidirectionally; padding is masked, as LLaDA's hub code does since its batch update."""
 
 
-def load(folder: Path, dtype: Any) -> LladaBackbone:
-    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of the base in ``folder``, as transformers' Llama has it."""
+    from transformers import LlamaConfig
 
     raw = read_json(folder / "config.json")
     check_family(folder, raw, "llada")
@@ -72,6 +75,14 @@ def load(folder: Path, dtype: Any) -> LladaBackbone:
     except KeyError as error:
         raise ConfigError(f"{folder / 'config.json'}: LLaDA's key {error.args[0]!r} is missing") from error
     config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
+    return config
+
+
+def load(folder: Path, dtype: Any) -> LladaBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+    from transformers import LlamaForCausalLM
+
+    config = read_config(folder)
     model, info = load_weights(LlamaForCausalLM, folder, config=config, dtype=dtype, key_mapping=_RENAMES)
     check_loaded(info, folder)
     return LladaBackbone(model)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..store.files import link, read_json, write_json
 from ..store.part import Part, int8_vectors
-from ..store.provenance import Provenance
+from ..store.provenance import IndexRecord
 from ..store.reader import Store
 from . import candidates, records
 from .codec import PlaceCodec, read_codec, train_codec
@@ -87,10 +87,7 @@ def build_multi(
     _stream(work, store, codec, first, meter, options, verify, quiet)
     candidates.write_index(work / FIRST, first)
     manifest = Manifest(
-        encoder=spec.encoder,
-        fingerprint=spec.fingerprint,
-        passage_fingerprint=spec.passage_fingerprint,
-        k_passage=spec.k_passage,
+        provenance=spec.provenance,
         dimension=spec.dimension,
         stride=codec.stride,
         candidate_bytes=candidates.passage_bytes(spec.dimension, budget, count),
@@ -101,9 +98,9 @@ def build_multi(
     manifest.write(work)
     from .index import CompressedIndex
 
-    manifest = Manifest(**asdict(manifest) | {"recall": meter.result(CompressedIndex(work))})
+    manifest = replace(manifest, recall=meter.result(CompressedIndex(work)))
     manifest.write(work)
-    Provenance(spec.encoder, spec.passage_fingerprint, spec.k_passage, spec.dimension, count).write(work)
+    IndexRecord(spec.provenance, spec.dimension, count).write(work)
     shutil.copytree(work, folder, copy_function=link, ignore=shutil.ignore_patterns(_STATE, _EMPTY))
     return manifest
 

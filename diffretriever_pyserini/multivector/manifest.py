@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..provenance import Provenance, read_provenance
 from ..store.files import read_json, write_json
 from ..store.spec import SPEC
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "multi.json"
 CODEC = "codec.safetensors"
 SEGMENTS = "segments"
@@ -24,7 +25,7 @@ class Manifest:
 
     Attributes
     ----------
-    encoder, fingerprint, passage_fingerprint, k_passage, dimension : as in the store that it was made of.
+    provenance, dimension : as in the store that it was made of.
     stride : bytes of a passage's record.
     candidate_bytes : bytes of its code in the first stage.
     candidates : file of the first stage.
@@ -34,10 +35,7 @@ class Manifest:
     recall : how much of the exact ranking was found, measured when the index was built.
     """
 
-    encoder: str
-    fingerprint: str
-    passage_fingerprint: str
-    k_passage: int
+    provenance: Provenance
     dimension: int
     stride: int
     candidate_bytes: int
@@ -48,6 +46,16 @@ class Manifest:
     refine: str | None = None
     recall: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder."""
+        return self.provenance.encoder
+
+    @property
+    def k_passage(self) -> int:
+        """Vectors of a passage."""
+        return self.provenance.k_passage
 
     @property
     def rows(self) -> int:
@@ -66,7 +74,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Replace ``multi.json``."""
-        write_json(folder / MANIFEST, asdict(self))
+        write_json(folder / MANIFEST, asdict(self) | {"provenance": self.provenance.record()})
 
 
 def is_multi(folder: str | Path) -> bool:
@@ -89,8 +97,9 @@ def read_manifest(folder: Path) -> Manifest:
     values = read_json(path)
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
+    made = read_provenance(values.get("provenance"), path)
     try:
         segments = [(str(name), int(count)) for name, count in values.pop("segments")]
-        return Manifest(segments=segments, **values)
+        return Manifest(segments=segments, **values | {"provenance": made})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error}); build the index again.") from error
