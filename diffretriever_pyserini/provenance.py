@@ -14,6 +14,7 @@ from .errors import InputError
 VERSION = 2  # raised whenever the same weights and settings would give other numbers, or are recorded otherwise
 Needed = Literal["everything", "terms", "vectors"]
 """What must agree: all, all but the query side (term weights of passages), or what decides vectors of passages."""
+SEARCH_REMEDY = "search with the encoder that built the index, or build the index again with this one"
 
 # fmt: off
 # What a passage's vectors do not depend on. Pyserini may shorten max_length for one side.
@@ -111,7 +112,7 @@ def require_same_encoder(
     made: Provenance,
     asked: Provenance,
     what: str,
-    remedy: str = "search with the encoder that built the index, or build the index again with this one",
+    remedy: str = SEARCH_REMEDY,
     needed: Needed = "everything",
 ) -> None:
     """Return where ``asked`` makes what ``made`` made, as far as that is ``needed``.

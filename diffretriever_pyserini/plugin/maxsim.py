@@ -14,7 +14,7 @@ from diffretriever_pyserini.multivector.exact import ExactIndex
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.multivector.manifest import is_multi
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder, LexicalQueryEncoder
-from diffretriever_pyserini.provenance import require_same_encoder
+from diffretriever_pyserini.provenance import SEARCH_REMEDY, require_same_encoder
 
 Vectors = CompressedIndex | ExactIndex
 
@@ -39,10 +39,10 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
             f"{folder} holds {made.k_passage} vectors a passage, and {type(encoder).__name__} gives one a query: "
             f"search with the encoder that made it, {made.encoder!r}."
         )
-    remedy = {}
+    remedy = SEARCH_REMEDY
     if made.k_passage != encoder.model.config.k_passage:
-        remedy["remedy"] = f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`"
-    require_same_encoder(made, encoder.provenance, f"{folder} holds vectors", needed="vectors", **remedy)
+        remedy = f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows it"
+    require_same_encoder(made, encoder.provenance, f"{folder} holds vectors", remedy, "vectors")
     if isinstance(vectors, ExactIndex):
         vectors.device = encoder.model.device
     return vectors

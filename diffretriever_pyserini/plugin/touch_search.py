@@ -11,7 +11,7 @@ from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.multivector.manifest import holds_vectors
 from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
 from diffretriever_pyserini.plugin.names import is_ours
-from diffretriever_pyserini.provenance import Needed, require_same_encoder
+from diffretriever_pyserini.provenance import SEARCH_REMEDY, Needed, require_same_encoder
 from diffretriever_pyserini.store.provenance import read_index_record
 
 Host = Callable[..., Any]
@@ -157,7 +157,7 @@ def check_index(folder: str, encoder: Any, dimension: int, count: int) -> None:
     if dimension != encoder.dimension:
         raise InputError(
             f"{folder} holds vectors of {dimension} components, and those of {encoder.name} have {encoder.dimension}: "
-            "search with the encoder that built the index, or build the index again with this one."
+            f"{SEARCH_REMEDY}."
         )
 
 
