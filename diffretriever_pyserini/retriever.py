@@ -18,10 +18,11 @@ import numpy as np
 from .backbones.loading import load_backbone
 from .config import RetrieverConfig, resolve_config
 from .errors import ConfigError, InputError, NumericalError
-from .fingerprint import fingerprint, passage_fingerprint
+from .fingerprint import provenance_of, stamps
 from .lexical import TermNames
 from .preparation import Prepared, Preparer
 from .prompts import Layout
+from .provenance import Provenance
 from .reading import Batch, PlaceReader
 from .representations import Representations, pool
 
@@ -57,6 +58,7 @@ class DiffRetriever:
         self.prepare = Preparer(config)
         self.tokenizer = self.prepare.tokenizer
         self._layouts = self.prepare.layouts
+        self._files = stamps(config)
         self._backbone = load_backbone(config, self.dtype, self.place)
         self._check_fit()
         mask_id = self.prepare.mask_id
@@ -100,14 +102,24 @@ class DiffRetriever:
         return str(self._backbone.device)
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Hex digest of what decides a representation: weights, layout, read-out. Equal means comparable."""
-        return fingerprint(self.config, self._layouts)
+    def provenance(self) -> Provenance:
+        """Everything that decides a representation. Raises ConfigError where the checkpoint on disk is another now."""
+        if stamps(self.config) != self._files:
+            raise ConfigError(f"{self.config.name}: the checkpoint's files changed since it was loaded: load it again")
+        return provenance_of(self.config, self.prepare)
 
-    @cached_property
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over what decides a representation. Equal means comparable."""
+        return self.provenance.fingerprint
+
+    @property
     def passage_fingerprint(self) -> str:
-        """Hex digest of what decides a passage's vectors: an index made under it can be searched with this model."""
-        return passage_fingerprint(self.config, self._layouts)
+        """16 hex digits over what decides a passage's vectors: an index made under it can be searched with this model.
+
+        Query-side settings, lexical settings and ``max_length`` (Pyserini may shorten queries) are left out.
+        """
+        return self.provenance.passage_fingerprint
 
     @cached_property
     def term_names(self) -> TermNames:

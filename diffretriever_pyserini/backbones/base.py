@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import family_of
 from ..errors import ConfigError
+from ..prebuilt import read_json
 from .packing import ATTENTION, Packing, let_pack, may_have_kernel, run_packed
 
 if TYPE_CHECKING:
@@ -110,11 +111,29 @@ def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any
     """
     from safetensors import SafetensorError
 
+    if (folder / "adapter_config.json").is_file():  # transformers would merge it of its own accord
+        raise ConfigError(f"{folder}: a base, and there is an adapter in it (adapter_config.json): move it elsewhere")
     try:
         with quiet_loading():
             return architecture.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {error}") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that :func:`load_weights` reads in ``folder``: one, or the shards that an index names.
+
+    Raises ConfigError where there are none.
+    """
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): there is no model.safetensors")
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ConfigError(f"{index}: no weight_map, which says where the weights lie")
+    return sorted({folder / str(name) for name in shards.values()})
 
 
 @contextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
 from .base import Backbone, check_family, check_loaded, load_weights, refuse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # Keys of config.json that mean the same in Qwen2Config.
 # fmt: off
@@ -25,8 +28,8 @@ class DreamBackbone(Backbone):
     """Qwen2ForCausalLM run bidirectionally; the one-place shift of Dream's own sampler is not applied (METHOD 3)."""
 
 
-def read_config(folder: Path) -> Any:
-    """transformers' config of the base in ``folder``; ConfigError where it cannot be run as Qwen2."""
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of the base in ``folder``, as transformers' Qwen2 has it."""
     from transformers import Qwen2Config
 
     raw = read_json(folder / "config.json")
@@ -44,8 +47,7 @@ def load(folder: Path, dtype: Any) -> DreamBackbone:
     """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
     from transformers import Qwen2ForCausalLM
 
-    config = read_config(folder)
-    model, info = load_weights(Qwen2ForCausalLM, folder, config=config, dtype=dtype)
+    model, info = load_weights(Qwen2ForCausalLM, folder, config=read_config(folder), dtype=dtype)
     check_loaded(info, folder)
     return DreamBackbone(model)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
 from .base import Backbone, check_family, check_loaded, load_weights, refuse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # A name in the checkpoint -> the same weight in LlamaForCausalLM; inside a block first, the model-level ones last.
 _RENAMES = {
@@ -47,8 +50,8 @@ class LladaBackbone(Backbone):
     """LlamaForCausalLM run bidirectionally; padding is masked, as LLaDA's hub code does since its batch update."""
 
 
-def read_config(folder: Path) -> Any:
-    """transformers' config of the base in ``folder``; ConfigError where it cannot be run as Llama."""
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of the base in ``folder``, as transformers' Llama has it."""
     from transformers import LlamaConfig
 
     raw = read_json(folder / "config.json")

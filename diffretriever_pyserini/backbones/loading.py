@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import RetrieverConfig
 from ..errors import ConfigError
@@ -13,6 +13,9 @@ from ..hub import local_folder
 from ..prebuilt import read_json
 from . import dream, llada, masked_lm
 from .base import Backbone, quiet_loading
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
 _NOT_PLAIN = (
@@ -24,13 +27,14 @@ _NOT_PLAIN = (
     "layer_replication",
     "alora_invocation_tokens",
 )
+_LORA_FILE, _HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
 _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
 
 
 def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
     """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``; ConfigError, ModelNotFoundError."""
     adapter = local_folder(config.adapter) if config.adapter else None
-    brings_head = adapter is not None and (adapter / "head.safetensors").is_file()
+    brings_head = adapter is not None and (adapter / _HEAD_FILE).is_file()
     backbone = load_base(config, dtype, head_may_miss=brings_head)
     if adapter is not None:
         if (adapter / "adapter_config.json").is_file():
@@ -55,9 +59,39 @@ def empty_base(config: RetrieverConfig) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     kind: Any = AutoModelForMaskedLM if config.family == "masked_lm" else AutoModelForCausalLM
-    settings = _FAMILIES[config.family].read_config(local_folder(config.backbone))
     with torch.device("meta"):
-        return kind.from_config(settings)
+        return kind.from_config(base_config(config))
+
+
+def base_config(config: RetrieverConfig) -> PreTrainedConfig:
+    """transformers' configuration of the base of ``config``, as it is loaded; its weights are not."""
+    loaded: PreTrainedConfig = _FAMILIES[config.family].read_config(local_folder(config.backbone))
+    return loaded
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """The weight files that are read of an adapter's ``folder``: LoRA weights, full tensors."""
+    lora = [folder / _LORA_FILE] if (folder / "adapter_config.json").is_file() else []
+    return [*lora, *([folder / _HEAD_FILE] if (folder / _HEAD_FILE).is_file() else [])]
+
+
+def lora_settings(folder: Path) -> dict[str, Any]:
+    """What decides how the LoRA weights in ``folder`` are merged: ``r``, ``lora_alpha``, ``use_rslora``.
+
+    Which modules they go to is said by the names of the weights themselves. Raises ConfigError for what is not plain
+    LoRA.
+    """
+    path = folder / "adapter_config.json"
+    raw = read_json(path)
+    if raw.get("peft_type") != "LORA":
+        raise ConfigError(f"{path}: peft_type {raw.get('peft_type')!r} is not LORA")
+    for key in _NOT_PLAIN:
+        if raw.get(key):
+            raise ConfigError(f"{path}: {key} is not supported; only plain LoRA is")
+    for key in ("r", "lora_alpha"):
+        if not isinstance(raw.get(key), int | float):
+            raise ConfigError(f"{path}: {key} is missing or no number")
+    return {"r": raw["r"], "lora_alpha": raw["lora_alpha"], "use_rslora": bool(raw.get("use_rslora"))}
 
 
 def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
@@ -70,10 +104,10 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
 
     Returns peft's model around it; ``backbone`` itself then runs with the adapter.
     """
-    from peft import get_peft_model, set_peft_model_state_dict
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    path = folder / "adapter_model.safetensors"
+    path = folder / _LORA_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read)")
     module = _FAMILIES[family]
@@ -89,7 +123,8 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     if lost:
         raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
     with quiet_loading():
-        peft = get_peft_model(backbone.model, _lora_config(folder, targets))
+        settings = LoraConfig(**lora_settings(folder), lora_dropout=0.0, target_modules=targets, bias="none")
+        peft = get_peft_model(backbone.model, settings)
     try:
         result: Any = set_peft_model_state_dict(peft, weights)
     except RuntimeError as error:  # torch's words for tensors of another shape
@@ -101,31 +136,11 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     return peft
 
 
-def _lora_config(folder: Path, targets: list[str]) -> Any:
-    """peft's config of the adapter in ``folder``, with full module paths as targets."""
-    from peft import LoraConfig
-
-    raw = read_json(folder / "adapter_config.json")
-    if raw.get("peft_type") != "LORA":
-        raise ConfigError(f"{folder / 'adapter_config.json'}: peft_type {raw.get('peft_type')!r} is not LORA")
-    for key in _NOT_PLAIN:
-        if raw.get(key):
-            raise ConfigError(f"{folder / 'adapter_config.json'}: {key} is not supported; only plain LoRA is")
-    return LoraConfig(
-        r=raw["r"],
-        lora_alpha=raw["lora_alpha"],
-        lora_dropout=0.0,
-        use_rslora=bool(raw.get("use_rslora")),
-        target_modules=targets,
-        bias="none",
-    )
-
-
 def load_head(backbone: Backbone, folder: Path) -> None:
     """Put an adapter's full tensors (``head.safetensors``: an output head, norms) over the base's, by name."""
     from safetensors.torch import load_file
 
-    path = folder / "head.safetensors"
+    path = folder / _HEAD_FILE
     if not path.is_file():
         return
     weights = load_file(path)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..prebuilt import read_json
-from .base import Backbone, check_family, check_loaded, load_weights
+from .base import Backbone, check_family, check_loaded, load_weights, refuse
 from .packing import Packing, run_packed
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+NOT_LOADED = ("pooler", "position_ids", "seq_relationship")  # in names of tensors that checkpoints have and we do not
 
 
 class MaskedLmBackbone(Backbone):
@@ -100,14 +102,15 @@ def _head_transform(model: Any) -> Any:
     raise ConfigError(f"masked language models of type {kind!r} are not supported yet")
 
 
-def read_config(folder: Path) -> Any:
-    """transformers' config of the base in ``folder``; ConfigError for another family, or one with code of its own."""
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of the base in ``folder``."""
     from transformers import AutoConfig
 
     raw = read_json(folder / "config.json")
     check_family(folder, raw, "masked_lm")
     if "auto_map" in raw:
         raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run")
+    refuse(folder, raw, {"transformers_weights": (None,)})  # weights in a file of another name
     return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
@@ -123,8 +126,7 @@ def load(
     missing = [key for key in info["missing_keys"] if key not in tied]
     of_head = {key for key in missing if key.startswith(("cls.", "lm_head."))} if head_may_miss else set()
     missing = [key for key in missing if key not in of_head]
-    unexpected = [key for key in info["unexpected_keys"] if "pooler" not in key and "position_ids" not in key]
-    unexpected = [key for key in unexpected if "seq_relationship" not in key]
+    unexpected = [key for key in info["unexpected_keys"] if not any(name in key for name in NOT_LOADED)]
     check_loaded({"missing_keys": missing, "unexpected_keys": unexpected}, folder)
     backbone = MaskedLmBackbone(model, mask_position_ids, mask_token_type)
     backbone.missing_head = frozenset(of_head)

@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
         "skipped": len(skipped),
         "bytes": written,
         "encoder": spec.encoder,
-        "fingerprint": spec.fingerprint,
+        "fingerprint": spec.provenance.fingerprint,
         "vectors": f"{spec.stored_k} x {spec.dimension} {spec.dtype}",
         "verified": arguments.verify,
     }
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     counts = f"{counted(len(store), 'passage')} in {counted(len(store.parts), 'part')}, {size(written)}"
     print(f"{arguments.store}: {counts}")
-    print(f"  encoder {spec.encoder}, fingerprint {spec.fingerprint}, {facts['vectors']} a passage")
+    print(f"  encoder {spec.encoder}, fingerprint {spec.provenance.fingerprint}, {facts['vectors']} a passage")
     print(f"  rows skipped: {len(skipped)}" + (" (--skipped lists them)" if skipped else ""))
     if arguments.verify:
         print("  every checksum is right")

@@ -32,16 +32,11 @@ TOKEN_BUDGETS = {"cpu": 1024, "cuda": 16384}
 
 def spec_for(model: DiffRetriever, corpus: Corpus, options: EncodeOptions) -> StoreSpec:
     """The spec of the store that ``model`` makes of ``corpus``."""
-    config = model.config
     return StoreSpec(
-        encoder=config.name,
-        fingerprint=model.fingerprint,
-        passage_fingerprint=model.passage_fingerprint,
-        k_passage=config.k_passage,
+        provenance=model.provenance,
         dimension=model.dimension,
         vocab_size=model.vocab_size,
         max_length=model.layout("passage", options.max_length).max_length,
-        impact_scale=config.impact_scale,
         precision=str(model.dtype).removeprefix("torch."),
         vectors=options.vectors,
         dtype=options.dtype,

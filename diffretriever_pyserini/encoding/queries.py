@@ -49,12 +49,10 @@ def write_encoded_queries(
         np.save(folder / "vectors.npy", vectors, allow_pickle=False)
         (folder / "ids.txt").write_text("".join(f"{qid}\n" for qid in topics), encoding="utf-8")
         manifest = {
-            "encoder": model.config.name,
-            "fingerprint": model.fingerprint,
+            "provenance": model.provenance.record(),
             "side": "query",
             "queries": len(topics),
             "dimension": model.dimension,
-            "k_query": model.config.k_query,
             "max_length": min(max_length or model.config.max_length, model.config.max_length),
             "dtype": str(model.dtype).removeprefix("torch."),
             "sha256": {path.name: _digest(path) for path in sorted(folder.iterdir())},

@@ -22,7 +22,7 @@ from .dense import DensePlan, DenseWriter, threads_for
 from .docids import check_unique
 from .lucene import LuceneWriter, encoder_terms
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "index.json"
 DENSE, LEXICAL, MULTI = "dense", "lexical", "multi"
 _SHARE = 0.8  # of the memory that is free
@@ -196,10 +196,7 @@ def _fill(
             bar.update(len(part))
         facts: dict[str, Any] = {
             "format": FORMAT,
-            "encoder": spec.encoder,
-            "passage_fingerprint": spec.passage_fingerprint,
-            "fingerprint": spec.fingerprint,
-            "k_passage": spec.k_passage,
+            "provenance": spec.provenance.record(),
             "dimension": spec.dimension,
             "passages": len(store),
             "corpus": spec.corpus,

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DiffRetrieverError, InputError
 from ..store.part import Part
-from ..store.provenance import Provenance
+from ..store.provenance import IndexRecord
 from ..store.reader import Store
 from .codes import CodesFile, file_layout
 from .lists import ListsFile, lists_head
@@ -220,7 +220,5 @@ class DenseWriter:
             self._codes.close()
         else:
             faiss.write_index(self._index, str(self._folder / "index"))
-        spec, count = self._spec, self._plan.count
-        made = Provenance(spec.encoder, spec.passage_fingerprint, spec.k_passage, spec.dimension, count)
-        made.write(self._folder)
+        IndexRecord(self._spec.provenance, self._spec.dimension, self._plan.count).write(self._folder)
         return self._plan.facts()

@@ -12,8 +12,9 @@ from typing import Any
 
 from ..errors import InputError, ModelNotFoundError
 from ..lexical import TermNames
+from ..provenance import require_same_encoder
 from ..store.part import Part
-from ..store.provenance import Provenance
+from ..store.provenance import IndexRecord
 from ..store.spec import StoreSpec
 
 # Between a term and its impact; TermNames writes no control character, and Java does not take this one for white space.
@@ -35,12 +36,12 @@ def encoder_terms(spec: StoreSpec, encoder: str | None = None) -> TermNames:
     Raises
     ------
     InputError
-        When that encoder is not the one that made the store; both fingerprints are named.
+        When that encoder is not the one that made the store; the message says what differs.
     ModelNotFoundError
         When there is no such encoder.
     """
     from ..config import resolve_config
-    from ..fingerprint import fingerprint
+    from ..fingerprint import provenance_of
     from ..preparation import Preparer
 
     try:
@@ -51,12 +52,8 @@ def encoder_terms(spec: StoreSpec, encoder: str | None = None) -> TermNames:
             f"the terms of the store cannot be named without the tokenizer of its encoder {spec.encoder!r}, and there "
             f"is none at {encoder or spec.encoder!r}: say with --encoder where it is. ({error})"
         ) from error
-    found = fingerprint(config, prepare.layouts)
-    if found != spec.fingerprint:
-        raise InputError(
-            f"the store was made by {spec.encoder!r} (fingerprint {spec.fingerprint}), but {config.name!r} is another "
-            f"model now (fingerprint {found}): name the one that made it with --encoder, or encode again."
-        )
+    remedy = "name the one that made it with --encoder, or encode again"
+    require_same_encoder(spec.provenance, provenance_of(config, prepare), "the store holds passages", remedy)
     return TermNames(prepare.tokenizer, spec.vocab_size)
 
 
@@ -120,10 +117,7 @@ class LuceneWriter:
         self._writer.commit()
         self._writer.close()
         spec = self._spec
-        made = Provenance(
-            spec.encoder, spec.fingerprint, spec.k_passage, spec.dimension, self._count, documents=self._documents
-        )
-        made.write(self._folder)
+        IndexRecord(spec.provenance, spec.dimension, self._count, self._documents).write(self._folder)
         return {"documents": self._documents, "terms": spec.vocab_size}
 
     def abandon(self) -> None:

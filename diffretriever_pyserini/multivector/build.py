@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..store.files import link, read_json, write_json
 from ..store.part import Part, int8_vectors
-from ..store.provenance import Provenance
+from ..store.provenance import IndexRecord
 from ..store.reader import Store
 from . import candidates, measure, records
 from .codec import PlaceCodec, read_codec, train_codec
@@ -86,10 +86,7 @@ def build_multi(
     _stream(work, store, codec, first, options, verify, quiet)
     candidates.write_index(work / CANDIDATES, first)
     manifest = Manifest(
-        encoder=spec.encoder,
-        fingerprint=spec.fingerprint,
-        passage_fingerprint=spec.passage_fingerprint,
-        k_passage=spec.k_passage,
+        provenance=spec.provenance,
         dimension=spec.dimension,
         passages=count,
         stride=codec.stride,
@@ -99,7 +96,7 @@ def build_multi(
     manifest.write(work)
     manifest = replace(manifest, recall=_recall(work, store))
     manifest.write(work)
-    Provenance(spec.encoder, spec.passage_fingerprint, spec.k_passage, spec.dimension, count).write(work)
+    IndexRecord(spec.provenance, spec.dimension, count).write(work)
     shutil.copytree(work, folder, copy_function=link, ignore=shutil.ignore_patterns(_STATE, _EMPTY))
     return manifest
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..provenance import Provenance, read_provenance
 from ..store.files import read_json, write_json
 from ..store.spec import SPEC
 
@@ -22,17 +23,14 @@ class Manifest:
 
     Attributes
     ----------
-    encoder, fingerprint, passage_fingerprint, k_passage, dimension, passages : as in the store that it was made of.
+    provenance, dimension, passages : as in the store that it was made of.
     stride : bytes of a passage's record.
     candidate_bytes : bytes of its code in the first stage.
     refine : ``int8`` where the vectors are kept on disk, else None.
     recall : how much of the exact ranking of a sample it returns, see :func:`.measure.measure_recall`.
     """
 
-    encoder: str
-    fingerprint: str
-    passage_fingerprint: str
-    k_passage: int
+    provenance: Provenance
     dimension: int
     passages: int
     stride: int
@@ -41,9 +39,19 @@ class Manifest:
     recall: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder."""
+        return self.provenance.encoder
+
+    @property
+    def k_passage(self) -> int:
+        """Vectors of a passage."""
+        return self.provenance.k_passage
+
     def write(self, folder: Path) -> None:
         """Write ``multi.json``."""
-        write_json(folder / MANIFEST, asdict(self))
+        write_json(folder / MANIFEST, asdict(self) | {"provenance": self.provenance.record()})
 
 
 def is_multi(folder: str | Path) -> bool:
@@ -66,8 +74,9 @@ def read_manifest(folder: Path) -> Manifest:
     values = read_json(path)
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
+    made = read_provenance(values.get("provenance"), path)
     try:
-        return Manifest(**values)
+        return Manifest(**values | {"provenance": made})
     except TypeError as error:
         raise InputError(f"{path}: damaged ({error}); build the index again.") from error
 

@@ -6,6 +6,7 @@ path), so the constructors take them all; :data:`HOST_OPTIONS` lists those that 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import logging
 import weakref
@@ -22,7 +23,8 @@ from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
 from diffretriever_pyserini.plugin.registry import ensure_registered
 from diffretriever_pyserini.prompts import join_title
-from diffretriever_pyserini.store.provenance import Provenance
+from diffretriever_pyserini.provenance import Provenance
+from diffretriever_pyserini.store.provenance import IndexRecord
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.retriever import DiffRetriever
@@ -102,14 +104,9 @@ class _Named:
         return self.model.dimension
 
     @property
-    def fingerprint(self) -> str:
-        """What decides this encoder's representations, as a digest."""
-        return self.model.fingerprint
-
-    @property
-    def passage_fingerprint(self) -> str:
-        """What decides passage vectors, as a digest: it must be that of an index that is searched."""
-        return self.model.passage_fingerprint
+    def provenance(self) -> Provenance:
+        """What decides this encoder's representations, under this encoder's name."""
+        return dataclasses.replace(self.model.provenance, encoder=str(self.name))
 
 
 class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
@@ -178,9 +175,9 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
         """Whether ``vectors`` is what :meth:`encode` returned last."""
         return vectors is not None and vectors is self._last
 
-    def provenance(self, count: int) -> Provenance:
+    def record(self, count: int) -> IndexRecord:
         """What an index of ``count`` passages says about this encoder."""
-        return Provenance(str(self.name), self.passage_fingerprint, self.model.config.k_passage, self.dimension, count)
+        return IndexRecord(self.provenance, self.dimension, count)
 
 
 class DiffRetrieverQueryEncoder(_Named, QueryEncoder):

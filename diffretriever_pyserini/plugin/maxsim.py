@@ -14,7 +14,7 @@ from diffretriever_pyserini.multivector.exact import ExactIndex
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.multivector.manifest import is_multi
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder, LexicalQueryEncoder
-from diffretriever_pyserini.store.provenance import Maker, refusal
+from diffretriever_pyserini.provenance import SEARCH_REMEDY, require_same_encoder
 
 Vectors = CompressedIndex | ExactIndex
 
@@ -28,10 +28,10 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
     ------
     InputError
         When there is none, it is damaged or unfinished, or another model or another K made its vectors; the message
-        says what differs, and has both fingerprints.
+        says what differs.
     """
     vectors: Vectors = CompressedIndex(folder, options) if is_multi(folder) else ExactIndex(folder)
-    made = vectors.manifest if isinstance(vectors, CompressedIndex) else vectors.store.spec
+    made = (vectors.manifest if isinstance(vectors, CompressedIndex) else vectors.store.spec).provenance
     if isinstance(encoder, DiffRetrieverQueryEncoder | LexicalQueryEncoder) and encoder.name.lexical:
         raise InputError(f"--encoder {encoder.name} gives term weights, and {folder} holds vectors: drop -lexical.")
     if not isinstance(encoder, DiffRetrieverQueryEncoder):
@@ -39,16 +39,10 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
             f"{folder} holds {made.k_passage} vectors a passage, and {type(encoder).__name__} gives one a query: "
             f"search with the encoder that made it, {made.encoder!r}."
         )
-    mine, config = encoder.passage_fingerprint, encoder.model.config
-    if mine != made.passage_fingerprint:
-        remedy = (
-            f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows."
-            if made.k_passage != config.k_passage
-            else "search with the encoder that built the index, or build the index again with this one."
-        )
-        theirs = Maker(made.encoder, made.passage_fingerprint, made.k_passage, made.dimension)
-        asked = Maker(str(encoder.name), mine, config.k_passage, encoder.dimension)
-        raise InputError(refusal(f"{folder} holds vectors made", theirs, asked, remedy))
+    remedy = SEARCH_REMEDY
+    if made.k_passage != encoder.model.config.k_passage:
+        remedy = f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows it"
+    require_same_encoder(made, encoder.provenance, f"{folder} holds vectors", remedy, "vectors")
     if isinstance(vectors, ExactIndex):
         vectors.device = encoder.model.device
     return vectors

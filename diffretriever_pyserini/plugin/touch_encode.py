@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.store.provenance import FILE_NAME as PROVENANCE
+from diffretriever_pyserini.store.provenance import FILE_NAME as RECORD
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
@@ -177,9 +177,9 @@ def end_faiss(original: Host) -> Host:
             result = original(self, exc_type, exc_val, exc_tb)
             encoder = self.__dict__.pop("_diffretriever_encoder", None)
             if encoder is not None:
-                encoder.provenance(self.index.ntotal).write(self.dir_path)
+                encoder.record(self.index.ntotal).write(self.dir_path)
             else:  # what an earlier index in this folder said does not hold for this one
-                Path(self.dir_path, PROVENANCE).unlink(missing_ok=True)
+                Path(self.dir_path, RECORD).unlink(missing_ok=True)
             succeeded = True
         finally:
             _settle(self, succeeded)

@@ -11,12 +11,10 @@ from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.multivector.manifest import holds_vectors
 from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
 from diffretriever_pyserini.plugin.names import is_ours
-from diffretriever_pyserini.store.provenance import Maker, read_provenance, refusal
+from diffretriever_pyserini.provenance import SEARCH_REMEDY, Needed, require_same_encoder
+from diffretriever_pyserini.store.provenance import read_index_record
 
 Host = Callable[..., Any]
-_REMEDY = (
-    "search with the encoder that built the index, with the same settings, or build the index again with this one."
-)
 
 
 def read_topics(original: Host) -> Host:
@@ -76,26 +74,24 @@ def impact_searcher(original: Host) -> Host:
         original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
             check_impact_index(str(index_dir), self.query_encoder, self.num_docs)
-        made = read_provenance(index_dir)
+        made = read_index_record(index_dir)
         if made is not None and made.documents == self.num_docs:
             self.num_docs = made.count  # passages without terms are part of the collection, though not in the index
 
     return init
 
 
-def check_impact_index(folder: str, encoder: Any, documents: int) -> None:
+def check_impact_index(folder: str, encoder: Any, documents: int, needed: Needed = "everything") -> None:
     """Raise InputError where the Lucene index in ``folder`` says that another model than that of ``encoder`` made it.
+
+    ``needed`` is how much of the encoder must agree: a person may change its query side on purpose.
 
     An index of Pyserini's own command says nothing, and is accepted.
     """
-    made = read_provenance(folder)
+    made = read_index_record(folder)
     if made is None or made.documents not in (None, documents):  # it says nothing, or speaks of a replaced index
         return
-    fingerprint = encoder.model.fingerprint
-    if made.fingerprint != fingerprint:
-        theirs = Maker(made.encoder, made.fingerprint, made.k_passage)
-        mine = Maker(str(encoder.name), fingerprint, encoder.model.config.k_passage)
-        raise InputError(refusal(f"{folder} holds term weights made", theirs, mine, _REMEDY))
+    require_same_encoder(made.provenance, encoder.model.provenance, f"{folder} holds term weights", needed=needed)
 
 
 def impact_encode(original: Host) -> Host:
@@ -155,14 +151,14 @@ def check_index(folder: str, encoder: Any, dimension: int, count: int) -> None:
         raise InputError(
             f"--encoder {encoder.name} gives term weights, and {folder} is a FAISS index: drop -lexical from the name."
         )
-    made = read_provenance(folder)
-    if made is not None and (made.count, made.dimension) != (count, dimension):
-        made = None  # it speaks of an index that was replaced since
-    if dimension != encoder.dimension or (made is not None and made.fingerprint != encoder.passage_fingerprint):
-        theirs = Maker(made.encoder, made.fingerprint, made.k_passage) if made else Maker(None, None, None)
-        theirs = theirs._replace(dimension=dimension)
-        mine = Maker(str(encoder.name), encoder.passage_fingerprint, encoder.model.config.k_passage, encoder.dimension)
-        raise InputError(refusal(f"{folder} holds vectors made", theirs, mine, _REMEDY))
+    made = read_index_record(folder)
+    if made is not None and (made.count, made.dimension) == (count, dimension):  # not of an index replaced since
+        require_same_encoder(made.provenance, encoder.provenance, f"{folder} holds vectors", needed="vectors")
+    if dimension != encoder.dimension:
+        raise InputError(
+            f"{folder} holds vectors of {dimension} components, and those of {encoder.name} have {encoder.dimension}: "
+            f"{SEARCH_REMEDY}."
+        )
 
 
 def hybrid_search(original: Host) -> Host:

@@ -7,15 +7,16 @@ from typing import Any
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
 from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
+from diffretriever_pyserini.provenance import require_same_encoder
 from diffretriever_pyserini.searching.folder import FILE_NAME, IndexFolder
-from diffretriever_pyserini.store.provenance import Maker, read_provenance, refusal
+from diffretriever_pyserini.store.provenance import read_index_record
 
 
 class SearchEncoder(DiffRetrieverQueryEncoder):
     """A query encoder in any precision; None is the device's own.
 
-    ``own_query_side`` is false where a query setting was overridden, so that the fingerprint of the whole encoder is
-    no longer the one that made the index, though the passages' is.
+    ``own_query_side`` is false where a query setting was overridden, so that the whole encoder is no longer the one
+    that made the index, though what it makes of passages is the same.
     """
 
     def __init__(self, name: str, device: str | None = None, dtype: str | None = None, **options: Any):
@@ -26,29 +27,31 @@ class SearchEncoder(DiffRetrieverQueryEncoder):
 
 def _recorded(folder: IndexFolder) -> str | None:
     """The encoder that the record beside an index of Pyserini's own commands names."""
-    records = (read_provenance(side) for side in (folder.dense, folder.lexical) if side is not None)
-    return next((record.encoder for record in records if record is not None), None)
+    records = (read_index_record(side) for side in (folder.dense, folder.lexical) if side is not None)
+    return next((record.provenance.encoder for record in records if record is not None), None)
 
 
 def encoder_of(
     folder: IndexFolder, name: str | None, device: str | None, dtype: str | None, **overrides: Any
 ) -> SearchEncoder:
-    """The encoder ``name``, or the one that ``folder`` names, checked against the index's fingerprint.
+    """The encoder ``name``, or the one that ``folder`` names, checked against the one that made the index.
 
     Raises
     ------
     InputError
-        When nobody names an encoder, or the index was made by another one; the message says what
-        differs, and has both fingerprints.
+        When nobody names an encoder, or the index was made by another one; the message says what differs.
     ModelNotFoundError
         When the encoder that the index names is not there any more.
     """
-    asked = name or folder.encoder or _recorded(folder)
+    made = folder.made
+    asked = name or (made.encoder if made else _recorded(folder))
     if asked is None:
         raise InputError(f"{folder.name} does not say which encoder made it: name it with --encoder.")
     target = str(EncoderName(parse_encoder_name(asked).target))
     # An index may have been encoded with another number of masks than the model's own.
-    given = {key: value for key, value in (overrides | {"k_passage": folder.k_passage}).items() if value is not None}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if made is not None:
+        given["k_passage"] = made.k_passage
     try:
         encoder = SearchEncoder(target, device=device, dtype=dtype, **given)
     except ModelNotFoundError as error:
@@ -58,9 +61,6 @@ def encoder_of(
             f"{folder.name}/{FILE_NAME} names the encoder {asked!r}, which is not found from here: "
             f"say where it lies now with --encoder. ({error})"
         ) from error
-    if folder.passage_fingerprint not in (None, encoder.passage_fingerprint):
-        made = Maker(folder.encoder, folder.passage_fingerprint, folder.k_passage)
-        mine = Maker(asked, encoder.passage_fingerprint, encoder.model.config.k_passage)
-        remedy = "search with the encoder that built the index, or build the index again with this one."
-        raise InputError(refusal(f"{folder.name} was made", made, mine, remedy))
+    if made is not None:
+        require_same_encoder(made, encoder.provenance, f"{folder.name} holds passages", needed="vectors")
     return encoder

@@ -11,6 +11,7 @@ from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.indexing.build import FORMAT
 from diffretriever_pyserini.indexing.build import INDEX as FILE_NAME
 from diffretriever_pyserini.multivector.manifest import is_multi, read_manifest
+from diffretriever_pyserini.provenance import Provenance, read_provenance
 from diffretriever_pyserini.store.spec import SPEC, read_spec
 
 SIDES = ("dense", "multi", "lexical")
@@ -26,16 +27,14 @@ class IndexFolder:
     name : what messages call it.
     dense, lexical : a FAISS folder of Pyserini's layout and a Lucene impact index, or None.
     multi : a folder of compressed vectors, or a store, which is searched exactly; or None.
-    encoder, passage_fingerprint, k_passage : the encoder that made it, None where the folders do not say.
+    made : the encoder that made it, None where the folders do not say.
     passages : size of the collection, None where that is not known before the index is opened.
     """
 
     name: str
     dense: Path | None
     lexical: Path | None
-    encoder: str | None = None
-    passage_fingerprint: str | None = None
-    k_passage: int | None = None
+    made: Provenance | None = None
     passages: int | None = None
     multi: Path | None = None
 
@@ -104,9 +103,7 @@ def read_index(path: str | Path) -> IndexFolder:
             str(folder),
             folder / "dense" if record["dense"] is not None else None,
             folder / "lexical" if record["lexical"] is not None else None,
-            str(record["encoder"]),
-            str(record["passage_fingerprint"]),
-            int(record["k_passage"]),
+            read_provenance(record["provenance"], record_file),
             int(record["passages"]),
             folder / "multi" if record.get("multi") is not None else None,
         )
@@ -122,10 +119,7 @@ def read_index(path: str | Path) -> IndexFolder:
 
 def _exact(folder: Path) -> IndexFolder:
     """A store as an index of one side."""
-    spec = read_spec(folder)
-    return IndexFolder(
-        str(folder), None, None, spec.encoder, spec.passage_fingerprint, spec.k_passage, None, multi=folder
-    )
+    return IndexFolder(str(folder), None, None, read_spec(folder).provenance, multi=folder)
 
 
 def separate_folders(
@@ -146,10 +140,8 @@ def separate_folders(
     found = IndexFolder(" and ".join(str(side) for side in sides if side), sides[0], sides[1], multi=sides[2])
     _check_sides(found)
     if found.multi is not None:
-        made = read_manifest(found.multi) if is_multi(found.multi) else read_spec(found.multi)
-        found = replace(
-            found, encoder=made.encoder, passage_fingerprint=made.passage_fingerprint, k_passage=made.k_passage
-        )
+        multi_record = read_manifest(found.multi) if is_multi(found.multi) else read_spec(found.multi)
+        found = replace(found, made=multi_record.provenance)
     return found
 
 

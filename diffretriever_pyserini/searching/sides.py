@@ -130,8 +130,8 @@ class LexicalSide:
             self._searcher = _impact_searcher(str(folder))
         except JavaException as error:
             raise InputError(f"{folder}: Lucene cannot open this index ({error}); build it again.") from error
-        if encoder.own_query_side:
-            check_impact_index(str(folder), encoder, self._searcher.object.get_total_num_docs())
+        documents = self._searcher.object.get_total_num_docs()
+        check_impact_index(str(folder), encoder, documents, "everything" if encoder.own_query_side else "terms")
         self._folder = folder
         self.documents: int = self._searcher.num_docs
 

@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ..errors import DiffRetrieverError, InputError
+from ..provenance import Provenance, read_provenance, require_same_encoder
 from .files import only_writer, read_json, write_json
 
-FORMAT = 2
+FORMAT = 3
 SPEC = "store.json"
 LOCKS = "locks"
 DTYPES = ("float16", "float32", "int8")
 VECTORS = ("all", "pooled")
-_NAMES = frozenset(("encoder", "files"))  # may differ where the digests are the same
+_REMEDY = "go on with the same encoder, or name another folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,9 @@ class StoreSpec:
 
     Attributes
     ----------
-    encoder, fingerprint, passage_fingerprint : name and digests of the encoder.
-    k_passage, dimension, vocab_size, max_length, impact_scale : its sizes.
+    provenance : the encoder.
+    dimension, vocab_size : its sizes.
+    max_length : tokens of prompt and text; a run may have shortened the encoder's own.
     precision : what the model computed in.
     vectors : ``all`` K vectors of a passage, or only the ``pooled`` one.
     dtype : of the stored vectors: float16, float32, or int8 with one scale a vector.
@@ -33,14 +35,10 @@ class StoreSpec:
     corpus, files : digest and names of what was read.
     """
 
-    encoder: str
-    fingerprint: str
-    passage_fingerprint: str
-    k_passage: int
+    provenance: Provenance
     dimension: int
     vocab_size: int
     max_length: int
-    impact_scale: int
     precision: str
     vectors: str
     dtype: str
@@ -58,6 +56,21 @@ class StoreSpec:
             raise InputError(f"{self.rows_per_part} rows a part: it must be at least 1.")
 
     @property
+    def encoder(self) -> str:
+        """Name of the encoder."""
+        return self.provenance.encoder
+
+    @property
+    def k_passage(self) -> int:
+        """Vectors that the encoder makes of a passage."""
+        return self.provenance.k_passage
+
+    @property
+    def impact_scale(self) -> int:
+        """Factor of the encoder's term weights."""
+        return int(self.provenance.readout["impact_scale"])
+
+    @property
     def stored_k(self) -> int:
         """Vectors kept for a passage."""
         return self.k_passage if self.vectors == "all" else 1
@@ -65,7 +78,7 @@ class StoreSpec:
     @property
     def digest(self) -> str:
         """Of the fields that decide what is in a part: 32 hexadecimal digits."""
-        values = {name: value for name, value in asdict(self).items() if name not in _NAMES}
+        values = asdict(self) | {"provenance": self.provenance.fingerprint, "files": None}  # names decide nothing
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
     def write(self, folder: Path) -> None:
@@ -80,10 +93,11 @@ class StoreSpec:
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder / LOCKS / "spec", str(folder), wait=True):  # shards may start at the same time
             if not (folder / SPEC).is_file():
-                write_json(folder / SPEC, asdict(self))
+                write_json(folder / SPEC, asdict(self) | {"provenance": self.provenance.record()})
         there = read_spec(folder)
-        for field in sorted(fields(self), key=lambda field: "fingerprint" in field.name):  # what a person chose, first
-            if field.name in _NAMES:
+        require_same_encoder(there.provenance, self.provenance, f"{folder} was begun with passages", _REMEDY)
+        for field in fields(self):
+            if field.name in ("provenance", "files"):
                 continue
             old, new = getattr(there, field.name), getattr(self, field.name)
             if old != new:
@@ -112,8 +126,9 @@ def read_spec(folder: Path) -> StoreSpec:
             f"{folder / SPEC}: a store of format {values.get('format')!r}, and this version reads format {FORMAT}: "
             "encode the corpus again into another folder."
         )
+    made = read_provenance(values.get("provenance"), folder / SPEC, "encode the corpus again into another folder")
     try:
-        return StoreSpec(**values | {"files": tuple(values["files"])})
+        return StoreSpec(**values | {"provenance": made, "files": tuple(values["files"])})
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / SPEC}: damaged ({error}).") from error
 

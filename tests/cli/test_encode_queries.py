@@ -41,7 +41,7 @@ def test_the_files_hold_what_the_model_says(tiny_dream: Path, topics: Path, tmp_
     assert (tmp_path / "out" / "ids.txt").read_text().split() == list(TOPICS)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert (manifest["queries"], manifest["dimension"]) == (3, 64)
-    assert manifest["fingerprint"]
+    assert manifest["provenance"]["fingerprint"]
 
 
 def test_pyserini_finds_each_query_in_the_file(tiny_dream: Path, topics: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.collections.corpus import Corpus
 from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
+from diffretriever_pyserini.provenance import Provenance
 from diffretriever_pyserini.representations import Representations
 from diffretriever_pyserini.store.part import write_part
 from diffretriever_pyserini.store.reader import Store, finish_shard
@@ -19,13 +21,28 @@ from ..core.conftest import one_thread, save_masked_lm
 from ..encoding.conftest import passages, write_corpus
 
 __all__ = ["one_thread"]
+
+
+def made_up_provenance(k: int = 2, **changes: Any) -> Provenance:
+    """An encoder that never was."""
+    side = {"prefix": [2], "suffix": [3], "tail": [3], "k": k, "mask_id": 4, "pad_id": 0, "max_length": 64}
+    values = {
+        "encoder": "made-up",
+        "weights": "f" * 64,
+        "adapter_weights": None,
+        "config": {"model_type": "bert"},
+        "adapter_config": {},
+        "tokenizer": {"model": "e" * 16},
+        "query": side,
+        "passage": side,
+        "readout": {"impact_scale": 100, "denoising_steps": 1},
+    }
+    return Provenance(**values | changes)
+
+
 SPEC = {
-    "encoder": "made-up",
-    "fingerprint": "f" * 16,
-    "passage_fingerprint": "e" * 16,
-    "k_passage": 2,
+    "provenance": made_up_provenance(),
     "max_length": 64,
-    "impact_scale": 100,
     "precision": "float32",
     "corpus": "none",
     "files": (),

@@ -24,7 +24,7 @@ from diffretriever_pyserini.indexing.codes import file_layout
 from diffretriever_pyserini.indexing.dense import KINDS, DensePlan, empty_index, training_sample
 from diffretriever_pyserini.multivector.build import MultiBuild
 from diffretriever_pyserini.store.part import part_path
-from diffretriever_pyserini.store.provenance import Provenance, read_provenance
+from diffretriever_pyserini.store.provenance import IndexRecord, read_index_record
 from diffretriever_pyserini.store.reader import Store
 
 from .conftest import all_pooled, made_up_store
@@ -57,11 +57,10 @@ def test_flat_gives_the_exact_pooled_scores(store: Store, tmp_path: Path) -> Non
     scores, found = index.search(queries(store), len(store))
     np.testing.assert_allclose(np.take_along_axis(expected, found, 1), scores, atol=1e-6)
     assert (tmp_path / "I" / "dense" / "docid").read_text().split() == list(store.docids())
-    spec = store.spec
-    made = Provenance(spec.encoder, spec.passage_fingerprint, spec.k_passage, spec.dimension, len(store))
-    assert read_provenance(tmp_path / "I" / "dense") == made
+    made = IndexRecord(store.spec.provenance, store.spec.dimension, len(store))
+    assert read_index_record(tmp_path / "I" / "dense") == made
     assert json.loads((tmp_path / "I" / "index.json").read_text()) == facts
-    assert facts["lexical"] is None and facts["dense"]["kind"] == "flat" and facts["format"] == 1
+    assert facts["lexical"] is None and facts["dense"]["kind"] == "flat" and facts["format"] == 2
 
 
 @pytest.mark.parametrize(("kind", "least"), [("sq8", 0.97), ("pq", 0.3), ("ivfpq", 0.3), ("hnsw", 0.97)])

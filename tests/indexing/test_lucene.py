@@ -22,7 +22,7 @@ from diffretriever_pyserini.indexing.build import IndexOptions, build_index
 from diffretriever_pyserini.indexing.lucene import DELIMITER, encoder_terms
 from diffretriever_pyserini.lexical import TermNames
 from diffretriever_pyserini.plugin.encoders import LexicalQueryEncoder
-from diffretriever_pyserini.store.provenance import read_provenance
+from diffretriever_pyserini.store.provenance import read_index_record
 from diffretriever_pyserini.store.reader import Store
 
 from ..encoding.conftest import passages, write_corpus
@@ -174,9 +174,9 @@ def test_scores_are_dot_products(pair: tuple[Path, str], hard_store: Store) -> N
 
 @pytest.mark.java
 def test_passages_without_terms_count(pair: tuple[Path, str], hard_store: Store) -> None:
-    made = read_provenance(pair[0])
+    made = read_index_record(pair[0])
     assert made is not None and made.count == 400 and made.documents is not None and made.documents < 400
-    assert made.fingerprint == hard_store.spec.fingerprint
+    assert made.provenance == hard_store.spec.provenance
     assert searcher(pair[0]).num_docs == 400
     assert searcher(pair[1]).num_docs == made.documents, "Pyserini's own index does not know of them"
 
@@ -213,7 +213,7 @@ def test_the_delimiter_is_in_no_term() -> None:
 @pytest.mark.java
 def test_a_real_model_finds_its_own_passages(store: Store, model: DiffRetriever, encoder: str, tmp_path: Path) -> None:
     facts = build_index(store, tmp_path / "I", LEXICAL)
-    assert facts["fingerprint"] == model.fingerprint and facts["dense"] is None
+    assert facts["provenance"]["fingerprint"] == model.fingerprint and facts["dense"] is None
     name = f"diffretriever:{encoder}"
     side = DiffRetrieverQueryEncoder(name, device=None, k_passage=3).lexical
     found = searcher(tmp_path / "I" / "lexical", side)
@@ -235,9 +235,9 @@ def test_the_wrong_encoder_is_refused(store: Store, model: DiffRetriever, encode
     build_index(store, tmp_path / "I", LEXICAL)
     other = DiffRetrieverQueryEncoder(f"diffretriever:{encoder}", device=None, k_passage=4).lexical
     assert isinstance(other, LexicalQueryEncoder)
-    with pytest.raises(InputError, match="holds term weights made with k_passage=3, but .* has k_passage=4: ") as error:
+    with pytest.raises(InputError, match="holds term weights of another encoder: k_passage is 4, was 3: ") as error:
         searcher(tmp_path / "I" / "lexical", other)
-    assert store.spec.fingerprint in str(error.value) and other.model.fingerprint in str(error.value)
+    assert store.spec.provenance.fingerprint in str(error.value) and other.model.fingerprint in str(error.value)
     (tmp_path / "I" / "lexical" / "diffretriever.json").unlink()
     searcher(tmp_path / "I" / "lexical", other)  # as an index of Pyserini's own, which says nothing
 
@@ -280,7 +280,7 @@ def test_another_encoder_cannot_name_the_terms(store: Store, encoder: str, tmp_p
 
     assert encoder_terms(store.spec).name(0) == encoder_terms(store.spec, encoder).name(0) == "[PAD]"
     save_masked_lm(tmp_path, initializer_range=0.2)
-    with pytest.raises(InputError, match=f"fingerprint {store.spec.fingerprint}"):
+    with pytest.raises(InputError, match="the store holds passages of another encoder: other weights: name the one"):
         encoder_terms(store.spec, str(tmp_path))
     with pytest.raises(ModelNotFoundError, match="say with --encoder"):
         build_index(store, tmp_path / "I", IndexOptions(dense=None, encoder=str(tmp_path / "nowhere")))

@@ -15,7 +15,7 @@ from diffretriever_pyserini.store.reader import Store, finish_shard
 from diffretriever_pyserini.store.spec import StoreSpec
 
 from ..core.conftest import one_thread
-from ..indexing.conftest import SPEC
+from ..indexing.conftest import SPEC, made_up_provenance
 
 __all__ = ["one_thread"]
 
@@ -36,8 +36,8 @@ def write_store(
 ) -> Store:
     """A store of ``vectors`` [n, K, H] without terms, in parts of ``rows``."""
     count, k, width = vectors.shape
-    values = SPEC | {"dimension": width, "k_passage": k, "vocab_size": 9, "vectors": "all", "dtype": dtype}
-    spec = StoreSpec(**values, rows_per_part=rows)
+    values = SPEC | {"dimension": width, "vocab_size": 9, "vectors": "all", "dtype": dtype}
+    spec = StoreSpec(**values | {"provenance": made_up_provenance(k)}, rows_per_part=rows)
     spec.write(folder)
     docids = docids or [f"p{i}" for i in range(count)]
     for number, start in enumerate(range(0, count, rows)):

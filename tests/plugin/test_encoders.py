@@ -45,7 +45,7 @@ def test_passages_are_pooled_vectors(tiny_name: str, model: DiffRetriever) -> No
     vectors = encoder.encode(TEXTS)
     assert isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.shape == (3, 64)
     np.testing.assert_allclose(vectors, model.encode(TEXTS, side="passage").pooled, atol=1e-6)
-    assert encoder.dimension == 64 and encoder.fingerprint == model.fingerprint
+    assert encoder.dimension == 64 and encoder.provenance.fingerprint == model.fingerprint
 
 
 def test_passages_are_term_weights_by_suffix(tiny_name: str, model: DiffRetriever) -> None:
@@ -179,5 +179,6 @@ def test_half_precision_is_another_model_of_the_same_name(tiny_name: str) -> Non
 
 def test_settings_of_the_config_can_be_given(tiny_name: str) -> None:
     encoder = DiffRetrieverDocumentEncoder(tiny_name, k_passage=3)
-    assert encoder.provenance(7).k_passage == 3
-    assert encoder.fingerprint != DiffRetrieverDocumentEncoder(tiny_name).fingerprint
+    made = encoder.record(7).provenance
+    assert (made.encoder, made.k_passage) == (tiny_name, 3)
+    assert made.fingerprint != DiffRetrieverDocumentEncoder(tiny_name).provenance.fingerprint

@@ -12,7 +12,9 @@ import pytest
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.plugin import encoders as our_encoders
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder
-from diffretriever_pyserini.store.provenance import Provenance, read_provenance
+from diffretriever_pyserini.store.provenance import IndexRecord, read_index_record
+
+from ..indexing.conftest import made_up_provenance
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ def test_a_finished_index_says_who_made_it(tmp_path: Path, encoder: DiffRetrieve
     assert sorted(path.name for path in (tmp_path / "D").iterdir()) == ["diffretriever.json", "docid", "index"]
     assert (tmp_path / "D/docid").read_text() == "a\nb\nc\n"
     assert faiss.read_index(str(tmp_path / "D/index")).ntotal == 3
-    assert read_provenance(tmp_path / "D") == Provenance(str(encoder.name), encoder.passage_fingerprint, 1, 64, 3)
+    assert read_index_record(tmp_path / "D") == IndexRecord(encoder.provenance, 64, 3)
     assert (writer.index_name, writer.id_file_name) == ("index", "docid")
 
 
@@ -155,9 +157,9 @@ def test_the_encoder_that_made_the_vectors_is_named_not_the_newest(
     writer = faiss_writer(tmp_path / "D")
     with writer:
         writer.write(batch(encoder, "a"), ["text"])
-    made = read_provenance(tmp_path / "D")
-    assert made is not None
-    assert (made.k_passage, made.fingerprint) == (1, encoder.passage_fingerprint) != (2, newer.passage_fingerprint)
+    record = read_index_record(tmp_path / "D")
+    assert record is not None
+    assert record.provenance == encoder.provenance != newer.provenance
 
 
 def test_vectors_of_another_encoder_take_the_old_record_away(
@@ -291,7 +293,19 @@ def test_where_the_folders_parent_cannot_be_used_the_unfinished_file_lies_inside
 
 
 def test_a_damaged_provenance_is_named(tmp_path: Path) -> None:
-    assert read_provenance(tmp_path) is None
-    (tmp_path / "diffretriever.json").write_text('{"encoder": "x"}')
-    with pytest.raises(InputError, match=r"diffretriever\.json: damaged"):
-        read_provenance(tmp_path)
+    assert read_index_record(tmp_path) is None
+    path = tmp_path / "diffretriever.json"
+    path.write_text('{"encoder": "x"}')
+    with pytest.raises(InputError, match=r"diffretriever\.json: format None is not 2; build the index again"):
+        read_index_record(tmp_path)
+    IndexRecord(made_up_provenance(), 8, 3).write(tmp_path)
+    whole = json.loads(path.read_text())
+    other = whole["provenance"] | {"weights": "x"}
+    for change, said in (
+        ({"count": "x"}, "damaged"),
+        ({"provenance": None}, "another version"),
+        ({"provenance": other}, "not of its fingerprint"),
+    ):
+        path.write_text(json.dumps(whole | change))
+        with pytest.raises(InputError, match=rf"diffretriever\.json: .*{said}.*; build the index again"):
+            read_index_record(tmp_path)

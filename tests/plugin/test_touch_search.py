@@ -199,9 +199,9 @@ def test_an_index_of_another_k_is_refused(indexes: tuple[str, str], tiny_name: s
     with pytest.raises(InputError) as error:
         dense_searcher(indexes, encoder)
     said, made = str(error.value), DiffRetrieverQueryEncoder(tiny_name)
-    first = f"{indexes[0]} holds vectors made with k_passage=1, but the query encoder has k_passage=3: search with"
+    first = f"{indexes[0]} holds vectors of another encoder: k_passage is 3, was 1: search with"
     assert said.startswith(first) and "build the index again" in said
-    assert made.passage_fingerprint in said and encoder.passage_fingerprint in said
+    assert made.model.passage_fingerprint in said and encoder.model.passage_fingerprint in said
 
 
 def test_other_settings_of_the_query_side_are_no_other_model(indexes: tuple[str, str], tiny_name: str) -> None:
@@ -235,7 +235,7 @@ def test_an_index_of_another_width_is_refused(indexes: tuple[str, str], tiny_nam
     index.add(np.ones((1, 32), np.float32))
     faiss.write_index(index, str(tmp_path / "index"))
     (tmp_path / "docid").write_text("a\n")
-    with pytest.raises(InputError, match="made with dimension=32, .* has dimension=64: .*made by another model"):
+    with pytest.raises(InputError, match="holds vectors of 32 components, and those of .* have 64: search with"):
         dense_searcher((str(tmp_path), ""), DiffRetrieverQueryEncoder(tiny_name))
 
 

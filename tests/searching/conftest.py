@@ -73,11 +73,8 @@ def write_sides(folder: Path, name: str, passages: dict[str, str]) -> None:
 def write_record(folder: Path, made_by: DiffRetrieverDocumentEncoder, **changes: object) -> None:
     """``index.json`` as `diffretriever index` writes it."""
     record = {
-        "format": 1,
-        "encoder": made_by.name.target,
-        "passage_fingerprint": made_by.passage_fingerprint,
-        "fingerprint": made_by.fingerprint,
-        "k_passage": made_by.model.config.k_passage,
+        "format": 2,
+        "provenance": made_by.model.provenance.record(),
         "dimension": 64,
         "passages": len(PASSAGES),
         "dense": {},

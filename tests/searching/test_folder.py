@@ -11,14 +11,11 @@ import pytest
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.searching.folder import read_index, separate_folders
 
-from ..indexing.conftest import made_up_store
+from ..indexing.conftest import made_up_provenance, made_up_store
 
 RECORD = {
-    "format": 1,
-    "encoder": "mine",
-    "passage_fingerprint": "ab",
-    "fingerprint": "cd",
-    "k_passage": 2,
+    "format": 2,
+    "provenance": made_up_provenance().record(),
     "dimension": 4,
     "passages": 3,
     "dense": {},
@@ -48,7 +45,7 @@ def make_index(folder: Path, **changes: object) -> Path:
 
 def test_both_sides(tmp_path: Path) -> None:
     found = read_index(make_index(tmp_path / "I"))
-    assert (found.encoder, found.passage_fingerprint, found.k_passage, found.passages) == ("mine", "ab", 2, 3)
+    assert (found.made, found.passages) == (made_up_provenance(), 3)
     assert found.modes == ("dense", "lexical", "hybrid")
     assert [found.mode(asked) for asked in (None, "dense", "lexical", "hybrid")] == [
         "hybrid",
@@ -72,7 +69,7 @@ def test_a_missing_side_is_named(tmp_path: Path, there: str, missing: str) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format 2 is not the format 1"),
+        ({"format": 3}, "format 3 is not the format 2"),
         ({"passages": None}, "damaged"),
         ({"dense": None, "lexical": None}, "names no side"),
     ],
@@ -83,7 +80,7 @@ def test_a_bad_record_is_refused(tmp_path: Path, changes: dict[str, object], mes
     assert "index.json" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2'])
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     (make_index(tmp_path / "I") / "index.json").write_text(text)
     with pytest.raises(InputError, match=r"index\.json: damaged .*build the index again"):
@@ -127,9 +124,8 @@ def test_sides_and_their_combinations(tmp_path: Path) -> None:
 def test_a_store_is_an_index_of_one_side(tmp_path: Path) -> None:
     store = made_up_store(tmp_path / "store", count=20)
     found = read_index(store.folder)
-    assert (found.modes, found.multi, found.k_passage) == (("multi",), store.folder, 2)
-    assert found.encoder == store.spec.encoder
-    assert separate_folders(None, None, store.folder).passage_fingerprint == store.spec.passage_fingerprint
+    assert (found.modes, found.multi, found.made) == (("multi",), store.folder, store.spec.provenance)
+    assert separate_folders(None, None, store.folder).made == store.spec.provenance
     with pytest.raises(InputError, match="is no multi-vector index: it is a FAISS folder"):
         separate_folders(None, None, make_faiss(tmp_path / "D"))
 

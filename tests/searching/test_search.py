@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
 from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index
-from diffretriever_pyserini.store.provenance import Provenance
+from diffretriever_pyserini.store.provenance import IndexRecord
 
+from ..indexing.conftest import made_up_provenance
 from .conftest import PASSAGES, TOPICS, write_record, write_sides
 
 pytestmark = pytest.mark.java
@@ -189,34 +191,45 @@ def linked(folder: Path, tmp_path: Path, name: str, **changes: object) -> DiffRe
 
 
 def test_another_encoder_is_refused_and_both_are_named(folder: Path, tiny_name: str, tmp_path: Path) -> None:
-    encoder = linked(folder, tmp_path, tiny_name, passage_fingerprint="0123456789abcdef", encoder="theirs")
-    with pytest.raises(InputError, match="made by 'theirs', .*build the index.*fingerprint 0123456789abcdef") as error:
+    theirs = made_up_provenance(1, encoder="theirs")
+    encoder = linked(folder, tmp_path, tiny_name, provenance=theirs.record())
+    with pytest.raises(InputError, match="passages of another encoder: .*build the index.*Made by 'theirs'") as error:
         open_index(tmp_path, encoder=tiny_name)
-    assert encoder.passage_fingerprint in str(error.value)
+    for one in (theirs, encoder.model):
+        assert one.passage_fingerprint in str(error.value)
 
 
 def test_the_passages_k_is_the_indexs(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     three = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:"), k_passage=3)
-    linked(folder, tmp_path, tiny_name, passage_fingerprint=three.passage_fingerprint, k_passage=3)
+    linked(folder, tmp_path, tiny_name, provenance=three.provenance.record())
     index = open_index(tmp_path)
     assert index.model.config.k_passage == 3
     with pytest.raises(
-        InputError, match="made with k_passage=1, but the query encoder has k_passage=3: "
+        InputError, match="vectors of another encoder: k_passage is 3, was 1: "
     ):  # what is really in INDEX/dense
         index.search(TOPICS, mode="dense")
 
 
 def test_a_lucene_index_of_other_settings_is_refused(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     shutil.copytree(folder / "lexical", tmp_path / "L")
-    Provenance("theirs", "0123456789abcdef", 1, 64, len(PASSAGES)).write(tmp_path / "L")
-    with pytest.raises(InputError, match="L holds term weights made by 'theirs', .*0123456789abcdef"):
-        open_index(lexical_index=tmp_path / "L", encoder=tiny_name).search(TOPICS)
-    # The fingerprint of a whole encoder holds query settings too, and they may be changed on purpose.
+    own = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:")).provenance
+    for component, key, value, said in (("config", "rms_norm_eps", 0.5, "the default, was 0.5"),
+                                        ("query", "k", 7, "k_query is 1, was 7")):  # fmt: skip
+        made = replace(own, encoder="theirs", **{component: getattr(own, component) | {key: value}})
+        IndexRecord(made, 64, len(PASSAGES)).write(tmp_path / "L")
+        with pytest.raises(InputError, match=f"L holds term weights of another encoder: .*{said}.*'theirs'"):
+            open_index(lexical_index=tmp_path / "L", encoder=tiny_name).search(TOPICS)
+    # Settings of the query side are part of a whole encoder, and may be changed on purpose.
     assert open_index(lexical_index=tmp_path / "L", encoder=tiny_name, k_query=2).search(TOPICS)["q1"]
+    made = replace(own, readout=own.readout | {"top_terms": 5})
+    IndexRecord(made, 64, len(PASSAGES)).write(tmp_path / "L")
+    with pytest.raises(InputError, match="top_terms is 128, was 5"):
+        open_index(lexical_index=tmp_path / "L", encoder=tiny_name, k_query=2).search(TOPICS)
 
 
 def test_a_checkpoint_that_has_moved(folder: Path, tiny_name: str, tmp_path: Path, index: SearchIndex) -> None:
-    linked(folder, tmp_path, tiny_name, encoder=str(tmp_path / "gone"))
+    made = DiffRetrieverDocumentEncoder(tiny_name).model.provenance
+    linked(folder, tmp_path, tiny_name, provenance=replace(made, encoder=str(tmp_path / "gone")).record())
     with pytest.raises(ModelNotFoundError, match=r"index\.json names the encoder .*gone.*--encoder"):
         open_index(tmp_path)
     assert open_index(tmp_path, encoder=tiny_name).search(TOPICS) == index.search(TOPICS)

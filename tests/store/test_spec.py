@@ -18,7 +18,7 @@ from diffretriever_pyserini.store.spec import StoreSpec, read_spec
 
 from ..encoding.conftest import corpus_file, model, passages, write_corpus
 from ..encoding.test_corpus import content, encode
-from ..indexing.conftest import SPEC, made_up_store
+from ..indexing.conftest import SPEC, made_up_provenance, made_up_store
 
 __all__ = ["corpus_file", "model"]
 
@@ -28,7 +28,7 @@ def test_a_part_of_another_store_is_noticed(tmp_path: Path) -> None:
     store = made_up_store(tmp_path / "S", count=250)
     other = made_up_store(tmp_path / "other", count=250)
     number = 1
-    spec = replace(other.spec, fingerprint="0" * 16)
+    spec = replace(other.spec, provenance=made_up_provenance(weights="0" * 64))
     assert spec.digest != other.spec.digest
     part = other.parts[number]
     found = Representations(part.vectors(), part.weights, None)  # type: ignore[arg-type]
@@ -63,17 +63,19 @@ def test_the_digest_is_of_everything_but_names() -> None:
     spec = StoreSpec(dimension=8, vocab_size=9, vectors="all", dtype="float16", rows_per_part=4, **SPEC)  # type: ignore
     for field in fields(spec):
         value = getattr(spec, field.name)
-        changes = {"vectors": "pooled", "dtype": "int8", "files": ("x",)}
+        another = made_up_provenance(weights="0" * 64)
+        changes = {"vectors": "pooled", "dtype": "int8", "files": ("x",), "provenance": another}
         other = changes.get(field.name) or (f"{value}x" if isinstance(value, str) else value + 1)
         changed = replace(spec, **{field.name: other})
-        assert (changed.digest == spec.digest) == (field.name in ("encoder", "files")), field.name
+        assert (changed.digest == spec.digest) == (field.name == "files"), field.name
+    assert replace(spec, provenance=made_up_provenance(encoder="x")).digest == spec.digest
 
 
 def test_a_store_of_an_older_format_is_refused(tmp_path: Path) -> None:
     store = made_up_store(tmp_path / "S", count=100)
     path = tmp_path / "S/store.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
-    with pytest.raises(InputError, match=r"store\.json: a store of format 1, and this version reads format 2"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    with pytest.raises(InputError, match=r"store\.json: a store of format 2, and this version reads format 3"):
         read_spec(tmp_path / "S")
-    with pytest.raises(InputError, match="format 1"):
+    with pytest.raises(InputError, match="format 2"):
         store.spec.write(tmp_path / "S")
