@@ -7,6 +7,7 @@ normalise the hidden states, turn the logits of the text's own words into impact
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .backbones.loading import load_backbone
+from .backbones import shared
 from .config import RetrieverConfig, resolve_config
 from .errors import ConfigError, InputError, NumericalError
 from .fingerprint import provenance_of, stamps
+from .host.devices import device_name, dtype_name
 from .lexical import TermNames
 from .preparation import Prepared, Preparer
 from .prompts import Layout
@@ -49,17 +51,20 @@ class QueryRepresentation:
 
 
 class DiffRetriever:
-    """One loaded model. Make it with :meth:`from_pretrained`; it is safe to share between threads."""
+    """One loaded model. Make it with :meth:`from_pretrained`; it is safe to share between threads.
+
+    Retrievers of the same weights, precision and device share them, whatever their other settings are.
+    """
 
     def __init__(self, config: RetrieverConfig, device: str = "cpu", dtype: str | None = None):
         self.config = config
-        self.dtype = _dtype(dtype, device)
-        self.place = _place(device)
+        device = device_name(device)
+        precision = dtype_name(dtype, device)
         self.prepare = Preparer(config)
         self.tokenizer = self.prepare.tokenizer
         self._layouts = self.prepare.layouts
         self._files = stamps(config)
-        self._backbone = load_backbone(config, self.dtype, self.place)
+        self._backbone = shared.shared_backbone(config, precision, device)
         self._check_fit()
         mask_id = self.prepare.mask_id
         stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
@@ -75,7 +80,7 @@ class DiffRetriever:
 
         Parameters
         ----------
-        device : ``cpu``, ``cuda``, ``cuda:1``, ``mps`` ...
+        device : ``cpu``, ``cuda`` (torch's current device), ``cuda:1``, ``mps`` ...
         dtype : ``float32`` (default on the CPU), ``bfloat16`` (default elsewhere) or ``float16`` (default on a GPU that
             has no bfloat16).
         overrides : any field of :class:`RetrieverConfig`, for example ``k_passage=16, max_length=128``.
@@ -100,6 +105,11 @@ class DiffRetriever:
     def device(self) -> str:
         """Where the model runs."""
         return str(self._backbone.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self._backbone.dtype
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -249,26 +259,29 @@ class DiffRetriever:
                 )
 
 
-_shared: list[DiffRetriever] = []
-_shared_lock = threading.Lock()
+_shared: weakref.WeakValueDictionary[tuple[RetrieverConfig, shared.Weights, str, str], DiffRetriever]
+_shared = weakref.WeakValueDictionary()
 
 
 def load_shared(name: str, device: str | None = None, dtype: str | None = None, **overrides: Any) -> DiffRetriever:
-    """:meth:`DiffRetriever.from_pretrained`, but one model a process: the same request gives the same object.
+    """:meth:`DiffRetriever.from_pretrained`, but the same request gives the same object, with its cached queries.
 
-    ``device=None`` takes the model wherever it was loaded before, else the CPU.
+    ``device=None`` takes the device where these weights were loaded before, else the CPU.
     """
     config = resolve_config(name, **overrides)
-    if dtype is not None or device is not None:
-        # Asked for a place, a model that somebody else loaded in half precision there is not the same one.
-        dtype = str(_dtype(dtype, device or "cpu")).removeprefix("torch.")
-    with _shared_lock:
-        for model in _shared:
-            here = device is None or model.place == _place(device)
-            if here and model.config == config and dtype in (None, str(model.dtype).removeprefix("torch.")):
-                return model
-        _shared.append(DiffRetriever(config, device=device or "cpu", dtype=dtype))
-        return _shared[-1]
+    weights = shared.Weights.of(config)
+    with shared.lock:
+        if device is None:
+            dtype = dtype_name(dtype, "cpu") if dtype else None
+            same = [key[2:] for key in list(_shared) if key[:2] == (config, weights)]
+            usable = [one for one in (*same, *shared.loaded(weights)) if dtype in (None, one[0])]
+            dtype, device = usable[0] if usable else (dtype, "cpu")
+        device = device_name(device)
+        dtype = dtype_name(dtype, device)
+        model = _shared.get((config, weights, dtype, device))
+        if model is None:
+            model = _shared[config, weights, dtype, device] = DiffRetriever(config, device=device, dtype=dtype)
+        return model
 
 
 def _quoting(error: NumericalError, texts: Sequence[str]) -> NumericalError:
@@ -276,38 +289,6 @@ def _quoting(error: NumericalError, texts: Sequence[str]) -> NumericalError:
     assert error.index is not None
     place = f"text {error.index}"
     return NumericalError(str(error).replace(place, f"{place} ({texts[error.index]!r:.60})", 1))
-
-
-def _place(device: str) -> str:
-    """``device`` with its number, so that "cuda" and "cuda:0" are one place. Raises ConfigError."""
-    import torch
-
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device {device!r} is not one that torch knows, such as cpu, cuda or cuda:1") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: torch sees no CUDA device here; use cpu")
-    return "cuda:0" if str(place) == "cuda" else str(place)
-
-
-def half_precision(device: str | None) -> str:
-    """The 16-bit type for ``device``: bfloat16, but float16 on a GPU that has no bfloat16."""
-    import torch
-
-    if device and device.startswith("cuda") and torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    return "bfloat16"
-
-
-def _dtype(name: str | None, device: str) -> torch.dtype:
-    import torch
-
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    name = name or ("float32" if device.startswith("cpu") else half_precision(device))
-    if str(name).removeprefix("torch.") not in known:
-        raise ConfigError(f"dtype {name!r} is not one of {', '.join(known)}")
-    return known[str(name).removeprefix("torch.")]
 
 
 def _check_texts(texts: Sequence[str], batch_size: int) -> None:

@@ -60,6 +60,11 @@ class Backbone:
         """Where the weights are."""
         return self.model.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self.model.dtype
+
     def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
         """Final-norm hidden states [B, L, H] of ids [B, L]; attention is full both ways, only padding (0) is masked.
 

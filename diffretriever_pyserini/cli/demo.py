@@ -1,9 +1,10 @@
 """`diffretriever demo`: the main job, end to end, on real text."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
+
+from diffretriever_pyserini.host.threads import processors
 
 _HELP = "encode, index, search and measure a whole collection with Pyserini's own commands"
 _EXAMPLES = """examples:
@@ -27,9 +28,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: .demo/<name of the collection>")
     parser.add_argument("--encoder", default="diffretriever", metavar="NAME", help="model (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
-    parser.add_argument(
-        "--threads", type=int, default=min(4, os.cpu_count() or 1), help="for Lucene (here: %(default)s)"
-    )
+    parser.add_argument("--threads", type=int, default=min(4, processors()), help="for Lucene (here: %(default)s)")
     parser.add_argument(
         "--limit",
         type=int,

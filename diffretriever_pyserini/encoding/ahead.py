@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
+import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..collections.corpus import RawRow, parse_row
 from ..config import RetrieverConfig
-from ..errors import DiffRetrieverError, InputError
+from ..errors import InputError
 from ..preparation import Prepared, Preparer
+from .worker import Worker
 
 CHUNK = 256  # rows that a worker takes at a time
 CHUNK_BYTES = 8 << 20  # fewer where they are long: some dozens of chunks are under way
@@ -83,11 +80,12 @@ class Ahead:
         self._task = (max_length, skip)
         self._prepare = prepare
         self._room = 4 * workers + 2
-        self._pool: ProcessPoolExecutor | None = None
+        self._workers = [Worker(_setup, prepare.config, *self._task) for _ in range(workers)]
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._pool: ThreadPoolExecutor | None = None  # a thread waits for each worker
         if workers:
-            context = multiprocessing.get_context("spawn")  # a fork would inherit the model's threads half-way
-            self._pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(prepare.config,))
-            self._started = self._pool.submit(_nothing)
+            self._pool = ThreadPoolExecutor(workers)
+            self._starting = [self._pool.submit(self._start, worker) for worker in self._workers]
 
     def __call__(self, chunks: Iterable[tuple[int, Sequence[RawRow]]]) -> Iterator[tuple[int, ReadyRows]]:
         """(part number, rows) made ready, in their order; a few are always under way.
@@ -100,60 +98,52 @@ class Ahead:
             When a worker process died.
         """
         waiting: deque[tuple[int, Callable[[], ReadyRows]]] = deque()
-        try:
-            for number, chunk in chunks:
-                waiting.append((number, self._begin(chunk)))
-                if not self._workers_run or len(waiting) >= self._room:
-                    number, ready = waiting.popleft()
-                    yield number, ready()
-            while waiting:
+        for number, chunk in chunks:
+            waiting.append((number, self._begin(chunk)))
+            if not self._workers_run or len(waiting) >= self._room:
                 number, ready = waiting.popleft()
                 yield number, ready()
-        except BrokenProcessPool as error:
-            raise DiffRetrieverError(
-                "a worker process that prepares texts died (out of memory? or a script that calls this without "
-                "`if __name__ == '__main__':`?); try fewer --workers, or --workers 0."
-            ) from error
+        while waiting:
+            number, ready = waiting.popleft()
+            yield number, ready()
 
     def _begin(self, chunk: Sequence[RawRow]) -> Callable[[], ReadyRows]:
         if self._pool is None or not self._workers_run:
             ready = make_ready(self._prepare, chunk, *self._task)
             return lambda: ready
-        future: Future[ReadyRows] = self._pool.submit(_work, chunk, *self._task)
+        future: Future[ReadyRows] = self._pool.submit(self._work, chunk)
         return future.result
+
+    def _start(self, worker: Worker) -> None:
+        try:
+            worker.wait()
+        finally:
+            self._idle.put(worker)
+
+    def _work(self, chunk: Sequence[RawRow]) -> ReadyRows:
+        worker = self._idle.get()
+        try:
+            ready: ReadyRows = worker(chunk)
+        finally:
+            self._idle.put(worker)
+        return ready
 
     @property
     def _workers_run(self) -> bool:
-        return self._pool is not None and self._started.done()
+        """Whether one of them has started. Raises what kept one from starting."""
+        if self._pool is None:
+            return False
+        return len([start.result() for start in self._starting if start.done()]) > 0
 
     def close(self) -> None:
         """Stop the workers."""
+        for worker in self._workers:
+            worker.end()
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)
 
 
-_preparer: Preparer | None = None
-
-
-def _start(config: RetrieverConfig) -> None:
-    global _preparer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _preparer = Preparer(config)
-
-
-def _end_with_parent() -> None:
-    """A pool's workers would wait for ever, each with its tables, after a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _nothing() -> None:
-    """The first task: it ends when a worker has started."""
-
-
-def _work(rows: Sequence[RawRow], max_length: int | None, skip: bool) -> ReadyRows:
-    assert _preparer is not None
-    return make_ready(_preparer, rows, max_length, skip)
+def _setup(config: RetrieverConfig, max_length: int | None, skip: bool) -> Callable[[Sequence[RawRow]], ReadyRows]:
+    """In a worker: what makes its chunks ready."""
+    prepare = Preparer(config)
+    return lambda rows: make_ready(prepare, rows, max_length, skip)

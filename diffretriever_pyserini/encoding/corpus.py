@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..collections.corpus import Corpus, RawRow
 from ..errors import DiffRetrieverError, NumericalError
+from ..host.threads import processors
 from ..retriever import DiffRetriever
 from ..store.begin import begun
 from ..store.files import held, only_writer
@@ -163,4 +163,4 @@ def _next(parts: Iterator[PartRows], ids: UniqueIds, progress: Progress) -> Part
 def _workers(model: DiffRetriever, options: EncodeOptions) -> int:
     if options.workers is not None:
         return options.workers
-    return 1 if model.device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+    return 1 if model.device == "cpu" else max(1, min(8, processors() - 1))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+from .cgroups import CGROUPS, PROC, folders, lines
 
 
 @contextlib.contextmanager
@@ -155,6 +159,19 @@ def _elsewhere[T](function: Callable[[], T]) -> T:
     return found[0]
 
 
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def processors(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """Processors that this process may use: by its affinity, and by the quota of its control groups, rounded up."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [_quota(version, folder) for version, folder in folders("cpu", proc, cgroups)]
+    return max(1, min([allowed, *(math.ceil(quota) for quota in quotas if quota is not None)]))
+
+
+def _quota(version: int, folder: Path) -> float | None:
+    """Processors' worth of time that a control group may take; None for no limit."""
+    names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    words = [word for name in names for line in lines(folder / name) for word in line.split()]
+    try:
+        quota, period = map(int, words)
+    except ValueError:  # no such file, or "max"
+        return None
+    return quota / period if quota > 0 and period > 0 else None

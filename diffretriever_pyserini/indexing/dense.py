@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DiffRetrieverError, InputError
+from ..host.threads import processors
 from ..store.part import Part
 from ..store.provenance import IndexRecord
 from ..store.reader import Store
@@ -166,7 +166,7 @@ def train(index: Any, plan: DensePlan, store: Store, gpu: bool = False) -> None:
 def threads_for(kind: str, asked: int | None) -> int:
     """Threads to build with: what was asked for, else one for HNSW (its graph depends on their timing), else all."""
     if asked is None:
-        return 1 if kind == "hnsw" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        return 1 if kind == "hnsw" else processors()
     return asked
 
 

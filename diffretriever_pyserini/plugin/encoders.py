@@ -1,4 +1,4 @@
-"""Our encoders behind Pyserini's interfaces. One model is loaded per process, however many encoders ask for it.
+"""Our encoders behind Pyserini's interfaces. They share the weights, however many encoders ask for them.
 
 Pyserini decides by an encoder's *name* which keyword arguments it sends ("clip", "dse", "sentence" … may be part of a
 path), so the constructors take them all; :data:`HOST_OPTIONS` lists those that mean nothing to this method.
@@ -18,6 +18,7 @@ from pyserini.encode import DocumentEncoder, QueryEncoder
 
 from diffretriever_pyserini.config import FIELDS, resolve_config
 from diffretriever_pyserini.errors import ConfigError, InputError
+from diffretriever_pyserini.host.devices import half_precision
 from diffretriever_pyserini.hub import local_folder
 from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
@@ -64,7 +65,7 @@ class _Named:
     def _setup(self, name: str, device: str | None, fp16: bool, options: dict[str, Any]) -> None:
         self.name: EncoderName = parse_encoder_name(str(name))
         self.device = device
-        self._dtype = _half_precision(device) if fp16 else None
+        self._dtype = half_precision(device) if fp16 else None
         self._model: DiffRetriever | None = None
         self._told: set[str] = set()
         self._overrides = {key: options.pop(key) for key in sorted(FIELDS & options.keys())}
@@ -153,7 +154,7 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
         """
         self._check_fields(options)
         if fp16 and self._dtype is None:
-            self._dtype, self._model = _half_precision(self.device), None
+            self._dtype, self._model = half_precision(self.device), None
         passages = join_titles(texts, titles)
         representations = self.model.encode(
             passages, side="passage", max_length=max_length, batch_size=max(1, len(passages))
@@ -256,12 +257,6 @@ def join_titles(texts: Sequence[str | None], titles: Sequence[str | None] | None
             what = f"text {i}" if i < len(texts) else f"title {i - len(texts)}"
             raise InputError(f"{what} is {type(value).__name__}, not a string: {value!r:.60}")
     return [join_title(title, text) for text, title in zip(texts, titles, strict=True)]
-
-
-def _half_precision(device: str | None) -> str:
-    from diffretriever_pyserini.retriever import half_precision
-
-    return half_precision(device)
 
 
 def _query_text(text: object) -> str:

@@ -240,7 +240,7 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         raise ConfigError("device: cuda, but no GPU is to be seen from here; device: auto takes what there is")
     steps = "steps" if every["save"] else "epoch"
     cpu = settings.device == "cpu" or not torch.cuda.is_available()
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=settings.output,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulate,
@@ -278,3 +278,6 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         report_to=[],
         disable_tqdm=True,
     )
+    if settings.workers:  # however Python starts processes here: any other way would run a user's script again
+        made.dataloader_multiprocessing_context = "fork"
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from .conftest import TEXTS, Load, assert_alike, copy_folder, edit_weights
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No model shared yet, and none left behind."""
-    monkeypatch.setattr(retriever, "_shared", [])
+    monkeypatch.setattr(retriever, "_shared", weakref.WeakValueDictionary())
 
 
 def test_shapes_and_types(tiny_bert: Path, load: Load) -> None:
@@ -138,7 +139,8 @@ def test_one_shared_model_a_process(tiny_bert: Path, alone: None) -> None:
         assert load_shared(str(tiny_bert), k_query=2, **same) is model
     other = load_shared(str(tiny_bert), k_query=3)
     assert other is not model
-    assert load_shared(str(tiny_bert), k_query=2, dtype="bfloat16") is not model
+    half = load_shared(str(tiny_bert), k_query=2, dtype="bfloat16")
+    assert half is not model
     assert load_shared(str(tiny_bert), k_query=3) is other
 
 

@@ -175,11 +175,10 @@ def test_workers_end_with_a_parent_that_was_killed(model: DiffRetriever, tmp_pat
             from diffretriever_pyserini.encoding.ahead import Ahead
             from diffretriever_pyserini.preparation import Preparer
 
-            if __name__ == "__main__":
-                pool = Ahead(Preparer(resolve_config(sys.argv[1])), None, False, 1)
-                pool._started.result()
-                print(*pool._pool._processes, flush=True)
-                os.kill(os.getpid(), signal.SIGKILL)
+            pool = Ahead(Preparer(resolve_config(sys.argv[1])), None, False, 1)
+            pool._starting[0].result()
+            print(pool._workers[0].process.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
             """
         )
     )

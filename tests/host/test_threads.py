@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from diffretriever_pyserini.host.threads import Workers
+from diffretriever_pyserini.host.threads import Workers, processors
 
 _START = "import faiss, torch, threading, time\nfrom diffretriever_pyserini.host import threads\n"
 _ENDS_AT_ONCE = """
@@ -78,3 +79,42 @@ def test_at_most_so_many_at_once() -> None:
         assert most <= 2
         assert workers.map(work, range(2), 3) == [0, 2]
         assert workers.map(work, iter(range(11)), 1) == [2 * value for value in range(11)]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of eight processors whose control groups are files in this folder."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    return tmp_path
+
+
+def count(machine: Path, own: str, **files: str) -> int:
+    (machine / "proc" / "self" / "cgroup").write_text(own)
+    for name, text in files.items():
+        path = machine / "groups" / name.replace("__", "/").replace("_", ".", 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return processors(machine / "proc", machine / "groups")
+
+
+def test_processors_by_affinity_and_quota(machine: Path) -> None:
+    assert processors(machine / "none", machine / "none") == 8
+    own = "0::/user/job\n"
+    assert count(machine, own) == 8
+    assert count(machine, own, user__job__cpu_max="max 100000\n") == 8
+    assert count(machine, own, user__job__cpu_max="250000 100000\n") == 3
+    assert count(machine, own, user__job__cpu_max="1000 100000\n") == 1
+    assert count(machine, own, user__job__cpu_max="9900000 100000\n") == 8
+    assert count(machine, own, user__cpu_max="200000 100000\n") == 2, "the group above has less"
+
+
+def test_processors_in_a_container_of_version_one(machine: Path) -> None:
+    own = "4:cpu,cpuacct:/path/of/the/machine\n3:memory:/x\n"
+    files = {"cpu__cpu_cfs_quota_us": "-1\n", "cpu__cpu_cfs_period_us": "100000\n"}
+    assert count(machine, own, **files) == 8
+    assert count(machine, own, **files | {"cpu__cpu_cfs_quota_us": "150000\n"}) == 2
+
+
+def test_processors_here() -> None:
+    assert 1 <= processors() <= (os.cpu_count() or 1)

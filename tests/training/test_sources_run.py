@@ -17,7 +17,7 @@ from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.training.log import read_log
 from diffretriever_pyserini.training.run import train
 from diffretriever_pyserini.training.settings import TrainSettings
-from diffretriever_pyserini.training.trainer import RetrieverTrainer
+from diffretriever_pyserini.training.trainer import RetrieverTrainer, arguments
 
 from .conftest import FACTS, SUBJECTS
 
@@ -50,6 +50,15 @@ def test_loader_processes_change_nothing(
     assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
     first, again = ({str(text) for batch in part for text in batch[1]} for part in (plain[:4], plain[4:]))
     assert again - first, "the second epoch draws other negatives than the first"
+
+
+@pytest.mark.parametrize(("workers", "context"), [(0, None), (2, "fork")])
+def test_loader_processes_never_import_the_users_script(
+    tiny_settings: Settings, workers: int, context: str | None
+) -> None:
+    """As they would where Python starts processes by ``spawn`` or ``forkserver`` unless it is told otherwise."""
+    made = arguments(tiny_settings(workers=workers))
+    assert (made.dataloader_num_workers, made.dataloader_multiprocessing_context) == (workers, context)
 
 
 def beir(folder: Path) -> Path:

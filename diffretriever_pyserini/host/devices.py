@@ -1,0 +1,57 @@
+"""Devices and number formats by name, as torch understands them on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def device_name(device: str) -> str:
+    """``device`` with its number, so that two names of one device are equal: ``cuda`` is torch's current CUDA device.
+
+    Raises
+    ------
+    ConfigError
+        For a device that torch does not know, or CUDA where there is none.
+    """
+    import torch
+
+    try:
+        known = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device {device!r} is not one that torch knows, such as cpu, cuda or cuda:1") from error
+    if known.type != "cuda":
+        return str(known)
+    if not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: torch sees no CUDA device here; use cpu")
+    return f"cuda:{torch.cuda.current_device() if known.index is None else known.index}"
+
+
+def dtype_name(dtype: str | torch.dtype | None, device: str) -> str:
+    """``dtype`` without "torch."; None is float32 on the CPU and :func:`half_precision` elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        For another type than float32, bfloat16 or float16.
+    """
+    name = str(dtype).removeprefix("torch.") if dtype else None
+    name = name or ("float32" if device.startswith("cpu") else half_precision(device))
+    if name not in DTYPES:
+        raise ConfigError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
+    return name
+
+
+def half_precision(device: str | None) -> str:
+    """The 16-bit type for ``device``: bfloat16, but float16 on a GPU that has no bfloat16."""
+    import torch
+
+    if device and device.startswith("cuda") and torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16"
