@@ -35,12 +35,12 @@ import numpy as np
 from tqdm import tqdm
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.collections.corpus import Corpus
-from diffretriever_pyserini.collections.python_docs import interpreter_documentation
-from diffretriever_pyserini.encoding.corpus import TOKEN_BUDGETS, EncodeOptions, encode_corpus
+from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.demo.python_docs import interpreter_documentation
+from diffretriever_pyserini.encoding.job import TOKEN_BUDGETS, EncodeOptions, encode_corpus
 from diffretriever_pyserini.encoding.progress import Progress, block_parameters
 from diffretriever_pyserini.evaluation.report import markdown_table
-from diffretriever_pyserini.preparation import Prepared, Ragged
+from diffretriever_pyserini.model.tokenization import Prepared, Ragged
 
 SIZES = {"hidden_size": 256, "intermediate_size": 8192, "num_hidden_layers": 60, "vocab_size": 152064}
 ROUNDS = 3
@@ -315,7 +315,7 @@ def k(options: argparse.Namespace) -> Rows:
 def memory(options: argparse.Namespace) -> Rows:
     """Peak memory of encode, index and search for many passages against few, as commands."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests.core.conftest import save_masked_lm  # the small random model of the tests
+    from tests.model.conftest import save_masked_lm  # the small random model of the tests
 
     words = " ".join(passages(200)).split()
     peaks: dict[str, dict[int, int]] = {}
@@ -368,7 +368,7 @@ def measured(command: list[str]) -> int:
 
 def queries(options: argparse.Namespace) -> Rows:
     """Encoding for a hybrid search: one shared pass against two encoders of their own."""
-    from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+    from diffretriever_pyserini.pyserini_api.encoders import DiffRetrieverQueryEncoder
 
     words = " ".join(passages(2000)).split()  # no query comes twice, as encoders remember queries
     starts = range(0, len(words) - 8 * 64, 8 * 64)

@@ -29,12 +29,12 @@ import torch
 from encode import SIZES, dream_shaped, passages, take_turns
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.backbones.dream import DreamBackbone
-from diffretriever_pyserini.collections.corpus import Corpus
-from diffretriever_pyserini.encoding.corpus import TOKEN_BUDGETS, EncodeOptions, encode_corpus
+from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.encoding.job import TOKEN_BUDGETS, EncodeOptions, encode_corpus
 from diffretriever_pyserini.encoding.progress import Progress, block_parameters, peak_flops
 from diffretriever_pyserini.evaluation.report import markdown_table
-from diffretriever_pyserini.preparation import Prepared
+from diffretriever_pyserini.model.backbones.dream import DreamBackbone
+from diffretriever_pyserini.model.tokenization import Prepared
 
 DREAM = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28}
 HEADS = {"num_attention_heads": 28, "num_key_value_heads": 4}

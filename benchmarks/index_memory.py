@@ -18,10 +18,10 @@ from pathlib import Path
 from encode import measured
 
 from diffretriever_pyserini.evaluation.report import markdown_table
-from diffretriever_pyserini.indexing.dense import KINDS
+from diffretriever_pyserini.indexes.faiss import KINDS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.indexing.conftest import made_up_store
+from tests.indexes.conftest import made_up_store
 
 
 def main() -> None:

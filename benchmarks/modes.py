@@ -21,9 +21,9 @@ from pathlib import Path
 from multivector import Bench, Rows
 
 from diffretriever_pyserini.evaluation.report import markdown_table
-from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+from diffretriever_pyserini.indexes.build import IndexOptions, build_index
+from diffretriever_pyserini.scoring.lists import Hits, fuse_sides
 from diffretriever_pyserini.searching import SearchIndex, open_index
-from diffretriever_pyserini.searching.lists import Hits, fuse_sides
 
 Run = dict[str, Hits]
 HITS = 1000

@@ -37,17 +37,17 @@ import torch
 from tqdm import tqdm
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.collections.beir import read_qrels
-from diffretriever_pyserini.collections.topics import read_topics
+from diffretriever_pyserini.corpora.beir import read_qrels
+from diffretriever_pyserini.corpora.topics import read_topics
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.report import markdown_table
-from diffretriever_pyserini.host.threads import Workers
-from diffretriever_pyserini.multivector.build import MultiBuild, build_multi
-from diffretriever_pyserini.multivector.codec import PlaceCodec, train_codec
-from diffretriever_pyserini.multivector.exact import ExactIndex, maxsim_block
-from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
-from diffretriever_pyserini.multivector.scorer import QueryTables
-from diffretriever_pyserini.store.reader import Store
+from diffretriever_pyserini.indexes.multivector.build import MultiBuild, build_multi
+from diffretriever_pyserini.indexes.multivector.codec import PlaceCodec, train_codec
+from diffretriever_pyserini.indexes.multivector.exact import ExactIndex, maxsim_block
+from diffretriever_pyserini.indexes.multivector.index import CompressedIndex, MultiOptions
+from diffretriever_pyserini.indexes.multivector.scorer import QueryTables
+from diffretriever_pyserini.runtime.threads import Workers
+from diffretriever_pyserini.store.store import Store
 
 SHARES = (64, 32, 16, 8, 4, 2)
 DEPTH = 100

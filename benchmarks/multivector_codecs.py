@@ -29,11 +29,11 @@ from multivector_first import first_stages, lists_of
 from tqdm import tqdm
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.collections.beir import read_corpus
-from diffretriever_pyserini.host.threads import torch_threads
-from diffretriever_pyserini.multivector.build import batches_of, sample_vectors
-from diffretriever_pyserini.multivector.codec import train_codec
-from diffretriever_pyserini.multivector.exact import Found, keep_best, maxsim_block
+from diffretriever_pyserini.corpora.beir import read_corpus
+from diffretriever_pyserini.indexes.multivector.build import batches_of, sample_vectors
+from diffretriever_pyserini.indexes.multivector.codec import train_codec
+from diffretriever_pyserini.indexes.multivector.exact import Found, keep_best, maxsim_block
+from diffretriever_pyserini.runtime.threads import torch_threads
 
 SHARES = (16, 32)
 _SAMPLE = 1 << 14  # passages

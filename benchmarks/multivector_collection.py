@@ -17,8 +17,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffretriever_pyserini.collections.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
-from diffretriever_pyserini.prompts import join_title
+from diffretriever_pyserini.corpora.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
+from diffretriever_pyserini.model.layout import join_title
 
 _LEAST_WORDS = 8
 

@@ -14,11 +14,11 @@ import numpy as np
 from multivector import Bench, Rows
 from muvera import FixedEncodings
 
-from diffretriever_pyserini.host.threads import faiss_threads
-from diffretriever_pyserini.indexing.build import IndexOptions, build_index
-from diffretriever_pyserini.multivector import candidates
-from diffretriever_pyserini.multivector.build import batches_of
-from diffretriever_pyserini.representations import pool
+from diffretriever_pyserini.indexes.build import IndexOptions, build_index
+from diffretriever_pyserini.indexes.multivector import candidates
+from diffretriever_pyserini.indexes.multivector.build import batches_of
+from diffretriever_pyserini.model.representations import pool
+from diffretriever_pyserini.runtime.threads import faiss_threads
 from diffretriever_pyserini.searching import open_index
 
 PROPOSED = 500

@@ -19,14 +19,14 @@ import numpy as np
 from tqdm import tqdm
 
 from diffretriever_pyserini import DiffRetriever, scoring
-from diffretriever_pyserini.collections.beir import Qrels, read_corpus
+from diffretriever_pyserini.corpora.beir import Qrels, read_corpus
 from diffretriever_pyserini.demo.collection import write_collection
 from diffretriever_pyserini.demo.commands import pyserini_steps
 from diffretriever_pyserini.demo.runner import run_step
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.report import markdown_table
 from diffretriever_pyserini.evaluation.runs import Run, read_run, write_run
-from diffretriever_pyserini.hub import local_folder
+from diffretriever_pyserini.model.hub import local_folder
 
 MEASURES = ("nDCG@10", "R@100")
 DEPTH = 1000

@@ -28,15 +28,15 @@ from diffretriever_pyserini import register
 register()  # before Pyserini is imported, so that it finds a Java
 
 from diffretriever_pyserini import DiffRetriever  # noqa: E402
-from diffretriever_pyserini.collections.corpus import Corpus  # noqa: E402
-from diffretriever_pyserini.collections.python_docs import interpreter_documentation  # noqa: E402
-from diffretriever_pyserini.encoding.corpus import EncodeOptions, spec_for  # noqa: E402
+from diffretriever_pyserini.corpora.corpus import Corpus  # noqa: E402
+from diffretriever_pyserini.demo.python_docs import interpreter_documentation  # noqa: E402
+from diffretriever_pyserini.encoding.job import EncodeOptions, spec_for  # noqa: E402
 from diffretriever_pyserini.evaluation.report import markdown_table  # noqa: E402
-from diffretriever_pyserini.indexing.build import IndexOptions, build_index  # noqa: E402
-from diffretriever_pyserini.representations import Representations  # noqa: E402
+from diffretriever_pyserini.indexes.build import IndexOptions, build_index  # noqa: E402
+from diffretriever_pyserini.model.representations import Representations  # noqa: E402
 from diffretriever_pyserini.searching import SearchOptions, open_index  # noqa: E402
 from diffretriever_pyserini.store.part import write_part  # noqa: E402
-from diffretriever_pyserini.store.reader import finish_shard  # noqa: E402
+from diffretriever_pyserini.store.store import finish_shard  # noqa: E402
 
 HITS = 1000
 

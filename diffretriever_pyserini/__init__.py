@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import scoring
-    from .config import RetrieverConfig, resolve_config
     from .errors import ConfigError, DiffRetrieverError, InputError, ModelNotFoundError, NumericalError
+    from .model.config import RetrieverConfig, resolve_config
+    from .model.representations import Representations
+    from .model.retriever import DiffRetriever
     from .plugin import register, unregister
-    from .plugin.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
-    from .plugin.maxsim import MaxSimSearcher
-    from .representations import Representations
-    from .retriever import DiffRetriever
+    from .pyserini_api.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
+    from .pyserini_api.maxsim import MaxSimSearcher
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "DiffRetriever": "retriever",
-    "Representations": "representations",
-    "RetrieverConfig": "config",
-    "resolve_config": "config",
+    "DiffRetriever": "model.retriever",
+    "Representations": "model.representations",
+    "RetrieverConfig": "model.config",
+    "resolve_config": "model.config",
     "scoring": "scoring",
-    "DiffRetrieverDocumentEncoder": "plugin.encoders",
-    "DiffRetrieverQueryEncoder": "plugin.encoders",
-    "MaxSimSearcher": "plugin.maxsim",
+    "DiffRetrieverDocumentEncoder": "pyserini_api.encoders",
+    "DiffRetrieverQueryEncoder": "pyserini_api.encoders",
+    "MaxSimSearcher": "pyserini_api.maxsim",
     "register": "plugin",
     "unregister": "plugin",
     "ConfigError": "errors",

@@ -42,6 +42,12 @@ def tiny_dream(conformance_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_name(tiny_dream: Path) -> str:
+    """Encoder name of a tiny Dream checkpoint with random weights, H = 64."""
+    return f"diffretriever:{tiny_dream}"
+
+
+@pytest.fixture(scope="session")
 def hook_installed() -> None:
     """The start-up hook runs in this environment; tests of what a fresh Python does need it."""
     import subprocess

@@ -8,22 +8,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from diffretriever_pyserini.cli import (
-    demo,
-    doctor,
-    encode,
-    encode_queries,
-    evaluate,
-    explain,
-    index,
-    mine,
-    models,
-    multi,
-    search,
-    store,
-    train,
-)
-from diffretriever_pyserini.errors import DiffRetrieverError
+from ..errors import DiffRetrieverError
+from . import demo, doctor, encode, encode_queries, evaluate, explain, index, mine, models, multi, search, store, train
 
 _DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
 _EXAMPLES = """examples:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.evaluation.compare import Comparison
-from diffretriever_pyserini.evaluation.metrics import Evaluation
-from diffretriever_pyserini.evaluation.report import text_table
+from ..errors import InputError
+from ..evaluation.compare import Comparison
+from ..evaluation.metrics import Evaluation
+from ..evaluation.report import text_table
 
 _WIDTH = 70
 

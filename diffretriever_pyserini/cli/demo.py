@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from diffretriever_pyserini.host.threads import processors
+from ..runtime.threads import processors
 
 _HELP = "encode, index, search and measure a whole collection with Pyserini's own commands"
 _EXAMPLES = """examples:
@@ -40,7 +40,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffretriever_pyserini.demo.pipeline import DemoOptions, run_demo
+    from ..demo.pipeline import DemoOptions, run_demo
 
     dataset = arguments.dataset
     name = dataset.expanduser().resolve().name if dataset else "python-docs"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from ..errors import DiffRetrieverError
-from .words import counted
+from .format import counted
 
 _ERROR = "diffretriever: error: "
 

@@ -16,7 +16,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from diffretriever_pyserini.plugin.doctor import doctor_report
+    from ..plugin.doctor import doctor_report
 
     checks = doctor_report()
     width = max(len(check.name) for check in checks)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DiffRetrieverError
-from .words import counted
+from .format import counted
 
 if TYPE_CHECKING:
-    from ..collections.corpus import Corpus
+    from ..corpora.corpus import Corpus
     from ..encoding.options import EncodeOptions
     from ..encoding.progress import Progress
 
@@ -89,11 +89,11 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
     """Encode in this process; returns figures."""
-    from ..collections.corpus import Corpus
-    from ..encoding.corpus import EncodeOptions, encode_corpus
+    from ..corpora.corpus import Corpus
+    from ..encoding.job import EncodeOptions, encode_corpus
     from ..encoding.progress import Progress
-    from ..plugin.names import parse_encoder_name
-    from ..retriever import DiffRetriever
+    from ..model.encoder_names import parse_encoder_name
+    from ..model.retriever import DiffRetriever
 
     options = EncodeOptions(
         shard=arguments.shard_id,

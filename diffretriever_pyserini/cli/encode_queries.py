@@ -38,10 +38,10 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffretriever_pyserini.collections.topics import read_topics
-    from diffretriever_pyserini.encoding.queries import write_encoded_queries
-    from diffretriever_pyserini.plugin.names import parse_encoder_name
-    from diffretriever_pyserini.retriever import load_shared
+    from ..corpora.topics import read_topics
+    from ..encoding.queries import write_encoded_queries
+    from ..model.encoder_names import parse_encoder_name
+    from ..model.retriever import load_shared
 
     topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
     model = load_shared(parse_encoder_name(arguments.encoder).target, device=arguments.device, dtype=arguments.dtype)

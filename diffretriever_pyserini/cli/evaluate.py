@@ -17,8 +17,8 @@ Queries without results count 0; queries without a relevant passage do not count
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command."""
-    from diffretriever_pyserini.cli import compare
-    from diffretriever_pyserini.evaluation.metrics import DEFAULT_MEASURES
+    from ..evaluation.metrics import DEFAULT_MEASURES
+    from . import compare
 
     parser: argparse.ArgumentParser = commands.add_parser(
         "evaluate",
@@ -46,11 +46,11 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffretriever_pyserini.cli.compare import check
-    from diffretriever_pyserini.collections.beir import read_qrels
-    from diffretriever_pyserini.evaluation.metrics import evaluate
-    from diffretriever_pyserini.evaluation.report import measures_table
-    from diffretriever_pyserini.evaluation.runs import read_run
+    from ..corpora.beir import read_qrels
+    from ..evaluation.metrics import evaluate
+    from ..evaluation.report import measures_table
+    from ..evaluation.runs import read_run
+    from .compare import check
 
     check(arguments)
     qrels = read_qrels(arguments.qrels)
@@ -77,10 +77,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Hold all runs against the first, write what was asked for, and return the result as text and as plain values."""
-    from diffretriever_pyserini.cli.compare import as_json, as_text, notes, write_deltas
-    from diffretriever_pyserini.collections.topics import read_topics
-    from diffretriever_pyserini.evaluation.compare import compare
-    from diffretriever_pyserini.evaluation.plots import plot_deltas
+    from ..corpora.topics import read_topics
+    from ..evaluation.compare import compare
+    from ..evaluation.plots import plot_deltas
+    from .compare import as_json, as_text, notes, write_deltas
 
     topics = read_topics(arguments.topics) if arguments.topics else None
     baseline = next(iter(found))

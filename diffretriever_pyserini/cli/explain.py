@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffretriever_pyserini.explaining import Explanation
+    from ..explaining import Explanation
 
 _HELP = "explain why a passage has its place in the result of a query"
 _DETAILS = """\
@@ -29,7 +29,7 @@ examples:
 
 def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add this command."""
-    from diffretriever_pyserini.cli.search import add_search_options
+    from .search import add_search_options
 
     parser: argparse.ArgumentParser = commands.add_parser(
         "explain", help=_HELP, description=_HELP, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -48,10 +48,10 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffretriever_pyserini.cli.search import index_of, options_of
-    from diffretriever_pyserini.errors import InputError
-    from diffretriever_pyserini.explaining import explain
-    from diffretriever_pyserini.explaining.terminal import to_text
+    from ..errors import InputError
+    from ..explaining import explain
+    from ..explaining.terminal import to_text
+    from .search import index_of, options_of
 
     options = options_of(arguments)
     if arguments.top < 1:
@@ -73,8 +73,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _texts(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
     """Texts by docid, and what to say about where they come from."""
-    from diffretriever_pyserini.errors import InputError
-    from diffretriever_pyserini.explaining.texts import find_texts
+    from ..errors import InputError
+    from ..explaining.texts import find_texts
 
     docids = list(dict.fromkeys(arguments.docid))
     if arguments.text is not None:
@@ -86,7 +86,7 @@ def _texts(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
 
 def _check_page(page: Path | None) -> None:
     """Raise InputError for a page that cannot be written, before the work is done."""
-    from diffretriever_pyserini.errors import InputError
+    from ..errors import InputError
 
     if page is None:
         return
@@ -97,9 +97,9 @@ def _check_page(page: Path | None) -> None:
 
 
 def _write(page: Path, found: list[Explanation]) -> None:
-    from diffretriever_pyserini.errors import DiffRetrieverError
-    from diffretriever_pyserini.explaining.page import to_html
-    from diffretriever_pyserini.store.files import write_whole
+    from ..errors import DiffRetrieverError
+    from ..explaining.page import to_html
+    from ..files.atomic import write_whole
 
     try:
         write_whole(page, to_html(found).encode())

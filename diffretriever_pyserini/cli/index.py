@@ -6,8 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
-from diffretriever_pyserini.cli.words import size
-from diffretriever_pyserini.errors import DiffRetrieverError
+from ..errors import DiffRetrieverError
+from .format import size
 
 _HEAP_MEGABYTES = 192  # enough to write an index of any size; a program that also searches needs more
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
@@ -65,11 +65,11 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffretriever_pyserini.host.java import bound_heap
-    from diffretriever_pyserini.indexing.build import IndexOptions, build_index
-    from diffretriever_pyserini.multivector.build import MultiBuild
-    from diffretriever_pyserini.plugin.names import parse_encoder_name
-    from diffretriever_pyserini.plugin.registry import ensure_registered
+    from ..indexes.build import IndexOptions, build_index
+    from ..indexes.multivector.build import MultiBuild
+    from ..model.encoder_names import parse_encoder_name
+    from ..plugin.registry import ensure_registered
+    from ..runtime.java import bound_heap
 
     both = arguments.dense is None and not arguments.lexical and not arguments.multi
     chosen = {name: getattr(arguments, name) for name in ("bytes_per_vector", "dim", "refine")}
@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _summary(facts: dict, output: Path, seconds: float) -> str:
     """What was made, and how large it is."""
-    from diffretriever_pyserini.multivector.manifest import CODEC, recall_text
+    from ..indexes.multivector.manifest import CODEC, recall_text
 
     lines = [f"{facts['passages']:,} passages indexed in {seconds:,.1f} s: {output}"]
     for half in ("dense", "lexical"):

@@ -59,8 +59,8 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     import dataclasses
 
-    from diffretriever_pyserini.plugin.names import parse_encoder_name
-    from diffretriever_pyserini.training.mine import MineOptions, mine
+    from ..model.encoder_names import parse_encoder_name
+    from ..training.mining.mine import MineOptions, mine
 
     if arguments.encoder:
         arguments.encoder = parse_encoder_name(arguments.encoder).target

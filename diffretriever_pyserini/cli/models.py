@@ -21,7 +21,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     import shutil
 
-    from diffretriever_pyserini.prebuilt import DEFAULT_NAME, list_prebuilt
+    from ..model.prebuilt import DEFAULT_NAME, list_prebuilt
 
     rows = [("diffretriever", "", [f"short for {DEFAULT_NAME}, the default"])]
     for name, values in list_prebuilt().items():

@@ -29,7 +29,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..multivector.manifest import read_manifest, recall_text
+    from ..indexes.multivector.manifest import read_manifest, recall_text
 
     manifest = read_manifest(arguments.index)
     if arguments.json:

@@ -93,9 +93,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> Any:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffretriever_pyserini.collections.topics import read_topics
-    from diffretriever_pyserini.errors import InputError
-    from diffretriever_pyserini.evaluation.runs import run_writer
+    from ..corpora.topics import read_topics
+    from ..errors import InputError
+    from ..evaluation.runs import run_writer
 
     options = options_of(arguments, batch_size=arguments.batch_size, remove_query=arguments.remove_query)
     if arguments.output.resolve() == arguments.topics.resolve():
@@ -112,7 +112,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def options_of(arguments: argparse.Namespace, **more: Any) -> Any:
     """The SearchOptions that the arguments of :func:`add_search_options` ask for, and ``more`` of its fields."""
-    from diffretriever_pyserini.searching.index import SearchOptions
+    from ..searching.index import SearchOptions
 
     return SearchOptions(
         hits=arguments.hits,
@@ -128,7 +128,7 @@ def options_of(arguments: argparse.Namespace, **more: Any) -> Any:
 
 def _weights(told: list[str]) -> dict[str, float]:
     """``side=weight`` arguments."""
-    from diffretriever_pyserini.errors import InputError
+    from ..errors import InputError
 
     try:
         return {side: float(weight) for side, _, weight in (one.partition("=") for one in told)}
@@ -138,8 +138,8 @@ def _weights(told: list[str]) -> dict[str, float]:
 
 def index_of(arguments: argparse.Namespace) -> Any:
     """Open the index that the arguments of :func:`add_search_options` name."""
-    from diffretriever_pyserini.multivector.index import MultiOptions
-    from diffretriever_pyserini.searching.index import open_index
+    from ..indexes.multivector.index import MultiOptions
+    from ..searching.index import open_index
 
     parameters = (("nprobe", arguments.nprobe), ("efSearch", arguments.ef_search))
     return open_index(

@@ -31,8 +31,8 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from diffretriever_pyserini.cli.words import counted, size
-    from diffretriever_pyserini.store.reader import Store
+    from ..store.store import Store
+    from .format import counted, size
 
     store = Store(arguments.store)
     if arguments.verify:

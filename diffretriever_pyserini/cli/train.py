@@ -51,23 +51,23 @@ _ABOVE = {"model", "data", "dev", "output", "on_error"}
 
 def _more_flags() -> list[tuple[str, str]]:
     """A flag for every other setting; they are many, so --help names the file and the documentation instead."""
-    from diffretriever_pyserini.training.settings import FIELDS
+    from ..training.settings import FIELDS
 
     return [(f"--{name.replace('_', '-')}", name.upper()) for name in FIELDS if name not in _ABOVE]
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffretriever_pyserini.training.settings import FIELDS, read_settings
+    from ..training.settings import FIELDS, read_settings
 
     flags = {name: value for name, value in vars(arguments).items() if name in FIELDS}
     settings = read_settings(arguments.config, **flags)
     if arguments.plan:
-        from diffretriever_pyserini.training.plan import plan
+        from ..training.plan import plan
 
         if arguments.gpus < 1:
             raise ConfigError(f"--gpus {arguments.gpus} must be at least 1")
         print(plan(settings, arguments.gpus, arguments.gpu_memory))
         return
-    from diffretriever_pyserini.training.run import train
+    from ..training.run import train
 
     train(settings, resume=arguments.resume)

@@ -6,19 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffretriever_pyserini.collections.beir import (
-    BeirFolder,
-    Passage,
-    Qrels,
-    judged_queries,
-    open_beir,
-    read_corpus,
-    read_qrels,
-    read_queries,
-)
-from diffretriever_pyserini.collections.python_docs import interpreter_documentation
-from diffretriever_pyserini.collections.topics import write_topics
-from diffretriever_pyserini.errors import InputError
+from ..corpora.beir import BeirFolder, Passage, Qrels, judged_queries, open_beir, read_corpus, read_qrels, read_queries
+from ..corpora.topics import write_topics
+from ..errors import InputError
+from .python_docs import interpreter_documentation
 
 DEFAULT_PASSAGES = 1000
 _SEED = 20260507

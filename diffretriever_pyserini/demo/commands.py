@@ -6,7 +6,7 @@ format, and its sub-command splitter swallows arguments that equal dense, sparse
 
 from dataclasses import dataclass
 
-from diffretriever_pyserini.plugin.names import EncoderName
+from ..model.encoder_names import EncoderName
 
 RUNS = {
     "BM25": "run.bm25.txt",

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffretriever_pyserini.collections.output import whole_folder
-from diffretriever_pyserini.config import RetrieverConfig, resolve_config
-from diffretriever_pyserini.demo.collection import WrittenCollection, write_collection
-from diffretriever_pyserini.demo.commands import RUNS, Step, pyserini_steps
-from diffretriever_pyserini.demo.runner import StepError, run_step, shown
-from diffretriever_pyserini.demo.show import top_hits
-from diffretriever_pyserini.errors import ConfigError
-from diffretriever_pyserini.evaluation.metrics import Evaluation, evaluate
-from diffretriever_pyserini.evaluation.report import measures_table
-from diffretriever_pyserini.evaluation.runs import read_run
-from diffretriever_pyserini.hub import local_folder
-from diffretriever_pyserini.plugin.names import parse_encoder_name
-from diffretriever_pyserini.prebuilt import prebuilt_values, read_json
+from ..errors import ConfigError
+from ..evaluation.metrics import Evaluation, evaluate
+from ..evaluation.report import measures_table
+from ..evaluation.runs import read_run
+from ..files.folder import whole_folder
+from ..model.config import RetrieverConfig, resolve_config
+from ..model.encoder_names import parse_encoder_name
+from ..model.hub import local_folder
+from ..model.prebuilt import prebuilt_values, read_json
+from .collection import WrittenCollection, write_collection
+from .commands import RUNS, Step, pyserini_steps
+from .runner import StepError, run_step, shown
+from .show import top_hits
 
 MARKER = "demo.json"
 MEASURES = ("nDCG@10", "R@100")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from diffretriever_pyserini.demo.commands import Step
-from diffretriever_pyserini.errors import DiffRetrieverError
+from ..errors import DiffRetrieverError
+from .commands import Step
 
 _LAST_LINES = 15
 

@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from diffretriever_pyserini.demo.collection import WrittenCollection, read_passages
-from diffretriever_pyserini.evaluation.runs import Run, ranked
+from ..evaluation.runs import Run, ranked
+from .collection import WrittenCollection, read_passages
 
 SHOWN_QUERIES = 3
 SHOWN_HITS = 3

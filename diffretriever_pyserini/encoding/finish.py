@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ..collections.corpus import Corpus
+from ..corpora.corpus import Corpus
+from ..files.atomic import only_writer
 from ..store.docids import repeats
-from ..store.files import only_writer
 from ..store.part import Part, part_path
-from ..store.reader import finish_shard, shard_path
 from ..store.spec import LOCKS, StoreSpec
+from ..store.store import finish_shard, shard_path
 from .parts import repeated, rows_of
 from .progress import Progress
 

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..collections.corpus import Corpus, parse_row
+from ..corpora.corpus import Corpus, parse_row
 from ..errors import InputError
-from ..preparation import Prepared, Ragged
+from ..model.tokenization import Prepared, Ragged
 from ..store.docids import Hashes, SeenIds, hashes
-from .ahead import ReadyRows
+from .prefetch import ReadyRows
 
 
 @dataclass

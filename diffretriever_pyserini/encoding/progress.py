@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..retriever import DiffRetriever
+    from ..model.retriever import DiffRetriever
 
 LOG_SECONDS = 10  # between two lines of the log while a part is in the model
 

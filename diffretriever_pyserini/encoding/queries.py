@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from diffretriever_pyserini.collections.output import whole_folder
-from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
-from diffretriever_pyserini.representations import Representations
-from diffretriever_pyserini.retriever import DiffRetriever
+from ..files.folder import whole_folder
+from ..model.lexical import LUCENE_CLAUSES, strongest
+from ..model.representations import Representations
+from ..model.retriever import DiffRetriever
 
 MARKER = "manifest.json"
 _BATCHES_AT_ONCE = 8  # a few batches together let the model sort texts by length

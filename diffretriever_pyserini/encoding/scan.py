@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from ..collections.corpus import RawRow
+from ..corpora.corpus import RawRow
 from ..errors import InputError
 from ..store.part import Part, part_path
 from ..store.spec import StoreSpec
-from .ahead import chunks
 from .options import EncodeOptions
 from .parts import UniqueIds
+from .prefetch import chunks
 from .progress import Progress
 
 

@@ -6,7 +6,7 @@ import queue
 import threading
 from pathlib import Path
 
-from ..representations import Representations
+from ..model.representations import Representations
 from ..store.part import write_part
 from ..store.spec import StoreSpec
 from .parts import PartRows

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.evaluation.metrics import Evaluation
-from diffretriever_pyserini.evaluation.runs import ranked
+from ..errors import InputError
+from .metrics import Evaluation
+from .runs import ranked
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diffretriever_pyserini.errors import InputError
+from ..errors import InputError
 
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10")
 _MEASURE = re.compile(r"(?P<name>\w+)(\(rel=(?P<rel>\d+)\))?(@(?P<cutoff>\d+))?")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.evaluation.compare import Comparison
+from ..errors import InputError
+from .compare import Comparison
 
 _GAIN, _LOSS = "#2a7f62", "#b5483a"  # told apart by their side of the line as well
 _TAIL = 34

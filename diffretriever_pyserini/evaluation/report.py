@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from diffretriever_pyserini.evaluation.metrics import Evaluation
+from .metrics import Evaluation
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: bool = False) -> str:

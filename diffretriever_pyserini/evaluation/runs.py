@@ -7,8 +7,8 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from diffretriever_pyserini.collections.jsonl import read_lines
-from diffretriever_pyserini.errors import InputError
+from ..errors import InputError
+from ..files.jsonl import read_lines
 
 _SCORE = itemgetter(1)
 Run = dict[str, dict[str, float]]

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffretriever_pyserini.config import resolve_config
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.explaining.explanation import Explanation, TextView
-from diffretriever_pyserini.explaining.matches import mean_cosine, meet, overlap
-from diffretriever_pyserini.explaining.places import shown_term, view_texts
-from diffretriever_pyserini.explaining.postings import Postings
-from diffretriever_pyserini.explaining.standing import standings
-from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
-from diffretriever_pyserini.preparation import Preparer
-from diffretriever_pyserini.searching.index import SearchIndex, SearchOptions
-from diffretriever_pyserini.store.spec import SPEC, read_spec
+from ..errors import InputError
+from ..model.config import resolve_config
+from ..model.lexical import LUCENE_CLAUSES, strongest
+from ..model.tokenization import Preparer
+from ..searching.index import SearchIndex, SearchOptions
+from ..store.spec import SPEC, read_spec
+from .explanation import Explanation, TextView
+from .matches import mean_cosine, meet, overlap
+from .places import shown_term, view_texts
+from .postings import Postings
+from .standing import standings
 
 if TYPE_CHECKING:
-    from diffretriever_pyserini.retriever import QueryRepresentation
+    from ..model.retriever import QueryRepresentation
 
 _QID = "query"
 _ALIKE = 0.5  # cosine; what a compressed index says of a text is far above, another text's vectors are mostly below

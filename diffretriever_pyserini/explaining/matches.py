@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from diffretriever_pyserini import scoring
-from diffretriever_pyserini.explaining.explanation import Meeting, Overlap, Term
-from diffretriever_pyserini.representations import pool
+from .. import scoring
+from ..model.representations import pool
+from .explanation import Meeting, Overlap, Term
 
 
 def meet(query: np.ndarray, passage: np.ndarray) -> Meeting:

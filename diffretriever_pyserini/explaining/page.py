@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from diffretriever_pyserini.explaining import wording
-from diffretriever_pyserini.explaining.explanation import (
-    Explanation,
-    Meeting,
-    Overlap,
-    Place,
-    Proposal,
-    Standing,
-    Term,
-    TextView,
-)
-from diffretriever_pyserini.explaining.style import CSS
-from diffretriever_pyserini.explaining.wording import shortened, visible
+from . import wording
+from .explanation import Explanation, Meeting, Overlap, Place, Proposal, Standing, Term, TextView
+from .style import CSS
+from .wording import shortened, visible
 
 _TEXT = 20_000  # characters of a text that are shown
 _SCROLLS = 1000  # characters that a narrow page shows without scrolling

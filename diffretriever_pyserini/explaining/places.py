@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffretriever_pyserini.explaining.explanation import Place, Proposal, TextView
+from .explanation import Place, Proposal, TextView
 
 if TYPE_CHECKING:
-    from diffretriever_pyserini.preparation import Prepared
-    from diffretriever_pyserini.retriever import DiffRetriever
+    from ..model.retriever import DiffRetriever
+    from ..model.tokenization import Prepared
 
 
 def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, top: int) -> list[TextView]:
@@ -28,7 +28,7 @@ def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, t
 
 def _places(model: DiffRetriever, logits: np.ndarray, own: np.ndarray | None, top: int) -> tuple[Place, ...]:
     """``logits`` [K, V]; ``own`` are the rows of the text's terms, None where all are."""
-    from diffretriever_pyserini.denoising import kept_places
+    from ..model.denoising import kept_places
 
     kept = len(logits)
     if model.config.cut_at_stop:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from diffretriever_pyserini.explaining.explanation import Part, Standing
-from diffretriever_pyserini.plugin.fusion import min_max
-from diffretriever_pyserini.searching.index import SearchOptions
-from diffretriever_pyserini.searching.lists import Hits, fuse_sides, scores_and_floor
+from ..scoring.fusion import min_max
+from ..scoring.lists import Hits, fuse_sides, scores_and_floor
+from ..searching.index import SearchOptions
+from .explanation import Part, Standing
 
 
 def standings(

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from diffretriever_pyserini.explaining import wording
-from diffretriever_pyserini.explaining.explanation import (
-    Explanation,
-    Meeting,
-    Place,
-    Proposal,
-    Standing,
-    Term,
-    TextView,
-)
-from diffretriever_pyserini.explaining.wording import columns, visible
+from . import wording
+from .explanation import Explanation, Meeting, Place, Proposal, Standing, Term, TextView
+from .wording import columns, visible
 
 _TEXT = 400  # characters of a text that are shown
 _TERM = 24

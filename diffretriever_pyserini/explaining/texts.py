@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffretriever_pyserini.collections.corpus import Corpus, RawRow, parse_row
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.indexing.build import INDEX
-from diffretriever_pyserini.store.files import read_json
-from diffretriever_pyserini.store.spec import SPEC, read_spec
+from ..corpora.corpus import Corpus, RawRow, parse_row
+from ..errors import InputError
+from ..files.atomic import read_json
+from ..indexes.build import INDEX
+from ..store.spec import SPEC, read_spec
 
 
 def texts_of(corpus: Corpus, docids: Sequence[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from diffretriever_pyserini.explaining.explanation import Explanation, Part, Proposal, Standing, TextView
+from .explanation import Explanation, Part, Proposal, Standing, TextView
 
 # Controls that would move a terminal's cursor or turn the direction of what follows, and lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")

@@ -1,5 +1,5 @@
 """Our classes inside Pyserini: :func:`register` puts everything in the registry's table in its place."""
 
-from diffretriever_pyserini.plugin.registry import register, unregister
+from .registry import register, unregister
 
 __all__ = ["register", "unregister"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from diffretriever_pyserini.plugin.names import WORD
+from ..model.encoder_names import WORD
 
 Undo = Callable[[], None]
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
-from diffretriever_pyserini.errors import DiffRetrieverError
-from diffretriever_pyserini.plugin.registry import TOUCH_POINTS
+from ..errors import DiffRetrieverError
+from .registry import TOUCH_POINTS
 
 DISTRIBUTION = "diffretriever-pyserini"
 _HOST_TIMEOUT_SECONDS = 300
@@ -75,7 +75,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _java() -> Iterator[Check]:
-    from diffretriever_pyserini.host.java import choose_java
+    from ..runtime.java import choose_java
 
     try:
         choice = choose_java()
@@ -88,7 +88,7 @@ def _java() -> Iterator[Check]:
 
 
 def _faiss() -> Iterator[Check]:
-    from diffretriever_pyserini.host.faiss import faiss_installation
+    from ..runtime.faiss import faiss_installation
 
     found = faiss_installation()
     names = ", ".join(f"{name} {version}" for name, version in sorted(found.distributions.items()))
@@ -116,9 +116,9 @@ def _devices() -> Iterator[Check]:
 
 def _model() -> Iterator[Check]:
     """The embedded default: config, adapter and base weights, the latter by their checksum."""
-    from diffretriever_pyserini.config import resolve_config
-    from diffretriever_pyserini.hub import local_folder
-    from diffretriever_pyserini.prebuilt import DEFAULT_NAME
+    from ..model.config import resolve_config
+    from ..model.hub import local_folder
+    from ..model.prebuilt import DEFAULT_NAME
 
     try:
         config = resolve_config(DEFAULT_NAME)

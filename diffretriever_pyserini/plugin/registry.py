@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import _diffretriever_pyserini_startup as startup
-from diffretriever_pyserini.plugin.attach import HostMismatch, Undo, attach
+
+from .attach import HostMismatch, Undo, attach
 
 logger = logging.getLogger(__name__)
 

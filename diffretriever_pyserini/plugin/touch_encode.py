@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.store.provenance import FILE_NAME as RECORD
+from ..errors import InputError
+from ..store.index_record import FILE_NAME as RECORD
 
 if TYPE_CHECKING:
-    from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
+    from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
 
 Host = Callable[..., Any]
 PARTIAL = ".partial"
@@ -24,27 +24,27 @@ _IDS = ("id", "_id", "docid")
 
 def document_encoder(model_name: str, **options: Any) -> DiffRetrieverDocumentEncoder:
     """What the host's map of document encoders holds under our word."""
-    from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder
+    from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder
 
     return DiffRetrieverDocumentEncoder(model_name, **options)
 
 
 def query_encoder(encoder_dir: str, **options: Any) -> DiffRetrieverQueryEncoder:
     """What the host's map of query encoders holds under our word."""
-    from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+    from ..pyserini_api.encoders import DiffRetrieverQueryEncoder
 
     return DiffRetrieverQueryEncoder(encoder_dir, **options)
 
 
 def _encoding() -> bool:
     """Whether a document encoder of ours was made in this process and lives; the host's own runs stay untouched."""
-    encoders = sys.modules.get("diffretriever_pyserini.plugin.encoders")
+    encoders = sys.modules.get("diffretriever_pyserini.pyserini_api.encoders")
     return encoders is not None and encoders.any_document_encoder()
 
 
 def _maker_of(vectors: object) -> DiffRetrieverDocumentEncoder | None:
     """Which document encoder of ours made ``vectors``."""
-    encoders = sys.modules.get("diffretriever_pyserini.plugin.encoders")
+    encoders = sys.modules.get("diffretriever_pyserini.pyserini_api.encoders")
     return encoders.maker_of(vectors) if encoders else None
 
 
@@ -70,7 +70,7 @@ def read_collection(iterator: Any, path: Path) -> dict[str, list[str | None]]:
     """
     from tqdm import tqdm
 
-    from diffretriever_pyserini.collections.jsonl import checked_id, read_objects
+    from ..files.jsonl import checked_id, read_objects
 
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     # The host's own two exceptions, told by the name.

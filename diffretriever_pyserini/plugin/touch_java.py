@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from diffretriever_pyserini.host import java
+from ..runtime import java
 
 logger = logging.getLogger(__name__)
 _VARIABLES = ("JAVA_HOME", "JVM_PATH", "PATH")

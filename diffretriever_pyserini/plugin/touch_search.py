@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.multivector.manifest import holds_vectors
-from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
-from diffretriever_pyserini.plugin.names import is_ours
-from diffretriever_pyserini.provenance import SEARCH_REMEDY, Needed, require_same_encoder
-from diffretriever_pyserini.store.provenance import read_index_record
+from ..errors import InputError
+from ..indexes.multivector.manifest import holds_vectors
+from ..model.encoder_names import is_ours
+from ..model.provenance import SEARCH_REMEDY, Needed, require_same_encoder
+from ..scoring.fusion import fuse_lists, is_short
+from ..store.index_record import read_index_record
 
 Host = Callable[..., Any]
 
@@ -33,7 +33,7 @@ def read_topics(original: Host) -> Host:
 
 def explain_topics(path: Path, error: Exception) -> str:
     """Why Pyserini could not read the topic file ``path``, and what to do."""
-    from diffretriever_pyserini.collections.topics import read_topics as read_strictly
+    from ..corpora.topics import read_topics as read_strictly
 
     if not set(path.suffixes) & {".trec", ".xml"}:  # layouts that the host reads and we do not
         try:
@@ -55,7 +55,7 @@ def impact_encoder(original: Host) -> Host:
     def from_name(query_encoder: str | None) -> Any:
         if query_encoder is None or not is_ours(query_encoder) or _is_cached_queries(query_encoder):
             return original(query_encoder)
-        from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+        from ..pyserini_api.encoders import DiffRetrieverQueryEncoder
 
         return DiffRetrieverQueryEncoder(query_encoder, device=None).lexical
 
@@ -121,7 +121,7 @@ def faiss_encoder(original: Host) -> Host:
     def from_name(encoder: str) -> Any:
         if not is_ours(encoder):
             return original(encoder)
-        from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
+        from ..pyserini_api.encoders import DiffRetrieverQueryEncoder
 
         return DiffRetrieverQueryEncoder(encoder, device=None)
 
@@ -133,7 +133,7 @@ def faiss_searcher(original: Host) -> Host:
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         if holds_vectors(index_dir):
-            from diffretriever_pyserini.plugin.maxsim import MaxSimSearcher
+            from ..pyserini_api.maxsim import MaxSimSearcher
 
             self.__class__ = MaxSimSearcher  # a subclass of FaissSearcher
             MaxSimSearcher.__init__(self, index_dir, query_encoder, *args, **kwargs)
@@ -222,7 +222,7 @@ def _fuse(
 
 def _ours(encoder: Any) -> bool:
     """Whether ``encoder`` is one of our query encoders (none is, as long as their module was never imported)."""
-    encoders = sys.modules.get("diffretriever_pyserini.plugin.encoders")
+    encoders = sys.modules.get("diffretriever_pyserini.pyserini_api.encoders")
     return encoders is not None and isinstance(
         encoder, encoders.DiffRetrieverQueryEncoder | encoders.LexicalQueryEncoder
     )

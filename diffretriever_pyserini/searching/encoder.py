@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffretriever_pyserini.errors import InputError, ModelNotFoundError
-from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder
-from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
-from diffretriever_pyserini.provenance import require_same_encoder
-from diffretriever_pyserini.searching.folder import FILE_NAME, IndexFolder
-from diffretriever_pyserini.store.provenance import read_index_record
+from ..errors import InputError, ModelNotFoundError
+from ..model.encoder_names import EncoderName, parse_encoder_name
+from ..model.provenance import require_same_encoder
+from ..pyserini_api.encoders import DiffRetrieverQueryEncoder
+from ..store.index_record import read_index_record
+from .folder import FILE_NAME, IndexFolder
 
 
 class SearchEncoder(DiffRetrieverQueryEncoder):

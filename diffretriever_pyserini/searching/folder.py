@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.indexing.build import FORMAT
-from diffretriever_pyserini.indexing.build import INDEX as FILE_NAME
-from diffretriever_pyserini.multivector.manifest import is_multi, read_manifest
-from diffretriever_pyserini.provenance import Provenance, read_provenance
-from diffretriever_pyserini.store.spec import SPEC, read_spec
+from ..errors import InputError
+from ..indexes.build import FORMAT
+from ..indexes.build import INDEX as FILE_NAME
+from ..indexes.multivector.manifest import is_multi, read_manifest
+from ..model.provenance import Provenance, read_provenance
+from ..store.spec import SPEC, read_spec
 
 SIDES = ("dense", "multi", "lexical")
 MODES = (*SIDES, "hybrid")

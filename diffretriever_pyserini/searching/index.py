@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.host.threads import processors
-from diffretriever_pyserini.searching.folder import SIDES, IndexFolder, read_index, separate_folders
-from diffretriever_pyserini.searching.lists import Hits, best, fuse_sides
-from diffretriever_pyserini.searching.sides import DenseSide, LexicalSide, MultiSide, Scores
+from ..errors import InputError
+from ..runtime.threads import processors
+from ..scoring.lists import Hits, best, fuse_sides
+from .folder import SIDES, IndexFolder, read_index, separate_folders
+from .searchers import DenseSide, LexicalSide, MultiSide, Scores
 
 if TYPE_CHECKING:
-    from diffretriever_pyserini.multivector.index import MultiOptions
-    from diffretriever_pyserini.retriever import DiffRetriever, QueryRepresentation
-    from diffretriever_pyserini.searching.encoder import SearchEncoder
+    from ..indexes.multivector.index import MultiOptions
+    from ..model.retriever import DiffRetriever, QueryRepresentation
+    from .encoder import SearchEncoder
 
 FUSIONS = ("minmax", "rrf")
 _BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
@@ -297,10 +297,10 @@ def open_index(
     folder.mode(mode)
     started = time.perf_counter()
 
-    from diffretriever_pyserini.plugin.registry import ensure_registered
+    from ..plugin.registry import ensure_registered
 
     ensure_registered()  # before Pyserini is imported, so that it finds a Java
-    from diffretriever_pyserini.searching.encoder import encoder_of
+    from .encoder import encoder_of
 
     query_encoder = encoder_of(folder, encoder, device, dtype, k_query=k_query, max_length=max_length)
     opened = SearchIndex(folder, query_encoder, parameters, multi_options)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DiffRetrieverError
-from .files import held, only_writer
+from ..files.atomic import held, only_writer
 from .spec import LOCKS, SPEC, StoreSpec, check_folder, read_spec
 
 

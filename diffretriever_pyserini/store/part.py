@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..representations import Representations, pool
-from .files import write_whole
+from ..files.atomic import write_whole
+from ..model.representations import Representations, pool
 from .spec import SPEC, StoreSpec
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ..errors import DiffRetrieverError, InputError
-from ..provenance import Provenance, read_provenance, require_same_encoder
-from .files import only_writer, read_json, write_json
+from ..files.atomic import only_writer, read_json, write_json
+from ..model.provenance import Provenance, read_provenance, require_same_encoder
 
 FORMAT = 3
 SPEC = "store.json"

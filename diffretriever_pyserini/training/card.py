@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ..config import RetrieverConfig
+from ..model.config import RetrieverConfig
 from .release import Release
 from .settings import TrainSettings
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from .. import scoring
 from ..evaluation.metrics import evaluate
-from ..lexical import batch_impacts
-from .batches import Collator
+from ..model.lexical import batch_impacts
+from .data.batches import Collator
+from .data.rows import Row
 from .gather import devices, rank, sum_to_all, sum_to_first
 from .losses import unit
-from .rows import Row
 from .settings import METRICS
 
 if TYPE_CHECKING:

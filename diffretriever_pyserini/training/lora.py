@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..backbones import llada
-from ..backbones.base import Backbone, quiet_loading
-from ..backbones.loading import attach_adapter, load_base, load_head
-from ..config import RetrieverConfig
 from ..errors import ConfigError
-from ..hub import local_folder
+from ..model.backbones import llada
+from ..model.backbones.base import Backbone, quiet_loading
+from ..model.backbones.loading import attach_adapter, load_base, load_head
+from ..model.config import RetrieverConfig
+from ..model.hub import local_folder
 
 # Bare layer names as the released adapters list them; LLaDA's ff_out is the blocks' output and the output head.
 RELEASED_TARGETS = {

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..backbones.base import Backbone
-from ..prompts import Layout
+from ..model.backbones.base import Backbone
+from ..model.layout import Layout
 from .losses import denoising_loss, lexical_activations
 
 Side = dict[str, Tensor]

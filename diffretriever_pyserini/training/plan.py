@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from ..backbones.loading import empty_base
-from ..config import RetrieverConfig
-from ..hub import without_weights
+from ..model.backbones.loading import empty_base
+from ..model.config import RetrieverConfig
+from ..model.hub import without_weights
 from .lora import adapted_layers, add_lora, head_parameters
 from .run import lora_for, retriever_for
 from .settings import TrainSettings

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backbones.base import Backbone
-from ..config import RetrieverConfig
 from ..errors import ConfigError, NumericalError
-from ..hub import is_hub_id, local_folder
-from ..prompts import Layout
+from ..model.backbones.base import Backbone
+from ..model.config import RetrieverConfig
+from ..model.hub import is_hub_id, local_folder
+from ..model.layout import Layout
 from .lora import TASK_TYPES, LoraSettings, head_parameters, released_names, target_names
 
 _MODEL_TYPES = {"dream": "dream", "llada": "llada1", "masked_lm": "masked_lm"}

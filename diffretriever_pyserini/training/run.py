@@ -11,18 +11,18 @@ from typing import Any
 
 import yaml
 
-from ..backbones.loading import load_tokenizer
-from ..config import RetrieverConfig, resolve_config
 from ..errors import ConfigError
-from ..prebuilt import prebuilt_values, read_json
-from ..prompts import build_layout
+from ..model.backbones.loading import load_tokenizer
+from ..model.config import RetrieverConfig, resolve_config
+from ..model.layout import build_layout
+from ..model.prebuilt import prebuilt_values, read_json
 from .card import model_card
-from .data import RowFiles, TrainingRows, split_rows
+from .data.examples import RowFiles, TrainingRows, split_rows
+from .data.sources import digests, row_files
 from .develop import DevelopmentSet, development_set
 from .log import plot_log, read_log
 from .lora import LoraSettings
 from .settings import TrainSettings
-from .sources import digests, row_files
 
 SETTINGS = "train.yaml"
 LOG = "log.jsonl"
@@ -129,7 +129,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     """MaskReader, rows, collator and the facts of the checkpoint."""
     import torch
 
-    from .batches import Collator
+    from .data.batches import Collator
     from .lora import trainable_backbone
     from .model import MaskReader, use_gradient_checkpointing
     from .release import Release, base_name

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
-from ..prebuilt import read_yaml
+from ..model.prebuilt import read_yaml
 
 METRICS = ("dense", "multi", "lexical", "hybrid")
 

@@ -20,9 +20,9 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import ConfigError, NumericalError
-from ..prebuilt import read_json
-from .batches import Collator
-from .data import TrainingRows
+from ..model.prebuilt import read_json
+from .data.batches import Collator
+from .data.examples import TrainingRows
 from .develop import DevelopmentSet, measure
 from .gather import whole_tensors
 from .log import RunLog

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def judge(model, folder: Path, depth: int = 1000) -> dict[str, float]:
     """nDCG@10 of dense single, dense multi, lexical and their hybrids on one collection."""
     from diffretriever_pyserini import scoring
-    from diffretriever_pyserini.collections.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
+    from diffretriever_pyserini.corpora.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
 
     files = open_beir(folder)
     qrels = read_qrels(files.qrels)

@@ -229,7 +229,7 @@ def vocabulary_rows(terms: str) -> np.ndarray:
     """The head row that stands for each word piece: its own, or with ``stems`` that of its stem."""
     from transformers import AutoTokenizer
 
-    from diffretriever_pyserini.lexical import ContentTokens
+    from diffretriever_pyserini.model.lexical import ContentTokens
 
     rows = np.arange(VOCABULARY)
     if terms == "stems":
@@ -291,7 +291,7 @@ def texts(options: argparse.Namespace):
     """Tokenised training pairs {source: (queries, passages)} and development sets, from the cache if it is there."""
     from transformers import AutoTokenizer
 
-    from diffretriever_pyserini.lexical import ContentTokens
+    from diffretriever_pyserini.model.lexical import ContentTokens
 
     tokenizer = AutoTokenizer.from_pretrained(str(base_folder()))
     content = ContentTokens(tokenizer, never=[tokenizer.mask_token_id], stems=options.terms == "stems")

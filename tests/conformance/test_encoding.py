@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffretriever_pyserini.representations import Representations
+from diffretriever_pyserini.model.representations import Representations
 
 from .conftest import BASES, Goldens, dense_rows, side_and_k
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from diffretriever_pyserini.lexical import PUNCTUATION, content_words, split_words, stopwords
-from diffretriever_pyserini.prompts import prompt_for, tokenize_texts
+from diffretriever_pyserini.model.layout import prompt_for, tokenize_texts
+from diffretriever_pyserini.model.lexical import PUNCTUATION, content_words, split_words, stopwords
 
 from .conftest import BASES, Goldens, side_and_k
 
@@ -60,7 +60,7 @@ def test_stopwords_and_punctuation(goldens: Goldens) -> None:
 def test_content_tokens(goldens: Goldens, model: str) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    from diffretriever_pyserini.lexical import ContentTokens
+    from diffretriever_pyserini.model.lexical import ContentTokens
 
     tokens = ContentTokens(PreTrainedTokenizerFast.from_pretrained(goldens.folder / "checkpoints" / model))
     cases = goldens.facts(f"{model}.content_ids")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffretriever_pyserini.collections.beir import Passage
+from diffretriever_pyserini.corpora.beir import Passage
 from diffretriever_pyserini.demo.collection import WrittenCollection, _write_corpus
 from diffretriever_pyserini.demo.show import top_hits
 

@@ -9,7 +9,7 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever
 
-from ..core.conftest import one_thread, save_masked_lm
+from ..model.conftest import one_thread, save_masked_lm
 
 __all__ = ["one_thread"]  # a forked child must not wait for its parent's threads
 

@@ -17,8 +17,8 @@ import transformers.models.bert.modeling_bert
 import transformers.models.bert.tokenization_bert  # noqa: F401
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.collections.corpus import Corpus
-from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
+from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
 from diffretriever_pyserini.encoding.progress import Progress
 
 

@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.collections.corpus import RawRow
-from diffretriever_pyserini.encoding import ahead
+from diffretriever_pyserini.corpora.corpus import RawRow
+from diffretriever_pyserini.encoding import prefetch as ahead
 from diffretriever_pyserini.encoding.progress import Progress, peak_flops
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
-from diffretriever_pyserini.store.files import only_writer
+from diffretriever_pyserini.files.atomic import only_writer
 from diffretriever_pyserini.store.part import Part
-from diffretriever_pyserini.store.reader import Store, finish_shard
+from diffretriever_pyserini.store.store import Store, finish_shard
 
 from .conftest import passages, write_corpus
-from .test_corpus import content, encode
+from .test_job import content, encode
 
 
 def parts(folder: Path) -> dict[str, bytes]:
@@ -142,7 +142,7 @@ def test_pooled_vectors_take_no_room_for_all_k(model: DiffRetriever) -> None:
 
 
 def test_batches_of_many_words_are_small(model: DiffRetriever, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffretriever_pyserini import reading
+    from diffretriever_pyserini.model import inference as reading
 
     many = " ".join(f"{a}{b} retrieval" for a in "abcdefgh" for b in "ijklmnop")
     prepared = model.prepare([many, *["dense"] * 40], "passage")
@@ -171,9 +171,9 @@ def test_workers_end_with_a_parent_that_was_killed(model: DiffRetriever, tmp_pat
         textwrap.dedent(
             """
             import os, signal, sys
-            from diffretriever_pyserini.config import resolve_config
-            from diffretriever_pyserini.encoding.ahead import Ahead
-            from diffretriever_pyserini.preparation import Preparer
+            from diffretriever_pyserini.model.config import resolve_config
+            from diffretriever_pyserini.encoding.prefetch import Ahead
+            from diffretriever_pyserini.model.tokenization import Preparer
 
             pool = Ahead(Preparer(resolve_config(sys.argv[1])), None, False, 1)
             pool._starting[0].result()

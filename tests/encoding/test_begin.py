@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.collections.corpus import Corpus
+from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
-from diffretriever_pyserini.store.files import only_writer
-from diffretriever_pyserini.store.reader import Store
+from diffretriever_pyserini.files.atomic import only_writer
+from diffretriever_pyserini.store.store import Store
 
 from .conftest import passages, write_corpus
-from .test_corpus import content, encode
+from .test_job import content, encode
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from diffretriever_pyserini.encoding import progress as module
 from diffretriever_pyserini.encoding.options import EncodeOptions
 from diffretriever_pyserini.encoding.progress import Progress
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.store.reader import Store
+from diffretriever_pyserini.store.store import Store
 
 from .conftest import passages, write_corpus
-from .test_corpus import content
+from .test_job import content
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.files.atomic import only_writer
 from diffretriever_pyserini.store import docids
-from diffretriever_pyserini.store.files import only_writer
-from diffretriever_pyserini.store.reader import Store
+from diffretriever_pyserini.store.store import Store
 
 from .conftest import passages, write_corpus
 from .test_accidents import parts
-from .test_corpus import content, encode
+from .test_job import content, encode
 
 
 @pytest.fixture

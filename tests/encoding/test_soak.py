@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+from diffretriever_pyserini.indexes.build import IndexOptions, build_index
 from diffretriever_pyserini.plugin.registry import ensure_registered
 from diffretriever_pyserini.searching import open_index
-from diffretriever_pyserini.store.reader import Store
+from diffretriever_pyserini.store.store import Store
 
 from .conftest import passages, write_corpus
 from .soak_child import encode
-from .test_corpus import content
+from .test_job import content
 
 KILLS = 25
 

@@ -22,8 +22,8 @@ _LIBRARY = """
 import sys
 open("ran", "a").write("x")
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.collections.corpus import Corpus
-from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
+from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
 from diffretriever_pyserini.encoding import ahead
 ahead.CHUNK = 8  # many chunks; a worker is waited for, so that it does some of them
 start = ahead.Ahead.__init__

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffretriever_pyserini.collections.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
-from diffretriever_pyserini.collections.topics import read_topics
+from diffretriever_pyserini.corpora.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
+from diffretriever_pyserini.corpora.topics import read_topics
 from diffretriever_pyserini.evaluation.metrics import evaluate
-from diffretriever_pyserini.indexing.build import IndexOptions, build_index
-from diffretriever_pyserini.prompts import join_title
+from diffretriever_pyserini.indexes.build import IndexOptions, build_index
+from diffretriever_pyserini.model.layout import join_title
 from diffretriever_pyserini.searching import open_index
 
 from .commands import pyserini, read_run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ..core.conftest import save_masked_lm
+from ..model.conftest import save_masked_lm
 
 SCRIPT = "<script>alert('1')</script>&\""
 PASSAGES = {
@@ -36,10 +36,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def work(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> Path:
     """A folder with ``corpus.jsonl``, its ``store`` (K = 3, full precision) and the ``INDEX`` of that."""
     from diffretriever_pyserini import DiffRetriever
-    from diffretriever_pyserini.collections.corpus import Corpus
-    from diffretriever_pyserini.encoding.corpus import EncodeOptions, encode_corpus
-    from diffretriever_pyserini.indexing.build import IndexOptions, build_index
-    from diffretriever_pyserini.multivector.build import MultiBuild
+    from diffretriever_pyserini.corpora.corpus import Corpus
+    from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
+    from diffretriever_pyserini.indexes.build import IndexOptions, build_index
+    from diffretriever_pyserini.indexes.multivector.build import MultiBuild
     from diffretriever_pyserini.plugin.registry import ensure_registered
 
     ensure_registered()

@@ -156,7 +156,7 @@ def test_options_that_make_no_sense(index: SearchIndex) -> None:
 
 
 def test_vectors_out_of_every_kind_of_faiss_index(work: Path, tmp_path: Path) -> None:
-    from diffretriever_pyserini.indexing.build import IndexOptions, build_index
+    from diffretriever_pyserini.indexes.build import IndexOptions, build_index
 
     for kind in ("sq8", "hnsw"):
         build_index(work / "store", tmp_path / kind, IndexOptions(dense=kind, lexical=False, quiet=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffretriever_pyserini.collections.corpus import Corpus
+from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.explaining.texts import find_texts, texts_of
 

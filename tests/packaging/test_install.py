@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILT = ("*.egg-info", "__pycache__", "build", "dist", ".*", "tests", "docs", "benchmarks", "scripts")
 STATE = (
     "import os, pyserini, sys; from diffretriever_pyserini.plugin import registry; "
-    "from diffretriever_pyserini.lexical import stopwords; from diffretriever_pyserini.resources import prebuilt_dir; "
+    "from diffretriever_pyserini.model.lexical import stopwords; "
+    "from diffretriever_pyserini.model.resources import prebuilt_dir; "
     "print(registry.route(), len(stopwords()) == 198, "
     "len(list((prebuilt_dir() / 'models').glob('*.yaml'))))"
 )
@@ -131,7 +132,7 @@ def test_a_wheel_holds_everything_that_is_read_at_run_time(source: Path, tmp_pat
     expected |= {
         "_diffretriever_pyserini_startup.py",
         "diffretriever-pyserini.pth",
-        "diffretriever_pyserini/data/stopwords.txt",
+        "diffretriever_pyserini/model/data/stopwords.txt",
     }
     assert expected - names == set()
     assert not {name for name in names if name.startswith(("tests/", "docs/", "scripts/"))}
@@ -142,4 +143,4 @@ def test_an_sdist_holds_what_a_build_needs(source: Path, tmp_path: Path) -> None
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "pyproject.toml", "_diffretriever_pyserini_startup.py", "requirements.lock"} <= names
     assert any(name.startswith("prebuilt_configs/models/") for name in names)
-    assert "diffretriever_pyserini/data/stopwords.txt" in names
+    assert "diffretriever_pyserini/model/data/stopwords.txt" in names

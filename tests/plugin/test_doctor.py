@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from diffretriever_pyserini.host import faiss, java
 from diffretriever_pyserini.plugin import doctor
 from diffretriever_pyserini.plugin.doctor import Check, doctor_report
 from diffretriever_pyserini.plugin.registry import TOUCH_POINTS
+from diffretriever_pyserini.runtime import faiss, java
 
 
 def statuses(checks: Any) -> list[tuple[str, str]]:

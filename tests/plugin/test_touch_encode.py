@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.plugin import encoders as our_encoders
-from diffretriever_pyserini.plugin.encoders import DiffRetrieverDocumentEncoder
-from diffretriever_pyserini.store.provenance import IndexRecord, read_index_record
+from diffretriever_pyserini.pyserini_api import encoders as our_encoders
+from diffretriever_pyserini.pyserini_api.encoders import DiffRetrieverDocumentEncoder
+from diffretriever_pyserini.store.index_record import IndexRecord, read_index_record
 
-from ..indexing.conftest import made_up_provenance
+from ..indexes.conftest import made_up_provenance
 
 
 @pytest.fixture

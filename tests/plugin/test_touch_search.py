@@ -10,7 +10,7 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.plugin.encoders import LexicalQueryEncoder
+from diffretriever_pyserini.pyserini_api.encoders import LexicalQueryEncoder
 
 pytestmark = pytest.mark.java
 

@@ -11,7 +11,7 @@ import pytest
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.searching.folder import read_index, separate_folders
 
-from ..indexing.conftest import made_up_provenance, made_up_store
+from ..indexes.conftest import made_up_provenance, made_up_store
 
 RECORD = {
     "format": 2,

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from diffretriever_pyserini.cli import main
-from diffretriever_pyserini.config import resolve_config
+from diffretriever_pyserini.model.config import resolve_config
 
-from ..core.conftest import checkpoints, copy_folder, edit_json, tiny_bert, tiny_llada
-from ..core.test_fingerprint import DECIDING, editable, tiny_dream_adapter
 from ..encoding.conftest import passages, write_corpus
+from ..model.conftest import checkpoints, copy_folder, edit_json, tiny_bert, tiny_llada
+from ..model.test_fingerprint import DECIDING, editable, tiny_dream_adapter
 
 __all__ = ["checkpoints", "tiny_bert", "tiny_dream_adapter", "tiny_llada"]
 Made = Callable[[str], tuple[Path, Path]]

@@ -13,9 +13,9 @@ import pytest
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
 from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index
-from diffretriever_pyserini.store.provenance import IndexRecord
+from diffretriever_pyserini.store.index_record import IndexRecord
 
-from ..indexing.conftest import made_up_provenance
+from ..indexes.conftest import made_up_provenance
 from .conftest import PASSAGES, TOPICS, write_record, write_sides
 
 pytestmark = pytest.mark.java

@@ -11,14 +11,14 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.representations import Representations
+from diffretriever_pyserini.model.representations import Representations
 from diffretriever_pyserini.store.part import write_part
-from diffretriever_pyserini.store.reader import Store
 from diffretriever_pyserini.store.spec import StoreSpec, read_spec
+from diffretriever_pyserini.store.store import Store
 
 from ..encoding.conftest import corpus_file, model, passages, write_corpus
-from ..encoding.test_corpus import content, encode
-from ..indexing.conftest import SPEC, made_up_provenance, made_up_store
+from ..encoding.test_job import content, encode
+from ..indexes.conftest import SPEC, made_up_provenance, made_up_store
 
 __all__ = ["corpus_file", "model"]
 

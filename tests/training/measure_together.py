@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from diffretriever_pyserini.training.batches import Collator
-from diffretriever_pyserini.training.data import RowFiles
+from diffretriever_pyserini.training.data.batches import Collator
+from diffretriever_pyserini.training.data.examples import RowFiles
 from diffretriever_pyserini.training.develop import development_set, measure
 from diffretriever_pyserini.training.model import MaskReader
 from diffretriever_pyserini.training.run import retriever_for
@@ -19,8 +19,8 @@ from diffretriever_pyserini.training.settings import TrainSettings, read_setting
 def parts(settings: TrainSettings) -> tuple[MaskReader, Collator]:
     import torch
 
-    from diffretriever_pyserini.backbones.loading import load_tokenizer
-    from diffretriever_pyserini.prompts import build_layout
+    from diffretriever_pyserini.model.backbones.loading import load_tokenizer
+    from diffretriever_pyserini.model.layout import build_layout
     from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
 
     config = retriever_for(settings)

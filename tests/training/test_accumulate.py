@@ -27,8 +27,8 @@ def gradients_of(model: torch.nn.Module) -> Gradients:
 
 def mean_gradients(settings: TrainSettings, batches: list[dict[str, Any]]) -> tuple[Gradients, float]:
     """By hand: the gradient of the mean of the batches' losses at the starting weights, and that mean."""
-    from diffretriever_pyserini.backbones.loading import load_tokenizer
-    from diffretriever_pyserini.prompts import build_layout
+    from diffretriever_pyserini.model.backbones.loading import load_tokenizer
+    from diffretriever_pyserini.model.layout import build_layout
 
     config = retriever_for(settings)
     tokenizer = load_tokenizer(config)

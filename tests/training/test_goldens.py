@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffretriever_pyserini.backbones import dream, llada
-from diffretriever_pyserini.backbones.loading import load_base, load_tokenizer
-from diffretriever_pyserini.config import resolve_config
-from diffretriever_pyserini.prompts import build_layout
+from diffretriever_pyserini.model.backbones import dream, llada
+from diffretriever_pyserini.model.backbones.loading import load_base, load_tokenizer
+from diffretriever_pyserini.model.config import resolve_config
+from diffretriever_pyserini.model.layout import build_layout
 from diffretriever_pyserini.training import losses
-from diffretriever_pyserini.training.batches import Collator
+from diffretriever_pyserini.training.data.batches import Collator
 from diffretriever_pyserini.training.model import MaskReader
 
 BUDGETS = ((1, 1), (4, 4), (4, 16))

@@ -15,7 +15,7 @@ from diffretriever_pyserini.training.lora import trainable_backbone
 from diffretriever_pyserini.training.run import lora_for, retriever_for
 from diffretriever_pyserini.training.settings import TrainSettings, read_settings
 
-from ..core.conftest import tiny_bert
+from ..model.conftest import tiny_bert
 
 __all__ = ["tiny_bert"]
 

@@ -18,10 +18,10 @@ import yaml
 from safetensors.torch import load_file
 
 from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.training.data.sources import digests
 from diffretriever_pyserini.training.log import read_log
 from diffretriever_pyserini.training.run import last_complete, train
 from diffretriever_pyserini.training.settings import TrainSettings
-from diffretriever_pyserini.training.sources import digests
 
 Settings = Callable[..., TrainSettings]
 STEPS = 8

@@ -76,8 +76,8 @@ def test_the_output_counts_from_the_working_folder(tmp_path: Path) -> None:
 def test_llada_adapts_its_output_head(conformance_dir: Path) -> None:
     import torch
 
-    from diffretriever_pyserini.backbones.loading import load_base
-    from diffretriever_pyserini.config import resolve_config
+    from diffretriever_pyserini.model.backbones.loading import load_base
+    from diffretriever_pyserini.model.config import resolve_config
 
     for name, count in (("tiny-dream", 21), ("tiny-llada", 22)):
         model = load_base(resolve_config(str(conformance_dir / "checkpoints" / name)), torch.float32).model

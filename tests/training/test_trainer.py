@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError, NumericalError
-from diffretriever_pyserini.training.batches import Collator, Example
+from diffretriever_pyserini.training.data.batches import Collator, Example
 from diffretriever_pyserini.training.develop import read_texts
 from diffretriever_pyserini.training.log import read_log
 from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
@@ -30,8 +30,8 @@ Settings = Callable[..., TrainSettings]
 
 
 def reader(settings: TrainSettings, lora: LoraSettings | None, chunk: int = 0) -> tuple[MaskReader, Collator]:
-    from diffretriever_pyserini.backbones.loading import load_tokenizer
-    from diffretriever_pyserini.prompts import build_layout
+    from diffretriever_pyserini.model.backbones.loading import load_tokenizer
+    from diffretriever_pyserini.model.layout import build_layout
 
     config = retriever_for(settings)
     tokenizer = load_tokenizer(config)

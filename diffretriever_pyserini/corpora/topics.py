@@ -1,0 +1,96 @@
+"""Topic files: TSV, JSON lines in Pyserini's or BEIR's keys, each plain or .gz, and Pyserini's one-object JSON."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..errors import InputError
+from ..files.jsonl import checked_id, read_lines, read_objects, refuse_deep, text_field
+
+_ID_KEYS = ("qid", "_id", "id")
+_TEXT_KEYS = ("title", "query", "text")
+_LAYOUTS = (
+    "use .tsv (query id, tab, query), .jsonl ({'qid', 'title'}, or BEIR's {'_id', 'text'}), plain or .gz, "
+    "or .json ({query id: {'title'}})"
+)
+
+
+def read_topics(path: str | Path) -> dict[str, str]:
+    """Read a topic file into query id → query (stripped), in the file's order. Equal texts under two ids are kept.
+
+    Raises
+    ------
+    InputError
+        For an unknown layout, broken JSON, a missing or repeated id, or an empty query.
+    """
+    path, topics = Path(path), dict[str, str]()
+    for where, identifier, text in _rows(path):
+        qid = checked_id(identifier, where, "query")
+        if qid in topics:
+            raise InputError(f"{where}: query id '{qid}' occurs twice; ids must be unique.")
+        if not text.strip():
+            raise InputError(f"{where}: query '{qid}' is empty; give it a text or remove the line.")
+        topics[qid] = text.strip()
+    if not topics:
+        raise InputError(f"{path}: no queries in this file.")
+    return topics
+
+
+def _rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    kind = suffixes[-1].lower() if suffixes else ""
+    if not path.is_file():
+        raise InputError(f"{path}: no such topic file; {_LAYOUTS}.")
+    if kind in (".tsv", ".txt"):
+        return _tsv_rows(path)
+    if kind == ".jsonl":
+        return _jsonl_rows(path)
+    if kind == ".json":
+        return _json_rows(path)
+    raise InputError(f"{path}: unknown kind of topic file; {_LAYOUTS}.")
+
+
+def _tsv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        qid, tab, text = line.partition("\t")
+        if not tab:
+            raise InputError(f"{where}: no tab between query id and query; {_LAYOUTS}.")
+        yield where, qid.strip(), text
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    for number, record in read_objects(path):
+        where = f"{path}, line {number}"
+        text_key = next((key for key in _TEXT_KEYS if key in record), None)
+        id_key = next((key for key in _ID_KEYS if key in record), None)
+        if text_key is None or id_key is None:
+            missing = f"an id ({', '.join(_ID_KEYS)})" if id_key is None else f"a query ({', '.join(_TEXT_KEYS)})"
+            raise InputError(f"{where}: has no {missing.removeprefix('an ').removeprefix('a ')}; {_LAYOUTS}.")
+        yield where, record[id_key], text_field(record, text_key, where)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
+    text = "\n".join(line for _, line in read_lines(path))
+    refuse_deep(text, str(path))
+    try:
+        topics = json.loads(text, object_pairs_hook=tuple)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: broken JSON ({error.msg}); {_LAYOUTS}.") from error
+    if not isinstance(topics, tuple):
+        raise InputError(f"{path}: expected a JSON object, found {type(topics).__name__}; {_LAYOUTS}.")
+    for qid, fields in topics:  # objects are tuples of pairs here, so that an id that occurs twice is seen
+        where = f"{path}, query '{qid}'"
+        record = dict(fields) if isinstance(fields, tuple) else {}
+        if "title" not in record:
+            raise InputError(f"{where}: has no 'title'; {_LAYOUTS}.")
+        yield where, qid, text_field(record, "title", where)
+
+
+def write_topics(path: str | Path, topics: Mapping[str, str]) -> None:
+    """Write topics as the .json that Pyserini reads in Python: {query id: {"title": query}}.
+
+    Its other readers go through Java and turn the id "007" into 7, or break at a tab.
+    """
+    record = {qid: {"title": text} for qid, text in topics.items()}
+    Path(path).write_text(json.dumps(record, indent=0) + "\n", encoding="utf-8")

@@ -1,0 +1,195 @@
+"""Strict, streaming line files (plain, .gz or .zst): every complaint names the file and the line."""
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, TextIO, cast
+
+from ..errors import InputError
+
+LINE_LIMIT = 64 << 20
+"""Bytes of the longest line that is read; a longer one is a file without line ends, or damage."""
+
+_DEPTH = 200
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]')  # strings first: brackets inside them do not nest
+_UNFIT = re.compile(r"[\s\x00\ud800-\udfff]")
+_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+
+
+def compression_of(path: Path) -> str | None:
+    """``gzip`` or ``zstd`` where the name ends in .gz or .zst, None for a plain file."""
+    return _COMPRESSION.get(path.suffix.lower())
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading whole lines of bytes, decompressing it when its name ends in .gz or .zst."""
+    compression = compression_of(path)
+    if compression is None:
+        return path.open("rb", buffering=1 << 20)
+    if path.stat().st_size == 0:
+        raise EOFError("the file is empty")
+    if compression == "gzip":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    import pyarrow
+
+    # What a damaged block shares a buffer with is lost with it, so the buffer is not a large one.
+    return io.BufferedReader(cast(Any, pyarrow.CompressedInputStream(str(path), "zstd")), 1 << 17)
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a UTF-8 text file, decompressing .gz and .zst; a leading byte order mark is skipped."""
+    return io.TextIOWrapper(cast(Any, open_bytes(path)), encoding="utf-8-sig", newline="\n")
+
+
+def read_raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line with its line end) for every line that is not blank, in constant memory.
+
+    A line of more than `LINE_LIMIT` bytes comes as its first ``LINE_LIMIT + 1`` bytes: the caller must look.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, or is a damaged gzip or zstd file; the message has the last line that was read.
+    """
+    number, limit = 0, LINE_LIMIT
+    try:
+        with open_bytes(path) as file:
+            readline = file.readline
+            while line := readline(limit + 1):
+                number += 1
+                if len(line) > limit:
+                    rest = line
+                    while rest and not rest.endswith(b"\n"):
+                        rest = readline(1 << 20)
+                    yield number, line
+                    continue
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line and not line.isspace():
+                    yield number, line
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        kind = compression_of(path) or "unreadable"
+        raise InputError(f"{path}, after line {number}: damaged {kind} file ({error}); fetch it again.") from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line without its line end); lines of blanks only are skipped.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, is a damaged gzip or zstd file, or holds a line that `decoded` refuses.
+    """
+    for number, line in read_raw_lines(path):
+        text = decoded(line, f"{path}, line {number}")
+        if text.strip():
+            yield number, text
+
+
+def decoded(line: bytes, where: str) -> str:
+    """The text of a line, without its line end.
+
+    Raises
+    ------
+    InputError
+        When the line is not UTF-8, or longer than `LINE_LIMIT` bytes.
+    """
+    if len(line) > LINE_LIMIT:
+        raise InputError(too_long(where))
+    try:
+        return line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}: not valid UTF-8 (byte {error.start + 1}: {error.reason}); convert the file."
+        ) from error
+
+
+def too_long(where: str) -> str:
+    """The complaint about a line of more than `LINE_LIMIT` bytes."""
+    return (
+        f"{where}: longer than {LINE_LIMIT:,} bytes; is a line end missing, or is this one object for a whole corpus?"
+    )
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, JSON object) for a JSON-lines file.
+
+    Raises
+    ------
+    InputError
+        When a line is not JSON (for instance cut in half) or not an object.
+    """
+    for number, line in read_lines(path):
+        yield number, parse_object(line, f"{path}, line {number}")
+
+
+def parse_object(line: str, where: str) -> dict[str, Any]:
+    """The JSON object on one line.
+
+    Raises
+    ------
+    InputError
+        When the line is not JSON (for instance cut in half) or not an object.
+    """
+    refuse_deep(line, where)
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        problem = f"broken JSON at column {error.colno} ({error.msg})"
+        raise InputError(f"{where}: {problem}; is the line cut in half?") from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise InputError(f"{where}: JSON that cannot be read ({error}).") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}.")
+    return value
+
+
+def refuse_deep(text: str, where: str) -> None:
+    """Raise InputError for JSON nested more than 200 levels deep.
+
+    Python 3.13 ends without a word where its parser runs out of stack, instead of raising RecursionError.
+    """
+    if text.count("[") + text.count("{") <= _DEPTH:
+        return
+    depth = 0
+    for found in _BRACKETS.finditer(text):
+        depth += (found[0] in "[{") - (found[0] in "]}")
+        if depth > _DEPTH:
+            raise InputError(f"{where}: JSON nested too deeply to be read.")
+
+
+def text_field(record: dict[str, Any], name: str, where: str) -> str:
+    """Return record[name] as text; a missing field or null is the empty text, anything but a string an error."""
+    value = record.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(f"{where}: field '{name}' must be a string, found {type(value).__name__}.")
+    return value
+
+
+def checked_id(value: object, where: str, kind: str) -> str:
+    """Return an id as text after checking that a TREC run file can hold it.
+
+    Whole numbers are accepted and written in decimal, as Pyserini does.
+
+    Raises
+    ------
+    InputError
+        When the id is missing, empty, of another type, or holds white space, NUL or a lone surrogate.
+    """
+    if value is None or value == "":
+        raise InputError(f"{where}: the {kind} has no id.")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"{where}: the {kind} id must be a string, found {type(value).__name__}.")
+    text = str(value)
+    if unfit := _UNFIT.search(text):
+        held = {"\0": "a NUL character"}.get(unfit[0], "white space" if unfit[0].isspace() else "a lone surrogate")
+        raise InputError(f"{where}: the {kind} id {text!r} holds {held}, which a TREC run file cannot carry.")
+    return text

@@ -1,0 +1,230 @@
+"""A store once through, part by part, into a FAISS folder, a Lucene index, or both."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DiffRetrieverError, InputError
+from ..files.atomic import flush_folder, link, read_json, write_json
+from ..files.folder import whole_folder
+from ..model.lexical import TermNames
+from ..runtime.memory import available_bytes
+from ..runtime.threads import faiss_threads
+from ..store.store import Store
+from .docids import check_unique
+from .faiss import DensePlan, DenseWriter, threads_for
+from .lucene import LuceneWriter, encoder_terms
+from .multivector.build import MultiBuild, build_multi
+
+FORMAT = 2
+INDEX = "index.json"
+DENSE, LEXICAL, MULTI = "dense", "lexical", "multi"
+_SHARE = 0.8  # of the memory that is free
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """What is made of a store.
+
+    Attributes
+    ----------
+    dense : flat, sq8, pq, ivfpq or hnsw; None for no dense index.
+    lexical : whether to write the Lucene impact index.
+    multi : how the K vectors are kept for MaxSim; None for no such index.
+    threads : for FAISS; None for all (one for HNSW, whose graph depends on the timing of several).
+    max_memory : bytes that a flat or HNSW index may take; None for 80 % of what is free.
+    encoder : name of the encoder, where it has moved since the corpus was encoded.
+    verify : check the checksum of every part on the way.
+    gpu : let k-means of ivfpq run on the GPUs, where FAISS sees any.
+    quiet : no progress bar.
+    """
+
+    dense: str | None = "flat"
+    lexical: bool = True
+    multi: MultiBuild | None = None
+    threads: int | None = None
+    max_memory: int | None = None
+    encoder: str | None = None
+    verify: bool = True
+    gpu: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.sides:
+            raise InputError("neither a dense nor a lexical nor a multi-vector index is asked for.")
+        for name in ("threads", "max_memory"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name}={value} must be at least 1.")
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides that are made."""
+        asked = {DENSE: self.dense is not None, LEXICAL: self.lexical, MULTI: self.multi is not None}
+        return tuple(side for side, wanted in asked.items() if wanted)
+
+
+def build_index(
+    store: Store | str | Path, output: str | Path, options: IndexOptions | None = None, names: TermNames | None = None
+) -> dict[str, Any]:
+    """Write the folder ``output`` with the indexes of ``store``: whole, or not at all. Returns ``index.json``.
+
+    Sides of the same store that are there already and are not made again stay. The multi-vector side, which takes
+    longest, goes on after a kill with what ``OUTPUT.multi.unfinished`` holds; the others begin anew.
+
+    Parameters
+    ----------
+    names : names of the terms, for a model that no name stands for (made with changed settings).
+
+    Raises
+    ------
+    InputError
+        For a store that is not finished, empty, damaged (the part is named) or holds an id twice, and for an encoder
+        that did not make it.
+    DiffRetrieverError
+        For an index that needs more memory than allowed, an output folder that holds something else or an index that
+        would get lost, a second writer, and a disk that is full.
+    """
+    options = options or IndexOptions()
+    store = store if isinstance(store, Store) else Store(store)
+    output = Path(output).expanduser()
+    if len(store) == 0:
+        raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
+    work = output.with_name(f"{output.name}.multi.unfinished")
+    there = _there(output)
+    kept = _kept(there, options, store)
+    plan = _plan(store, options)
+    if options.lexical:
+        names = names or encoder_terms(store.spec, options.encoder)
+    check_unique(store)
+    try:
+        with whole_folder(output, INDEX) as folder:
+            facts = _fill(folder, store, options, plan, names)
+            if options.multi is not None:
+                made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
+                facts[MULTI] = {"bytes_per_passage": made.stride + made.candidate_bytes, "recall": made.recall}
+            for side, told in kept.items():
+                shutil.copytree(there / side, folder / side, copy_function=link)
+                facts[side] = told
+            write_json(folder / INDEX, facts)
+            _flush(folder)
+        shutil.rmtree(work, ignore_errors=True)  # only now: until the index has its name, a kill may come
+    except OSError as error:
+        raise DiffRetrieverError(
+            f"{output}: cannot be written ({error.strerror or error}); an older index there is untouched. Make room "
+            "and run the command again."
+        ) from error
+    return facts
+
+
+def _there(output: Path) -> Path:
+    """The folder of the index that is there: ``output``, or its other name where a kill came as it was replaced."""
+    replaced = output.with_name(f"{output.name}.replaced")
+    return replaced if not output.exists() and (replaced / INDEX).is_file() else output
+
+
+def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
+    """What an index that is there says of the sides that stay; DiffRetrieverError where they are another store's."""
+    if not (output / INDEX).is_file():
+        return {}
+    there = read_json(output / INDEX)
+    kept = {side: there[side] for side in (DENSE, LEXICAL, MULTI) if there.get(side) and side not in options.sides}
+    if kept and there.get("store") != store.digest:
+        flags = " ".join(f"--{side}" for side in kept)
+        raise DiffRetrieverError(
+            f"{output} holds a {min(kept)} side of another store, which this command would not make again: ask for "
+            f"{flags}, too, name another folder, or remove this one."
+        )
+    return kept
+
+
+def _plan(store: Store, options: IndexOptions) -> DensePlan | None:
+    if options.dense is None:
+        return None
+    plan = DensePlan(options.dense, len(store), store.spec.dimension)
+    free = available_bytes()
+    if options.max_memory is not None:
+        plan.check_memory(options.max_memory, "--max-memory")
+    elif free is not None:
+        plan.check_memory(int(_SHARE * free), f"{_SHARE:.0%} of what is free; --max-memory sets another")
+    if options.gpu:
+        import faiss
+
+        if not faiss.get_num_gpus():
+            raise DiffRetrieverError("--gpu: FAISS sees no GPU here; leave it out.")
+    return plan
+
+
+def _fill(
+    folder: Path, store: Store, options: IndexOptions, plan: DensePlan | None, names: TermNames | None
+) -> dict[str, Any]:
+    """Stream the parts into both writers; returns what ``index.json`` says."""
+    from tqdm import tqdm
+
+    spec = store.spec
+    with contextlib.ExitStack() as stack:
+        dense = lexical = None
+        parts = store.parts if plan is not None or options.lexical else []
+        if plan is not None:
+            stack.enter_context(faiss_threads(threads_for(plan.kind, options.threads)))
+            dense = DenseWriter(folder / DENSE, plan, store, options.gpu)
+        if options.lexical:
+            assert names is not None
+            lexical = LuceneWriter(folder / LEXICAL, spec, names)
+            stack.enter_context(_abandoned_on_error(lexical))
+        bar = stack.enter_context(
+            tqdm(
+                total=len(store),
+                unit=" passages",
+                desc="Indexing",
+                disable=True if options.quiet or not parts else None,
+            )
+        )
+        for part in parts:
+            if options.verify:
+                part.verify()
+            docids = part.docids
+            for writer in (dense, lexical):
+                if writer is not None:
+                    writer.add(part, docids)
+            bar.update(len(part))
+        facts: dict[str, Any] = {
+            "format": FORMAT,
+            "provenance": spec.provenance.record(),
+            "dimension": spec.dimension,
+            "passages": len(store),
+            "corpus": spec.corpus,
+            "max_length": spec.max_length,
+            "store": store.digest,
+            MULTI: None,
+        }
+        for half, one in ((DENSE, dense), (LEXICAL, lexical)):
+            facts[half] = one.close() if one is not None else None
+    return facts
+
+
+@contextlib.contextmanager
+def _abandoned_on_error(writer: LuceneWriter) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def _flush(folder: Path) -> None:
+    """Bring every file below ``folder`` to the disk."""
+    for place, _, files in os.walk(folder):
+        for name in files:
+            handle = os.open(Path(place, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        flush_folder(Path(place))

@@ -1,0 +1,175 @@
+"""Compressed MaxSim: FAISS proposes passages by their pooled vectors, and their records are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...runtime.threads import Workers
+from .candidates import propose
+from .codec import read_codec
+from .exact import Found, maxsim_block
+from .manifest import CANDIDATES, CODEC, read_manifest
+from .records import Records
+from .scorer import QueryTables
+
+_SHARED_BYTES = 2 << 20  # of codes to look up; below, one thread has the answer before others are awake
+_MORE_CANDIDATES, _PER_HIT = 400, 1.5  # what the first stage proposes beyond the hits, or for each hit
+
+
+@dataclass(frozen=True)
+class MultiOptions:
+    """How far to look.
+
+    Attributes
+    ----------
+    candidates : passages that the first stage proposes; None takes half as many again as the list is to hold, at least
+        400 more.
+    refine : passages that are scored once more by the vectors on disk, where they were kept.
+    """
+
+    candidates: int | None = None
+    refine: int = 200
+
+    def __post_init__(self) -> None:
+        """Raise InputError for numbers that make no sense."""
+        if self.candidates is not None and self.candidates < 1:
+            raise InputError(f"candidates={self.candidates} must be at least 1.")
+        if self.refine < 0:
+            raise InputError(f"refine={self.refine} must be at least 0.")
+
+    def wanted(self, depth: int) -> int:
+        """Passages to propose for ``depth`` hits."""
+        return max(depth, self.candidates or max(depth + _MORE_CANDIDATES, int(_PER_HIT * depth)))
+
+
+class CompressedIndex:
+    """A folder that ``diffretriever index --multi`` made, open for searching. Safe to use from several threads.
+
+    Attributes
+    ----------
+    first : FAISS's index, the first stage.
+
+    Raises
+    ------
+    InputError
+        When the folder is no such index, or a file is missing or damaged.
+    """
+
+    def __init__(self, folder: str | Path, options: MultiOptions | None = None):
+        self.folder = Path(folder)
+        self.options = options or MultiOptions()
+        self.manifest = manifest = read_manifest(self.folder)
+        self.codec = read_codec(self.folder / CODEC)
+        shape = (manifest.k_passage, manifest.dimension) if manifest.refine else None
+        self._files = Records(self.folder, manifest.passages, manifest.stride, shape)
+        self.first = self._read_first()
+        self._threads = Workers()
+
+    @property
+    def passages(self) -> int:
+        """Passages; their numbers are below this."""
+        return self.manifest.passages
+
+    def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Found:
+        """The best ``depth`` passages for ``query``, float32 [K_q, H].
+
+        Several threads share the work where it is much, at most ``threads`` (None: all processors); for a few
+        milliseconds of it, waking more than one takes longer. The result is the same.
+        """
+        codes = min(self.options.wanted(depth), self.passages) * self.manifest.stride
+        if codes < _SHARED_BYTES or threads == 1 or self._threads.count == 1:
+            return self._threads.run(self._search, query, depth)
+        rows = self._threads.run(self._proposed, query, depth)
+        return self.rank(query, rows, depth, self._threads, threads)
+
+    def _search(self, query: np.ndarray, depth: int) -> Found:
+        return self.rank(query, self._proposed(query, depth), depth)
+
+    def _proposed(self, query: np.ndarray, depth: int) -> np.ndarray:
+        """Numbers of the passages that will be scored."""
+        query = np.ascontiguousarray(query, np.float32)
+        if not query.any():  # all passages are equally far
+            return np.arange(min(self.passages, depth))
+        return propose(self.first, query, self.options.wanted(depth))
+
+    def rank(
+        self,
+        query: np.ndarray,
+        rows: np.ndarray,
+        depth: int,
+        workers: Workers | None = None,
+        threads: int | None = None,
+    ) -> Found:
+        """The best ``depth`` of the passages ``rows``; ``workers`` share the work, at most ``threads`` of them."""
+        query = np.ascontiguousarray(query, np.float32)
+        if not query.any():
+            return rows[:depth], np.zeros(len(rows[:depth]), np.float32)
+        scores = QueryTables(self.codec, query, workers, threads).scores(self.records(rows))
+        if len(rows) and self.manifest.refine and self.options.refine:
+            return self._refined(query, rows, scores, depth)
+        order = np.lexsort((rows, -scores))[:depth]
+        return rows[order], scores[order]
+
+    def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Found]:
+        """:meth:`search` for several queries, a thread each of ``threads``; the same results, whatever their number."""
+        if threads is None or min(threads, len(queries)) <= 1:
+            return [self.search(query, depth, threads) for query in queries]
+        with Workers(min(threads, len(queries))) as workers:
+            return workers.map(lambda query: self._search(query, depth), queries)
+
+    def _refined(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, depth: int) -> Found:
+        """The best rows scored by their vectors, before all others, whose order stays."""
+        import torch
+
+        order = np.lexsort((rows, -scores))
+        chosen, rest = np.split(order, [self.options.refine])
+        exact = maxsim_block(torch.from_numpy(query), torch.from_numpy(self._files.vectors(rows[chosen])), 1)[0].numpy()
+        chosen = rows[chosen]
+        better = np.lexsort((chosen, -exact))
+        # What was not refined stays below: two scales of error must not be mixed.
+        below = np.minimum(scores[rest], exact.min(initial=np.inf))
+        return (
+            np.concatenate([chosen[better], rows[rest]])[:depth],
+            np.concatenate([exact[better], below])[:depth].astype(np.float32),
+        )
+
+    def records(self, rows: np.ndarray) -> np.ndarray:
+        """uint8 [n, stride] of passages by number."""
+        return self._files.records[rows]
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """float32 [n, K, H] of passages by number: the kept ones, else what their records say."""
+        return self._files.vectors(rows) if self.manifest.refine else self.codec.decode(self.records(rows))
+
+    def docids(self, rows: np.ndarray) -> list[str]:
+        """Ids of passages by number."""
+        return self._files.docids(rows)
+
+    def row_of(self, docid: str) -> int | None:
+        """Number of the passage ``docid``, or None where it is not there."""
+        return self._rows.get(docid)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {docid: row for row, docid in enumerate(self._files.all_docids())}
+
+    def _read_first(self) -> Any:
+        import faiss
+
+        path = self.folder / CANDIDATES
+        try:
+            first = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise InputError(f"{path}: FAISS cannot read it; build the index again. ({error})") from error
+        if first.ntotal != self.passages or first.d != self.manifest.dimension:
+            raise InputError(
+                f"{path}: holds {first.ntotal:,} passages, {self.passages:,} expected; build the index again."
+            )
+        return first

@@ -1,0 +1,94 @@
+"""``multi.json``: what a folder of compressed vectors holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...files.atomic import read_json, write_json
+from ...model.provenance import Provenance, read_provenance
+from ...store.spec import SPEC
+
+FORMAT = 2
+MANIFEST = "multi.json"
+CODEC = "codec.safetensors"
+CANDIDATES = "candidates.faiss"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The encoder and the files of a multi-vector index.
+
+    Attributes
+    ----------
+    provenance, dimension, passages : as in the store that it was made of.
+    stride : bytes of a passage's record.
+    candidate_bytes : bytes of its code in the first stage.
+    refine : ``int8`` where the vectors are kept on disk, else None.
+    recall : how much of the exact ranking of a sample it returns, see :func:`.measure.measure_recall`.
+    """
+
+    provenance: Provenance
+    dimension: int
+    passages: int
+    stride: int
+    candidate_bytes: int
+    refine: str | None = None
+    recall: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder."""
+        return self.provenance.encoder
+
+    @property
+    def k_passage(self) -> int:
+        """Vectors of a passage."""
+        return self.provenance.k_passage
+
+    def write(self, folder: Path) -> None:
+        """Write ``multi.json``."""
+        write_json(folder / MANIFEST, asdict(self) | {"provenance": self.provenance.record()})
+
+
+def is_multi(folder: str | Path) -> bool:
+    """Whether ``folder`` holds a multi-vector index."""
+    return Path(folder, MANIFEST).is_file()
+
+
+def holds_vectors(folder: str | Path) -> bool:
+    """Whether ``folder`` holds several vectors a passage: a multi-vector index, or a store."""
+    return is_multi(folder) or Path(folder, SPEC).is_file()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in ``folder``; InputError where there is none, or one that this version cannot read."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        inside = folder / "multi"
+        hint = f"did you mean {inside}?" if is_multi(inside) else "make one with `diffretriever index --multi`."
+        raise InputError(f"{folder} is no multi-vector index ({MANIFEST} is missing): {hint}")
+    values = read_json(path)
+    if values.get("format") != FORMAT:
+        raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
+    made = read_provenance(values.get("provenance"), path)
+    try:
+        return Manifest(**values | {"provenance": made})
+    except TypeError as error:
+        raise InputError(f"{path}: damaged ({error}); build the index again.") from error
+
+
+_LEAST = 1000  # passages; of fewer, the best 100 are a large part
+
+
+def recall_text(recall: dict[str, Any]) -> str:
+    """What :attr:`Manifest.recall` says to a person."""
+    if recall["passages"] < _LEAST:
+        return f"exact ranking: {recall['passages']:,} passages are too few to say how much of it is found"
+    return (
+        f"of the exact top 10, {recall['top10_in_top100']:.1%} are in its top 100 (measured on {recall['queries']} "
+        f"queries and {recall['passages']:,} passages, both drawn from the collection)"
+    )

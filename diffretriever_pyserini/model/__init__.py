@@ -1,0 +1,1 @@
+"""From texts to K vectors and K vocabulary distributions."""

@@ -1,0 +1,183 @@
+"""The seam: a backbone gives hidden states after its final norm, and its output head's logits for chosen rows."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ConfigError
+from ..config import family_of
+from ..prebuilt import read_json
+from .packing import ATTENTION, Packing, let_pack, may_have_kernel, run_packed
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import PreTrainedModel
+
+
+class Backbone:
+    """A model that transformers owns, seen as DiffRetriever needs it; a subclass knows its family's names."""
+
+    missing_head: frozenset[str] = frozenset()  # head weights that the base lacks and an adapter must bring
+    pad_left = True  # rotary models; learned absolute positions pad on the right
+    _kernel = False  # whether torch's variable-length attention works here
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model.eval()
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether the architecture can read texts one behind the other in one row."""
+        return True
+
+    @property
+    def packs(self) -> bool:
+        """Whether :meth:`packed_states` may be called: after :meth:`pack`, until another attention is asked for."""
+        return self.model.config._attn_implementation == ATTENTION
+
+    def pack(self) -> None:
+        """Let :meth:`packed_states` be called, where the architecture can; padded batches still may."""
+        if self.can_pack:
+            self._kernel = let_pack(self.model)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width H of the hidden states."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows V of the output head; not the tokenizer's size."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self.model.dtype
+
+    def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
+        """Final-norm hidden states [B, L, H] of ids [B, L]; attention is full both ways, only padding (0) is masked.
+
+        ``block`` is how many places the masks and the tail take at the end of each text.
+        """
+        return self.model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def packing(self, lengths: np.ndarray) -> Packing:
+        """Where texts of ``lengths`` int64 [B] tokens lie one behind the other."""
+        return Packing.of(lengths, self.device, self._kernel and may_have_kernel(self.model))
+
+    def packed_states(self, input_ids: torch.Tensor, packing: Packing, block: int) -> torch.Tensor:
+        """:meth:`hidden_states` [T, H] of the ids [T] of texts one behind the other, each attending to itself alone."""
+        return run_packed(self.model, input_ids, packing, position_ids=packing.positions)
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence that the position table holds; None for rotary models, which have none."""
+        return None
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the input embedding: every token id must be below."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def head_input(self, rows: torch.Tensor) -> torch.Tensor:
+        """What the head's last linear layer is given for hidden states [..., H]; BERT's family transforms them."""
+        return rows
+
+    def head(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logits [..., V] of hidden states [..., H]; called with the K rows only, never with a whole sequence."""
+        return self.model.get_output_embeddings()(self.head_input(rows))
+
+    def head_columns(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Logits [N, K, C] of hidden states [N, K, H] for each text's own ``columns`` int64 [N, C]."""
+        from torch.nn import Linear
+
+        last = self.model.get_output_embeddings()
+        if not isinstance(last, Linear):  # an adapter that is not merged has more to say than its base's weight
+            return self.head(rows).gather(2, columns.unsqueeze(1).expand(-1, rows.shape[1], -1))
+        logits = self.head_input(rows) @ last.weight[columns].transpose(1, 2)
+        return logits if last.bias is None else logits + last.bias[columns].unsqueeze(1)
+
+
+def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """``architecture.from_pretrained`` on safetensors alone; the model and what transformers says of its keys.
+
+    Raises ConfigError where the weights are absent, damaged or of other shapes than config.json says.
+    """
+    from safetensors import SafetensorError
+
+    if (folder / "adapter_config.json").is_file():  # transformers would merge it of its own accord
+        raise ConfigError(f"{folder}: a base, and there is an adapter in it (adapter_config.json): move it elsewhere")
+    try:
+        with quiet_loading():
+            return architecture.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {error}") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that :func:`load_weights` reads in ``folder``: one, or the shards that an index names.
+
+    Raises ConfigError where there are none.
+    """
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): there is no model.safetensors")
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ConfigError(f"{index}: no weight_map, which says where the weights lie")
+    return sorted({folder / str(name) for name in shards.values()})
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """No report on missing keys, which we check ourselves, and no progress bar where nobody watches."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # peft asks transformers for a property that has been renamed since.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def check_family(folder: Path, raw: dict[str, Any], family: str) -> None:
+    """Raise ConfigError where the base in ``folder`` is of another family than its config or adapter asks for."""
+    found = family_of(raw.get("model_type"), folder / "config.json")
+    if found != family:
+        raise ConfigError(f"{folder}: this base is a {found} model, but the configuration or adapter is for {family}")
+
+
+def check_loaded(info: dict[str, Any], folder: Path) -> None:
+    """Raise ConfigError where a checkpoint lacked weights or had some that the architecture does not know."""
+    for kind, what in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown"), ("mismatched_keys", "misfits")):
+        keys = sorted(str(key) for key in info.get(kind, ()))
+        if keys:
+            raise ConfigError(f"{folder}: the checkpoint {what} weights {', '.join(keys[:3])} ({len(keys)} in all)")
+
+
+def refuse(folder: Path, raw: dict[str, Any], expected: dict[str, tuple[Any, ...]]) -> None:
+    """Raise ConfigError for settings of a config.json that change the arithmetic and are not supported."""
+    for key, allowed in expected.items():
+        if key in raw and raw[key] not in allowed:
+            raise ConfigError(f"{folder / 'config.json'}: {key}={raw[key]!r} is not supported (only {allowed[0]!r} is)")

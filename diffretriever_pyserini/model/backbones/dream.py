@@ -1,0 +1,57 @@
+"""Dream: Qwen2's architecture with full attention (checkpoints of Dream-v0, model_type ``Dream``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ConfigError
+from ..prebuilt import read_json
+from .base import Backbone, check_family, check_loaded, load_weights, refuse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+# Keys of config.json that mean the same in Qwen2Config.
+# fmt: off
+_SAME = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps",
+    "rope_theta", "rope_scaling", "tie_word_embeddings", "attention_dropout", "bos_token_id", "eos_token_id",
+    "pad_token_id",
+)
+# fmt: on
+_NEEDED = [*_SAME[:6], "rms_norm_eps", "rope_theta"]
+
+
+class DreamBackbone(Backbone):
+    """Qwen2ForCausalLM run bidirectionally; the one-place shift of Dream's own sampler is not applied (METHOD 3)."""
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of the base in ``folder``, as transformers' Qwen2 has it."""
+    from transformers import Qwen2Config
+
+    raw = read_json(folder / "config.json")
+    check_family(folder, raw, "dream")
+    refuse(folder, raw, {"use_sliding_window": (False, None), "use_mrope": (False, None)})
+    missing = [key for key in _NEEDED if raw.get(key) is None]
+    if missing:  # Qwen2Config would fill in the sizes of a 7B model
+        raise ConfigError(f"{folder / 'config.json'}: Dream's key {missing[0]!r} is missing")
+    config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
+    config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
+    return config
+
+
+def load(folder: Path, dtype: Any) -> DreamBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+    from transformers import Qwen2ForCausalLM
+
+    model, info = load_weights(Qwen2ForCausalLM, folder, config=read_config(folder), dtype=dtype)
+    check_loaded(info, folder)
+    return DreamBackbone(model)
+
+
+def adapter_key(name: str) -> str:
+    """Module path of a LoRA weight in Qwen2ForCausalLM, from its path in the released file."""
+    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"

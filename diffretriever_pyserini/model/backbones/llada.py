@@ -1,0 +1,97 @@
+"""LLaDA: Llama's architecture with full attention under other parameter names (LLaDA-8B-Instruct, LLaDA-1.5)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ConfigError
+from ..prebuilt import read_json
+from .base import Backbone, check_family, check_loaded, load_weights, refuse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+# A name in the checkpoint -> the same weight in LlamaForCausalLM; inside a block first, the model-level ones last.
+_RENAMES = {
+    r"^model\.transformer\.blocks\.(\d+)\.attn_out\b": r"model.layers.\1.self_attn.o_proj",
+    r"^model\.transformer\.blocks\.(\d+)\.q_proj\b": r"model.layers.\1.self_attn.q_proj",
+    r"^model\.transformer\.blocks\.(\d+)\.k_proj\b": r"model.layers.\1.self_attn.k_proj",
+    r"^model\.transformer\.blocks\.(\d+)\.v_proj\b": r"model.layers.\1.self_attn.v_proj",
+    r"^model\.transformer\.blocks\.(\d+)\.ff_proj\b": r"model.layers.\1.mlp.gate_proj",
+    r"^model\.transformer\.blocks\.(\d+)\.up_proj\b": r"model.layers.\1.mlp.up_proj",
+    r"^model\.transformer\.blocks\.(\d+)\.ff_out\b": r"model.layers.\1.mlp.down_proj",
+    r"^model\.transformer\.blocks\.(\d+)\.attn_norm\b": r"model.layers.\1.input_layernorm",
+    r"^model\.transformer\.blocks\.(\d+)\.ff_norm\b": r"model.layers.\1.post_attention_layernorm",
+    r"^model\.transformer\.wte\b": "model.embed_tokens",
+    r"^model\.transformer\.ln_f\b": "model.norm",
+    r"^model\.transformer\.ff_out\b": "lm_head",
+}
+# Switches of LLaDA's code that would change the arithmetic; the published checkpoints all have these values.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "block_type": ("llama",),
+    "activation_type": ("silu",),
+    "layer_norm_type": ("rms",),
+    "rope": (True,),
+    "alibi": (False,),
+    "attention_layer_norm": (False,),
+    "input_emb_norm": (False,),
+    "scale_logits": (False,),
+    "include_bias": (False,),
+    "include_qkv_bias": (False,),
+    "bias_for_layer_norm": (False, None),
+    "weight_tying": (False,),
+    "clip_qkv": (None,),
+}
+
+
+class LladaBackbone(Backbone):
+    """LlamaForCausalLM run bidirectionally; padding is masked, as LLaDA's hub code does since its batch update."""
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of the base in ``folder``, as transformers' Llama has it."""
+    from transformers import LlamaConfig
+
+    raw = read_json(folder / "config.json")
+    check_family(folder, raw, "llada")
+    refuse(folder, raw, _FIXED)
+    try:
+        config = LlamaConfig(
+            vocab_size=raw.get("embedding_size") or raw["vocab_size"],
+            hidden_size=raw["d_model"],
+            intermediate_size=raw.get("mlp_hidden_size") or raw["mlp_ratio"] * raw["d_model"],
+            num_hidden_layers=raw["n_layers"],
+            num_attention_heads=raw["n_heads"],
+            num_key_value_heads=raw.get("n_kv_heads") or raw["n_heads"],
+            max_position_embeddings=raw["max_sequence_length"],
+            rms_norm_eps=raw.get("rms_norm_eps", 1e-5),
+            rope_parameters={"rope_type": "default", "rope_theta": raw["rope_theta"]},
+            eos_token_id=raw.get("eos_token_id"),
+            # No pad_token_id: transformers would keep that row of the embeddings out of training.
+            tie_word_embeddings=False,
+        )
+    except KeyError as error:
+        raise ConfigError(f"{folder / 'config.json'}: LLaDA's key {error.args[0]!r} is missing") from error
+    config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
+    return config
+
+
+def load(folder: Path, dtype: Any) -> LladaBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+    from transformers import LlamaForCausalLM
+
+    config = read_config(folder)
+    model, info = load_weights(LlamaForCausalLM, folder, config=config, dtype=dtype, key_mapping=_RENAMES)
+    check_loaded(info, folder)
+    return LladaBackbone(model)
+
+
+def adapter_key(name: str) -> str:
+    """Module path of a LoRA weight in LlamaForCausalLM, from its path in the released file."""
+    if name.startswith("transformer."):
+        name = f"model.{name}"
+    for pattern, replacement in _RENAMES.items():
+        name = re.sub(pattern, replacement, name)
+    return name

@@ -1,0 +1,173 @@
+"""From a config to a backbone: base weights, LoRA merged into them, an adapter's own head tensors, the tokenizer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ConfigError
+from ..config import RetrieverConfig
+from ..hub import local_folder
+from ..prebuilt import read_json
+from . import dream, llada, masked_lm
+from .base import Backbone, quiet_loading
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+_FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
+_NOT_PLAIN = (
+    "rank_pattern",
+    "alpha_pattern",
+    "use_dora",
+    "use_qalora",
+    "modules_to_save",
+    "layer_replication",
+    "alora_invocation_tokens",
+)
+_LORA_FILE, _HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
+_LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
+
+
+def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
+    """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``; ConfigError, ModelNotFoundError."""
+    adapter = local_folder(config.adapter) if config.adapter else None
+    brings_head = adapter is not None and (adapter / _HEAD_FILE).is_file()
+    backbone = load_base(config, dtype, head_may_miss=brings_head)
+    if adapter is not None:
+        if (adapter / "adapter_config.json").is_file():
+            merge_adapter(backbone, adapter, config.family)
+        load_head(backbone, adapter)
+    backbone.model.to(device).requires_grad_(False)
+    backbone.pack()
+    return backbone
+
+
+def load_base(config: RetrieverConfig, dtype: Any, head_may_miss: bool = False) -> Backbone:
+    """The base weights of ``config`` alone, on the CPU; a masked LM's head may miss where something else brings it."""
+    folder = local_folder(config.backbone)
+    if config.family == "masked_lm":
+        return masked_lm.load(folder, dtype, config.mask_position_ids, config.mask_token_type, head_may_miss)
+    return _FAMILIES[config.family].load(folder, dtype)
+
+
+def empty_base(config: RetrieverConfig) -> Any:
+    """transformers' model for the base of ``config`` on torch's meta device: shapes, no weights (none are read)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    kind: Any = AutoModelForMaskedLM if config.family == "masked_lm" else AutoModelForCausalLM
+    with torch.device("meta"):
+        return kind.from_config(base_config(config))
+
+
+def base_config(config: RetrieverConfig) -> PreTrainedConfig:
+    """transformers' configuration of the base of ``config``, as it is loaded; its weights are not."""
+    loaded: PreTrainedConfig = _FAMILIES[config.family].read_config(local_folder(config.backbone))
+    return loaded
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """The weight files that are read of an adapter's ``folder``: LoRA weights, full tensors."""
+    lora = [folder / _LORA_FILE] if (folder / "adapter_config.json").is_file() else []
+    return [*lora, *([folder / _HEAD_FILE] if (folder / _HEAD_FILE).is_file() else [])]
+
+
+def lora_settings(folder: Path) -> dict[str, Any]:
+    """What decides how the LoRA weights in ``folder`` are merged: ``r``, ``lora_alpha``, ``use_rslora``.
+
+    Which modules they go to is said by the names of the weights themselves. Raises ConfigError for what is not plain
+    LoRA.
+    """
+    path = folder / "adapter_config.json"
+    raw = read_json(path)
+    if raw.get("peft_type") != "LORA":
+        raise ConfigError(f"{path}: peft_type {raw.get('peft_type')!r} is not LORA")
+    for key in _NOT_PLAIN:
+        if raw.get(key):
+            raise ConfigError(f"{path}: {key} is not supported; only plain LoRA is")
+    for key in ("r", "lora_alpha"):
+        if not isinstance(raw.get(key), int | float):
+            raise ConfigError(f"{path}: {key} is missing or no number")
+    return {"r": raw["r"], "lora_alpha": raw["lora_alpha"], "use_rslora": bool(raw.get("use_rslora"))}
+
+
+def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
+    """Merge the LoRA adapter in ``folder`` into ``backbone``."""
+    backbone.model = attach_adapter(backbone, folder, family).merge_and_unload()
+
+
+def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
+    """Lay the LoRA adapter in ``folder`` beside the weights of ``backbone``; every tensor must find its place.
+
+    Returns peft's model around it; ``backbone`` itself then runs with the adapter.
+    """
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    path = folder / _LORA_FILE
+    if not path.is_file():
+        raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read)")
+    module = _FAMILIES[family]
+    weights: dict[str, Any] = {}
+    for key, tensor in load_file(path).items():
+        match = _LORA.match(key)
+        if match is None:
+            raise ConfigError(f"{path}: {key!r} is not a LoRA weight; only plain LoRA adapters are supported")
+        weights[f"base_model.model.{module.adapter_key(match[1])}.lora_{match[2]}.weight"] = tensor
+    targets = sorted({key.removeprefix("base_model.model.").rpartition(".lora_")[0] for key in weights})
+    known = {name for name, _ in backbone.model.named_modules()}
+    lost = [name for name in targets if name not in known]
+    if lost:
+        raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
+    with quiet_loading():
+        settings = LoraConfig(**lora_settings(folder), lora_dropout=0.0, target_modules=targets, bias="none")
+        peft = get_peft_model(backbone.model, settings)
+    try:
+        result: Any = set_peft_model_state_dict(peft, weights)
+    except RuntimeError as error:  # torch's words for tensors of another shape
+        raise ConfigError(f"{path}: the adapter and its base do not fit together: {error}") from error
+    missing = [key for key in result.missing_keys if ".lora_" in key]
+    if missing or result.unexpected_keys:
+        odd = (missing or result.unexpected_keys)[0]
+        raise ConfigError(f"{path}: weight {odd!r} has no counterpart; the adapter and its base do not fit together")
+    return peft
+
+
+def load_head(backbone: Backbone, folder: Path) -> None:
+    """Put an adapter's full tensors (``head.safetensors``: an output head, norms) over the base's, by name."""
+    from safetensors.torch import load_file
+
+    path = folder / _HEAD_FILE
+    if not path.is_file():
+        return
+    weights = load_file(path)
+    own = backbone.model.state_dict()
+    for key, tensor in weights.items():
+        if key not in own or own[key].shape != tensor.shape:
+            raise ConfigError(f"{path}: {key!r} of shape {tuple(tensor.shape)} does not fit the base")
+    lacking = sorted(backbone.missing_head - weights.keys())
+    if lacking:
+        raise ConfigError(f"{path}: the base has no output head and {lacking[0]!r} is not here either")
+    backbone.model.load_state_dict({key: t.to(own[key].dtype) for key, t in weights.items()}, strict=False)
+
+
+def load_tokenizer(config: RetrieverConfig) -> Any:
+    """The tokenizer: the adapter's own where it carries one, else the backbone's; never remote code."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    for source in (config.adapter, config.backbone):
+        folder = local_folder(source) if source else None
+        if folder is None or not (folder / "tokenizer_config.json").is_file():
+            continue
+        if (folder / "tokenizer.json").is_file():
+            if config.family != "masked_lm":
+                return PreTrainedTokenizerFast.from_pretrained(folder)
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and config.family == "dream":
+            return Qwen2Tokenizer.from_pretrained(folder)
+        if config.family == "masked_lm":
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    raise ConfigError(f"{config.name}: no tokenizer.json beside the adapter or the backbone; add the tokenizer's files")

@@ -1,0 +1,280 @@
+"""RetrieverConfig: everything that decides what a text's representations are, in one frozen record.
+
+Where it comes from, weakest first: the defaults of the kind of checkpoint (zero-shot or fine-tuned, METHOD section 2),
+the checkpoint's own ``retriever_config.json``, a prebuilt or user YAML file, keyword overrides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .hub import is_hub_id, local_folder
+from .prebuilt import prebuilt_values, read_json, read_yaml
+
+FAMILIES = ("dream", "llada", "masked_lm")
+HUB_BASES = {"dream": "Dream-org/Dream-v0-Instruct-7B", "llada": "GSAI-ML/LLaDA-8B-Instruct"}
+_FAMILY_OF_MODEL_TYPE = {
+    "dream": "dream",
+    "llada": "llada",
+    "llada1": "llada",
+    "llada15": "llada",
+    "masked_lm": "masked_lm",
+    "bert": "masked_lm",
+    "roberta": "masked_lm",
+    "xlm-roberta": "masked_lm",
+    "distilbert": "masked_lm",
+    "modernbert": "masked_lm",
+}
+# What a checkpoint that was fine-tuned does differently from a bare base (METHOD sections 2 to 4).
+_FINE_TUNED = {
+    "cut_at_stop": False,
+    "impact_rounding": "nearest",
+    "denoising_schedule": "trained",
+}
+_CHOICES = {
+    "family": FAMILIES,
+    "denoising_schedule": ("zero_shot", "trained"),
+    "impact_rounding": ("zero", "nearest"),
+    "lexical_terms": ("content", "stems", "vocabulary"),
+    "prompt": ("auto", "one", "three", "few", "none"),
+    "mask_position_ids": ("follow", "tail"),
+    "mask_token_type": (0, 1),
+}
+_POSITIVE = ("k_query", "k_passage", "max_length", "denoising_steps", "top_terms", "impact_scale", "max_lexical_chars")
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieverConfig:
+    """One retriever, complete: which weights, which token layout, which read-out.
+
+    Attributes
+    ----------
+    name : what the user called it (prebuilt name, hub id, folder or YAML file).
+    family : ``dream`` (Qwen2 bidirectional), ``llada`` (Llama bidirectional) or ``masked_lm`` (BERT family).
+    backbone : folder or hub id of the base weights.
+    adapter : folder or hub id of a LoRA adapter that is merged into them, or None.
+    k_query, k_passage : number of mask positions on each side (METHOD section 1).
+    max_length : tokens of prefix + text + suffix; masks and tail are not counted (METHOD section 2).
+    prompt : ``auto`` ("one" for K = 1, "few" above), ``one``, ``three``, ``few`` or ``none``.
+    *_prefix_ids, *_suffix_ids : fixed token ids around the text, as released checkpoints carry them; None builds them.
+    n_tail : tokens after the masks: closing quote, end of turn, end of text.
+    mask_token_id : id of the mask; None asks the checkpoint and its tokenizer.
+    denoising_steps, denoising_schedule : METHOD section 4, default one step.
+    cut_at_stop : zero-shot rule: a place that decodes to a special token ends the sequence.
+    impact_rounding : ``zero`` cuts weights x impact_scale towards zero, ``nearest`` rounds them.
+    lexical_terms : ``content`` keeps the words of the text; ``stems`` the same, but words of one Porter stem are one
+        term; ``vocabulary`` every term (expansion). The paper's is ``content``.
+    top_terms, impact_scale : how many terms a place keeps, and the factor before rounding.
+    max_lexical_chars : characters of a text that are split into words; what lies beyond adds no term.
+    mask_position_ids, mask_token_type : masked LMs only: masks follow the text or sit at the end of the position table;
+        segment id of the mask block.
+    """
+
+    name: str
+    family: str
+    backbone: str
+    adapter: str | None = None
+    k_query: int = 1
+    k_passage: int = 1
+    max_length: int = 512
+    prompt: str = "auto"
+    query_prefix_ids: tuple[int, ...] | None = None
+    query_suffix_ids: tuple[int, ...] | None = None
+    passage_prefix_ids: tuple[int, ...] | None = None
+    passage_suffix_ids: tuple[int, ...] | None = None
+    n_tail: int = 3
+    mask_token_id: int | None = None
+    denoising_steps: int = 1
+    denoising_schedule: str = "zero_shot"
+    cut_at_stop: bool = True
+    impact_rounding: str = "zero"
+    lexical_terms: str = "content"
+    top_terms: int = 128
+    impact_scale: int = 100
+    max_lexical_chars: int = 100_000
+    mask_position_ids: str = "follow"
+    mask_token_type: int = 0
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise ConfigError(
+                    f"{self.name}: {field}={getattr(self, field)!r} is not one of {', '.join(map(repr, allowed))}"
+                )
+        for field in _POSITIVE:
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{self.name}: {field}={value!r} must be a whole number of at least 1")
+        for field, low in (("n_tail", 0), ("mask_token_id", 0)):
+            value = getattr(self, field)
+            if value is not None and (not isinstance(value, int) or value < low):
+                raise ConfigError(f"{self.name}: {field}={value!r} must be a whole number of at least {low}")
+        if not isinstance(self.cut_at_stop, bool):
+            raise ConfigError(f"{self.name}: cut_at_stop={self.cut_at_stop!r} must be true or false")
+        for side in ("query", "passage"):
+            if (getattr(self, f"{side}_prefix_ids") is None) != (getattr(self, f"{side}_suffix_ids") is None):
+                raise ConfigError(f"{self.name}: {side}_prefix_ids and {side}_suffix_ids go together; one is missing")
+
+    def k(self, side: str) -> int:
+        """K of ``side`` ("query" or "passage")."""
+        return self.k_query if check_side(side) == "query" else self.k_passage
+
+    def fixed_ids(self, side: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The released prefix and suffix ids of ``side``, or None where they are to be built from the prompt."""
+        prefix, suffix = (
+            (self.query_prefix_ids, self.query_suffix_ids)
+            if check_side(side) == "query"
+            else (self.passage_prefix_ids, self.passage_suffix_ids)
+        )
+        return (prefix, suffix) if prefix is not None and suffix is not None else None
+
+    def replace(self, **changes: Any) -> RetrieverConfig:
+        """A copy with ``changes``; unknown names raise :class:`ConfigError`."""
+        check_fields(changes, self.name)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for YAML or JSON."""
+        return dataclasses.asdict(self)
+
+
+FIELDS = frozenset(f.name for f in dataclasses.fields(RetrieverConfig))
+
+
+def check_side(side: str) -> str:
+    """Return ``side`` if it is "query" or "passage", else raise :class:`ConfigError`."""
+    if side not in ("query", "passage"):
+        raise ConfigError(f'side must be "query" or "passage", not {side!r}')
+    return side
+
+
+def check_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return ``values`` if every key is a field of :class:`RetrieverConfig`, else raise with the nearest names."""
+    import difflib
+
+    for key in values:
+        if key not in FIELDS:
+            near = difflib.get_close_matches(key, FIELDS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(FIELDS))}"
+            raise ConfigError(f"{where}: unknown setting {key!r}{hint}")
+    return values
+
+
+def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
+    """The complete config of ``name``: a prebuilt name, a YAML file, a checkpoint folder or a hub id.
+
+    Checkpoints are looked for on disk and in the hub's cache (downloaded unless the hub is offline), because released
+    folders carry their own ids, K and max_length. ``overrides`` are fields of :class:`RetrieverConfig`; None leaves a
+    field as it is. Raises ConfigError (unknown setting, unsupported checkpoint) and ModelNotFoundError.
+    """
+    overrides = check_fields({key: value for key, value in overrides.items() if value is not None}, name)
+    path = Path(name).expanduser()
+    values = prebuilt_values(name)  # a prebuilt name wins over a folder of that name; ./name means the folder
+    if values is None and path.is_file():
+        if path.suffix not in (".yaml", ".yml"):
+            raise ConfigError(f"{name}: a model is a folder, a hub id, a prebuilt name or a .yaml file, not this file")
+        values = read_yaml(path)
+    chosen = {"name": name} | check_fields(values or {}, name) | overrides
+    if values is None:
+        folder = local_folder(name)
+        key = "adapter" if (folder / "adapter_config.json").is_file() else "backbone"
+        chosen.setdefault(key, str(folder))
+    elif not chosen.get("adapter") and not chosen.get("backbone"):
+        raise ConfigError(f"{name}: names neither a backbone nor an adapter")
+    return RetrieverConfig(**_checkpoint_values(chosen) | chosen)
+
+
+def _checkpoint_values(chosen: dict[str, Any]) -> dict[str, Any]:
+    """What the checkpoint itself says (METHOD section 2), to stand below the user's own settings; fills in paths."""
+    found: dict[str, Any] = {}
+    if chosen.get("adapter"):
+        folder = local_folder(str(chosen["adapter"]))
+        chosen["adapter"] = str(folder)
+        found = _release_values(folder)
+        family = chosen.get("family") or found.get("family")
+        if not chosen.get("backbone"):
+            chosen["backbone"] = _adapter_base(folder, family)
+    backbone = str(chosen["backbone"])
+    if found.get("family") is None:
+        folder = local_folder(backbone)
+        chosen["backbone"] = str(folder)
+        found = _base_values(folder) | {key: value for key, value in found.items() if value is not None}
+    return found
+
+
+def _release_values(folder: Path) -> dict[str, Any]:
+    """Settings in a released folder's ``retriever_config.json``; empty for a plain adapter."""
+    path = folder / "retriever_config.json"
+    if not path.is_file():
+        return {}
+    raw = read_json(path)
+    legacy = raw.get("n_gen_tokens")  # only stands in where the per-side keys are missing
+    values: dict[str, Any] = _FINE_TUNED | {
+        "family": family_of(raw.get("model_type"), path),
+        "mask_token_id": raw.get("mask_token_id"),
+        "max_length": raw.get("max_length", 156),
+        "k_query": raw.get("n_gen_q_tokens", legacy),
+        "k_passage": raw.get("n_gen_p_tokens", legacy),
+        "denoising_steps": raw.get("num_denoise_steps") or 1,
+        "n_tail": raw.get("n_tail", 1 if raw.get("use_eos") else 0),
+    }
+    for key in ("query_prefix_ids", "query_suffix_ids", "passage_prefix_ids", "passage_suffix_ids"):
+        if raw.get(key) is not None:
+            values[key] = tuple(raw[key])
+    own = ("lexical_terms", "impact_rounding", "cut_at_stop", "prompt", "mask_position_ids", "mask_token_type")
+    values |= {key: raw[key] for key in own if key in raw}
+    if values["k_query"] is None or values["k_passage"] is None:
+        raise ConfigError(f"{path}: neither n_gen_q_tokens and n_gen_p_tokens nor n_gen_tokens is given")
+    if raw.get("normalize") is False:
+        raise ConfigError(f"{path}: normalize=false is not supported; vectors are unit length (METHOD section 4)")
+    for key in ("use_k_adapter", "use_k_pre_encoder"):
+        if raw.get(key):
+            raise ConfigError(f"{path}: {key}=true is not supported; only a fixed K per side is")
+    return values
+
+
+def _base_values(folder: Path) -> dict[str, Any]:
+    """Settings of a bare base: zero-shot, or of a fully fine-tuned folder that carries its retriever_config.json."""
+    values = _release_values(folder)
+    path = folder / "config.json"
+    raw = read_json(path) if path.is_file() else {}
+    if not values:
+        if not raw:
+            raise ConfigError(
+                f"{folder}: no config.json, adapter_config.json or retriever_config.json here: is this a checkpoint?"
+            )
+        values = {"family": family_of(raw.get("model_type"), path)}
+    if values.get("mask_token_id") is None:
+        values["mask_token_id"] = raw.get("mask_token_id")
+    if values["family"] == "masked_lm":
+        values = {"prompt": "none", "max_length": 256, "n_tail": 1} | values
+    return values
+
+
+def _adapter_base(folder: Path, family: str | None) -> str:
+    """Where an adapter's base is: beside the folder, as written, or the hub id of its model type (METHOD section 2)."""
+    written = str(read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "")
+    for candidate in (folder / written, Path(written)):
+        if written and candidate.is_dir():
+            return str(candidate.resolve())
+    if is_hub_id(written):
+        return written
+    if family in HUB_BASES:
+        return HUB_BASES[family]
+    raise ConfigError(
+        f"{folder}: its base {written!r} is not a folder here nor a hub id; pass backbone=<folder or hub id>"
+    )
+
+
+def family_of(model_type: str | None, path: Path) -> str:
+    """The backbone family of a checkpoint's ``model_type``; raises ConfigError naming ``path``."""
+    family = _FAMILY_OF_MODEL_TYPE.get(str(model_type).lower())
+    if family is None:
+        known = ", ".join(sorted(_FAMILY_OF_MODEL_TYPE))
+        raise ConfigError(f"{path}: model_type {model_type!r} is not supported (supported: {known})")
+    return family

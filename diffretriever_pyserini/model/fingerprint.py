@@ -1,0 +1,115 @@
+"""What decides a representation, taken from a checkpoint's files and the tokenizer: no model is loaded for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import ConfigError
+from .backbones.base import weight_files
+from .backbones.loading import adapter_files, base_config, lora_settings
+from .backbones.masked_lm import NOT_LOADED
+from .config import RetrieverConfig
+from .hub import local_folder
+from .provenance import Provenance, digest_of, flat
+from .tokenization import Preparer
+from .weights import Digests, stamp, tensor_digests
+
+# fmt: off
+# Keys of transformers' configurations that decide nothing here: versions, types, training, generation, other heads.
+_UNDECIDING = frozenset((
+    "transformers_version", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "use_cache",
+    "return_dict", "output_hidden_states", "output_attentions", "is_encoder_decoder", "chunk_size_feed_forward",
+    "gradient_checkpointing", "id2label", "label2id", "problem_type", "initializer_range", "initializer_cutoff_factor",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "embedding_dropout", "mlp_dropout",
+    "dropout", "qa_dropout", "seq_classif_dropout", "classifier_dropout", "classifier_pooling",
+    "deterministic_flash_attn", "sparse_prediction", "sparse_pred_ignore_index",
+    "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "unk_token_id", "mask_token_id",
+))
+_READOUT = (
+    "family", "denoising_steps", "denoising_schedule", "cut_at_stop", "impact_rounding", "lexical_terms",
+    "top_terms", "impact_scale", "max_lexical_chars", "mask_position_ids", "mask_token_type",
+)
+# fmt: on
+_TIED = ("lm_head.weight", "decoder.weight", "decoder.bias", "vocab_projector.weight")
+
+
+def provenance_of(config: RetrieverConfig, prepare: Preparer) -> Provenance:
+    """The provenance of ``config``'s encoder; ``prepare`` has its tokenizer and layouts. No model is loaded.
+
+    Raises
+    ------
+    ConfigError, ModelNotFoundError
+        For a checkpoint that could not be loaded either.
+    """
+    base = base_config(config)
+    weights = _loaded(tensor_digests(weight_files(local_folder(config.backbone))), config.family, base)
+    adapter = local_folder(config.adapter) if config.adapter else None
+    files = adapter_files(adapter) if adapter else []
+    merged = adapter is not None and (adapter / "adapter_config.json").is_file()
+    return Provenance(
+        encoder=config.name,
+        weights=digest_of(weights),
+        adapter_weights=digest_of(tensor_digests(files)) if files else None,
+        config=_config_values(base),
+        adapter_config=_plain(lora_settings(adapter)) if adapter is not None and merged else {},
+        tokenizer=_tokenizer_digests(prepare.tokenizer, config.name),
+        query=_plain(asdict(prepare.layouts["query"])),
+        passage=_plain(asdict(prepare.layouts["passage"])),
+        readout={key: getattr(config, key) for key in _READOUT},
+    )
+
+
+def stamps(config: RetrieverConfig) -> dict[str, tuple[int, ...]]:
+    """Size, inode and time of the files that ``config``'s model is loaded from: the same while nobody replaces them."""
+    folder, adapter = local_folder(config.backbone), local_folder(config.adapter) if config.adapter else None
+    files = [folder / "config.json", *weight_files(folder)]
+    if adapter is not None:
+        files += [adapter / "adapter_config.json", *adapter_files(adapter)]
+    return {str(path): stamp(path)[:3] for path in files if path.is_file()}
+
+
+def _loaded(weights: Digests, family: str, base: Any) -> Digests:
+    """``weights`` without tensors that loading leaves out, and without a second copy of what is tied to the first."""
+    if family == "masked_lm":
+        weights = {name: digest for name, digest in weights.items() if not any(part in name for part in NOT_LOADED)}
+    if not base.tie_word_embeddings:
+        return weights
+    tied = {name for name in weights if name.endswith(_TIED)}
+    own = {digest for name, digest in weights.items() if name not in tied}
+    return {name: digest for name, digest in weights.items() if name not in tied or digest not in own}
+
+
+def _config_values(base: Any) -> dict[str, Any]:
+    """What of a parsed configuration decides anything and is not its class's default, under flat names.
+
+    Parsed, so that defaults written out, or keys in the place where transformers has them today, are no change; without
+    defaults, so that a key that a later transformers adds is none.
+    """
+    defaults = dict(flat(type(base)().to_dict()))
+    values = {name: value for name, value in flat(base.to_dict()) if name.partition(".")[0] not in _UNDECIDING}
+    decided = {name: value for name, value in values.items() if defaults.get(name, ...) != value}
+    return _plain(decided | {"model_type": base.model_type})
+
+
+def _tokenizer_digests(tokenizer: Any, name: str) -> dict[str, str]:
+    """A digest of each part of ``tokenizer``, parsed; how it cuts and pads, which every call says anew, is left out."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        raise ConfigError(f"{name}: its tokenizer is not a fast one: add its tokenizer.json to the checkpoint")
+    parts = json.loads(core.to_str())
+    parts["special_tokens"] = [sorted(tokenizer.all_special_ids), bool(tokenizer.split_special_tokens)]
+    kept = sorted(parts.keys() - {"version", "truncation", "padding"})
+    return {part: digest_of(parts[part])[:16] for part in kept}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` as JSON gives them back, numbers like 10000.0 as 10000, which some configurations say."""
+
+    def number(text: str) -> int | float:
+        value = float(text)
+        return int(value) if value.is_integer() else value
+
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str), parse_float=number)
+    return plain

@@ -1,0 +1,230 @@
+"""Reading the K places of prepared texts, a batch at a time: lay out, run the backbone, normalise, weigh terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import NumericalError
+from .backbones.base import Backbone
+from .backbones.packing import on_device
+from .config import RetrieverConfig
+from .denoising import kept_places, read_places
+from .layout import Layout
+from .lexical import batch_impacts
+from .tokenization import Prepared
+
+if TYPE_CHECKING:
+    import scipy.sparse
+    import torch
+
+Batch = tuple[np.ndarray, "scipy.sparse.csr_matrix"]
+Laid = tuple[Callable[["torch.Tensor"], "torch.Tensor"], np.ndarray, int]
+"""From ids [T] to hidden states [T, H], where in the ids each text begins int64 [B], and T."""
+
+LOGIT_BYTES = 1 << 28  # where every logit is needed, a batch's stay below 256 MiB
+COLUMN_BYTES = 1 << 30  # else the head's columns that a batch gathers stay below 1 GiB
+
+
+class PlaceReader:
+    """A backbone seen through its K places.
+
+    ``mask_id`` never scores as a term; ``stop_ids`` end a zero-shot answer (METHOD section 4).
+    """
+
+    def __init__(self, backbone: Backbone, config: RetrieverConfig, mask_id: int, stop_ids: frozenset[int]):
+        self.backbone, self.config = backbone, config
+        self.mask_id, self.stop_ids = mask_id, stop_ids
+
+    @property
+    def needs_every_logit(self) -> bool:
+        """Whether words are decoded or the whole vocabulary may score; else the text's own columns of the head do."""
+        config = self.config
+        return config.cut_at_stop or config.denoising_steps > 1 or config.lexical_terms == "vocabulary"
+
+    def batches(self, prepared: Prepared, batch_size: int, token_budget: int | None = None) -> Iterator[list[int]]:
+        """Texts of like length together, the longest first."""
+        lengths = prepared.lengths
+        order = np.argsort(-lengths, kind="stable").tolist()
+        lengths = lengths[order]
+        start = 0
+        while start < len(order):
+            size = (
+                batch_size
+                if token_budget is None
+                else self._fitting(lengths[start : start + token_budget], token_budget)
+            )
+            if self.needs_every_logit:
+                # A batch must also fit the logits: at K = 16 and 152k terms 32 texts are 311 MB in float32.
+                size = min(size, max(1, LOGIT_BYTES // (4 * prepared.layout.k * self.backbone.vocab_size)))
+            elif prepared.content is not None:
+                # A long text is cut to a passage's tokens, but its words are thousands: their columns must fit too.
+                row = self.backbone.hidden_size * self.backbone.model.dtype.itemsize
+                widest = np.maximum.accumulate(prepared.content.lengths[order[start : start + size]])
+                gathered = widest * np.arange(1, len(widest) + 1) * row
+                size = max(1, int(np.count_nonzero(gathered <= COLUMN_BYTES)))
+            yield order[start : start + size]
+            start += size
+
+    def _fitting(self, lengths: np.ndarray, token_budget: int) -> int:
+        """How many of ``lengths``, the longest first, fit into ``token_budget``; padding counts where there is any."""
+        if not self.backbone.packs:
+            return max(1, token_budget // int(lengths[0]))
+        return max(1, int(np.searchsorted(np.cumsum(lengths), token_budget, side="right")))
+
+    def represent(self, prepared: Prepared, places: list[int]) -> Callable[[], Batch]:
+        """Set the device to work on one batch; the result waits for it: vectors [B, K, H] and CSR int32 [B, V].
+
+        A GPU works on while the next batch is laid out, if the result is asked for afterwards. Then NumericalError
+        is raised, too.
+        """
+        import torch
+
+        content = None if prepared.content is None else [prepared.content[i] for i in places]
+        columns, allowed = _columns(content, len(places), self.backbone.device)
+        with torch.inference_mode():
+            hidden, logits = self._forward(prepared, places, None if self.needs_every_logit else columns)
+            sound = _sound(hidden, logits)
+            kept = kept_places(logits.argmax(dim=2), self.stop_ids) if self.config.cut_at_stop else None
+            vectors = torch.nn.functional.normalize(hidden.float(), dim=-1)
+            vectors = vectors if kept is None else vectors * kept.unsqueeze(2)
+            if columns is None:
+                logits[:, :, self.mask_id] = float("-inf")
+            elif self.needs_every_logit:
+                logits = logits.gather(2, columns.unsqueeze(1).expand(-1, logits.shape[1], -1))
+            config = self.config
+            how = (config.top_terms, config.impact_scale, config.impact_rounding)
+            impacts = batch_impacts(logits, allowed, kept, *how)
+            arrive = _fetching(sound, vectors, impacts)
+
+        def result() -> Batch:
+            sound, vectors, impacts = arrive()
+            self._check(sound, places)
+            return vectors, _weights(impacts, content, self.backbone.vocab_size)
+
+        return result
+
+    def read(
+        self, prepared: Prepared, places: list[int], columns: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """:meth:`forward` for the texts at ``places``; raises NumericalError for NaN or infinity."""
+        hidden, logits = self._forward(prepared, places, columns)
+        self._check(_sound(hidden, logits).cpu().numpy(), places)
+        return hidden, logits
+
+    def _forward(
+        self, prepared: Prepared, places: list[int], columns: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.forward([prepared.ids[i] for i in places], prepared.layout, columns)
+
+    def _check(self, sound: np.ndarray, places: list[int]) -> None:
+        """Raise NumericalError for the first text that is not sound."""
+        if sound.all():
+            return
+        index = places[int(np.flatnonzero(~sound)[0])]
+        error = NumericalError(
+            f"{self.config.name} answered NaN or infinity for text {index}: the weights are damaged or "
+            f"{self.backbone.model.dtype} is too narrow for them; try dtype='float32'"
+        )
+        error.index = index
+        raise error
+
+    def forward(
+        self, sequences: Sequence[Sequence[int] | np.ndarray], layout: Layout, columns: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lay out, run, and read the K places of one batch of text ids.
+
+        Hidden states [B, K, H] and logits [B, K, V], or [B, K, C] with ``columns`` [B, C]; the output head sees the K
+        rows only. Texts stand one behind the other where the backbone packs, else they are padded.
+        """
+        import torch
+
+        around = layout.assemble(())
+        lengths = np.array([len(around) + len(sequence) for sequence in sequences])
+        block = layout.k + len(layout.tail)
+        run, starts, size = (self._packed if self.backbone.packs else self._padded)(lengths, block)
+        table = np.full(size, layout.pad_id, dtype=np.int64)
+        before, after = len(layout.prefix), len(around) - len(layout.prefix)
+        for start, end, sequence in zip(starts.tolist(), (starts + lengths).tolist(), sequences, strict=True):
+            table[start : start + before], table[end - after : end] = layout.prefix, around[before:]
+            table[start + before : end - after] = sequence
+        ids = on_device(table, self.backbone.device)
+        places = on_device((starts + lengths - block)[:, None] + np.arange(layout.k), self.backbone.device)
+
+        def read(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            rows = run(ids)[places]
+            return rows, self.backbone.head(rows) if columns is None else self.backbone.head_columns(rows, columns)
+
+        config = self.config
+        with torch.inference_mode():
+            return read_places(read, ids, places, config.denoising_steps, config.denoising_schedule)
+
+    def _packed(self, lengths: np.ndarray, block: int) -> Laid:
+        packing = self.backbone.packing(lengths)
+        starts = np.cumsum(lengths) - lengths
+        return lambda ids: self.backbone.packed_states(ids, packing, block), starts, int(lengths.sum())
+
+    def _padded(self, lengths: np.ndarray, block: int) -> Laid:
+        width = int(lengths.max())
+        before = (width - lengths if self.backbone.pad_left else np.zeros_like(lengths))[:, None]
+        place = np.arange(width)
+        inside = (place >= before) & (place < before + lengths[:, None])
+        mask = on_device(inside.astype(np.int64), self.backbone.device)
+
+        def run(ids: torch.Tensor) -> torch.Tensor:
+            return self.backbone.hidden_states(ids.view(mask.shape), mask, block).flatten(0, 1)
+
+        return run, before[:, 0] + width * np.arange(len(lengths)), mask.numel()
+
+
+def _sound(hidden: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Bool [B]: neither NaN nor infinity among hidden states [B, K, H] and logits [B, K, C]."""
+    import torch
+
+    return torch.isfinite(hidden).all(dim=(1, 2)) & torch.isfinite(logits).all(dim=(1, 2))
+
+
+def _fetching(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
+    """Begin to copy ``tensors`` to the host; the result waits until they are there."""
+    import torch
+
+    if not tensors[0].is_cuda:  # of other devices it is not known when a copy is whole
+        return lambda: [tensor.cpu().numpy() for tensor in tensors]
+    held = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    arrived = torch.cuda.Event()
+    arrived.record(torch.cuda.current_stream(tensors[0].device))
+
+    def wait() -> list[np.ndarray]:
+        arrived.synchronize()
+        return [tensor.numpy() for tensor in held]
+
+    return wait
+
+
+def _columns(
+    content: Sequence[np.ndarray] | None, count: int, device: torch.device
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Content ids int64 [B, C], filled up with 0, and which of them are no filling; (None, None) without a filter."""
+    if content is None:
+        return None, None
+    lengths = np.array([len(ids) for ids in content])
+    inside = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
+    table = np.zeros((count, inside.shape[1]), dtype=np.int64)
+    table[inside] = np.concatenate(content) if len(content) else []
+    return on_device(table, device), on_device(inside, device)
+
+
+def _weights(impacts: np.ndarray, content: Sequence[np.ndarray] | None, vocab_size: int) -> scipy.sparse.csr_matrix:
+    """CSR int32 [B, V] from impacts [B, C] of each text's content ids, or [B, V]."""
+    import scipy.sparse
+
+    rows, places = impacts.nonzero()
+    if content is None:
+        columns = places
+    else:
+        starts = np.cumsum([0, *(len(ids) for ids in content[:-1])])
+        columns = np.concatenate(content)[starts[rows] + places] if len(rows) else places
+    bounds = np.searchsorted(rows, np.arange(len(impacts) + 1))
+    return scipy.sparse.csr_matrix((impacts[rows, places], columns, bounds), shape=(len(impacts), vocab_size))

@@ -1,0 +1,218 @@
+"""From text to the token layout ``prefix | text | suffix | MASK x K | tail`` (METHOD section 2).
+
+The prompt asks for a few words; the masks stand where the words would; the tail closes the assistant's turn, so that
+the model sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from .config import RetrieverConfig, check_side
+
+SYSTEM = "You are an AI assistant that can understand human language."
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_WORDING = {  # variant: what is asked for, the noun and its verb, what else is asked
+    "one": ("one word", "word", "is", ""),
+    "three": ("three words", "words", "are", " and split them by space"),
+    "few": ("a few words", "words", "are", ""),
+}
+_SENTINEL = "\u241etext\u241e"  # stands for the text while the chat template is rendered
+_CLIP_MARGIN = 128  # tokens that a word cut in half may change: WordPiece makes 100 of one that it calls unknown whole
+_READ_AT_MOST = 1 << 18  # characters; ten million of one word would take half a minute
+_SURROGATES = re.compile("[\ud800-\udfff]+")
+_END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The words of one prompt: chat roles and what stands before and after the text."""
+
+    system: str
+    user_prefix: str
+    user_suffix: str
+    assistant_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Every token id of one side but the text's.
+
+    A sequence is ``prefix + text + suffix + [mask_id] * k + tail``, at most ``max_length + k + len(tail)`` long; the
+    masks are its places ``[-k - len(tail), -len(tail))``.
+    """
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    tail: tuple[int, ...]
+    k: int
+    mask_id: int
+    pad_id: int
+    max_length: int
+
+    @property
+    def text_budget(self) -> int:
+        """Tokens left for the text."""
+        return self.max_length - len(self.prefix) - len(self.suffix)
+
+    def assemble(self, text_ids: Sequence[int]) -> list[int]:
+        """The whole sequence for one text's ids, which are cut to the budget."""
+        return [*self.prefix, *text_ids[: self.text_budget], *self.suffix, *[self.mask_id] * self.k, *self.tail]
+
+    def shortened(self, max_length: int | None, what: str) -> Layout:
+        """The same layout with at most ``max_length`` tokens (None: unchanged); raises ConfigError if no text fits."""
+        from dataclasses import replace
+
+        layout = self if max_length is None else replace(self, max_length=min(self.max_length, max_length))
+        if layout.text_budget < 1:
+            needed = len(self.prefix) + len(self.suffix)
+            raise ConfigError(
+                f"{what}: max_length={layout.max_length} leaves no room for the text: the prompt alone is {needed} "
+                f"tokens; use a max_length of at least {needed + 1}"
+            )
+        return layout
+
+
+def prompt_for(side: str, k: int, variant: str = "auto") -> Prompt:
+    """The prompt of ``side`` for K = ``k``: ``one`` and ``three`` count with K, ``few`` stays (METHOD section 2).
+
+    ``auto`` is ``one`` for K = 1 and ``few`` above.
+    """
+    check_side(side)
+    if variant == "auto":
+        variant = "one" if k == 1 else "few"
+    asked, noun, is_, also = _WORDING[variant]
+    prompt = Prompt(
+        system=SYSTEM,
+        user_prefix=f'{side.capitalize()}: "',
+        user_suffix=f'". Use {asked} to represent the {side} in a retrieval task. '
+        f"Make sure your {noun} {is_} in lowercase{also}.",
+        assistant_prefix=f'The {noun} {is_}: "',
+    )
+    return prompt if variant == "few" else count_words(prompt, k)
+
+
+def count_words(prompt: Prompt, k: int) -> Prompt:
+    """Rewrite "one word" to K words ("four words", digits above ten); prompts without a number word stay."""
+    if k == 1:
+        return prompt
+    number = _NUMBERS[k - 1] if k <= len(_NUMBERS) else str(k)
+
+    def rewrite(text: str) -> str:
+        text = re.sub(rf"\b(?:{'|'.join(_NUMBERS)}) words?\b", f"{number} words", text)
+        return re.sub(r"\bword is\b", "words are", text)
+
+    return Prompt(prompt.system, prompt.user_prefix, rewrite(prompt.user_suffix), rewrite(prompt.assistant_prefix))
+
+
+def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
+    """The layout of ``side``; raises ConfigError if the checkpoint has no mask token or the prompt fills max_length."""
+    mask_id = config.mask_token_id if config.mask_token_id is not None else tokenizer.mask_token_id
+    if mask_id is None:
+        raise ConfigError(f"{config.name}: no mask token in the checkpoint or its tokenizer; set mask_token_id")
+    fixed = config.fixed_ids(side)
+    prefix: Sequence[int]
+    suffix: Sequence[int]
+    if fixed is not None:
+        prefix, suffix = fixed
+    elif config.family == "masked_lm":
+        if config.prompt not in ("auto", "none"):
+            raise ConfigError(
+                f"{config.name}: masked language models have no prompt {config.prompt!r}; give prefix ids"
+            )
+        prefix, suffix = (tokenizer.cls_token_id,), (tokenizer.sep_token_id,)
+    elif config.prompt == "none":
+        raise ConfigError(f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt")
+    else:
+        prefix, suffix = chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name)
+    tail = (tokenizer.sep_token_id,) if config.family == "masked_lm" else tail_ids(tokenizer, config.n_tail)
+    layout = Layout(
+        prefix=tuple(prefix),
+        suffix=tuple(suffix),
+        tail=tuple(tail),
+        k=config.k(side),
+        mask_id=int(mask_id),
+        pad_id=_pad_id(tokenizer),
+        max_length=config.max_length,
+    )
+    return layout.shortened(None, f"{config.name}, {side} side")
+
+
+def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list[int]]:
+    """Prefix and suffix ids: the chat template rendered around the text's place, each half tokenised alone."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint")
+    messages = [
+        {"role": "system", "content": prompt.system},
+        {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix},
+    ]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    before, found, after = text.partition(_SENTINEL)
+    if not found:
+        raise ConfigError(f"{name}: the chat template drops or changes the user's message")
+    halves = (before, after + prompt.assistant_prefix)
+    prefix, suffix = (tokenizer(half, add_special_tokens=False)["input_ids"] for half in halves)
+    return prefix, suffix
+
+
+def tail_ids(tokenizer: Any, n_tail: int) -> list[int]:
+    """Closing quote, end of turn, end of text; missing ones, and places beyond three, are the end-of-text token."""
+    if n_tail == 0:
+        return []
+    eos = tokenizer.eos_token_id
+    quote = tokenizer('"', add_special_tokens=False)["input_ids"]
+    tail = [quote[0] if len(quote) == 1 else eos]
+    vocabulary = tokenizer.get_vocab()
+    ends = [vocabulary[token] for token in _END_OF_TURN if token in vocabulary and vocabulary[token] != eos]
+    tail += ends[:1]
+    return (tail + [eos] * n_tail)[:n_tail]
+
+
+def _pad_id(tokenizer: Any) -> int:
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    return 0
+
+
+def tokenize_texts(tokenizer: Any, texts: Sequence[str], budget: int) -> list[list[int]]:
+    """Ids of each text alone, at most ``budget`` of them; what cannot matter is cut off before tokenising.
+
+    A text that has not filled the budget after 262,144 characters (one endless word, nothing but blanks) is read no
+    further.
+    """
+    if len(texts) == 0:
+        return []
+    clip = _clip_length(budget)
+    ids = _ids(tokenizer, [clean_text(text[:clip]) for text in texts])
+    for i, text in enumerate(texts):
+        taken = clip
+        # A clipped text that did not fill the budget (long tokens) is read further, four times as far each time.
+        while taken < min(len(text), _READ_AT_MOST) and len(ids[i]) < budget + _CLIP_MARGIN:
+            taken = min(4 * taken, _READ_AT_MOST)
+            ids[i] = _ids(tokenizer, [clean_text(text[:taken])])[0]
+    return [one[:budget] for one in ids]
+
+
+def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+
+
+def _clip_length(budget: int) -> int:
+    return 32 * budget + 1024
+
+
+def clean_text(text: str) -> str:
+    """``text`` with lone surrogates, which no tokenizer takes, as U+FFFD; everything else is untouched."""
+    if text.isascii():
+        return text
+    return _SURROGATES.sub(lambda run: run[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"), text)
+
+
+def join_title(title: str | None, text: str | None) -> str:
+    """Title and text of a passage joined by one blank and stripped; None counts as empty (METHOD section 2)."""
+    return f"{title or ''} {text or ''}".strip()

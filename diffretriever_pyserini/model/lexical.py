@@ -1,0 +1,194 @@
+"""Which words of a text count, how strongly, and under which name Lucene knows them (METHOD section 4).
+
+Content tokens: the lower-cased text is split into words, English stopwords and single punctuation marks are dropped,
+each word is tokenised alone, and the ids are united (``stems``, ours: inflected forms share one). Weights: log(1 +
+relu(logit)) per mask place, the strongest kept, times 100, as integers, and the maximum over the places.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .layout import clean_text
+from .words import split_words
+
+if TYPE_CHECKING:
+    import torch
+
+PUNCTUATION = frozenset(string.punctuation)
+ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE: opens an escape sequence in a Lucene term
+LUCENE_CLAUSES = 1024  # terms that Lucene takes in one query
+_MAX_TERM = 255  # Anserini's whitespace tokenizer splits longer terms
+_BYTE_ORDER = "\ufeff\ufffe"  # at the start of a term pyjnius takes them for byte order marks
+# Java's white space, and all control characters: Anserini takes a passage that has no others for empty.
+_ESCAPED = frozenset(
+    [ESCAPE, "\u1680", "\u2028", "\u2029", "\u205f", "\u3000"]
+    + [chr(c) for c in (*range(0x21), *range(0x2000, 0x2007), *range(0x2008, 0x200B))]
+)
+
+
+@cache
+def stopwords() -> frozenset[str]:
+    """The 198 English stopwords of NLTK's data, shipped as ``data/stopwords.txt``."""
+    text = resources.files(__package__).joinpath("data/stopwords.txt").read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def content_words(text: str) -> list[str]:
+    """Words of ``text`` without stopwords and single punctuation marks, in order, repeats kept."""
+    return [word for word in split_words(text) if word not in stopwords() and word not in PUNCTUATION]
+
+
+def strongest(impacts: dict[str, int], limit: int) -> dict[str, int]:
+    """The ``limit`` terms of the highest impact; among equals the ones that sort first."""
+    if len(impacts) <= limit:
+        return dict(impacts)
+    return dict(sorted(impacts.items(), key=lambda item: (-item[1], item[0]))[:limit])
+
+
+def stem_rows(tokenizer: Any) -> dict[str, int]:
+    """The one head row for each Porter stem: the first (in BERT's vocabulary the most frequent) word that has it."""
+    from nltk.stem.porter import PorterStemmer
+
+    stem = PorterStemmer().stem
+    rows: dict[str, int] = {}
+    for token, row in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if _stemmed(token) and token.islower():
+            rows.setdefault(stem(token), row)
+    return rows
+
+
+def _stemmed(word: str) -> bool:
+    return len(word) > 2 and word.isascii() and word.isalpha()
+
+
+class ContentTokens:
+    """Ids of the content tokens of texts, with a memory of words already tokenised.
+
+    With ``stems`` a word whose Porter stem has a row (see :func:`stem_rows`) is that row alone; other words are their
+    word pieces, as without. This is not in the paper.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        never: Iterable[int] = (),
+        max_chars: int = 100_000,
+        max_words: int = 1 << 20,
+        stems: bool = False,
+    ):
+        self._tokenizer = tokenizer
+        self._stem_rows = stem_rows(tokenizer) if stems else {}
+        self._never = frozenset(never)
+        self._max_chars = max_chars
+        self._max_words = max_words
+        self._ids: dict[str, tuple[int, ...]] = {}
+
+    def __call__(self, text: str) -> list[int]:
+        """Rising ids of the content tokens of ``text``; only its first ``max_chars`` characters are looked at."""
+        words = set(content_words(clean_text(text[: self._max_chars])))
+        memory = self._ids  # replaced, never emptied, so that other threads keep what they hold
+        known = {word: memory[word] for word in words if word in memory}
+        new = sorted(words - known.keys())
+        if new:
+            encoded = self._tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            found = dict(zip(new, map(tuple, encoded["input_ids"]), strict=True))
+            found |= self._by_stem(new)
+            known |= found
+            if len(memory) < self._max_words:
+                memory.update(found)
+            else:
+                self._ids = found
+        return sorted({i for ids in known.values() for i in ids} - self._never)
+
+    def _by_stem(self, words: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        if not self._stem_rows:
+            return {}
+        from nltk.stem.porter import PorterStemmer
+
+        stem = PorterStemmer().stem
+        rows = ((word, self._stem_rows.get(stem(word))) for word in words if _stemmed(word))
+        return {word: (row,) for word, row in rows if row is not None}
+
+
+def batch_impacts(
+    logits: torch.Tensor,
+    allowed: torch.Tensor | None = None,
+    kept: torch.Tensor | None = None,
+    top: int = 128,
+    scale: int = 100,
+    rounding: str = "nearest",
+) -> torch.Tensor:
+    """Integer weights of N texts (METHOD section 4), on the device of ``logits``.
+
+    Parameters
+    ----------
+    logits : float tensor [N, K, C], the head's logits of C terms at the K places of each text.
+    allowed : bool [N, C], False where a column is filling; None allows all.
+    kept : bool [N, K], False for places that were cut away; None keeps all.
+    top, scale, rounding : strongest terms kept per place, factor, ``nearest`` or ``zero``.
+
+    Returns
+    -------
+    int32 [N, C], 0 for terms without weight.
+    """
+    import torch
+
+    weights = torch.log1p(torch.relu(logits.float()))
+    if allowed is not None:
+        weights = weights * allowed.unsqueeze(1)
+    if kept is not None:
+        weights = weights * kept.unsqueeze(2)
+    if weights.shape[2] > top:
+        strongest, places = weights.topk(top, dim=2)
+        weights = torch.zeros_like(weights).scatter_(2, places, strongest)
+    scaled = weights * scale
+    rounded = scaled.round() if rounding == "nearest" else scaled.trunc()
+    return rounded.amax(dim=1).to(torch.int32)
+
+
+class TermNames:
+    """A reversible name in Lucene for every row of the output head.
+
+    Names are the vocabulary's own strings; characters that Java's whitespace tokenizer would split at, controls, a
+    leading byte order mark, lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters,
+    rows without a string and strings that two rows share are named by number, ``ESC # id ;``.
+    """
+
+    def __init__(self, tokenizer: Any, rows: int):
+        self._names: list[str] = []
+        self._taken: dict[str, int] = {}
+        strings = tokenizer.convert_ids_to_tokens(list(range(min(rows, len(tokenizer)))))
+        for row in range(rows):
+            token = strings[row] if row < len(strings) else None
+            name = escape_term(token) if token else None
+            if name is None or len(name.encode("utf-16-le")) // 2 > _MAX_TERM or name in self._taken:
+                name = f"{ESCAPE}#{row};"
+            self._names.append(name)
+            self._taken[name] = row
+
+    def name(self, row: int) -> str:
+        """Term of head row ``row``."""
+        return self._names[row]
+
+    def row(self, term: str) -> int:
+        """Head row of ``term``; raises ConfigError for a term that this vocabulary never wrote."""
+        if term not in self._taken:
+            raise ConfigError(f"term {term!r} is not one of this vocabulary: was the index built with another model?")
+        return self._taken[term]
+
+
+def escape_term(token: str) -> str:
+    """``token`` as a Lucene term that survives whitespace tokenisation and UTF-8 (see :class:`TermNames`)."""
+
+    def must_escape(position: int, char: str) -> bool:
+        return char in _ESCAPED or "\ud800" <= char <= "\udfff" or (position == 0 and char in _BYTE_ORDER)
+
+    if not any(must_escape(i, char) for i, char in enumerate(token)):
+        return token
+    return "".join(f"{ESCAPE}{ord(c):x};" if must_escape(i, c) else c for i, c in enumerate(token))

@@ -1,0 +1,79 @@
+"""Backbones that retrievers share: the same weights, in one precision on one device, are in memory once a process.
+
+A backbone goes when the last retriever that uses it goes. Training changes weights, so it never comes here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import NamedTuple
+
+from .backbones.base import Backbone
+from .backbones.loading import load_backbone
+from .config import RetrieverConfig
+from .hub import local_folder
+
+_READ = (".json", ".safetensors", ".txt", ".model")  # endings of the files that a model or its tokenizer is made of
+_Files = tuple[tuple[str, int, int, int], ...]
+
+
+class Weights(NamedTuple):
+    """All that decides what is loaded, but precision and device: equal means the same tensors, read the same way."""
+
+    family: str
+    backbone: tuple[Path, _Files]
+    adapter: tuple[Path, _Files] | None
+    mask_position_ids: str
+    mask_token_type: int
+
+    @classmethod
+    def of(cls, config: RetrieverConfig) -> Weights:
+        """The weights of ``config`` as they are on disk now. Raises ModelNotFoundError."""
+        base = _state(local_folder(config.backbone))
+        adapter = _state(local_folder(config.adapter)) if config.adapter else None
+        return cls(config.family, base, adapter, config.mask_position_ids, config.mask_token_type)
+
+
+def _state(folder: Path) -> tuple[Path, _Files]:
+    """The real folder, and name, size and times of its files: weights written anew are other weights."""
+    folder = folder.resolve()
+    files = sorted(path for path in folder.iterdir() if path.suffix in _READ and path.is_file())
+    stats = [(path.name, path.stat()) for path in files]
+    return folder, tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)
+
+
+Key = tuple[Weights, str, str]
+"""Weights, dtype, device."""
+
+_backbones: weakref.WeakValueDictionary[Key, Backbone] = weakref.WeakValueDictionary()
+lock = threading.RLock()  # held while a model is looked for and loaded
+
+
+def _new_lock() -> None:
+    """In a forked child nobody would ever release what another thread of its parent held."""
+    global lock
+    lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+def shared_backbone(config: RetrieverConfig, dtype: str, device: str) -> Backbone:
+    """The backbone of ``config``, loaded unless the same one is in memory; ConfigError, ModelNotFoundError."""
+    import torch
+
+    with lock:
+        key = Weights.of(config), dtype, device
+        backbone = _backbones.get(key)
+        if backbone is None:
+            backbone = _backbones[key] = load_backbone(config, getattr(torch, dtype), device)
+        return backbone
+
+
+def loaded(weights: Weights) -> list[tuple[str, str]]:
+    """(dtype, device) of every backbone with these weights that is in memory, in the order of loading."""
+    return [key[1:] for key in list(_backbones) if key[0] == weights]

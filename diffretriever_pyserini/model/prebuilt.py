@@ -1,0 +1,56 @@
+"""Reading settings from files: the prebuilt configs that ship with the package, a user's YAML, a checkpoint's JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .resources import prebuilt_dir
+
+DEFAULT_NAME = "diffretriever-mini"
+
+
+def list_prebuilt() -> dict[str, dict[str, Any]]:
+    """Every prebuilt config by name, as written in ``prebuilt_configs/models/*.yaml`` (nothing is downloaded)."""
+    return {path.stem: read_yaml(path) for path in sorted((prebuilt_dir() / "models").glob("*.yaml"))}
+
+
+def prebuilt_values(name: str) -> dict[str, Any] | None:
+    """Settings of the prebuilt config ``name`` (``diffretriever`` is short for the default), or None."""
+    if name == "diffretriever":
+        name = DEFAULT_NAME
+    for candidate in (name, f"diffretriever-{name}"):
+        path = prebuilt_dir() / "models" / f"{candidate}.yaml"
+        if candidate == Path(candidate).name and path.is_file():
+            return {"name": path.stem} | read_yaml(path)
+    return None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings in a YAML file; relative ``adapter``/``backbone`` folders count from the file. Raises ConfigError."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected settings such as 'backbone: ...' and 'k_query: 4', found {values!r:.60}")
+    for key in ("adapter", "backbone"):
+        near_file = path.parent / str(values.get(key) or "")
+        if values.get(key) and near_file.is_dir():
+            values[key] = str(near_file.resolve())
+    return values
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises ConfigError naming the file."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {type(values).__name__}")
+    return values

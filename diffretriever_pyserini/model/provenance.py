@@ -1,0 +1,191 @@
+"""Which encoder made what: everything that decides a representation, by name, in every folder that is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import InputError
+
+VERSION = 2  # raised whenever the same weights and settings would give other numbers, or are recorded otherwise
+Needed = Literal["everything", "terms", "vectors"]
+"""What must agree: all, all but the query side (term weights of passages), or what decides vectors of passages."""
+SEARCH_REMEDY = "search with the encoder that built the index, or build the index again with this one"
+
+# fmt: off
+# What a passage's vectors do not depend on. Pyserini may shorten max_length for one side.
+_NOT_OF_VECTORS = frozenset((
+    "readout.impact_rounding", "readout.lexical_terms", "readout.top_terms", "readout.impact_scale",
+    "readout.max_lexical_chars", "passage.pad_id", "passage.max_length",
+))
+_NAMES = {
+    "query.k": "k_query", "passage.k": "k_passage", "query.max_length": "max_length",
+    "passage.max_length": "max_length", "query.mask_id": "mask_token_id", "passage.mask_id": "mask_token_id",
+}
+# fmt: on
+_MOST_DIFFERENCES = 6
+_PROMPT = ("prefix", "suffix", "tail")
+_DEFAULT = object()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """An encoder, as far as it decides representations.
+
+    Attributes
+    ----------
+    encoder : what it was called; the name decides nothing.
+    weights, adapter_weights : digests over name, type, shape and content of every tensor that is loaded; None for no
+        adapter.
+    config : transformers' configuration of the base, as far as it decides anything and is not the default.
+    adapter_config : how the adapter is merged.
+    tokenizer : digests of the parts of the tokenizer.
+    query, passage : the token layout of each side.
+    readout : settings of the read-out.
+    """
+
+    encoder: str
+    weights: str
+    adapter_weights: str | None
+    config: dict[str, Any]
+    adapter_config: dict[str, Any]
+    tokenizer: dict[str, str]
+    query: dict[str, Any]
+    passage: dict[str, Any]
+    readout: dict[str, Any]
+    version: int = VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything: equal for encoders that make the same representations."""
+        return self.digest("everything")
+
+    @property
+    def passage_fingerprint(self) -> str:
+        """16 hex digits over what decides passage vectors: a query encoder that shares it may search them."""
+        return self.digest("vectors")
+
+    @property
+    def k_passage(self) -> int:
+        """Vectors of a passage."""
+        return int(self.passage["k"])
+
+    def digest(self, needed: Needed) -> str:
+        """16 hex digits over what is ``needed``."""
+        return digest_of(self.values(needed))[:16]
+
+    def values(self, needed: Needed = "everything") -> dict[str, Any]:
+        """What is ``needed`` under flat names: ``weights``, ``config.rms_norm_eps``, ``passage.k`` …"""
+        named = dict(flat({name: value for name, value in asdict(self).items() if name != "encoder"}))
+        return {name: value for name, value in named.items() if _decides(name, needed)}
+
+    def record(self) -> dict[str, Any]:
+        """All of it for JSON, both fingerprints with it."""
+        return asdict(self) | {"fingerprint": self.fingerprint, "passage_fingerprint": self.passage_fingerprint}
+
+
+def read_provenance(values: Any, path: Path, remedy: str = "build the index again") -> Provenance:
+    """The provenance that :meth:`Provenance.record` wrote into ``path``; ``remedy`` is what to do where it is none.
+
+    Raises
+    ------
+    InputError
+        When it is damaged or of another version.
+    """
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise InputError(f"{path}: another version of this package says here which encoder made it; {remedy}.")
+    try:
+        made = Provenance(**{field.name: values[field.name] for field in fields(Provenance)})
+        whole = (made.fingerprint, made.k_passage) == (values["fingerprint"], values["passage"]["k"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); {remedy}.") from error
+    if not whole:
+        raise InputError(f"{path}: damaged (what it says of the encoder is not of its fingerprint); {remedy}.")
+    return made
+
+
+def require_same_encoder(
+    made: Provenance,
+    asked: Provenance,
+    what: str,
+    remedy: str = SEARCH_REMEDY,
+    needed: Needed = "everything",
+) -> None:
+    """Return where ``asked`` makes what ``made`` made, as far as that is ``needed``.
+
+    Parameters
+    ----------
+    what : what ``made`` has made, to begin a sentence: "FOLDER holds vectors".
+    remedy : what to do, to end it.
+
+    Raises
+    ------
+    InputError
+        When they differ; the message says in what, and has both names and fingerprints.
+    """
+    if made.digest(needed) == asked.digest(needed):
+        return
+    found = differences(made, asked, needed)
+    listed = "; ".join(found[:_MOST_DIFFERENCES])
+    more = f"; and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
+    raise InputError(
+        f"{what} of another encoder: {listed}{more}: {remedy}. (Made by {made.encoder!r}, fingerprint "
+        f"{made.digest(needed)}; this encoder is {asked.encoder!r}, fingerprint {asked.digest(needed)}.)"
+    )
+
+
+def differences(made: Provenance, asked: Provenance, needed: Needed = "everything") -> list[str]:
+    """What ``asked`` has otherwise than ``made``, in words; settings that a person chooses come first."""
+    old, new = made.values(needed), asked.values(needed)
+    names = [name for name in {**new, **old} if old.get(name, _DEFAULT) != new.get(name, _DEFAULT)]
+    implied = [f"{side}.{part}" for side in ("query", "passage") if f"{side}.k" in names for part in _PROMPT]
+    if (made.adapter_weights is None) != (asked.adapter_weights is None):
+        implied += [name for name in names if name.startswith("adapter_config.")]
+    names = [name for name in names if name not in implied]
+    order = ("adapter_config", "readout", "query", "passage", "config", "tokenizer", "adapter_weights", "weights")
+    names.sort(key=lambda name: (name not in _NAMES, order.index(name.partition(".")[0]), name))
+    return list(dict.fromkeys(_in_words(name, old, new) for name in names))
+
+
+def _in_words(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    component, _, key = name.partition(".")
+    if component == "weights":
+        return "other weights"
+    if component == "adapter_weights":
+        return "no adapter" if new[name] is None else "an adapter" if old[name] is None else "other adapter weights"
+    if component == "tokenizer":
+        return f"another tokenizer ({key.replace('_', ' ')})"
+    if key in _PROMPT:
+        return f"another {component} prompt"
+    key = key.removeprefix("rope_parameters.")  # where transformers keeps what config.json calls rope_theta
+    return f"{_NAMES.get(name, key)} is {_value(new, name)}, was {_value(old, name)}"
+
+
+def _value(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name, _DEFAULT)
+    text = "the default" if value is _DEFAULT else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _decides(name: str, needed: Needed) -> bool:
+    if needed == "terms":
+        return not name.startswith("query.") and name != "passage.max_length"
+    return needed == "everything" or not (name.startswith("query.") or name in _NOT_OF_VECTORS)
+
+
+def flat(values: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of nested mappings, names joined by dots."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def digest_of(values: Any) -> str:
+    """SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

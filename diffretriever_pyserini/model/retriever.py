@@ -1,0 +1,301 @@
+"""DiffRetriever: texts in, K vectors and K vocabulary distributions each out, from one bidirectional forward pass.
+
+The method, top to bottom: lay out the tokens (prompts.py, preparation.py), read the K mask places (denoising.py),
+normalise the hidden states, turn the logits of the text's own words into impacts (lexical.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ConfigError, InputError, NumericalError
+from ..runtime.devices import device_name, dtype_name
+from . import model_cache as shared
+from .config import RetrieverConfig, resolve_config
+from .fingerprint import provenance_of, stamps
+from .inference import Batch, PlaceReader
+from .layout import Layout
+from .lexical import TermNames
+from .provenance import Provenance
+from .representations import Representations, pool
+from .tokenization import Prepared, Preparer
+
+if TYPE_CHECKING:
+    import torch
+
+_CACHED_QUERIES = 4096
+
+
+class MaskOutputs(NamedTuple):
+    """Raw read-out at the K places: float32 ``hidden`` [N, K, H] after the final norm, float32 ``logits`` [N, K, V]."""
+
+    hidden: np.ndarray
+    logits: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRepresentation:
+    """One query for all searchers: pooled ``vector`` float32 [H], ``impacts`` {term: int}, ``vectors`` [K_q, H]."""
+
+    vector: np.ndarray
+    impacts: dict[str, int]
+    vectors: np.ndarray
+
+
+class DiffRetriever:
+    """One loaded model. Make it with :meth:`from_pretrained`; it is safe to share between threads.
+
+    Retrievers of the same weights, precision and device share them, whatever their other settings are.
+    """
+
+    def __init__(self, config: RetrieverConfig, device: str = "cpu", dtype: str | None = None):
+        self.config = config
+        device = device_name(device)
+        precision = dtype_name(dtype, device)
+        self.prepare = Preparer(config)
+        self.tokenizer = self.prepare.tokenizer
+        self._layouts = self.prepare.layouts
+        self._files = stamps(config)
+        self._backbone = shared.shared_backbone(config, precision, device)
+        self._check_fit()
+        mask_id = self.prepare.mask_id
+        stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
+        self.reader = PlaceReader(self._backbone, config, mask_id, stop_ids)
+        self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, device: str = "cpu", dtype: str | None = None, **overrides: Any
+    ) -> DiffRetriever:
+        """Load ``name``: a prebuilt name, YAML file, checkpoint folder or hub id.
+
+        Parameters
+        ----------
+        device : ``cpu``, ``cuda`` (torch's current device), ``cuda:1``, ``mps`` ...
+        dtype : ``float32`` (default on the CPU), ``bfloat16`` (default elsewhere) or ``float16`` (default on a GPU that
+            has no bfloat16).
+        overrides : any field of :class:`RetrieverConfig`, for example ``k_passage=16, max_length=128``.
+
+        Raises
+        ------
+        ConfigError, ModelNotFoundError
+        """
+        return cls(resolve_config(str(name), **overrides), device=device, dtype=dtype)
+
+    @property
+    def dimension(self) -> int:
+        """Width H of every vector."""
+        return self._backbone.hidden_size
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows V of the output head: columns of ``Representations.weights``."""
+        return self._backbone.vocab_size
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return str(self._backbone.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self._backbone.dtype
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """Everything that decides a representation. Raises ConfigError where the checkpoint on disk is another now."""
+        if stamps(self.config) != self._files:
+            raise ConfigError(f"{self.config.name}: the checkpoint's files changed since it was loaded: load it again")
+        return provenance_of(self.config, self.prepare)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over what decides a representation. Equal means comparable."""
+        return self.provenance.fingerprint
+
+    @property
+    def passage_fingerprint(self) -> str:
+        """16 hex digits over what decides a passage's vectors: an index made under it can be searched with this model.
+
+        Query-side settings, lexical settings and ``max_length`` (Pyserini may shorten queries) are left out.
+        """
+        return self.provenance.passage_fingerprint
+
+    @cached_property
+    def term_names(self) -> TermNames:
+        """Lucene names of the vocabulary's rows."""
+        return TermNames(self.tokenizer, self.vocab_size)
+
+    def layout(self, side: str, max_length: int | None = None) -> Layout:
+        """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if no text fits."""
+        return self.prepare.layout(side, max_length)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        side: str = "passage",
+        max_length: int | None = None,
+        batch_size: int = 32,
+        progress: bool | None = None,
+    ) -> Representations:
+        """Both representations of ``texts``, in their order (METHOD sections 3 and 4).
+
+        ``batch_size`` never changes a result beyond float rounding; ``max_length`` can only shorten. ``progress`` shows
+        a bar after two seconds; None shows it on a terminal only. Raises InputError for what is not text and
+        NumericalError for a model that answers NaN.
+        """
+        from tqdm import tqdm
+
+        _check_texts(texts, batch_size)
+        quiet = None if progress is None else not progress
+        with tqdm(total=len(texts), desc=f"Encoding ({side})", delay=2, disable=quiet) as bar:
+            try:
+                return self.represent(self.prepare(texts, side, max_length), batch_size, tick=bar.update)
+            except NumericalError as error:
+                raise _quoting(error, texts) from error
+
+    def represent(
+        self,
+        prepared: Prepared,
+        batch_size: int = 32,
+        token_budget: int | None = None,
+        tick: Callable[[int], object] | None = None,
+        pooled: bool = False,
+    ) -> Representations:
+        """Both representations of texts that :attr:`prepare` made ready, here or in another process.
+
+        ``token_budget`` forms batches of at most so many tokens (padding counted where the model pads), and
+        ``batch_size`` then means nothing; ``tick`` is told the size of each finished batch. With ``pooled`` only the
+        pooled vectors are kept, as ``vectors`` [N, 1, H]: K times less memory. Raises NumericalError for a model that
+        answers NaN; its ``index`` is the text's.
+        """
+        import scipy.sparse
+
+        n, k = len(prepared), 1 if pooled else prepared.layout.k
+        vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
+        order: list[int] = []
+        parts = [scipy.sparse.csr_matrix((0, self.vocab_size), dtype=np.int32)]
+        for places, (found, weights) in self._in_turn(prepared, batch_size, token_budget):
+            vectors[places] = pool(found)[:, None] if pooled else found
+            order += places
+            parts.append(weights)
+            if tick is not None:
+                tick(len(places))
+        back = np.argsort(np.array(order, dtype=np.int64))
+        return Representations(vectors, scipy.sparse.vstack(parts, format="csr", dtype=np.int32)[back], self.term_names)
+
+    def _in_turn(
+        self, prepared: Prepared, batch_size: int, token_budget: int | None
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Texts and their representations by batch, each taken from the device when the next one is there already."""
+        begun: tuple[list[int], Callable[[], Batch]] | None = None
+        for places in self.reader.batches(prepared, batch_size, token_budget):
+            next_ = places, self.reader.represent(prepared, places)
+            if begun is not None:
+                yield begun[0], begun[1]()
+            begun = next_
+        if begun is not None:
+            yield begun[0], begun[1]()
+
+    def forward_masks(
+        self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32
+    ) -> MaskOutputs:
+        """What the model says at the K masks, before any normalisation, filter or cut. See :class:`MaskOutputs`."""
+        _check_texts(texts, batch_size)
+        prepared = self.prepare(texts, side, max_length)
+        k = prepared.layout.k
+        hidden = np.zeros((len(texts), k, self.dimension), dtype=np.float32)
+        logits = np.zeros((len(texts), k, self.vocab_size), dtype=np.float32)
+        for places in self.reader.batches(prepared, batch_size):
+            try:
+                batch_hidden, batch_logits = self.reader.read(prepared, places)
+            except NumericalError as error:
+                raise _quoting(error, texts) from error
+            hidden[places] = batch_hidden.float().cpu().numpy()
+            logits[places] = batch_logits.float().cpu().numpy()
+        return MaskOutputs(hidden, logits)
+
+    def encode_queries_cached(self, texts: Sequence[str], batch_size: int = 32) -> list[QueryRepresentation]:
+        """Representations of queries, each computed once however many searchers ask for it."""
+        with self._lock:
+            new = [text for text in dict.fromkeys(texts) if text not in self._queries]
+            if new:
+                reps = self.encode(new, side="query", batch_size=batch_size)
+                for text, *found in zip(new, reps.pooled, reps.impacts, reps.vectors, strict=True):
+                    self._queries[text] = QueryRepresentation(*found)
+            queries = [self._queries[text] for text in texts]
+            for text in dict.fromkeys(texts):
+                self._queries.move_to_end(text)
+            while len(self._queries) > max(_CACHED_QUERIES, len(texts)):
+                self._queries.popitem(last=False)
+            return queries
+
+    def _check_fit(self) -> None:
+        """Raise ConfigError where the token layout cannot pass through the model: too long, or ids that it lacks."""
+        rows, limit = self._backbone.input_rows, self._backbone.max_positions
+        for side, layout in self._layouts.items():
+            what, block = f"{self.config.name}, {side} side", layout.k + len(layout.tail)
+            highest = max(
+                *layout.prefix, *layout.suffix, *layout.tail, layout.mask_id, *self.tokenizer.get_vocab().values()
+            )
+            if highest >= rows:
+                raise ConfigError(
+                    f"{what}: token id {highest} is beyond the model's {rows}: a tokenizer of another model?"
+                )
+            if limit is not None and layout.max_length + block > limit:
+                raise ConfigError(
+                    f"{what}: max_length={layout.max_length} and {block} places for masks and tail exceed the model's "
+                    f"{limit} positions; use a max_length of at most {limit - block}"
+                )
+
+
+_shared: weakref.WeakValueDictionary[tuple[RetrieverConfig, shared.Weights, str, str], DiffRetriever]
+_shared = weakref.WeakValueDictionary()
+
+
+def load_shared(name: str, device: str | None = None, dtype: str | None = None, **overrides: Any) -> DiffRetriever:
+    """:meth:`DiffRetriever.from_pretrained`, but the same request gives the same object, with its cached queries.
+
+    ``device=None`` takes the device where these weights were loaded before, else the CPU.
+    """
+    config = resolve_config(name, **overrides)
+    weights = shared.Weights.of(config)
+    with shared.lock:
+        if device is None:
+            dtype = dtype_name(dtype, "cpu") if dtype else None
+            same = [key[2:] for key in list(_shared) if key[:2] == (config, weights)]
+            usable = [one for one in (*same, *shared.loaded(weights)) if dtype in (None, one[0])]
+            dtype, device = usable[0] if usable else (dtype, "cpu")
+        device = device_name(device)
+        dtype = dtype_name(dtype, device)
+        model = _shared.get((config, weights, dtype, device))
+        if model is None:
+            model = _shared[config, weights, dtype, device] = DiffRetriever(config, device=device, dtype=dtype)
+        return model
+
+
+def _quoting(error: NumericalError, texts: Sequence[str]) -> NumericalError:
+    """``error`` with the beginning of the text that it counts."""
+    assert error.index is not None
+    place = f"text {error.index}"
+    return NumericalError(str(error).replace(place, f"{place} ({texts[error.index]!r:.60})", 1))
+
+
+def _check_texts(texts: Sequence[str], batch_size: int) -> None:
+    if isinstance(texts, str) or not hasattr(texts, "__len__"):
+        raise InputError("encode takes a list of texts; put the one text in brackets: [text]")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"text {i} is {type(text).__name__}, not a string: {text!r:.60}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size={batch_size!r} must be a whole number of at least 1")

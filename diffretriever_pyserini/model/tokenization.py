@@ -1,0 +1,98 @@
+"""From texts to token ids and content ids, without the model: what worker processes can do ahead of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from .backbones.loading import load_tokenizer
+from .config import RetrieverConfig, check_side
+from .layout import Layout, build_layout, tokenize_texts
+from .lexical import ContentTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Rows of different lengths in two flat arrays: ``values`` int32, row i is ``values[bounds[i]:bounds[i + 1]]``."""
+
+    values: np.ndarray
+    bounds: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Ragged:
+        """Put ``rows`` one behind the other."""
+        bounds = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in rows], out=bounds[1:])
+        return cls(np.fromiter(chain.from_iterable(rows), np.int32, int(bounds[-1])), bounds)
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Ragged]) -> Ragged:
+        """The rows of all ``pieces``."""
+        bounds = np.concatenate([[0], np.cumsum(np.concatenate([piece.lengths for piece in pieces]))])
+        return cls(np.concatenate([piece.values for piece in pieces]), bounds.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.values[self.bounds[i] : self.bounds[i + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of each row, int64 [N]."""
+        return np.diff(self.bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """N texts of one side: ``ids``, cut to the layout's budget, and ``content`` (None for a whole-vocabulary model)."""
+
+    layout: Layout
+    ids: Ragged
+    content: Ragged | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens that the model reads for each text, masks and tail included, int64 [N]."""
+        return self.ids.lengths + len(self.layout.assemble(()))
+
+
+class Preparer:
+    """Tokenise and split texts as a retriever of ``config`` does; a process of its own needs nothing else for it."""
+
+    def __init__(self, config: RetrieverConfig, tokenizer: Any = None):
+        self.config = config
+        self.tokenizer = load_tokenizer(config) if tokenizer is None else tokenizer
+        self.layouts = {side: build_layout(config, self.tokenizer, side) for side in ("query", "passage")}
+
+    @property
+    def mask_id(self) -> int:
+        """Token id of the mask."""
+        return self.layouts["query"].mask_id
+
+    @cached_property
+    def content(self) -> ContentTokens:
+        """Content token ids of a text (METHOD section 4)."""
+        config = self.config
+        stems = config.lexical_terms == "stems"
+        return ContentTokens(self.tokenizer, [self.mask_id], max_chars=config.max_lexical_chars, stems=stems)
+
+    def layout(self, side: str, max_length: int | None = None) -> Layout:
+        """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if no text fits."""
+        return self.layouts[check_side(side)].shortened(max_length, f"{self.config.name}, {side} side")
+
+    def __call__(self, texts: Sequence[str], side: str, max_length: int | None = None) -> Prepared:
+        """Ids and content ids of ``texts``; raises ConfigError if no text fits into ``max_length``."""
+        layout = self.layout(side, max_length)
+        ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
+        if self.config.lexical_terms == "vocabulary":
+            return Prepared(layout, ids, None)
+        return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]))

@@ -1,0 +1,1 @@
+"""Our classes behind Pyserini's interfaces."""

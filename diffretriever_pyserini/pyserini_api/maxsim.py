@@ -1,0 +1,146 @@
+"""MaxSim behind the interface of Pyserini's FaissSearcher: over compressed vectors, or exactly over a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyserini.search.faiss import DenseSearchResult, FaissSearcher
+
+from ..errors import InputError
+from ..indexes.multivector.exact import ExactIndex
+from ..indexes.multivector.index import CompressedIndex, MultiOptions
+from ..indexes.multivector.manifest import is_multi
+from ..model.provenance import SEARCH_REMEDY, require_same_encoder
+from .encoders import DiffRetrieverQueryEncoder, LexicalQueryEncoder
+
+Vectors = CompressedIndex | ExactIndex
+
+
+def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None = None) -> Vectors:
+    """Open the multi-vector index or the store in ``folder`` for the queries of ``encoder``.
+
+    A store is searched where the encoder's model is.
+
+    Raises
+    ------
+    InputError
+        When there is none, it is damaged or unfinished, or another model or another K made its vectors; the message
+        says what differs.
+    """
+    vectors: Vectors = CompressedIndex(folder, options) if is_multi(folder) else ExactIndex(folder)
+    made = (vectors.manifest if isinstance(vectors, CompressedIndex) else vectors.store.spec).provenance
+    if isinstance(encoder, DiffRetrieverQueryEncoder | LexicalQueryEncoder) and encoder.name.lexical:
+        raise InputError(f"--encoder {encoder.name} gives term weights, and {folder} holds vectors: drop -lexical.")
+    if not isinstance(encoder, DiffRetrieverQueryEncoder):
+        raise InputError(
+            f"{folder} holds {made.k_passage} vectors a passage, and {type(encoder).__name__} gives one a query: "
+            f"search with the encoder that made it, {made.encoder!r}."
+        )
+    remedy = SEARCH_REMEDY
+    if made.k_passage != encoder.model.config.k_passage:
+        remedy = f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows it"
+    require_same_encoder(made, encoder.provenance, f"{folder} holds vectors", remedy, "vectors")
+    if isinstance(vectors, ExactIndex):
+        vectors.device = encoder.model.device
+    return vectors
+
+
+class MaxSimSearcher(FaissSearcher):
+    """Search by MaxSim (METHOD section 5); goes wherever a ``FaissSearcher`` goes, ``HybridSearcher`` included.
+
+    Parameters
+    ----------
+    index_dir : folder of ``diffretriever index --multi`` (``INDEX/multi``), or a store, which is searched exactly.
+    query_encoder : one of our query encoders, or its name.
+    prebuilt_index_name, normalize_distances, faiss_device : as FaissSearcher has them; they mean nothing here, and
+        another value than the default is an error.
+    options : how far the compressed index looks.
+
+    Raises
+    ------
+    InputError
+        See :func:`open_vectors`.
+    """
+
+    def __init__(
+        self,
+        index_dir: str | Path,
+        query_encoder: DiffRetrieverQueryEncoder | str,
+        prebuilt_index_name: str | None = None,
+        normalize_distances: bool = False,
+        faiss_device: str = "cpu",
+        *,
+        options: MultiOptions | None = None,
+    ):
+        if prebuilt_index_name or normalize_distances or faiss_device != "cpu":
+            raise InputError(
+                f"{index_dir} is searched by MaxSim, which has no prebuilt indexes, no normalised distances and no "
+                "FAISS device (a store is searched where the query encoder is)."
+            )
+        if isinstance(query_encoder, str):
+            query_encoder = DiffRetrieverQueryEncoder(query_encoder, device=None)
+        self.query_encoder = query_encoder
+        self.vectors = open_vectors(index_dir, query_encoder, options)
+        self.dimension = query_encoder.dimension
+        self.num_docs = self.vectors.passages
+
+    def search(  # type: ignore[override]
+        self,
+        query: str | np.ndarray,
+        k: int = 10,
+        threads: int = 1,
+        remove_dups: bool = False,
+        return_vector: bool = False,
+    ) -> list[DenseSearchResult]:
+        """The best ``k`` passages for a text, or for its vectors, float32 [K_q, H]; ids are unique in any case."""
+        return self.batch_search([query], ["query"], k, threads, return_vector)["query"]
+
+    def batch_search(  # type: ignore[override]
+        self,
+        queries: Sequence[str | np.ndarray] | np.ndarray,
+        q_ids: list[str],
+        k: int = 10,
+        threads: int = 1,
+        return_vector: bool = False,
+    ) -> dict[str, list[DenseSearchResult]]:
+        """The best ``k`` passages of each query, by query id.
+
+        Raises
+        ------
+        InputError
+            For numbers that make no sense, vectors of another width, and ``return_vector``: passages have several.
+        """
+        if return_vector:
+            raise InputError("a multi-vector index has no one vector a passage to return; use .vectors.vectors(rows).")
+        if k < 1 or threads < 1 or len(queries) != len(q_ids):
+            raise InputError(
+                f"k={k}, threads={threads}, {len(queries)} queries, {len(q_ids)} ids: this cannot be meant."
+            )
+        found = self.vectors.search_many(self._encoded(queries), min(k, max(1, self.num_docs)), threads)
+        return {
+            qid: [
+                DenseSearchResult(docid, score)
+                for docid, score in zip(self.vectors.docids(rows), scores.tolist(), strict=True)
+            ]
+            for qid, (rows, scores) in zip(q_ids, found, strict=True)
+        }
+
+    def set_hnsw_ef_search(self, ef_search: int) -> None:
+        """Always an InputError: there is no HNSW graph here."""
+        raise InputError(
+            f"ef_search={ef_search} is for HNSW indexes, and these vectors have no such graph: leave it out."
+        )
+
+    def _encoded(self, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        texts = [query for query in queries if isinstance(query, str)]
+        by_text = dict(zip(texts, self.query_encoder.encode_vectors(texts), strict=True))
+        encoded = [by_text[query] if isinstance(query, str) else np.atleast_2d(query) for query in queries]
+        for vectors in encoded:
+            if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
+                raise InputError(
+                    f"a query of shape {vectors.shape}: expected a text, or K_q vectors of {self.dimension}."
+                )
+        return [np.ascontiguousarray(vectors, np.float32) for vectors in encoded]

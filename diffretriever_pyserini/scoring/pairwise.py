@@ -1,0 +1,113 @@
+"""The scores of METHOD section 5 as small pure functions: numpy arrays in, float32 [queries, passages] out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+    Array = np.ndarray
+
+
+def pooled_scores(queries: Array, passages: Array) -> Array:
+    """Dense single: q . p of pooled vectors. ``queries`` [Nq, H], ``passages`` [Np, H] -> float32 [Nq, Np]."""
+    queries, passages = _floats(queries, 2), _floats(passages, 2)
+    _same("dimension", queries.shape[1], passages.shape[1])
+    return queries @ passages.T
+
+
+def maxsim(queries: Array, passages: Array, chunk: int = 1024) -> Array:
+    """Dense multi (MaxSim): sum over query vectors of max(0, best passage vector), not divided by K.
+
+    ``queries`` [Nq, Kq, H], ``passages`` [Np, Kp, H] -> float32 [Nq, Np]. Zero rows never score. ``chunk`` passages are
+    scored at a time, so memory is Nq * Kq * chunk * Kp floats.
+    """
+    queries, passages = _floats(queries, 3), _floats(passages, 3)
+    _same("dimension", queries.shape[2], passages.shape[2])
+    n_queries, k_query, width = queries.shape
+    n_passages, k_passage, _ = passages.shape
+    scores = np.zeros((n_queries, n_passages), dtype=np.float32)
+    flat = queries.reshape(-1, width)
+    for start in range(0, n_passages, chunk):
+        block = passages[start : start + chunk]
+        products = flat @ block.reshape(-1, width).T
+        best = products.reshape(n_queries, k_query, len(block), k_passage).max(axis=3)
+        scores[:, start : start + chunk] = np.maximum(best, 0).sum(axis=1)
+    return scores
+
+
+def lexical_scores(queries: scipy.sparse.csr_matrix, passages: scipy.sparse.csr_matrix) -> Array:
+    """Lexical: the integer dot product that a Lucene impact index computes.
+
+    ``queries`` CSR int [Nq, V], ``passages`` CSR int [Np, V] -> float32 [Nq, Np], exact up to 2**24.
+    """
+    _same("vocabulary", queries.shape[1], passages.shape[1])
+    product = queries.astype(np.int64) @ passages.astype(np.int64).T
+    return product.toarray().astype(np.float32)
+
+
+def fuse(dense: Array, lexical: Array, weight: float = 0.5, depth: int = 1000) -> Array:
+    """Hybrid: per query, min-max both lists of the best ``depth`` passages to [0, 1] and add them up.
+
+    Parameters
+    ----------
+    dense, lexical : float [Nq, Np], scores of every passage; NaN where a passage is not in that list at all.
+    weight : share of the dense side; the lexical side has ``1 - weight``.
+    depth : length of each list before fusion; ties at the cut go to the earlier passage.
+
+    Returns
+    -------
+    float32 [Nq, Np]: NaN where neither list returned the passage; a passage missing from one list counts 0 there; the
+    range of a list is at least 1e-9.
+    """
+    dense, lexical = _floats(dense, 2), _floats(lexical, 2)
+    if dense.shape != lexical.shape:
+        raise InputError(f"the two score matrices differ in shape: dense {dense.shape}, lexical {lexical.shape}")
+    if not 0 <= weight <= 1:
+        raise InputError(f"weight={weight} must lie between 0 (lexical only) and 1 (dense only)")
+    if depth < 1:
+        raise InputError(f"depth={depth} must be at least 1")
+    sides = [normalise(cut(scores, depth)) for scores in (dense, lexical)]
+    missing = np.isnan(sides[0]) & np.isnan(sides[1])
+    fused = weight * np.nan_to_num(sides[0]) + (1 - weight) * np.nan_to_num(sides[1])
+    return np.where(missing, np.nan, fused).astype(np.float32)
+
+
+def cut(scores: Array, depth: int) -> Array:
+    """``scores`` [Nq, Np] with NaN outside each row's best ``depth``; ties at the cut go to the earlier passage."""
+    if scores.shape[1] <= depth:
+        return scores
+    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
+    kept = np.full_like(scores, np.nan)
+    best = order[:, :depth]
+    np.put_along_axis(kept, best, np.take_along_axis(scores, best, axis=1), axis=1)
+    return kept
+
+
+def normalise(scores: Array) -> Array:
+    """Min-max each row of ``scores`` [Nq, Np] to [0, 1], NaN left alone; a range below 1e-9 counts as 1e-9."""
+    if scores.size == 0:
+        return scores.astype(np.float64)
+    listed = ~np.isnan(scores)
+    wide = scores.astype(np.float64)
+    low = np.where(listed, wide, np.inf).min(axis=1, keepdims=True)
+    high = np.where(listed, wide, -np.inf).max(axis=1, keepdims=True)
+    low, high = np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
+    return (wide - low) / np.maximum(high - low, 1e-9)
+
+
+def _floats(values: Array, dimensions: int) -> Array:
+    array = np.asarray(values, dtype=np.float32)
+    if array.ndim != dimensions:
+        raise InputError(f"expected an array of {dimensions} dimensions, got shape {array.shape}")
+    return array
+
+
+def _same(what: str, queries: int, passages: int) -> None:
+    if queries != passages:
+        raise InputError(f"{what} of the queries ({queries}) and of the passages ({passages}) differ: two models?")

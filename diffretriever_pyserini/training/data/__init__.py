@@ -1,0 +1,1 @@
+"""From files of pairs to training batches."""

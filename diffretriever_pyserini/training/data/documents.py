@@ -1,0 +1,106 @@
+"""From a folder of documents without queries to passages, and to queries made of their own headings and sentences.
+
+Headings ask for their section, and a sentence asks for the passage it was taken out of (the inverse cloze task,
+Lee et al. 2019): weak supervision, but of the right vocabulary, and enough to fit a model to a collection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...corpora.beir import Passage
+from ...errors import InputError
+from ...model.lexical import content_words
+from . import rows
+
+SUFFIXES = (".txt", ".md", ".rst")
+_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
+_UNDERLINE = re.compile(r"^([=\-~^*+#])\1{2,}\s*$")
+_LEAST_WORDS = 3  # content words of a usable query
+_KEEP_SENTENCE = 0.1  # how often the asked sentence stays in its passage, so that exact words keep counting
+
+
+def read_documents(folder: Path, words: int = 100) -> Iterator[Passage]:
+    """Passages of about ``words`` words from every .txt, .md and .rst file below ``folder``, in the order of names.
+
+    A passage never crosses a heading; its title is that heading, empty before the first one. Ids are the file's path
+    with the passage's number. Raises InputError for an empty folder or a file that is not UTF-8.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
+    if not files:
+        raise InputError(f"{folder}: no {', '.join(SUFFIXES)} files here or below.")
+    for path in files:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not valid UTF-8 ({error.reason}); convert it or take it away.") from error
+        name = re.sub(r"\s", "_", path.relative_to(folder).as_posix())
+        number = 0
+        for title, section in _sections(text):
+            for piece in _pieces(section, words):
+                number += 1
+                yield Passage(f"{name}#{number}", title, piece)
+
+
+def _sections(text: str) -> Iterator[tuple[str, str]]:
+    """(heading, text below it); what stands before the first heading has none."""
+    title, body = "", list[str]()
+    lines = text.splitlines()
+    for i, line in enumerate(lines):
+        below = lines[i + 1] if i + 1 < len(lines) else ""
+        found = _HEADING.match(line)
+        underlined = bool(line.strip()) and not _UNDERLINE.match(line) and bool(_UNDERLINE.match(below))
+        if found or underlined:
+            yield title, "\n".join(body)
+            title, body = (found[1] if found else line.strip()), []
+        elif not _UNDERLINE.match(line):
+            body.append(line)
+    yield title, "\n".join(body)
+
+
+def _pieces(section: str, words: int) -> Iterator[str]:
+    """Sentences of ``section`` put together until a piece has ``words`` words; a rest below a third joins the last."""
+    pieces: list[list[str]] = []
+    for paragraph in re.split(r"\n\s*\n", section):
+        for sentence in sentences(" ".join(paragraph.split())):
+            if not pieces or sum(len(one.split()) for one in pieces[-1]) >= words:
+                pieces.append([])
+            pieces[-1].append(sentence)
+    if len(pieces) > 1 and sum(len(one.split()) for one in pieces[-1]) < words / 3:
+        last = pieces.pop()
+        pieces[-1] += last
+    yield from (" ".join(piece) for piece in pieces if piece)
+
+
+@cache
+def _sentence_splitter() -> Any:
+    import punkt
+
+    return punkt.tokenizer_for("english")
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of ``text`` by the trained English Punkt."""
+    return list(_sentence_splitter().tokenize(text)) if text.strip() else []
+
+
+def made_rows(passage: Passage, rng: np.random.Generator) -> Iterator[rows.Row]:
+    """Training rows without negatives: the heading asks for the passage, and one sentence asks for the others."""
+    if len(content_words(passage.title)) >= _LEAST_WORDS:
+        yield _row(passage, passage.title, passage.text, "heading")
+    parts = sentences(passage.text)
+    usable = [i for i, one in enumerate(parts) if len(content_words(one)) >= _LEAST_WORDS]
+    if len(parts) >= 2 and usable:
+        chosen = usable[int(rng.integers(len(usable)))]
+        kept = parts if rng.random() < _KEEP_SENTENCE else parts[:chosen] + parts[chosen + 1 :]
+        yield _row(passage, parts[chosen], f"{passage.title} {' '.join(kept)}".strip(), "sentence")
+
+
+def _row(passage: Passage, query: str, text: str, kind: str) -> rows.Row:
+    return rows.Row(query, (rows.Passage(text, passage.docid),), (), f"{passage.docid}/{kind}")

@@ -1,0 +1,219 @@
+"""Where training rows come from: files as they are, and what must first be written out row by row on disk.
+
+Plain ``.jsonl`` and ``.tsv`` files are read in place. Compressed files, BEIR folders, parquet files and hub data sets
+are streamed once into ``.jsonl`` files in a work folder; none of them is ever held in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...files.jsonl import checked_id, open_text, read_lines, text_field
+from ...model.hub import is_hub_id
+from ...model.layout import join_title
+from .rows import Passage, Row, to_record
+
+_WHOLE = 64 << 20
+_SAMPLES, _SAMPLE_BYTES = 64, 64 << 10
+_PLAIN = (".jsonl", ".json", ".tsv")
+
+
+def row_files(sources: Iterable[str], work: Path, split: str = "train") -> list[Path]:
+    """Files of one training row a line for ``sources``, written into ``work`` where they are not there already.
+
+    A source is a file (.jsonl, .tsv, either with .gz; .parquet), a folder in BEIR layout with ``qrels/<split>.tsv``, a
+    folder of such files, or the hub id of a data set (``owner/name`` or ``owner/name:split``) in Tevatron's layout.
+
+    Raises
+    ------
+    InputError
+        For a source that is none of these, or a collection whose files do not fit together.
+    """
+    files: list[Path] = []
+    for source in sources:
+        files += _files(str(source), work, split)
+    return files
+
+
+def digests(sources: Iterable[str], split: str = "train") -> dict[str, str]:
+    """Size and digest of every file that ``sources`` are read from, by its path; none for hub data sets.
+
+    The digest is of the whole file up to 64 MiB, of evenly spread blocks of larger ones.
+    """
+    found: dict[str, str] = {}
+    for source in sources:
+        path = Path(source).expanduser()
+        files = [path] if path.is_file() else _inside(path, split) if path.is_dir() else []
+        found |= {str(file): f"{file.stat().st_size} bytes, {_file_digest(file)[:16]}" for file in files}
+    return found
+
+
+def _file_digest(path: Path) -> str:
+    """SHA-256 of a file; over 64 MiB of its size and 64 evenly spread blocks."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= _WHOLE:
+            digest.update(file.read())
+        else:
+            for i in range(_SAMPLES):
+                file.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _is_beir(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz"))
+
+
+def _inside(folder: Path, split: str) -> list[Path]:
+    """The files of a folder that hold its rows: of a BEIR collection, or every file of rows."""
+    if _is_beir(folder):
+        return [_either(folder, name) for name in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv")]
+    inside = sorted(one for one in folder.iterdir() if one.name.removesuffix(".gz").endswith((*_PLAIN, ".parquet")))
+    if not inside:
+        raise InputError(f"{folder}: neither a folder in BEIR layout nor one of .jsonl, .tsv or .parquet files.")
+    return inside
+
+
+def _files(source: str, work: Path, split: str) -> list[Path]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        inside = _inside(path, split)
+        if _is_beir(path):
+            stem = f"{path.resolve().name}-{split}-{_state(*inside)}"
+            return [_spooled(work, stem, lambda: beir_rows(path, split, work))]
+        return [file for one in inside for file in _files(str(one), work, split)]
+    if path.is_file():
+        if path.suffix == ".gz" and path.with_suffix("").suffix in _PLAIN:
+            return [_unzipped(path, work)]
+        if path.suffix == ".parquet":
+            stem = f"{path.stem}-{_state(path)}"
+            return [_spooled(work, stem, lambda: _dataset_rows("parquet", "train", data_files=str(path)))]
+        if path.suffix in _PLAIN:
+            return [path]
+        raise InputError(f"{path}: training rows are .jsonl, .tsv (either with .gz) or .parquet files.")
+    name, _, own_split = source.partition(":")
+    if is_hub_id(name):
+        own_split = own_split or split
+        return [_spooled(work, f"{name.replace('/', '--')}-{own_split}", lambda: _dataset_rows(name, own_split))]
+    raise InputError(f"{source}: no such file or folder, and no hub id of a data set (owner/name).")
+
+
+def _spooled(work: Path, stem: str, rows: Any) -> Path:
+    """``work/<stem>.jsonl`` with the objects of ``rows()``; whole or absent, so that an old one can be used again."""
+    path = work / f"{stem}.jsonl"
+    if not path.is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        with unfinished.open("w", encoding="utf-8") as file:
+            for record in rows():
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        unfinished.rename(path)
+    return path
+
+
+def _state(*paths: Path) -> str:
+    """Eight characters that change when one of the files does, so that an old copy is not taken for a new one's."""
+    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
+
+
+def _unzipped(path: Path, work: Path) -> Path:
+    plain = path.with_suffix("")
+    target = work / f"{plain.stem}-{_state(path)}{plain.suffix}"
+    if not target.is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f"{target.name}.unfinished")
+        try:
+            with open_text(path) as source, unfinished.open("w", encoding="utf-8") as file:
+                file.writelines(source)
+        except (EOFError, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be decompressed ({error}); fetch it again.") from error
+        unfinished.rename(target)
+    return target
+
+
+def _dataset_rows(name: str, split: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    """Records of a data set, streamed through ``datasets``; a hub out of reach is an InputError."""
+    import datasets
+
+    try:
+        yield from datasets.load_dataset(name, split=split, streaming=True, **arguments)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(
+            f"data set {name!r}, split {split!r}: cannot be read ({type(error).__name__}: {error}). Without a "
+            "connection, download its files elsewhere and name them here."
+        ) from error
+
+
+def beir_rows(folder: Path, split: str, work: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a BEIR collection's ``qrels/<split>.tsv``: one a query, every passage with a positive grade.
+
+    Texts are looked up through an SQLite file in ``work``, so that memory does not grow with the corpus. Raises
+    InputError for a judgement whose query or passage has no text.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    path = work / f"{folder.resolve().name}.sqlite"
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as table:
+        _fill(table, folder, split)
+        grouped = "SELECT qid, group_concat(docid, ' ') FROM qrels WHERE grade > 0 GROUP BY qid ORDER BY min(line)"
+        for qid, docids in table.execute(grouped):
+            query = table.execute("SELECT text FROM queries WHERE id = ?", (qid,)).fetchone()
+            if query is None:
+                raise InputError(f"{folder}: query '{qid}' is judged in qrels/{split}.tsv but has no text.")
+            positives = []
+            for docid in docids.split():
+                text = table.execute("SELECT text FROM corpus WHERE id = ?", (docid,)).fetchone()
+                if text is None:
+                    raise InputError(
+                        f"{folder}: passage '{docid}' is judged for query '{qid}' but is not in the corpus."
+                    )
+                positives.append(Passage(text[0], docid))
+            yield to_record(Row(query[0], tuple(positives), (), qid))
+    path.unlink()
+
+
+def _fill(table: sqlite3.Connection, folder: Path, split: str) -> None:
+    """Copy texts and judgements of ``folder`` into ``table``; a passage id that occurs twice is an InputError."""
+    table.execute("PRAGMA synchronous = OFF")
+    for name in ("corpus", "queries"):
+        table.execute(f"CREATE TABLE {name} (id TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
+        source = _either(folder, f"{name}.jsonl")
+        for number, line in read_lines(source):
+            where = f"{source}, line {number}"
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"{where}: broken JSON ({error.msg}); is the line cut in half?") from error
+            key = checked_id(record.get("_id", record.get("id")), where, name)
+            text = join_title(text_field(record, "title", where), text_field(record, "text", where))
+            try:
+                table.execute(f"INSERT INTO {name} VALUES (?, ?)", (key, text))
+            except sqlite3.IntegrityError as error:
+                raise InputError(f"{where}: the id '{key}' occurs twice; ids must be unique.") from error
+    table.execute("CREATE TABLE qrels (qid TEXT, docid TEXT, grade INTEGER, line INTEGER)")
+    source = _either(folder, f"qrels/{split}.tsv")
+    for number, line in read_lines(source):
+        parts = line.split()
+        if number == 1 and parts[0].lower() in ("query-id", "qid", "query_id"):
+            continue
+        if len(parts) not in (3, 4) or not parts[-1].lstrip("-").isdigit():
+            raise InputError(f"{source}, line {number}: expected query-id, corpus-id and a whole grade.")
+        table.execute("INSERT INTO qrels VALUES (?, ?, ?, ?)", (parts[0], parts[-2], int(parts[-1]), number))
+    table.commit()
+
+
+def _either(folder: Path, name: str) -> Path:
+    for candidate in (folder / name, folder / f"{name}.gz"):
+        if candidate.is_file():
+            return candidate
+    raise InputError(f"{folder}: no {name} or {name}.gz.")

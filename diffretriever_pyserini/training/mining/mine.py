@@ -1,0 +1,266 @@
+"""Hard negatives for queries and their positives: candidates, without those that are likely positives themselves."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import batched
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import overload
+
+import numpy as np
+
+from ...corpora.beir import Passage, read_corpus
+from ...errors import InputError
+from ...files.folder import whole_folder
+from ...model.layout import join_title
+from ..data import rows
+from ..data.documents import made_rows, read_documents
+from ..data.examples import RowFiles
+from ..data.sources import row_files
+from ..data.store import PassageStore, text_digest
+from .candidates import Vectors, bm25_candidates, model_candidates
+
+MARKER = "mined.json"
+METHODS = ("bm25", "model")
+
+
+@dataclass(frozen=True)
+class MineOptions:
+    """What `diffretriever mine-negatives` was asked for.
+
+    Attributes
+    ----------
+    output : folder for train.jsonl, corpus/corpus.jsonl and mined.json.
+    pairs, split : sources of queries with positives (see sources.py); none with ``documents``.
+    corpus : a corpus.jsonl or a BEIR folder; None takes the passages of the pairs.
+    documents : a folder of texts: passages are cut from them, queries made of headings and sentences.
+    method, encoder : ``bm25`` or ``model``; with ``bm25`` an encoder only filters.
+    negatives, depth, skip : how many a query, from how many candidates, without the first ``skip``.
+    max_ratio : a candidate that the encoder scores above this share of the best positive's score is left out.
+    """
+
+    output: Path
+    pairs: tuple[str, ...] = ()
+    split: str = "train"
+    corpus: Path | None = None
+    documents: Path | None = None
+    method: str = "bm25"
+    encoder: str | None = None
+    device: str = "cpu"
+    negatives: int = 15
+    depth: int = 100
+    skip: int = 0
+    max_ratio: float = 0.95
+    words: int = 100
+    on_error: str = "stop"
+    seed: int = 42
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"method {self.method!r} is not one of {', '.join(METHODS)}.")
+        if bool(self.pairs) == bool(self.documents):
+            raise InputError("give either --pairs (queries with positives) or --documents (a folder of texts).")
+        if self.method == "model" and not self.encoder:
+            raise InputError("--method model needs --encoder, the model that searches.")
+        if self.negatives < 1 or self.depth < self.negatives + self.skip:
+            raise InputError("negatives must be at least 1, and depth at least negatives + skip.")
+        if not 0 < self.max_ratio <= 1:
+            raise InputError(f"max_ratio={self.max_ratio} must lie in (0, 1].")
+
+
+def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, int]:
+    """Write the rows with their negatives to ``options.output``; returns the counts that mined.json holds.
+
+    Rows for which no candidate is left stay in, without negatives, and are counted. Raises DiffRetrieverError.
+    """
+    counts: Counter[str] = Counter()
+    with whole_folder(options.output, MARKER) as folder, TemporaryDirectory(dir=folder) as temporary:
+        work = Path(temporary)
+        store = PassageStore(work / "passages.sqlite", _passages(options, work))
+        (folder / "corpus").mkdir()
+        store.write_corpus(folder / "corpus" / "corpus.jsonl")
+        pairs = _pairs(options, store, work, folder)
+        say(f"{len(pairs)} queries, {len(store)} passages")
+        _write(options, store, pairs, work, folder / "train.jsonl", counts)
+        store.close()
+        counts.update({"queries": len(pairs), "passages": len(store), "bad_rows": pairs.bad.count})
+        settings = {name: str(value) for name, value in asdict(options).items()}
+        (folder / MARKER).write_text(json.dumps({"counts": counts, "settings": settings}, indent=2) + "\n")
+    say(_summary(counts))
+    if pairs.bad.count:
+        say(f"{pairs.bad.count} bad rows left out, listed in {options.output / 'bad-rows.txt'}")
+    return dict(counts)
+
+
+def _passages(options: MineOptions, work: Path) -> Iterator[Passage]:
+    if options.documents is not None:
+        return read_documents(options.documents, options.words)
+    if options.corpus is not None:
+        inside = [options.corpus / name for name in ("corpus.jsonl", "corpus.jsonl.gz")]
+        found = next((path for path in inside if path.is_file()), options.corpus)
+        return read_corpus(found)
+    return _passages_of_pairs(options, work)
+
+
+def _passages_of_pairs(options: MineOptions, work: Path) -> Iterator[Passage]:
+    """Every passage of the pairs once; one without an id gets a number. What was seen is kept on disk."""
+    files = row_files(options.pairs, work, options.split)
+    pairs = RowFiles(files, False, options.on_error, work / "bad-while-collecting.txt")
+    seen = _Seen(work / "seen.sqlite")
+    number = 0
+    for i in range(len(pairs)):
+        row = pairs[i]
+        for one in (*row.positives, *row.negatives):
+            if seen.add("texts", text_digest(one.text)):
+                docid = one.docid if not one.docid.split()[1:] else ""
+                while not docid or not seen.add("ids", docid):
+                    docid, number = f"p{number}", number + 1
+                yield Passage(docid, "", one.text)
+    seen.close()
+
+
+class _Seen:
+    """Sets of ids and of texts in an SQLite file."""
+
+    def __init__(self, path: Path):
+        self._table = sqlite3.connect(path)
+        self._table.execute("PRAGMA synchronous = OFF")
+        for name in ("texts", "ids"):
+            self._table.execute(f"CREATE TABLE {name} (value PRIMARY KEY) WITHOUT ROWID")
+
+    def add(self, name: str, value: str | bytes) -> bool:
+        """Whether ``value`` is new to the set."""
+        return self._table.execute(f"INSERT OR IGNORE INTO {name} VALUES (?)", (value,)).rowcount == 1
+
+    def close(self) -> None:
+        self._table.close()
+
+
+class _Queries(Sequence[str]):
+    """The queries of ``rows`` by number, read from disk when asked for."""
+
+    def __init__(self, rows: RowFiles):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return self._rows[place].query
+
+
+def _pairs(options: MineOptions, store: PassageStore, work: Path, folder: Path) -> RowFiles:
+    if options.documents is None:
+        files = row_files(options.pairs, work, options.split)
+    else:
+        made = work / "made.jsonl"
+        with made.open("w", encoding="utf-8") as file:
+            for number, passage in enumerate(store):
+                for row in made_rows(passage, np.random.default_rng([options.seed, number])):
+                    file.write(json.dumps(rows.to_record(row)) + "\n")
+        files = [made]
+    return RowFiles(files, False, options.on_error, folder / "bad-rows.txt")
+
+
+def _write(
+    options: MineOptions, store: PassageStore, pairs: RowFiles, work: Path, path: Path, counts: Counter[str]
+) -> None:
+    queries = _Queries(pairs)
+    vectors = None
+    if options.encoder:
+        from ...model.retriever import DiffRetriever
+
+        vectors = Vectors(DiffRetriever.from_pretrained(options.encoder, options.device), store, work / "vectors.npy")
+    if options.method == "model":
+        assert vectors is not None
+        found = model_candidates(vectors, queries, options.depth)
+    else:
+        found = bm25_candidates(store, queries, work / "bm25", options.depth, options.threads)
+    with path.open("w", encoding="utf-8") as file:
+        for group in batched(_every_place(found, len(queries)), 256):
+            if vectors is not None:
+                vectors.queries([queries[place] for place, _ in group])  # together; each is then remembered
+            for place, numbers in group:
+                row = _mined(options, store, pairs[place], numbers, vectors, counts)
+                file.write(json.dumps(rows.to_record(row)) + "\n")
+
+
+def _every_place(found: Iterable[tuple[int, list[int]]], count: int) -> Iterator[tuple[int, list[int]]]:
+    """``found`` with an empty list for each place below ``count`` that does not come up."""
+    expected = 0
+    for place, numbers in found:
+        if place < expected:
+            raise InputError(f"candidates came out of order: query {place} after {expected - 1}.")
+        yield from ((missed, []) for missed in range(expected, place))
+        yield place, numbers
+        expected = place + 1
+    yield from ((missed, []) for missed in range(expected, count))
+
+
+def _mined(
+    options: MineOptions,
+    store: PassageStore,
+    row: rows.Row,
+    candidates: Sequence[int],
+    vectors: Vectors | None,
+    counts: Counter[str],
+) -> rows.Row:
+    """``row`` with the best candidates that are neither positives nor likely ones."""
+    known = positive_numbers(store, row)
+    kept = [number for number in candidates if number not in known]
+    counts["known positives among candidates"] += len(candidates) - len(kept)
+    kept = kept[options.skip :]
+    if vectors is not None and kept:
+        query = vectors.queries([row.query])[0]
+        best = vectors.scores(query, sorted(known)).max() if known else _own_score(vectors, query, row)
+        limit = best - (1 - options.max_ratio) * abs(best)
+        scores = vectors.scores(query, kept)
+        below = [number for number, score in zip(kept, scores, strict=True) if score <= limit]
+        counts["likely positives left out"] += len(kept) - len(below)
+        kept = below
+    kept = kept[: options.negatives]
+    counts["negatives"] += len(kept)
+    counts["queries without negatives"] += not kept
+    counts["queries with too few"] += 0 < len(kept) < options.negatives
+    passages = (store[number] for number in kept)
+    return replace(row, negatives=tuple(rows.Passage(join_title(one.title, one.text), one.docid) for one in passages))
+
+
+def positive_numbers(store: PassageStore, row: rows.Row) -> set[int]:
+    """Numbers of a row's positives in the store: by id, and every passage with the same text."""
+    found: set[int] = set()
+    for one in row.positives:
+        number = store.number(one.docid) if one.docid else None
+        if number is not None:
+            found.add(number)
+            passage = store[number]
+            found.update(store.same_text(join_title(passage.title, passage.text)))
+        found.update(store.same_text(one.text))
+    return found
+
+
+def _own_score(vectors: Vectors, query: np.ndarray, row: rows.Row) -> float:
+    texts = [one.text for one in row.positives]
+    return float((vectors.model.encode(texts, "passage").pooled @ query).max())
+
+
+def _summary(counts: Counter[str]) -> str:
+    mean = counts["negatives"] / max(counts["queries"], 1)
+    parts = [
+        f"{counts[name]} {name}" for name in sorted(counts) if name.startswith(("known", "likely", "queries with"))
+    ]
+    return f"{counts['negatives']} negatives ({mean:.1f} a query); " + ", ".join(parts)

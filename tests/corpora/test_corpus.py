@@ -1,0 +1,198 @@
+"""Corpora of every layout come as the same stream of rows."""
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from diffretriever_pyserini.corpora.corpus import Corpus, CorpusPassage, RawRow, parse_row
+from diffretriever_pyserini.errors import InputError
+
+from .corpora import DATA, EXPECTED, RECORDS, passages, peak_memory, rows, write, write_table
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["c.jsonl", "c.json", "C.JSONL", "c.jsonl.gz", "c.json.zst", "c.parquet", "c.arrow", "c.feather", "c.ipc"],
+)
+def test_every_format_gives_the_same_passages_from_any_start(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix in (".parquet", ".arrow", ".feather", ".ipc"):
+        write_table(path, RECORDS)
+    else:
+        write(path, DATA)
+    everything = list(Corpus([path]).rows())
+    assert [parse_row(row) for row in everything] == EXPECTED
+    unit = "line" if "js" in name.lower() else "row"
+    assert everything[12].where == f"{path}, {unit} 13"
+    for start in (1, 255, 256, 300, 599, 600, 999, 1000):
+        assert list(Corpus([path]).rows(start)) == everything[start:]
+    assert pickle.loads(pickle.dumps(everything[0])) == everything[0]
+
+
+def test_skipping_goes_on_in_the_next_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", DATA)
+    write_table(tmp_path / "b.parquet", RECORDS)
+    write_table(tmp_path / "c.arrow", RECORDS)
+    write(tmp_path / "d.tsv.zst", "x\tone\n\ny\ttwo\n")
+    corpus = Corpus([tmp_path])
+    assert [Path(file).name for file in corpus.files] == ["a.jsonl", "b.parquet", "c.arrow", "d.tsv.zst"]
+    everything = [row.where for row in corpus.rows()]
+    assert len(everything) == 3002 and everything[-1].endswith("d.tsv.zst, line 3")
+    for start in (999, 1000, 1001, 1300, 2000, 2500, 3001, 3002):
+        assert [row.where for row in corpus.rows(start)] == everything[start:]
+    with pytest.raises(InputError, match="a.jsonl and 3 more: ends after 3,002 rows, where 3,003 were to be skipped"):
+        list(corpus.rows(3003))
+
+
+def test_skipping_does_not_parse(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"cut\n\xff\n{"id": "a", "text": ""}\n'.encode("latin-1"))
+    assert [parse_row(row) for row in Corpus([path]).rows(2)] == [CorpusPassage("a", "")]
+
+
+def test_skipped_row_groups_are_not_read(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", RECORDS, rows=500)
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    with path.open("r+b") as file:  # damage in the first group alone
+        file.seek(group.column(2).data_page_offset)
+        file.write(b"\xff" * 64)
+    assert passages(path, start=500) == EXPECTED[500:]
+    with pytest.raises(InputError, match=r"a.parquet, after row \d+: damaged"):
+        passages(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "passage"),
+    [
+        ({"id": "a", "contents": " Title\nbody  text "}, CorpusPassage("a", "Title\nbody  text")),
+        ({"id": "a", "contents": "whole", "title": "not this"}, CorpusPassage("a", "whole")),
+        ({"id": "a", "title": "T", "text": "x", "contents": "T\nx"}, CorpusPassage("a", "T x")),
+        ({"_id": "a", "title": "", "text": "x", "metadata": {"url": 1}}, CorpusPassage("a", "x")),
+        ({"docid": "a", "title": None, "text": None}, CorpusPassage("a", "")),
+        ({"id": 7, "text": "x"}, CorpusPassage("7", "x")),
+        ({"id": "ü\U0001f600", "text": ""}, CorpusPassage("ü\U0001f600", "")),
+        ({"id": "a", "text": "x \x00 \ud800 y\u2028z\x85"}, CorpusPassage("a", "x \x00 \ud800 y\u2028z")),
+    ],
+)
+def test_fields_of_a_record(tmp_path: Path, record: dict[str, Any], passage: CorpusPassage) -> None:
+    assert [parse_row(row) for row in rows(json.dumps(record), tmp_path)] == [passage]
+    assert parse_row(RawRow("record", "here", record)) == passage
+
+
+def test_tsv_of_ms_marco(tmp_path: Path) -> None:
+    text = (
+        '0\tA "quoted" passage, ü\r\n1\t\r\nD2\thttps://x.org/a b\tThe title\tand body\r\nD3\t\tNo URL\t\n4\tNUL \x00'
+    )
+    assert [parse_row(row) for row in rows(text, tmp_path, "collection.tsv")] == [
+        CorpusPassage("0", 'A "quoted" passage, ü'),
+        CorpusPassage("1", ""),
+        CorpusPassage("D2", "The title and body"),
+        CorpusPassage("D3", "No URL"),
+        CorpusPassage("4", "NUL \x00"),
+    ]
+
+
+def test_line_ends_blank_lines_and_byte_order_mark(tmp_path: Path) -> None:
+    text = b'\xef\xbb\xbf\r\n\n{"id": "a", "text": "x"}\r\n \t\r\n\n{"id": "b", "text": "y"}'
+    for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst"):
+        found = rows(text, tmp_path, name)
+        assert [row.where.rpartition(" ")[2] for row in found] == ["3", "6"]
+        assert [parse_row(row).docid for row in found] == ["a", "b"]
+    bom_first = rows(b"\xef\xbb\xbfa\tx\n\xef\xbb\xbfb\ty\n", tmp_path, "a.tsv")
+    assert [parse_row(row).docid for row in bom_first] == ["a", "\ufeffb"]
+
+
+def test_layouts_of_folders(tmp_path: Path) -> None:
+    line = '{"id": "%s", "text": "x"}\n'
+    for name in ("docs10.jsonl", "docs2.json", ".hidden", "README.md", "README"):
+        write(tmp_path / "pyserini" / name, line % name)
+    for name in ("corpus.jsonl.gz", "queries.jsonl", "qrels/test.tsv"):
+        write(tmp_path / "beir" / name, line % name)
+    write_table(tmp_path / "saved" / "data-00000-of-00001.arrow", RECORDS[:1])
+    for name in ("state.json", "dataset_info.json"):
+        write(tmp_path / "saved" / name, "{}")
+    corpus = Corpus([tmp_path / name for name in ("saved", "pyserini", "beir")])
+    assert [parse_row(row).docid for row in corpus.rows()] == ["d0", "docs10.jsonl", "docs2.json", "corpus.jsonl.gz"]
+
+
+def test_identity_knows_names_sizes_and_order_but_not_folders(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "one/a.jsonl", DATA), write(tmp_path / "one/b.tsv", "1\tx\n")
+    identity = Corpus([a, b]).identity()
+    assert int(identity, 16) >= 0 and Corpus([tmp_path / "one"]).identity() == identity
+    (tmp_path / "one").rename(tmp_path / "two")
+    a, b = tmp_path / "two/a.jsonl", tmp_path / "two/b.tsv"
+    assert Corpus([a, b]).identity() == identity
+    others = {Corpus([b, a]).identity(), Corpus([a]).identity(), Corpus([a, b, "owner/name"]).identity()}
+    others |= {Corpus(["owner/name"]).identity(), Corpus(["owner/name"], split="test").identity()}
+    others.add(Corpus([a, write(b, "1\txy\n")]).identity())
+    others.add(Corpus([a, b.rename(b.with_name("c.tsv"))]).identity())
+    assert len(others | {identity}) == 8
+
+
+def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    file, asked, load = write(tmp_path / "x.jsonl", DATA), [], datasets.load_dataset
+
+    def local(*name: str, **options: Any) -> Any:
+        asked.append((*name, options))
+        return load("json", data_files={"dev": str(file)}, split="dev", streaming=options["streaming"])
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    corpus = Corpus(["owner/name:corpus:dev", write(tmp_path / "last.tsv", "z\tlast\n")])
+    everything = list(corpus.rows())
+    assert [parse_row(row) for row in everything] == [*EXPECTED, CorpusPassage("z", "last")]
+    assert asked == [("owner/name", "corpus", {"split": "dev", "streaming": True})]
+    assert everything[2].where == "owner/name:corpus:dev, row 3"
+    for start in (10, 256, 999, 1000):
+        assert list(corpus.rows(start)) == everything[start:]
+    assert Corpus(["owner/name"]).files == ("owner/name:train",)
+    file.write_bytes(b'{"id": "a", "body": "x"}\n')
+    with pytest.raises(InputError, match=r"owner/name:train: no column for the text .*; found 'id', 'body'"):
+        passages("owner/name")
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    def peak(path: Path) -> int:
+        return peak_memory(lambda: [None for row in Corpus([path]).rows() if not parse_row(row).docid])
+
+    builders: dict[str, Callable[[Path, int], Path]] = {
+        "a.jsonl": lambda path, n: write(path, DATA * n),
+        "a.jsonl.gz": lambda path, n: write(path, DATA * n),
+        "a.parquet": lambda path, n: write_table(path, RECORDS * n, rows=1_000_000),
+        "a.arrow": lambda path, n: write_table(path, RECORDS * n),
+    }
+    for name, build in builders.items():
+        build(tmp_path / name, 1)
+        peak(tmp_path / name)  # imports
+        small = peak(tmp_path / name)
+        assert peak(build(tmp_path / name, 20)) < small + 300_000, name  # the corpus itself is above 1 MB
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.ipc"])
+def test_a_table_is_never_held_whole(tmp_path: Path, name: str) -> None:
+    records = [{"id": i, "text": f"{i} " * 400, "vector": [0.5] * 64} for i in range(20_000)]
+    path = write_table(tmp_path / name, records, rows=500 if name != "a.parquet" else len(records))
+    del records
+    before = pa.total_allocated_bytes()
+    peak = max(pa.total_allocated_bytes() - before for _ in Corpus([path]).rows())
+    assert peak < 12_000_000  # the texts are 44 MB
+
+
+def test_the_real_default_is_offline_here() -> None:
+    if os.environ.get("HF_HUB_OFFLINE") != "1":
+        pytest.skip("HF_HUB_OFFLINE is not set to 1")
+    with pytest.raises(InputError, match="data set 'nobody/no-such-corpus:train': cannot be read"):
+        passages("nobody/no-such-corpus")
+
+
+def test_brackets_inside_a_text_do_not_nest() -> None:
+    text = "[{" * 1000 + ' "quoted" \\ [[['
+    line = json.dumps({"id": "d", "text": text}).encode()
+    assert parse_row(RawRow("jsonl", "c, line 1", line)).text == text

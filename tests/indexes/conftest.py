@@ -1,0 +1,112 @@
+"""Small stores, encoded once, and the little model that made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
+from diffretriever_pyserini.model.provenance import Provenance
+from diffretriever_pyserini.model.representations import Representations
+from diffretriever_pyserini.store.part import write_part
+from diffretriever_pyserini.store.spec import StoreSpec
+from diffretriever_pyserini.store.store import Store, finish_shard
+
+from ..encoding.conftest import passages, write_corpus
+from ..model.conftest import one_thread, save_masked_lm
+
+__all__ = ["one_thread"]
+
+
+def made_up_provenance(k: int = 2, **changes: Any) -> Provenance:
+    """An encoder that never was."""
+    side = {"prefix": [2], "suffix": [3], "tail": [3], "k": k, "mask_id": 4, "pad_id": 0, "max_length": 64}
+    values = {
+        "encoder": "made-up",
+        "weights": "f" * 64,
+        "adapter_weights": None,
+        "config": {"model_type": "bert"},
+        "adapter_config": {},
+        "tokenizer": {"model": "e" * 16},
+        "query": side,
+        "passage": side,
+        "readout": {"impact_scale": 100, "denoising_steps": 1},
+    }
+    return Provenance(**values | changes)
+
+
+SPEC = {
+    "provenance": made_up_provenance(),
+    "max_length": 64,
+    "precision": "float32",
+    "corpus": "none",
+    "files": (),
+}
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a random BERT with V = about 110 terms and H = 32."""
+    folder = tmp_path_factory.mktemp("bert")
+    save_masked_lm(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def model(encoder: str) -> DiffRetriever:
+    """That model with K = 3 on the passage side."""
+    return DiffRetriever.from_pretrained(encoder, k_passage=3)
+
+
+@pytest.fixture(scope="session")
+def store(model: DiffRetriever, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """120 passages in parts of 16; some have no terms."""
+    folder = tmp_path_factory.mktemp("store")
+    corpus = write_corpus(folder / "corpus.jsonl", passages(120))
+    options = EncodeOptions(rows_per_part=16, workers=0, dtype="float32")
+    encode_corpus(model, Corpus([corpus]), folder / "S", options)
+    return Store(folder / "S")
+
+
+def made_up_store(
+    folder: Path,
+    count: int = 700,
+    dimension: int = 16,
+    rows_per_part: int = 100,
+    dtype: str = "float32",
+    vectors: str = "all",
+    terms: int = 40,
+    docids: list[str] | None = None,
+) -> Store:
+    """A store of random vectors in ten loose clusters and random term weights, K = 2; every 50th passage is empty."""
+    import scipy.sparse
+
+    draw = np.random.default_rng(5)
+    centres = draw.standard_normal((10, dimension))
+    spec = StoreSpec(
+        dimension=dimension, vocab_size=terms, vectors=vectors, dtype=dtype, rows_per_part=rows_per_part, **SPEC
+    )
+    spec.write(folder)
+    docids = docids or [f"p{i}" for i in range(count)]
+    for number, start in enumerate(range(0, count, rows_per_part)):
+        n = min(rows_per_part, count - start)
+        rows = centres[draw.integers(10, size=n), None] + 0.5 * draw.standard_normal((n, 2, dimension))
+        rows /= np.linalg.norm(rows, axis=2, keepdims=True)
+        weights = scipy.sparse.random(n, terms, 0.2, "csr", rng=draw, data_rvs=lambda m: draw.integers(1, 6, m))
+        keep = scipy.sparse.diags([float((start + i) % 50 != 3) for i in range(n)])
+        weights = scipy.sparse.csr_matrix((keep @ weights).astype(np.int32))
+        weights.eliminate_zeros()
+        found = Representations(rows.astype(np.float32), weights, None)  # type: ignore[arg-type]
+        write_part(folder, number, spec, docids[start : start + n], found, (), n)
+    finish_shard(folder, 0, 1, count, count, 0)
+    return Store(folder)
+
+
+def all_pooled(store: Store) -> np.ndarray:
+    """float32 [N, H]."""
+    return np.concatenate([part.pooled() for part in store.parts])

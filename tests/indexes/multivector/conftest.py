@@ -1,0 +1,70 @@
+"""Stores of made-up vectors that are alike within a passage, as one forward pass gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from diffretriever_pyserini.model.representations import Representations
+from diffretriever_pyserini.store.part import write_part
+from diffretriever_pyserini.store.spec import StoreSpec
+from diffretriever_pyserini.store.store import Store, finish_shard
+
+from ...model.conftest import one_thread
+from ..conftest import SPEC, made_up_provenance
+
+__all__ = ["one_thread"]
+
+
+def made_up_vectors(count: int, k: int = 4, width: int = 32, seed: int = 5, empty: float = 0.0) -> np.ndarray:
+    """float32 [count, k, width]: topics, passages in them, places of these; a share ``empty`` of places is zero."""
+    draw = np.random.default_rng(seed)
+    topics = np.random.default_rng(1).standard_normal((20, width)) * np.linspace(1.5, 0.3, width)
+    passages = topics[draw.integers(20, size=count)] + 0.7 * draw.standard_normal((count, width))
+    vectors = passages[:, None] + 0.3 * draw.standard_normal((count, k, width)) * np.linspace(1.5, 0.3, width)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    vectors[draw.random((count, k)) < empty] = 0
+    return vectors.astype(np.float32)
+
+
+def write_store(
+    folder: Path, vectors: np.ndarray, docids: Sequence[str] | None = None, dtype: str = "float32", rows: int = 100
+) -> Store:
+    """A store of ``vectors`` [n, K, H] without terms, in parts of ``rows``."""
+    count, k, width = vectors.shape
+    values = SPEC | {"dimension": width, "vocab_size": 9, "vectors": "all", "dtype": dtype}
+    spec = StoreSpec(**values | {"provenance": made_up_provenance(k)}, rows_per_part=rows)
+    spec.write(folder)
+    docids = docids or [f"p{i}" for i in range(count)]
+    for number, start in enumerate(range(0, count, rows)):
+        some = vectors[start : start + rows]
+        nothing = scipy.sparse.csr_matrix((len(some), 9), dtype=np.int32)
+        found = Representations(some, nothing, None)  # type: ignore[arg-type]
+        write_part(folder, number, spec, docids[start : start + rows], found, (), len(some))
+    finish_shard(folder, 0, 1, count, count, 0)
+    return Store(folder)
+
+
+@pytest.fixture(scope="session")
+def vectors() -> np.ndarray:
+    """1,000 passages of four vectors; a tenth of the places is empty."""
+    return made_up_vectors(1000, empty=0.1)
+
+
+@pytest.fixture(scope="session")
+def store(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store of these."""
+    return write_store(tmp_path_factory.mktemp("vectors") / "S", vectors)
+
+
+@pytest.fixture(scope="session")
+def queries() -> list[np.ndarray]:
+    """Thirty queries of three vectors; the last has an empty place, and one has nothing at all."""
+    found = made_up_vectors(30, k=3, seed=77)
+    found[-1, 1] = 0
+    found[-2] = 0
+    return list(found)

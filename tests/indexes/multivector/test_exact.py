@@ -1,0 +1,132 @@
+"""Exact MaxSim over a store against the equation, and the properties that any MaxSim has."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.indexes.multivector import exact
+from diffretriever_pyserini.indexes.multivector.exact import ExactIndex, Found
+from diffretriever_pyserini.runtime.threads import torch_threads
+from diffretriever_pyserini.scoring.pairwise import maxsim
+from diffretriever_pyserini.store.store import Store
+
+from ..conftest import made_up_store
+from .conftest import made_up_vectors, write_store
+
+
+def same(found: Found, expected: np.ndarray, depth: int) -> None:
+    """``found`` is the best ``depth`` of the scores ``expected`` [n]."""
+    rows, scores = found
+    assert len(rows) == len(set(rows.tolist())) == min(depth, len(expected))
+    np.testing.assert_allclose(scores, expected[rows], atol=1e-5)
+    np.testing.assert_allclose(scores, np.sort(expected)[::-1][: len(rows)], atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 10, 5000])
+def test_every_passage_is_scored(
+    store: Store, vectors: np.ndarray, queries: list[np.ndarray], depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "_CHUNK_BYTES", 1 << 13)  # many chunks a part
+    monkeypatch.setattr(exact, "_PRODUCT_BYTES", 1 << 12)  # and blocks a chunk
+    expected = maxsim(np.stack(queries), vectors)
+    for found, scores in zip(ExactIndex(store).search_many(queries, depth, 2), expected, strict=True):
+        same(found, scores, depth)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_narrower_stores(vectors: np.ndarray, queries: list[np.ndarray], dtype: str, tmp_path: Path) -> None:
+    index = ExactIndex(write_store(tmp_path / "S", vectors[:230], dtype=dtype))
+    held = np.concatenate([part.vectors() for part in index.store.parts])
+    for query in queries[:5]:
+        same(index.search(query, 20), maxsim(query[None], held)[0], 20)
+    np.testing.assert_array_equal(index.vectors(np.array([0, 229, 101])), held[[0, 229, 101]])
+
+
+def test_one_vector_is_the_dot_product(tmp_path: Path) -> None:
+    vectors = made_up_vectors(150, k=1)
+    index = ExactIndex(write_store(tmp_path / "S", vectors))
+    query = made_up_vectors(1, k=1, seed=9)[0]
+    same(index.search(query, 150), (vectors[:, 0] @ query[0]).clip(0), 150)
+
+
+def test_queries_of_several_lengths(store: Store, queries: list[np.ndarray]) -> None:
+    index = ExactIndex(store)
+    mixed = [queries[0], queries[1][:1], np.zeros((0, 32), np.float32)]
+    for query, (rows, scores) in zip(mixed, index.search_many(mixed, 30), strict=True):
+        alone = index.search(query, 30)
+        assert rows.tolist() == alone[0].tolist()
+        np.testing.assert_allclose(scores, alone[1], atol=1e-5)
+
+
+def test_the_order_of_a_passages_vectors_means_nothing(tmp_path: Path, queries: list[np.ndarray]) -> None:
+    vectors = made_up_vectors(120)
+    mixed = np.stack([row[np.random.default_rng(i).permutation(4)] for i, row in enumerate(vectors)])
+    one, other = (ExactIndex(write_store(tmp_path / name, v)) for name, v in (("a", vectors), ("b", mixed)))
+    for query in queries:
+        a, b = one.search(query, 120), other.search(query, 120)
+        np.testing.assert_allclose(a[1], b[1], atol=1e-6)
+
+
+def test_equal_scores_stand_in_the_stores_order(tmp_path: Path) -> None:
+    vectors = np.repeat(made_up_vectors(1), 250, axis=0)
+    index = ExactIndex(write_store(tmp_path / "S", vectors))
+    assert index.search(vectors[0], 120)[0].tolist() == list(range(120))
+
+
+def test_threads_and_batches_change_nothing(store: Store, queries: list[np.ndarray]) -> None:
+    index = ExactIndex(store)
+    alone = [index.search(query, 50) for query in queries]
+    together = index.search_many(queries, 50, 2)
+    with ThreadPoolExecutor(4) as pool:
+        at_once = list(pool.map(lambda query: index.search(query, 50), queries))
+    for expected, *others in zip(alone, together, at_once, strict=True):
+        for found in others:
+            np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+
+
+def test_threads_of_one_search_are_not_anothers(store: Store, queries: list[np.ndarray]) -> None:
+    """Two searches that overlap, each with its own number: afterwards all is as before, also in new threads."""
+    before, both = torch.get_num_threads(), threading.Barrier(2)
+
+    def fresh() -> int:
+        with ThreadPoolExecutor(1) as one:
+            return one.submit(torch.get_num_threads).result()
+
+    usual = fresh()
+
+    def search(count: int) -> tuple[int, int]:
+        with torch_threads(count):
+            both.wait(30)
+            ExactIndex(store).search(queries[0], 5)
+            within = torch.get_num_threads()
+            both.wait(30)
+        return within, torch.get_num_threads()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(search, (3, 5))) == [(3, usual), (5, usual)]
+    assert (torch.get_num_threads(), fresh()) == (before, usual)
+
+
+def test_ids(store: Store) -> None:
+    index = ExactIndex(store)
+    assert index.docids(np.array([999, 0, 123])) == ["p999", "p0", "p123"]
+    assert (index.row_of("p123"), index.row_of("nobody")) == (123, None)
+
+
+def test_pooled_vectors_are_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="kept one pooled vector a passage"):
+        ExactIndex(made_up_store(tmp_path / "S", count=20, vectors="pooled"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_finds_the_same(store: Store, queries: list[np.ndarray]) -> None:
+    here, there = ExactIndex(store), ExactIndex(store, "cuda")
+    for one, other in zip(here.search_many(queries, 30), there.search_many(queries, 30), strict=True):
+        np.testing.assert_allclose(other[1], one[1], atol=1e-4)

@@ -1,0 +1,293 @@
+"""Loading: which weights and settings are taken or refused, and that the head sees the K rows alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.model.backbones import dream, llada, masked_lm
+from diffretriever_pyserini.model.backbones.loading import load_tokenizer
+from diffretriever_pyserini.model.config import resolve_config
+
+from ..conftest import TEXTS, Load, assert_alike, copy_folder, edit_json, edit_weights, save_masked_lm
+
+MASKED_LMS = ("bert", "roberta", "distilbert", "modernbert")
+
+
+@pytest.mark.parametrize("texts", [TEXTS[:1], TEXTS])
+def test_the_output_head_sees_k_rows_a_text(any_model: DiffRetriever, texts: list[str]) -> None:
+    rows: list[int] = []
+    head = any_model._backbone.model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[:-1].numel()))
+    try:
+        any_model.encode(texts, side="passage")
+        assert rows == [3 * len(texts)]
+        any_model.encode(texts, side="query", batch_size=1)
+    finally:
+        hook.remove()
+    assert rows[1:] == [2] * len(texts)
+
+
+@pytest.mark.parametrize("kind", MASKED_LMS)
+def test_masked_lms_agree_with_the_whole_model(tmp_path: Path, kind: str) -> None:
+    """Hidden states and logits at the masks are those of transformers' own class on each text alone."""
+    model = save_masked_lm(tmp_path, kind)
+    retriever = DiffRetriever.from_pretrained(tmp_path, k_query=3)
+    raw = retriever.forward_masks(TEXTS)
+    tokenizer = retriever.tokenizer
+    for i, text in enumerate(TEXTS):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"][: 256 - 2]
+        ids = [
+            tokenizer.cls_token_id,
+            *ids,
+            tokenizer.sep_token_id,
+            *[tokenizer.mask_token_id] * 3,
+            tokenizer.sep_token_id,
+        ]
+        with torch.inference_mode():
+            expected = model(input_ids=torch.tensor([ids]), output_hidden_states=True)
+        np.testing.assert_allclose(raw.logits[i], expected.logits[0, -4:-1], atol=2e-4)
+    assert np.abs(raw.logits[0] - raw.logits[1]).max() > 0.01
+    assert_alike(retriever.encode(TEXTS, side="query"), retriever.encode(TEXTS, side="query", batch_size=1))
+
+
+@pytest.mark.parametrize(("positions", "segment"), [("tail", 0), ("follow", 1), ("tail", 1)])
+def test_the_mask_block_may_have_its_own_positions_and_segment(tiny_bert: Path, positions: str, segment: int) -> None:
+    retriever = DiffRetriever.from_pretrained(
+        tiny_bert, k_query=2, mask_position_ids=positions, mask_token_type=segment
+    )
+    raw = retriever.forward_masks(["the index", "dense retrieval of a query"])
+    plain = DiffRetriever.from_pretrained(tiny_bert, k_query=2).forward_masks(["the index"])
+    assert np.abs(raw.hidden[0] - plain.hidden[0]).max() > 0.01
+    ids = retriever.layout("query").assemble(retriever.tokenizer("the index", add_special_tokens=False)["input_ids"])
+    before = len(ids) - 3
+    places = [*range(before), *(range(317, 320) if positions == "tail" else range(before, before + 3))]
+    with torch.inference_mode():
+        expected = retriever._backbone.model(
+            input_ids=torch.tensor([ids]),
+            position_ids=torch.tensor([places]),
+            token_type_ids=torch.tensor([[0] * before + [segment] * 3]),
+        ).logits[0, -3:-1]
+    np.testing.assert_allclose(raw.logits[0], expected, atol=1e-4)
+
+
+def test_own_positions_and_segments_are_for_bert_alone(tmp_path: Path) -> None:
+    save_masked_lm(tmp_path, "roberta")
+    with pytest.raises(ConfigError, match=r"for BERT models only"):
+        DiffRetriever.from_pretrained(tmp_path, mask_token_type=1)
+
+
+def test_lengths_beyond_the_position_table_are_refused(tmp_path: Path) -> None:
+    save_masked_lm(tmp_path / "bert")
+    save_masked_lm(tmp_path / "roberta", "roberta")
+    with pytest.raises(
+        ConfigError, match=r"max_length=317 and 5 places .* 320 positions; use a max_length of at most 315"
+    ):
+        DiffRetriever.from_pretrained(tmp_path / "bert", k_query=4, max_length=317)
+    longest = DiffRetriever.from_pretrained(tmp_path / "bert", k_query=4, max_length=315).forward_masks(["x " * 400])
+    assert np.isfinite(longest.hidden).all()
+    with pytest.raises(ConfigError, match=r"at most 317"):  # its table begins at 1, K = 1
+        DiffRetriever.from_pretrained(tmp_path / "roberta", max_length=318)
+    longest = DiffRetriever.from_pretrained(tmp_path / "roberta", max_length=317).forward_masks(["x " * 400])
+    assert np.isfinite(longest.hidden).all()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_padded_batches_agree_with_packed_rows(any_model: DiffRetriever, attention: str) -> None:
+    """The packed row is what a model runs by itself; another attention that somebody sets runs padded batches."""
+    assert any_model._backbone.packs
+    expected = any_model.forward_masks(TEXTS)
+    model = any_model._backbone.model
+    model.set_attn_implementation(attention)
+    try:
+        assert not any_model._backbone.packs
+        found = any_model.forward_masks(TEXTS)
+    finally:
+        any_model._backbone.pack()
+    np.testing.assert_allclose(found.hidden, expected.hidden, atol=1e-4)
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("block_type", "sequential"),
+        ("activation_type", "swiglu"),
+        ("layer_norm_type", "default"),
+        ("rope", False),
+        ("alibi", True),
+        ("attention_layer_norm", True),
+        ("input_emb_norm", True),
+        ("scale_logits", True),
+        ("include_bias", True),
+        ("include_qkv_bias", True),
+        ("weight_tying", True),
+        ("clip_qkv", 8.0),
+    ],
+)
+def test_llada_switches_that_change_the_arithmetic_are_refused(
+    tiny_llada: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    raw = json.loads((tiny_llada / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {key: value}))
+    with pytest.raises(ConfigError, match=rf"config\.json: {key}={value!r} is not supported"):
+        llada.load(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize(("key", "value"), [("use_sliding_window", True), ("use_mrope", True)])
+def test_dream_switches_that_change_the_arithmetic_are_refused(
+    tiny_dream: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    raw = json.loads((tiny_dream / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {key: value}))
+    with pytest.raises(ConfigError, match=rf"config\.json: {key}={value!r} is not supported"):
+        dream.load(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        (dream, '{"model_type": "Dream", "hidden_size": 64}'),
+        (llada, '{"model_type": "llada", "vocab_size": 64}'),
+        (dream, '{"model_type": "llada", "d_model": 64}'),
+        (masked_lm, '{"model_type": "Dream"}'),
+        (masked_lm, '{"model_type": "bert", "auto_map": {"AutoModel": "code.Model"}}'),
+    ],
+)
+def test_configs_that_cannot_be_used(tmp_path: Path, family: Any, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"key '\w+' is missing|this base is a|never run"):
+        family.load(tmp_path, torch.float32)
+
+
+BASES = ["tiny_bert", "tiny_dream", "tiny_llada"]
+ONE_WEIGHT = {
+    "tiny_bert": "bert.encoder.layer.1.output.dense.weight",
+    "tiny_dream": "model.layers.2.self_attn.q_proj.bias",
+    "tiny_llada": "model.transformer.blocks.1.attn_out.weight",
+}
+
+
+@pytest.fixture(params=BASES)
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """The name of a base and a copy that a test may damage."""
+    return request.param, copy_folder(request.getfixturevalue(request.param), tmp_path / "base")
+
+
+def test_a_missing_weight_is_named(base: tuple[str, Path]) -> None:
+    name, folder = base
+    edit_weights(folder, lambda weights: weights.pop(ONE_WEIGHT[name]))
+    with pytest.raises(ConfigError, match=r"lacks weights \S*(output\.dense|q_proj|o_proj)\S* \(1 in all\)"):
+        DiffRetriever.from_pretrained(folder)
+
+
+def test_an_unknown_weight_is_named(base: tuple[str, Path]) -> None:
+    _, folder = base
+    edit_weights(folder, lambda weights: weights.update({"extra.stuff.weight": torch.zeros(2)}))
+    with pytest.raises(ConfigError, match=r"has unknown weights extra\.stuff\.weight \(1 in all\)"):
+        DiffRetriever.from_pretrained(folder)
+
+
+def test_a_weight_of_another_shape_is_refused(base: tuple[str, Path]) -> None:
+    name, folder = base
+    edit_weights(folder, lambda weights: weights.update({ONE_WEIGHT[name]: torch.zeros(3)}))
+    with pytest.raises(ConfigError, match=r"weights"):
+        DiffRetriever.from_pretrained(folder)
+
+
+def test_absent_and_damaged_weight_files_are_refused(base: tuple[str, Path]) -> None:
+    _, folder = base
+    (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{damaged")
+    with pytest.raises(ConfigError, match=r"cannot be loaded .safetensors only."):
+        DiffRetriever.from_pretrained(folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match=r"cannot be loaded .safetensors only."):
+        DiffRetriever.from_pretrained(folder)
+
+
+def test_sharded_weights(base: tuple[str, Path], request: pytest.FixtureRequest, load: Load) -> None:
+    name, folder = base
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    shards = {key: f"model-0000{i % 2 + 1}-of-00002.safetensors" for i, key in enumerate(sorted(weights))}
+    for file in set(shards.values()):
+        save_file({k: weights[k] for k, f in shards.items() if f == file}, folder / file, metadata={"format": "pt"})
+    index = {"metadata": {"total_size": sum(t.nbytes for t in weights.values())}, "weight_map": shards}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    found = DiffRetriever.from_pretrained(folder).encode(TEXTS)
+    whole = load(request.getfixturevalue(name)).encode(TEXTS)
+    assert found.vectors.tobytes() == whole.vectors.tobytes()
+    assert (found.weights != whole.weights).nnz == 0
+
+
+def test_ids_beyond_the_model_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"token id 5000 is beyond the model's"):
+        DiffRetriever.from_pretrained(tiny_bert, mask_token_id=5000)
+    save_masked_lm(tmp_path, vocab_size=50)
+    with pytest.raises(ConfigError, match=r"beyond the model's 50: a tokenizer of another model"):
+        DiffRetriever.from_pretrained(tmp_path)
+
+
+def test_dream_as_on_the_hub_without_tokenizer_json(tiny_dream: Path, tmp_path: Path, load: Load) -> None:
+    """vocab.json, merges.txt and a tokenizer_config.json that names remote code, which is never run."""
+    folder = copy_folder(tiny_dream, tmp_path / "hub")
+    core = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").unlink()
+    added = {str(token.pop("id")): token for token in core["added_tokens"]}
+    vocabulary = {token: i for token, i in core["model"]["vocab"].items() if str(i) not in added}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    merges = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in core["model"]["merges"])])
+    (folder / "merges.txt").write_text(merges + "\n")
+    edit_json(
+        folder / "tokenizer_config.json",
+        tokenizer_class="DreamTokenizer",
+        auto_map={"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]},
+        added_tokens_decoder=added,
+        errors="replace",
+        split_special_tokens=False,
+    )
+    (folder / "tokenization_dream.py").write_text("raise SystemExit('remote code was run')\n")
+    found, expected = load_tokenizer(resolve_config(str(folder))), load(tiny_dream).tokenizer
+    for text in [*TEXTS, "<|im_start|>user\nHe's 1234  naïve e\u0301…<|im_end|>\n", "don't STOP\r\n\n  x"]:
+        assert found(text)["input_ids"] == expected(text)["input_ids"], text
+    assert sorted(found.all_special_ids) == sorted(expected.all_special_ids)
+    reps, same = DiffRetriever.from_pretrained(folder).encode(TEXTS), load(tiny_dream).encode(TEXTS)
+    assert reps.vectors.tobytes() == same.vectors.tobytes()
+    assert reps.impacts == same.impacts
+
+
+def test_no_tokenizer(tiny_dream: Path, tmp_path: Path) -> None:
+    folder = copy_folder(tiny_dream, tmp_path / "bare")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match=r"no tokenizer\.json beside"):
+        DiffRetriever.from_pretrained(folder)
+
+
+def test_chosen_columns_are_those_of_the_whole_head(any_model: DiffRetriever) -> None:
+    backbone = any_model._backbone
+    rows = torch.randn(3, 2, backbone.hidden_size, generator=torch.Generator().manual_seed(1))
+    columns = torch.tensor([[0, 5, 7, 5], [1, 2, 3, 4], [9, 8, 0, 0]])
+    with torch.inference_mode():
+        whole = backbone.head(rows).gather(2, columns.unsqueeze(1).expand(-1, 2, -1))
+        torch.testing.assert_close(backbone.head_columns(rows, columns), whole, rtol=0, atol=1e-5)
+
+
+def test_a_head_with_an_unmerged_adapter_is_asked_whole(tiny_llada: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    backbone = DiffRetriever.from_pretrained(str(tiny_llada))._backbone
+    rows, columns = torch.randn(2, 1, backbone.hidden_size), torch.tensor([[3, 4], [5, 6]])
+    plain = backbone.head_columns(rows, columns)
+    get_peft_model(backbone.model, LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+    with torch.inference_mode():
+        adapted = backbone.head_columns(rows, columns)
+        torch.testing.assert_close(adapted, backbone.head(rows).gather(2, columns.unsqueeze(1)))
+    assert (adapted - plain).abs().max() > 1e-4

@@ -1,0 +1,198 @@
+"""LoRA adapters: plain ones as peft saves them, releases beside code, and what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.model.backbones import dream
+
+from ..conftest import TEXTS, Load, assert_alike, copy_folder, edit_json, edit_weights
+
+ADAPTER = "adapter_model.safetensors"
+
+
+def save_lora(model: Any, adapter: Path, targets: list[str], base: Path) -> Any:
+    """Put random LoRA weights on ``model``, save the adapter as peft does, and return the merged model."""
+    from peft import LoraConfig, get_peft_model
+
+    peft = get_peft_model(model, LoraConfig(r=3, lora_alpha=12, target_modules=targets, lora_dropout=0.1))
+    generator = torch.Generator().manual_seed(5)
+    for name, weight in peft.named_parameters():
+        if ".lora_B." in name:
+            weight.data = torch.randn(weight.shape, generator=generator) * 0.2
+    peft.peft_config["default"].base_model_name_or_path = str(base)
+    peft.save_pretrained(adapter)
+    return peft.merge_and_unload()
+
+
+def save_merged(merged: Any, base: Path, folder: Path) -> Path:
+    """``base`` with the weights of ``merged``."""
+    copy_folder(base, folder)
+    (folder / "model.safetensors").unlink()
+    weights = {key: tensor.clone() for key, tensor in merged.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def bert_lora(tiny_bert: Path, tmp_path: Path) -> Path:
+    """A plain LoRA adapter on the tiny BERT; the merged model lies beside it."""
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM.from_pretrained(tiny_bert)
+    merged = save_lora(model, tmp_path / "lora", ["query", "value", "dense"], tiny_bert)
+    copy_folder(tiny_bert, tmp_path / "merged")
+    merged.save_pretrained(tmp_path / "merged")
+    return tmp_path / "lora"
+
+
+def test_a_plain_adapter_on_a_masked_lm(bert_lora: Path, tiny_bert: Path, load: Load) -> None:
+    found = DiffRetriever.from_pretrained(bert_lora, k_passage=3)
+    assert (found.config.cut_at_stop, found.config.prompt, found.config.backbone) == (True, "none", str(tiny_bert))
+    merged = DiffRetriever.from_pretrained(bert_lora.parent / "merged", k_passage=3)
+    assert_alike(found.encode(TEXTS), merged.encode(TEXTS))
+    base = load(tiny_bert, k_passage=3).encode(TEXTS)
+    assert np.abs(found.encode(TEXTS).vectors - base.vectors).max() > 0.05
+
+
+def test_a_plain_adapter_on_dream(tiny_dream: Path, tmp_path: Path, load: Load) -> None:
+    targets = ["q_proj", "v_proj", "down_proj"]
+    merged = save_lora(dream.load(tiny_dream, torch.float32).model, tmp_path / "lora", targets, tiny_dream)
+    found = DiffRetriever.from_pretrained(tmp_path / "lora", k_query=4)
+    assert (found.config.family, found.config.max_length, found.config.impact_rounding) == ("dream", 512, "zero")
+    expected = DiffRetriever.from_pretrained(save_merged(merged, tiny_dream, tmp_path / "merged"), k_query=4)
+    assert_alike(found.encode(TEXTS, side="query"), expected.encode(TEXTS, side="query"))
+    base = load(tiny_dream, k_query=4).encode(TEXTS, side="query")
+    assert np.abs(found.encode(TEXTS, side="query").vectors - base.vectors).max() > 0.05
+
+
+def test_a_fully_fine_tuned_folder(tiny_bert: Path, tmp_path: Path, load: Load) -> None:
+    """config.json, weights and retriever_config.json: no adapter, its own K and read-out."""
+    folder = copy_folder(tiny_bert, tmp_path / "tuned")
+    settings = {"model_type": "bert", "n_gen_q_tokens": 2, "n_gen_p_tokens": 5, "max_length": 100, "n_tail": 1}
+    edit_json(folder / "retriever_config.json", **settings)
+    tuned = DiffRetriever.from_pretrained(folder)
+    assert (tuned.config.adapter, tuned.config.max_length, tuned.config.cut_at_stop) == (None, 100, False)
+    like = load(tiny_bert, k_query=2, k_passage=5, max_length=100, cut_at_stop=False, impact_rounding="nearest")
+    found, expected = tuned.encode(TEXTS), like.encode(TEXTS)
+    assert found.vectors.shape == (len(TEXTS), 5, 32)
+    assert found.vectors.tobytes() == expected.vectors.tobytes()
+    assert found.impacts == expected.impacts
+
+
+def test_a_release_with_code_beside_it_never_runs_it(checkpoints: Path, tmp_path: Path, load: Load) -> None:
+    folder = copy_folder(checkpoints / "tiny-dream-adapter-single", tmp_path / "release")
+    trap = f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit('remote code was run')\n"
+    for name in ("modeling.py", "configuration.py", "tokenization.py"):
+        (folder / name).write_text(trap)
+    code = {"AutoConfig": "configuration.Config", "AutoModel": "modeling.Model", "AutoTokenizer": "tokenization.T"}
+    edit_json(folder / "config.json", model_type="diffretriever", auto_map=code, architectures=["Model"])
+    edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization.T", None]})
+    found = DiffRetriever.from_pretrained(folder, backbone=str(checkpoints / "tiny-dream"))
+    same = load(checkpoints / "tiny-dream-adapter-single")
+    assert found.encode(TEXTS).vectors.tobytes() == same.encode(TEXTS).vectors.tobytes()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_adapters_of_another_family_are_refused(checkpoints: Path) -> None:
+    for adapter, base in (("tiny-dream-adapter", "tiny-llada"), ("tiny-llada-adapter", "tiny-dream")):
+        with pytest.raises(ConfigError, match=rf"{base}: this base is a"):
+            DiffRetriever.from_pretrained(checkpoints / adapter, backbone=str(checkpoints / base))
+
+
+def test_adapters_of_another_size_are_refused(bert_lora: Path, tmp_path: Path) -> None:
+    from ..conftest import save_masked_lm
+
+    save_masked_lm(tmp_path / "wide", hidden_size=64)
+    with pytest.raises(ConfigError, match=r"do not fit together"):
+        DiffRetriever.from_pretrained(bert_lora, backbone=str(tmp_path / "wide"))
+    save_masked_lm(tmp_path / "shallow", num_hidden_layers=1)
+    with pytest.raises(ConfigError, match=r"adapts 'bert\.encoder\.layer\.1.* which the base does not have"):
+        DiffRetriever.from_pretrained(bert_lora, backbone=str(tmp_path / "shallow"))
+
+
+def rename_one(weights: dict[str, torch.Tensor]) -> None:
+    key = min(weights)
+    weights["base_model.model.nowhere.lora_A.weight"] = weights.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (rename_one, "adapts 'nowhere', which the base does not have"),
+        (lambda w: w.pop(min(k for k in w if ".lora_B." in k)), "lora_B.* has no counterpart"),
+        (lambda w: w.update({"base_model.model.bert.bias": torch.zeros(2)}), "not a LoRA weight; only plain LoRA"),
+    ],
+)
+def test_tensors_without_a_place_are_refused(bert_lora: Path, change: Any, message: str) -> None:
+    edit_weights(bert_lora, change, ADAPTER)
+    with pytest.raises(ConfigError, match=rf"adapter_model\.safetensors: .*{message}"):
+        DiffRetriever.from_pretrained(bert_lora)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("peft_type", "IA3"),
+        ("use_dora", True),
+        ("rank_pattern", {"query": 8}),
+        ("alpha_pattern", {"query": 8}),
+        ("modules_to_save", ["decoder"]),
+        ("alora_invocation_tokens", [1]),
+        ("layer_replication", [[0, 1]]),
+    ],
+)
+def test_adapters_that_are_not_plain_lora_are_refused(bert_lora: Path, key: str, value: Any) -> None:
+    edit_json(bert_lora / "adapter_config.json", **{key: value})
+    with pytest.raises(ConfigError, match=rf"adapter_config\.json: {key}"):
+        DiffRetriever.from_pretrained(bert_lora)
+
+
+def test_pickled_adapters_are_not_read(bert_lora: Path) -> None:
+    (bert_lora / ADAPTER).rename(bert_lora / "adapter_model.bin")
+    with pytest.raises(ConfigError, match=r"pickled adapters are not read"):
+        DiffRetriever.from_pretrained(bert_lora)
+
+
+def headless(tiny_bert: Path, folder: Path) -> Path:
+    """The tiny BERT as a sentence encoder: no masked-word head."""
+    copy_folder(tiny_bert, folder)
+    edit_weights(folder, lambda w: [w.pop(key) for key in list(w) if key.startswith("cls.")])
+    return folder
+
+
+def test_a_head_must_come_from_somewhere(bert_lora: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    base = headless(tiny_bert, tmp_path / "headless")
+    with pytest.raises(ConfigError, match=r"lacks weights cls\."):
+        DiffRetriever.from_pretrained(base)
+    with pytest.raises(ConfigError, match=r"lacks weights cls\."):
+        DiffRetriever.from_pretrained(bert_lora, backbone=str(base))
+
+
+def test_an_adapter_may_bring_the_head(bert_lora: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    base = headless(tiny_bert, tmp_path / "headless")
+    head = {k: t for k, t in load_file(tiny_bert / "model.safetensors").items() if k.startswith("cls.")}
+    save_file(head, bert_lora / "head.safetensors")
+    expected = DiffRetriever.from_pretrained(bert_lora.parent / "merged").forward_masks(TEXTS)
+    # The LoRA of this fixture also adapts the head's dense layer, so the merged head is what the adapter must bring.
+    merged = load_file(bert_lora.parent / "merged" / "model.safetensors")
+    save_file({key: merged[key] for key in head}, bert_lora / "head.safetensors")
+    found = DiffRetriever.from_pretrained(bert_lora, backbone=str(base)).forward_masks(TEXTS)
+    np.testing.assert_allclose(found.hidden, expected.hidden, atol=1e-4)
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
+    save_file({"cls.predictions.nothing": torch.zeros(2)}, bert_lora / "head.safetensors")
+    with pytest.raises(ConfigError, match=r"head\.safetensors: 'cls\.predictions\.nothing'"):
+        DiffRetriever.from_pretrained(bert_lora, backbone=str(tiny_bert))
+    save_file({"cls.predictions.bias": head["cls.predictions.bias"]}, bert_lora / "head.safetensors")
+    with pytest.raises(ConfigError, match=r"no output head and 'cls\."):
+        DiffRetriever.from_pretrained(bert_lora, backbone=str(base))

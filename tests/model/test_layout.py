@@ -1,0 +1,176 @@
+"""Prompts, layouts and the cutting of texts, beside the recorded ones in tests/conformance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.model.config import RetrieverConfig
+from diffretriever_pyserini.model.layout import (
+    Layout,
+    build_layout,
+    chat_ids,
+    clean_text,
+    join_title,
+    prompt_for,
+    tail_ids,
+    tokenize_texts,
+)
+
+from .conftest import Load, wordpiece
+
+LAYOUT = Layout(prefix=(1, 2), suffix=(3,), tail=(8, 9), k=2, mask_id=7, pad_id=0, max_length=6)
+
+
+def test_assemble() -> None:
+    assert LAYOUT.text_budget == 3
+    assert LAYOUT.assemble([5, 6]) == [1, 2, 5, 6, 3, 7, 7, 8, 9]
+    assert LAYOUT.assemble([4, 5, 6, 4, 5]) == [1, 2, 4, 5, 6, 3, 7, 7, 8, 9]  # masks and tail are not counted
+    assert LAYOUT.assemble([]) == [1, 2, 3, 7, 7, 8, 9]
+
+
+def test_max_length_can_only_shorten() -> None:
+    assert LAYOUT.shortened(None, "x") is LAYOUT
+    assert LAYOUT.shortened(100, "x").max_length == 6
+    assert LAYOUT.shortened(4, "x").text_budget == 1
+    with pytest.raises(ConfigError, match=r"x: max_length=3 leaves no room .* prompt alone is 3 tokens.*at least 4"):
+        LAYOUT.shortened(3, "x")
+
+
+def test_prompts() -> None:
+    one = prompt_for("query", 1)
+    assert one.user_prefix == 'Query: "'
+    assert one.user_suffix.startswith('". Use one word to represent the query')
+    assert one.assistant_prefix == 'The word is: "'
+    assert prompt_for("passage", 4).assistant_prefix == 'The words are: "'
+    assert "Use a few words" in prompt_for("passage", 16).user_suffix
+    four = prompt_for("query", 4, "one")
+    assert "Use four words" in four.user_suffix
+    assert four.user_suffix.endswith("Make sure your words are in lowercase.")
+    assert four.assistant_prefix == 'The words are: "'
+    assert "Use 12 words" in prompt_for("query", 12, "three").user_suffix
+    with pytest.raises(ConfigError):
+        prompt_for("both", 1)
+
+
+class Words:
+    """A tokenizer with one id a word, as far as tail_ids asks."""
+
+    def __init__(self, quote: list[int], vocabulary: dict[str, int], eos: int = 2):
+        self.eos_token_id, self._quote, self._vocabulary = eos, quote, vocabulary
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        assert (text, add_special_tokens) == ('"', False)
+        return {"input_ids": self._quote}
+
+    def get_vocab(self) -> dict[str, int]:
+        return self._vocabulary
+
+
+@pytest.mark.parametrize(("n_tail", "tail"), [(0, []), (1, [5]), (2, [5, 6]), (3, [5, 6, 2]), (4, [5, 6, 2, 2])])
+def test_tail(n_tail: int, tail: list[int]) -> None:
+    assert tail_ids(Words([5], {"<|im_end|>": 6}), n_tail) == tail
+
+
+def test_tail_without_its_parts() -> None:
+    assert tail_ids(Words([5, 5], {"<|im_end|>": 6}), 3) == [2, 6, 2]  # a quote of two tokens
+    assert tail_ids(Words([5], {}), 3) == [5, 2, 2]  # no end of turn
+    assert tail_ids(Words([5], {"<|eot_id|>": 2}), 3) == [5, 2, 2]  # the end of turn is the end of text
+
+
+def test_masked_lm_layout() -> None:
+    tokenizer = wordpiece()
+    config = RetrieverConfig("x", "masked_lm", "b", k_query=3, max_length=20)
+    layout = build_layout(config, tokenizer, "query")
+    assert layout.assemble([10, 11]) == [2, 10, 11, 3, 4, 4, 4, 3]  # [CLS] text [SEP] MASK x 3 [SEP]
+    fixed = config.replace(query_prefix_ids=(2, 30), query_suffix_ids=(31, 3))
+    assert build_layout(fixed, tokenizer, "query").assemble([10])[:5] == [2, 30, 10, 31, 3]
+    assert build_layout(fixed, tokenizer, "passage").prefix == (2,)
+    with pytest.raises(ConfigError, match=r"no prompt 'few'"):
+        build_layout(replace(config, prompt="few"), tokenizer, "query")
+
+
+def test_chat_layout_needs_a_prompt_a_mask_and_a_template(tiny_dream: Path, load: Load) -> None:
+    model = load(tiny_dream)
+    config = model.config
+    with pytest.raises(ConfigError, match=r"prompt='none' is for masked language models"):
+        build_layout(config.replace(prompt="none"), model.tokenizer, "query")
+    without = SimpleNamespace(mask_token_id=None, chat_template=None)
+    with pytest.raises(ConfigError, match=r"no mask token .* set mask_token_id"):
+        build_layout(replace(config, mask_token_id=None), without, "query")
+    with pytest.raises(ConfigError, match=r"no chat template"):
+        build_layout(config, without, "query")
+    drops = SimpleNamespace(chat_template="x", apply_chat_template=lambda *_, **__: "hello")
+    with pytest.raises(ConfigError, match=r"drops or changes"):
+        chat_ids(drops, prompt_for("query", 1), "x")
+
+
+def test_join_title() -> None:
+    assert join_title("A title", "and text") == "A title and text"
+    assert join_title(None, " text ") == "text"
+    assert join_title("", "") == ""
+    assert join_title("only a title", "") == "only a title"
+
+
+def test_clean_text() -> None:
+    assert clean_text("plain") == "plain"
+    assert clean_text("naïve ☃ \0 \ufeff") == "naïve ☃ \0 \ufeff"
+    assert clean_text("a\ud800b\udc00") == "a\ufffdb\ufffd"
+    assert clean_text("\ud83d\ude00") == "\U0001f600"  # two halves that stand together are one character
+    assert clean_text("\ud800\ud800") == "\ufffd\ufffd"
+
+
+@given(st.text(max_size=300), st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_texts_are_cut_as_if_tokenised_whole(text: str, budget: int) -> None:
+    tokenizer = wordpiece()
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenize_texts(tokenizer, [text, "x", text], budget) == [
+        whole[:budget],
+        tokenizer("x")["input_ids"],
+        whole[:budget],
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 50_000,
+        " " * 50_000 + "index",
+        "dense " * 10_000,
+        "日" * 20_000,
+        ("b" * 105 + " ") * 500,  # unknown words; the clip at 4,224 leaves 90 letters, which are spelt out
+        ("b" * 90 + " ") * 300,
+    ],
+)
+@pytest.mark.parametrize("budget", [3, 100, 130])
+def test_clipping_a_long_text_changes_nothing(text: str, budget: int) -> None:
+    tokenizer = wordpiece()
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenize_texts(tokenizer, [text], budget) == [whole[:budget]]
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 60_000, " " * 60_000, "\n " * 30_000, "é" * 40_000, "12" * 20_000, "Ab-" * 20_000]
+)
+def test_clipping_with_byte_level_bpe(text: str, tiny_dream: Path, load: Load) -> None:
+    tokenizer = load(tiny_dream).tokenizer
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for budget in (2, 66, 300):
+        assert tokenize_texts(tokenizer, [text], budget) == [whole[:budget]]
+
+
+def test_a_text_that_never_fills_the_budget_is_read_up_to_a_bound() -> None:
+    tokenizer = wordpiece()
+    word = tokenizer("index", add_special_tokens=False)["input_ids"]
+    assert tokenize_texts(tokenizer, [" " * (1 << 18) + "index", " " * 200_000 + "index"], 9) == [[], word]
+
+
+def test_no_texts() -> None:
+    assert tokenize_texts(wordpiece(), [], 5) == []

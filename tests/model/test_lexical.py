@@ -1,0 +1,295 @@
+"""Words, weights and Lucene names, with numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.model.lexical import (
+    ESCAPE,
+    ContentTokens,
+    TermNames,
+    batch_impacts,
+    content_words,
+    escape_term,
+    split_words,
+    stopwords,
+)
+
+from .conftest import wordpiece
+
+# Everything for which java.lang.Character.isWhitespace is true.
+JAVA_WHITESPACE = [
+    *(chr(c) for c in (*range(0x09, 0x0E), *range(0x1C, 0x21), *range(0x2000, 0x2007), *range(0x2008, 0x200B))),
+    *"\u1680\u2028\u2029\u205f\u3000",
+]
+AWKWARD = [
+    *JAVA_WHITESPACE,
+    "\ufeff",
+    "\ud800",
+    "\udfff",
+    ESCAPE,
+    "\0",
+    "\xa0",
+    "\u200b",
+    "\x85",
+    "#",
+    ";",
+    "Ġ",
+    "😀",
+    "2",
+    "a",
+]
+TOKENS = st.one_of(st.text(max_size=8), st.lists(st.sampled_from(AWKWARD), max_size=8).map("".join))
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "the and of", "!", ". , ; ?", "The OF? !"])
+def test_texts_without_content(text: str) -> None:
+    assert content_words(text) == []
+    assert ContentTokens(wordpiece())(text) == []
+
+
+def test_content_words() -> None:
+    assert content_words("The Retrieval of PASSAGES, in 2 words.") == ["retrieval", "passages", "2", "words"]
+    assert content_words("word, word") == ["word", "word"]
+    assert split_words("Don't stop. Dr. Who's here...") == ["do", "n't", "stop", ".", "dr.", "who", "'s", "here", "..."]
+    assert content_words("hello...") == ["hello", "..."], "only single punctuation marks are dropped"
+    assert len(stopwords()) == 198
+
+
+def test_content_tokens_are_a_rising_union_without_the_mask() -> None:
+    tokenizer = wordpiece()
+    tokens = ContentTokens(tokenizer, never=[tokenizer.mask_token_id])
+    expected = sorted(tokenizer.convert_tokens_to_ids(["retrieval", "index", "##ing"]))
+    assert tokens("indexing the retrieval index") == expected
+    assert tokens("indexing the retrieval index") == expected, "from its memory of words"
+    assert tokenizer.mask_token_id not in tokens("[MASK] [mask] mask")
+
+
+def test_content_tokens_forget_when_full_and_stop_at_max_chars() -> None:
+    tokenizer = wordpiece()
+    few = ContentTokens(tokenizer, max_words=2)
+    fresh = ContentTokens(tokenizer)
+    for text in ("dense index query", "passage retrieval", "dense retrieval", "index x y z"):
+        assert few(text) == fresh(text)
+    short = ContentTokens(tokenizer, max_chars=11)
+    assert short("dense index query") == fresh("dense index")
+
+
+def test_words_of_one_stem_are_one_term() -> None:
+    tokenizer = wordpiece("algorithm", "algorithms", "comput", "##ing", "computer", "running", "c3po")
+    tokens = ContentTokens(tokenizer, stems=True)
+
+    def found(text: str) -> list[str]:
+        return tokenizer.convert_ids_to_tokens(tokens(text))
+
+    assert found("Algorithms") == found("algorithm") == found("algorithmic algorithms") == ["algorithm"]
+    assert found("computing") == found("computes") == ["comput"], "the first row of the stem, also for unknown words"
+    assert found("running runs") == ["running"]
+    assert found("c3po") == ["c3po"], "what is no plain word stays as it is tokenised"
+    assert ContentTokens(tokenizer)("algorithms") != tokens("algorithms"), "only where stems are asked for"
+
+
+def test_content_tokens_between_threads() -> None:
+    tokenizer = wordpiece()
+    shared, fresh = ContentTokens(tokenizer, max_words=3), ContentTokens(tokenizer)
+    texts = [f"dense{i} index{i % 7} query" for i in range(60)]
+    expected = [fresh(text) for text in texts]
+    wrong: list[str] = []
+
+    def work() -> None:
+        wrong.extend(text for text, ids in zip(texts, expected, strict=True) if shared(text) != ids)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def logits(*weights: list[float]) -> torch.Tensor:
+    """Logits [K, V] whose log(1 + relu) are ``weights``."""
+    return torch.expm1(torch.tensor(weights, dtype=torch.float64))
+
+
+def impacts(values: torch.Tensor, ids: list[int] | None, **how: Any) -> dict[int, int]:
+    columns = list(range(values.shape[1])) if ids is None else ids
+    found = batch_impacts(values[None][:, :, columns], **how)
+    assert (found.dtype, found.shape) == (torch.int32, (1, len(columns)))
+    return {column: impact for column, impact in zip(columns, found[0].tolist(), strict=True) if impact}
+
+
+def test_rounding_and_cutting() -> None:
+    values = logits([0.296, 1.004, 0.004, 0.996, 0.0])
+    assert impacts(values, None, rounding="nearest") == {0: 30, 1: 100, 3: 100}
+    assert impacts(values, None, rounding="zero") == {0: 29, 1: 100, 3: 99}
+    assert impacts(values, [0, 4], rounding="zero", scale=1000) == {0: 296}
+    assert impacts(torch.tensor([[math.e - 1, -5.0]]), None) == {0: 100}  # log(1 + e - 1) = 1; negative logits are 0
+
+
+def test_the_maximum_over_places() -> None:
+    values = logits([0.5, 0.2, 0.0], [0.1, 0.7, 0.0])
+    assert impacts(values, [0, 1, 2]) == {0: 50, 1: 70}
+
+
+def test_the_strongest_terms_are_kept_per_place_and_then_united() -> None:
+    values = logits([0.9, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.4])
+    assert impacts(values, None, top=1) == {0: 90, 3: 40}
+    assert impacts(values, None, top=2) == {0: 90, 1: 80, 2: 30, 3: 40}  # term 2's stronger place did not keep it
+    assert impacts(values, [1, 2], top=1) == {1: 80, 2: 30}, "content terms are chosen first, then the strongest"
+
+
+def test_no_places_and_no_terms() -> None:
+    gone = torch.tensor([[False]])
+    assert impacts(logits([1.0, 1.0]), [0, 1], kept=gone) == {}
+    assert impacts(logits([1.0, 0.5], [0.2, 0.7]), [0, 1], kept=torch.tensor([[False, True]])) == {0: 20, 1: 70}
+    assert impacts(logits([1.0, 1.0]), [0, 1], allowed=torch.tensor([[False, True]])) == {1: 100}
+    assert impacts(logits([1.0, 1.0]), []) == {}
+    assert impacts(logits([0.0, 0.004]), None) == {}
+    masked = torch.tensor([[-torch.inf, 1.0]])
+    assert impacts(masked, None) == {1: 69}  # 100 ln 2
+
+
+def test_half_precision_logits_are_weighed_in_float32() -> None:
+    assert impacts(torch.tensor([[300.0, 2.5]], dtype=torch.bfloat16), None) == {0: 571, 1: 125}
+
+
+@given(TOKENS)
+@settings(max_examples=300)
+def test_escaping_is_reversible_and_leaves_nothing_that_java_splits_at(token: str) -> None:
+    term = escape_term(token)
+    assert re.sub(f"{ESCAPE}([0-9a-f]+);", lambda match: chr(int(match[1], 16)), term) == token
+    assert not any(char in term for char in JAVA_WHITESPACE)
+    assert not term.startswith("\ufeff")
+    term.encode("utf-8")  # lone surrogates would raise
+
+
+@given(st.lists(TOKENS, unique=True, max_size=20))
+def test_escaping_keeps_different_tokens_apart(tokens: list[str]) -> None:
+    assert len({escape_term(token) for token in tokens}) == len(tokens)
+
+
+def test_ordinary_tokens_stay_as_they_are() -> None:
+    for token in ("Ġthe", "##ing", "Ċ", "▁the", "日本", "😀", "\xa0", "\u200b", "\x85", "a\ufeff"):
+        assert escape_term(token) == token
+    assert escape_term("a b") == f"a{ESCAPE}20;b"
+    assert escape_term("\ufeffa") == f"{ESCAPE}feff;a"
+    assert escape_term("\0") == f"{ESCAPE}0;"  # Anserini would take a passage of nothing else for empty
+
+
+class Vocabulary:
+    """A tokenizer as far as TermNames asks: strings by id, some missing."""
+
+    def __init__(self, *tokens: str | None):
+        self._tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
+        return [self._tokens[i] for i in ids]
+
+
+def test_every_row_has_a_name_of_its_own() -> None:
+    tokens = ["a", "a", "", None, "b" * 255, "c" * 256, "😀" * 128, "d\u3000" * 80, f"{ESCAPE}#0;", ESCAPE]
+    names = TermNames(Vocabulary(*tokens), 13)
+    by_row = [names.name(row) for row in range(13)]
+    assert by_row[:6] == ["a", f"{ESCAPE}#1;", f"{ESCAPE}#2;", f"{ESCAPE}#3;", "b" * 255, f"{ESCAPE}#5;"]
+    assert by_row[6] == f"{ESCAPE}#6;"  # 256 UTF-16 units
+    assert by_row[7] == f"{ESCAPE}#7;"  # too long once escaped
+    assert by_row[10:] == [f"{ESCAPE}#{row};" for row in (10, 11, 12)]  # rows beyond the tokenizer
+    assert len(set(by_row)) == 13
+    assert [names.row(name) for name in by_row] == list(range(13))
+    with pytest.raises(
+        ConfigError, match=r"'zebra' is not one of this vocabulary: was the index built with another model"
+    ):
+        names.row("zebra")
+
+
+def test_rows_may_be_fewer_than_tokens() -> None:
+    names = TermNames(Vocabulary("a", "b", "c"), 2)
+    assert [names.name(0), names.name(1)] == ["a", "b"]
+    with pytest.raises(ConfigError):
+        names.row("c")
+
+
+@given(st.lists(st.one_of(TOKENS, st.none(), st.text(min_size=250, max_size=300)), max_size=12))
+@settings(max_examples=100)
+def test_names_are_unique_whatever_the_vocabulary(tokens: list[str | None]) -> None:
+    names = TermNames(Vocabulary(*tokens), len(tokens) + 2)
+    rows = range(len(tokens) + 2)
+    assert [names.row(names.name(row)) for row in rows] == list(rows)
+    assert all(len(names.name(row).encode("utf-16-le")) <= 510 for row in rows)
+
+
+READ_BACK = """
+import json, sys
+folder, size = sys.argv[1], int(sys.argv[2])
+from diffretriever_pyserini.runtime import java
+choice = java.choose_java()
+java.point_environment_at(choice.runtime)
+if not choice.runtime.vector:
+    java.drop_vector_option()
+import runpy
+sys.argv[1:] = ("--collection JsonVectorCollection --generator DefaultLuceneDocumentGenerator --input {0}/in "
+                "--index {0}/index --threads 1 --impact --pretokenized --storeDocvectors").format(folder).split()
+runpy.run_module("pyserini.index.lucene", run_name="__main__")
+from pyserini.index.lucene import LuceneIndexReader
+reader = LuceneIndexReader(folder + "/index")
+found = {f"d{i}": reader.get_document_vector(f"d{i}") for i in range(size)}
+counts = [[t.term, t.df, t.cf] for t in reader.terms()]
+json.dump([found, counts], open(folder + "/found.json", "w"))
+"""
+
+
+@pytest.mark.java
+def test_names_survive_lucene(tmp_path: Path) -> None:
+    """Anserini indexes the names and gives every one back with its impact."""
+    nasty = [chr(c) for c in (*range(0x00, 0x21), 0x7F, 0x85, 0xA0, 0xAD, 0x600, 0x180E, 0xFFFD, 0xFFFE, 0xFFFF)]
+    nasty += [
+        *JAVA_WHITESPACE,
+        *(f"a{c}b" for c in AWKWARD),
+        "Ġthe",
+        "Ċ",
+        "##ing",
+        "😀",
+        "👩‍👩‍👧",
+        "\ufeffa",
+        "a\ufeff",
+    ]
+    nasty += [ESCAPE, f"{ESCAPE}20;", f"{ESCAPE}#3;", '"', "\\", "{", "}", ":", "*", "AND", "the", "b" * 255, "c" * 300]
+    nasty += ["😀" * 128, "e\u0301", "é", "ﬁ", "İ", "\U0010ffff", "", None]
+    names = TermNames(Vocabulary(*nasty), len(nasty) + 2)
+    terms = [names.name(row) for row in range(len(nasty) + 2)]
+    documents = {"d0": {term: row + 1 for row, term in enumerate(terms)}, "d1": {terms[0]: 100_000, terms[1]: 1}}
+    (tmp_path / "in").mkdir()
+    lines = [json.dumps({"id": key, "contents": "", "vector": vector}) for key, vector in documents.items()]
+    (tmp_path / "in" / "docs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-c", READ_BACK, str(tmp_path), "2"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=dict(os.environ),
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    found, counts = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert found == documents
+    assert {term: cf for term, _, cf in counts} == {
+        term: documents["d0"][term] + documents["d1"].get(term, 0) for term in terms
+    }
+    assert sorted(map(names.row, found["d0"])) == list(range(len(terms)))

@@ -1,0 +1,247 @@
+"""Negatives: documents become passages and queries, positives and their doubles are never negatives."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffretriever_pyserini.cli import main
+from diffretriever_pyserini.corpora.beir import Passage
+from diffretriever_pyserini.demo.commands import Step
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.training.data import rows
+from diffretriever_pyserini.training.data.documents import made_rows, read_documents
+from diffretriever_pyserini.training.data.examples import RowFiles
+from diffretriever_pyserini.training.data.store import PassageStore
+from diffretriever_pyserini.training.mining import candidates
+from diffretriever_pyserini.training.mining import mine as mining
+from diffretriever_pyserini.training.mining.candidates import Vectors, model_candidates
+from diffretriever_pyserini.training.mining.mine import MineOptions, mine, positive_numbers
+
+MARKDOWN = """Some words before any heading, Dr. Smith says.
+
+# How rivers shape valleys
+
+Rivers cut into the rock below them. Over long times they make deep valleys.
+The water carries sand and stones. Stones grind the bed of the river.
+
+Setext heading here
+===================
+A short closing section about floods and dams.
+"""
+
+
+def test_documents_become_passages_under_their_headings(tmp_path: Path) -> None:
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder" / "rivers.md").write_text(MARKDOWN)
+    (tmp_path / "b.txt").write_text(" ".join(f"Sentence number {i} has exactly six words." for i in range(40)))
+    (tmp_path / "image.png").write_bytes(b"\x89")
+    found = list(read_documents(tmp_path, words=50))
+    rivers = [one for one in found if "rivers.md" in one.docid]
+    assert [one.title for one in rivers] == ["", "How rivers shape valleys", "Setext heading here"]
+    assert rivers[0].text == "Some words before any heading, Dr. Smith says."
+    assert [one.docid for one in rivers] == [f"a_folder/rivers.md#{i}" for i in (1, 2, 3)]
+    plain = [one.text for one in found if one.docid.startswith("b.txt")]
+    assert all(17 <= len(text.split()) < 75 for text in plain)
+    assert " ".join(plain) == (tmp_path / "b.txt").read_text(), "nothing of a document is lost"
+
+
+def test_documents_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no \.txt"):
+        list(read_documents(tmp_path))
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.txt: not valid UTF-8"):
+        list(read_documents(tmp_path))
+
+
+def test_queries_are_headings_and_sentences_taken_out() -> None:
+    text = "Rivers cut into hard rock. Over long times valleys become deep. Stones grind the river bed."
+    passage = Passage("d#1", "How rivers shape valleys", text)
+    heading, sentence = made_rows(passage, np.random.default_rng(1))
+    assert (heading.query, heading.positives[0].text) == (passage.title, text), "the heading is no part of its answer"
+    assert sentence.query in text
+    assert sentence.query not in sentence.positives[0].text
+    assert sentence.positives[0].docid == "d#1"
+    assert list(made_rows(passage, np.random.default_rng(1))) == [heading, sentence]
+    assert list(made_rows(Passage("d#2", "Notes", "Only one sentence here."), np.random.default_rng(1))) == []
+
+
+def store_of(tmp_path: Path, texts: list[str]) -> PassageStore:
+    return PassageStore(tmp_path / "s.sqlite", (Passage(f"d{i}", "", text) for i, text in enumerate(texts)))
+
+
+def test_the_store_finds_by_number_id_and_text(tmp_path: Path) -> None:
+    store = store_of(tmp_path, ["One  text", "other", "one TEXT"])
+    assert (len(store), store[1].text, store.number("d2"), store.number("d9")) == (3, "other", 2, None)
+    assert store.same_text(" one text") == [0, 2]
+    with pytest.raises(InputError, match="'d0' occurs twice"):
+        PassageStore(tmp_path / "t.sqlite", [Passage("d0", "", "a"), Passage("d0", "", "b")])
+
+
+def test_positives_are_known_by_id_and_by_text(tmp_path: Path) -> None:
+    store = store_of(tmp_path, ["a b", "c", "A  B", "d"])
+    by_id = rows.Row("q", (rows.Passage("changed text", "d0"),), ())
+    assert positive_numbers(store, by_id) == {0, 2}, "the double of a positive is one, too"
+    assert positive_numbers(store, rows.Row("q", (rows.Passage("c"),), ())) == {1}
+
+
+def test_passages_of_pairs_get_ids_that_differ(tmp_path: Path) -> None:
+    ids = ["p3", "p1", "p1", "", "two words", "p4"]
+    passages = [{"docid": docid, "text": f"text {i}"} for i, docid in enumerate(ids)]
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"query": "q", "positive_passages": passages}))
+    options = MineOptions(tmp_path / "m", pairs=(str(tmp_path / "pairs.jsonl"),))
+    found = list(mining._passages(options, tmp_path))
+    assert [one.text for one in found] == [f"text {i}" for i in range(6)]
+    assert [one.docid for one in found][:2] == ["p3", "p1"]
+    assert len({one.docid for one in found}) == 6
+
+
+class FakeVectors:
+    """Scores as given, for the filter alone."""
+
+    def __init__(self, scores: list[float]):
+        self._scores = np.array(scores)
+
+    def queries(self, texts: list[str]) -> np.ndarray:
+        return np.zeros((len(texts), 1))
+
+    def scores(self, query: np.ndarray, numbers: list[int]) -> np.ndarray:
+        return self._scores[list(numbers)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [([1.0, 0.99, 0.9, 0.2], ["d2", "d3"]), ([-1.0, -0.99, -1.2, -1.1], ["d2", "d3"]), ([1.0, 1.1, 1.2, 1.3], [])],
+)
+def test_candidates_scored_like_the_positive_are_left_out(scores: list[float], kept: list[str], tmp_path: Path) -> None:
+    from collections import Counter
+
+    options = MineOptions(tmp_path, pairs=("p",), max_ratio=0.95, negatives=2, depth=4)
+    row = rows.Row("q", (rows.Passage("a", "d0"),), ())
+    counts: Counter[str] = Counter()
+    store = store_of(tmp_path, ["a", "b", "c", "d"])
+    found = mining._mined(options, store, row, [0, 1, 2, 3], FakeVectors(scores), counts)  # type: ignore[arg-type]
+    assert [one.docid for one in found.negatives] == kept
+    assert counts["known positives among candidates"] == 1
+    assert counts["likely positives left out"] == 3 - len(kept)
+
+
+def test_places_without_candidates_come_up_empty() -> None:
+    assert list(mining._every_place([(1, [7]), (3, [8])], 5)) == [(0, []), (1, [7]), (2, []), (3, [8]), (4, [])]
+    with pytest.raises(InputError, match="out of order"):
+        list(mining._every_place([(1, []), (0, [])], 2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"pairs": ()}, "give either"),
+        ({"documents": Path("x")}, "give either"),
+        ({"method": "model"}, "needs --encoder"),
+        ({"method": "guess"}, "not one of"),
+        ({"depth": 3, "negatives": 3, "skip": 1}, "depth at least"),
+        ({"max_ratio": 1.5}, "max_ratio"),
+    ],
+)
+def test_options_that_contradict_each_other(changes: dict[str, object], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=problem):
+        MineOptions(**({"output": tmp_path, "pairs": ("p",)} | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.java
+def test_bm25_negatives_through_pyserini(rows_file: Path, tmp_path: Path) -> None:
+    code = main(["mine-negatives", "--pairs", str(rows_file), "--output", str(tmp_path / "m"), "--negatives", "4"])
+    assert code == 0
+    found = RowFiles([tmp_path / "m" / "train.jsonl"], True, "stop", tmp_path / "bad")
+    original = RowFiles([rows_file], True, "stop", tmp_path / "bad2")
+    assert len(found) == len(original) == 48
+    for i in range(len(found)):
+        row = found[i]
+        assert (row.query, row.positives) == (original[i].query, original[i].positives)
+        assert len(row.negatives) == 4
+        assert row.positives[0].text not in {one.text for one in row.negatives}
+        words = set(row.query.split())
+        assert all(words & set(one.text.lower().rstrip(".").split()) for one in row.negatives), "BM25 shares words"
+    facts = json.loads((tmp_path / "m" / "mined.json").read_text())
+    assert facts["counts"]["negatives"] == 192
+    assert (tmp_path / "m" / "corpus" / "corpus.jsonl").is_file()
+
+
+def test_negatives_by_the_model_itself(rows_file: Path, tmp_path: Path, tiny_dream: Path) -> None:
+    made = {"method": "model", "encoder": str(tiny_dream), "negatives": 3, "depth": 48, "max_ratio": 1.0}
+    options = MineOptions(tmp_path / "m", pairs=(str(rows_file),), **made)  # type: ignore[arg-type]
+    counts = mine(options, say=lambda _: None)
+    found = RowFiles([tmp_path / "m" / "train.jsonl"], False, "stop", tmp_path / "bad")
+    assert counts["negatives"] == sum(len(found[i].negatives) for i in range(len(found))) > 0
+    for i in range(len(found)):
+        assert found[i].positives[0].text not in {one.text for one in found[i].negatives}
+
+
+def test_the_nearest_passages_are_those_of_a_full_search(
+    tiny_dream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffretriever_pyserini import DiffRetriever
+
+    monkeypatch.setattr(candidates, "_BLOCK", 4)
+    words = ["plants", "rivers", "towers", "birds", "metals", "poems"]
+    texts = [f"text {i} about {word}" for i, word in enumerate(words * 2)]
+    model = DiffRetriever.from_pretrained(str(tiny_dream))
+    vectors = Vectors(model, store_of(tmp_path, texts), tmp_path / "v.npy")
+    queries = ["plants", "tall towers"]
+    full = model.encode(queries, "query").pooled @ model.encode(texts, "passage").pooled.T
+    for place, numbers in model_candidates(vectors, queries, depth=5):
+        np.testing.assert_allclose(np.sort(full[place])[::-1][:5], full[place][numbers], atol=1e-5)
+
+
+def fake_bm25(step: Step, folder: Path, log: Path) -> float:
+    """In place of Pyserini's commands: every query finds the first passages."""
+    if "pyserini.search.lucene" in step.arguments:
+        topics = json.loads((folder / "topics.json").read_text())
+        with (folder / "run.txt").open("w") as file:
+            for qid in topics:
+                file.writelines(f"{qid} Q0 p{j} {j + 1} {9 - j} fake\n" for j in range(3))
+    return 0.0
+
+
+def test_memory_does_not_grow_with_the_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long queries, of which only a search's own may be held at a time; sixteen bytes a row stay."""
+    monkeypatch.setattr(candidates, "run_step", fake_bm25)
+    monkeypatch.setattr(candidates, "_SEARCHED", 100)
+
+    def peak(count: int) -> int:
+        pairs, output = tmp_path / f"{count}.jsonl", tmp_path / f"mined-{count}"
+        with pairs.open("w") as file:
+            for i in range(count):
+                positive = {"docid": f"p{i}", "text": f"text {i} " + "z" * 500}
+                file.write(json.dumps({"query": f"query {i} " + "x" * 3000, "positive_passages": [positive]}) + "\n")
+        tracemalloc.start()
+        try:
+            counts = mine(MineOptions(output, pairs=(str(pairs),), negatives=2, depth=3), say=lambda _: None)
+            found = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert counts["queries"] == count and counts["negatives"] == 2 * count
+        return found
+
+    small, large = peak(300), peak(3000)
+    assert large - small < 400_000, "2,700 more rows are 9 MB of text; only their places may be kept"
+
+
+@pytest.mark.java
+@pytest.mark.slow
+def test_searching_in_parts_finds_the_same(rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last part is one query that finds nothing."""
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(rows_file.read_text() + json.dumps({"query": "qwxyz", "positive": "something else"}) + "\n")
+    found = []
+    for size in (1000, 24):
+        monkeypatch.setattr(candidates, "_SEARCHED", size)
+        options = MineOptions(tmp_path / f"m{size}", pairs=(str(pairs),), negatives=4)
+        counts = mine(options, say=lambda _: None)
+        assert counts["queries without negatives"] == 1
+        found.append((options.output / "train.jsonl").read_text())
+    assert found[0] == found[1] and len(found[0].splitlines()) == 49
