@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .. import scoring
-from ..model.representations import pool
+from ..model.method import pool
 from .explanation import Meeting, Overlap, Term
 
 

@@ -28,13 +28,13 @@ def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, t
 
 def _places(model: DiffRetriever, logits: np.ndarray, own: np.ndarray | None, top: int) -> tuple[Place, ...]:
     """``logits`` [K, V]; ``own`` are the rows of the text's terms, None where all are."""
-    from ..model.denoising import kept_places
+    from ..model.method import kept_positions
 
     kept = len(logits)
     if model.config.cut_at_stop:
         import torch
 
-        kept = int(kept_places(torch.from_numpy(logits.argmax(axis=1))[None], model.reader.stop_ids).sum())
+        kept = int(kept_positions(torch.from_numpy(logits.argmax(axis=1))[None], model.reader.stop_ids).sum())
     names = _Names(model, own)
     found = []
     for number, row in enumerate(logits):

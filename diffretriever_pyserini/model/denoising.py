@@ -1,12 +1,12 @@
-"""Reading K places in S >= 1 denoising steps, and the zero-shot stop rule (METHOD sections 3 and 4).
+"""Reading K mask positions in S >= 1 denoising steps (METHOD section 3).
 
-One step reads all places from one forward pass. With more steps, the most confident places are decoded first and their
-words stand in the sequence while the others are read; a place is read at the step that decodes it.
+One step reads all positions from one forward pass. With more steps, the most confident positions are decoded first and
+their words stand in the sequence while the others are read; a position is read at the step that decodes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +14,12 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    # ids [T] -> (hidden [B, K, H], logits [B, K, V]) at the K places
+    # ids [T] -> (hidden [B, K, H], logits [B, K, V]) at the K positions
     Forward = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def step_sizes(k: int, steps: int, schedule: str) -> list[int]:
-    """How many places each step decodes; the last takes what is left.
+    """How many positions each step decodes; the last takes what is left.
 
     ``trained`` shares K evenly (4 in 2 steps: 2, 2); ``zero_shot`` follows the samplers' falling time line, which cuts
     towards zero (4 in 2 steps: 1, 3).
@@ -39,47 +39,35 @@ def step_sizes(k: int, steps: int, schedule: str) -> list[int]:
     return [size for size in sizes if size]
 
 
-def read_places(
-    forward: Forward, ids: torch.Tensor, places: torch.Tensor, steps: int, schedule: str
+def read_positions(
+    forward: Forward, ids: torch.Tensor, positions: torch.Tensor, steps: int, schedule: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states [B, K, H] and logits [B, K, V], each place as of the step that decodes it.
+    """Hidden states [B, K, H] and logits [B, K, V], each position as of the step that decodes it.
 
-    ``ids`` [T] are those of all texts, the masks of each at ``places`` [B, K]; they are not changed.
+    ``ids`` [T] are those of all texts, the masks of each at ``positions`` [B, K]; they are not changed.
     """
     import torch
 
     hidden, logits = forward(ids)
-    sizes = step_sizes(places.shape[1], steps, schedule)
+    sizes = step_sizes(positions.shape[1], steps, schedule)
     if len(sizes) == 1:
         return hidden, logits
     ids, done_hidden, done_logits = ids.clone(), hidden.clone(), logits.clone()
-    open_ = torch.ones(places.shape, dtype=torch.bool, device=ids.device)
+    open_ = torch.ones(positions.shape, dtype=torch.bool, device=ids.device)
     for i, size in enumerate(sizes):
         if i:
             hidden, logits = forward(ids)
             done_hidden[open_], done_logits[open_] = hidden[open_], logits[open_]
         chosen = confidence(logits).masked_fill(~open_, -torch.inf).topk(size, dim=1).indices
         words = logits.argmax(dim=2).gather(1, chosen)
-        ids[places.gather(1, chosen)] = words
+        ids[positions.gather(1, chosen)] = words
         open_.scatter_(1, chosen, False)
     return done_hidden, done_logits
 
 
 def confidence(logits: torch.Tensor) -> torch.Tensor:
-    """Negative entropy [B, K] of each place's distribution; logits [B, K, V]."""
+    """Negative entropy [B, K] of each position's distribution; logits [B, K, V]."""
     import torch
 
     probabilities = torch.softmax(logits.float(), dim=-1)
     return (probabilities * torch.log(probabilities + 1e-10)).sum(dim=-1)
-
-
-def kept_places(decoded: torch.Tensor, stop_ids: Collection[int]) -> torch.Tensor:
-    """Zero-shot stop rule: which places of each row of ``decoded`` int64 [B, K] count, bool [B, K] on its device.
-
-    The first special token ends the sequence and is not kept itself, unless it is the first place: then all count.
-    """
-    import torch
-
-    stop = torch.tensor(sorted(stop_ids), dtype=torch.int64).to(decoded.device, non_blocking=decoded.is_cuda)
-    stops = torch.isin(decoded, stop)
-    return (stops.cumsum(dim=1) == 0) | stops[:, :1]

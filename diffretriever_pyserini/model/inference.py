@@ -1,4 +1,4 @@
-"""Reading the K places of prepared texts, a batch at a time: lay out, run the backbone, normalise, weigh terms."""
+"""Prepared texts through the backbone, a batch at a time; what a batch says is :mod:`.method`'s."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import NumericalError
+from . import method
 from .backbones.base import Backbone
 from .backbones.packing import on_device
 from .config import RetrieverConfig
-from .denoising import kept_places, read_places
-from .layout import Layout
-from .lexical import batch_impacts
+from .denoising import read_positions
+from .layout import Layout, TokenTable
 from .tokenization import Prepared
 
 if TYPE_CHECKING:
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
     import torch
 
 Batch = tuple[np.ndarray, "scipy.sparse.csr_matrix"]
-Laid = tuple[Callable[["torch.Tensor"], "torch.Tensor"], np.ndarray, int]
-"""From ids [T] to hidden states [T, H], where in the ids each text begins int64 [B], and T."""
-
 LOGIT_BYTES = 1 << 28  # where every logit is needed, a batch's stay below 256 MiB
 COLUMN_BYTES = 1 << 30  # else the head's columns that a batch gathers stay below 1 GiB
 
 
-class PlaceReader:
-    """A backbone seen through its K places.
+class Inference:
+    """A backbone that is run on batches and read at its K mask positions.
 
     ``mask_id`` never scores as a term; ``stop_ids`` end a zero-shot answer (METHOD section 4).
     """
@@ -74,7 +71,7 @@ class PlaceReader:
             return max(1, token_budget // int(lengths[0]))
         return max(1, int(np.searchsorted(np.cumsum(lengths), token_budget, side="right")))
 
-    def represent(self, prepared: Prepared, places: list[int]) -> Callable[[], Batch]:
+    def represent(self, prepared: Prepared, rows: list[int]) -> Callable[[], Batch]:
         """Set the device to work on one batch; the result waits for it: vectors [B, K, H] and CSR int32 [B, V].
 
         A GPU works on while the next batch is laid out, if the result is asked for afterwards. Then NumericalError
@@ -82,48 +79,45 @@ class PlaceReader:
         """
         import torch
 
-        content = None if prepared.content is None else [prepared.content[i] for i in places]
-        columns, allowed = _columns(content, len(places), self.backbone.device)
+        config = self.config
+        content = None if prepared.content is None else [prepared.content[i] for i in rows]
+        columns, allowed = content_columns(content, len(rows), self.backbone.device)
         with torch.inference_mode():
-            hidden, logits = self._forward(prepared, places, None if self.needs_every_logit else columns)
+            hidden, logits = self._forward(prepared, rows, None if self.needs_every_logit else columns)
             sound = _sound(hidden, logits)
-            kept = kept_places(logits.argmax(dim=2), self.stop_ids) if self.config.cut_at_stop else None
-            vectors = torch.nn.functional.normalize(hidden.float(), dim=-1)
-            vectors = vectors if kept is None else vectors * kept.unsqueeze(2)
+            kept = method.kept_positions(logits.argmax(dim=2), self.stop_ids) if config.cut_at_stop else None
             if columns is None:
                 logits[:, :, self.mask_id] = float("-inf")
             elif self.needs_every_logit:
                 logits = logits.gather(2, columns.unsqueeze(1).expand(-1, logits.shape[1], -1))
-            config = self.config
-            how = (config.top_terms, config.impact_scale, config.impact_rounding)
-            impacts = batch_impacts(logits, allowed, kept, *how)
-            arrive = _fetching(sound, vectors, impacts)
+            scale = method.LexicalScale(config.top_terms, config.impact_scale, config.impact_rounding)
+            arrive = _fetching(sound, *method.represent(hidden, logits, kept, allowed, scale))
 
         def result() -> Batch:
             sound, vectors, impacts = arrive()
-            self._check(sound, places)
+            self._check(sound, rows)
             return vectors, _weights(impacts, content, self.backbone.vocab_size)
 
         return result
 
     def read(
-        self, prepared: Prepared, places: list[int], columns: torch.Tensor | None = None
+        self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """:meth:`forward` for the texts at ``places``; raises NumericalError for NaN or infinity."""
-        hidden, logits = self._forward(prepared, places, columns)
-        self._check(_sound(hidden, logits).cpu().numpy(), places)
+        """:meth:`forward` for the texts ``rows``; raises NumericalError for NaN or infinity."""
+        hidden, logits = self._forward(prepared, rows, columns)
+        self._check(_sound(hidden, logits).cpu().numpy(), rows)
         return hidden, logits
 
     def _forward(
-        self, prepared: Prepared, places: list[int], columns: torch.Tensor | None
+        self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.forward([prepared.ids[i] for i in places], prepared.layout, columns)
+        return self.forward([prepared.ids[i] for i in rows], prepared.layout, columns)
 
-    def _check(self, sound: np.ndarray, places: list[int]) -> None:
+    def _check(self, sound: np.ndarray, rows: list[int]) -> None:
         """Raise NumericalError for the first text that is not sound."""
         if sound.all():
             return
-        index = places[int(np.flatnonzero(~sound)[0])]
+        index = rows[int(np.flatnonzero(~sound)[0])]
         error = NumericalError(
             f"{self.config.name} answered NaN or infinity for text {index}: the weights are damaged or "
             f"{self.backbone.model.dtype} is too narrow for them; try dtype='float32'"
@@ -134,49 +128,35 @@ class PlaceReader:
     def forward(
         self, sequences: Sequence[Sequence[int] | np.ndarray], layout: Layout, columns: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lay out, run, and read the K places of one batch of text ids.
+        """Lay out, run, and read the K mask positions of one batch of text ids.
 
         Hidden states [B, K, H] and logits [B, K, V], or [B, K, C] with ``columns`` [B, C]; the output head sees the K
         rows only. Texts stand one behind the other where the backbone packs, else they are padded.
         """
         import torch
 
-        around = layout.assemble(())
-        lengths = np.array([len(around) + len(sequence) for sequence in sequences])
-        block = layout.k + len(layout.tail)
-        run, starts, size = (self._packed if self.backbone.packs else self._padded)(lengths, block)
-        table = np.full(size, layout.pad_id, dtype=np.int64)
-        before, after = len(layout.prefix), len(around) - len(layout.prefix)
-        for start, end, sequence in zip(starts.tolist(), (starts + lengths).tolist(), sequences, strict=True):
-            table[start : start + before], table[end - after : end] = layout.prefix, around[before:]
-            table[start + before : end - after] = sequence
-        ids = on_device(table, self.backbone.device)
-        places = on_device((starts + lengths - block)[:, None] + np.arange(layout.k), self.backbone.device)
+        device, packs, lengths = self.backbone.device, self.backbone.packs, layout.lengths(sequences)
+        table = TokenTable.packed(lengths) if packs else TokenTable.padded(lengths, self.backbone.pad_left)
+        run = (self._packed if packs else self._padded)(table, layout)
+        positions = on_device(table.mask_positions(layout), device)
 
         def read(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            rows = run(ids)[places]
+            rows = run(ids)[positions]
             return rows, self.backbone.head(rows) if columns is None else self.backbone.head_columns(rows, columns)
 
+        ids = on_device(table.ids(layout, sequences).reshape(-1), device)
         config = self.config
         with torch.inference_mode():
-            return read_places(read, ids, places, config.denoising_steps, config.denoising_schedule)
+            return read_positions(read, ids, positions, config.denoising_steps, config.denoising_schedule)
 
-    def _packed(self, lengths: np.ndarray, block: int) -> Laid:
-        packing = self.backbone.packing(lengths)
-        starts = np.cumsum(lengths) - lengths
-        return lambda ids: self.backbone.packed_states(ids, packing, block), starts, int(lengths.sum())
+    def _packed(self, table: TokenTable, layout: Layout) -> Callable[[torch.Tensor], torch.Tensor]:
+        """From ids [T] to hidden states [T, H]."""
+        packing = self.backbone.packing(table.lengths)
+        return lambda ids: self.backbone.packed_states(ids, packing, layout.block)
 
-    def _padded(self, lengths: np.ndarray, block: int) -> Laid:
-        width = int(lengths.max())
-        before = (width - lengths if self.backbone.pad_left else np.zeros_like(lengths))[:, None]
-        place = np.arange(width)
-        inside = (place >= before) & (place < before + lengths[:, None])
-        mask = on_device(inside.astype(np.int64), self.backbone.device)
-
-        def run(ids: torch.Tensor) -> torch.Tensor:
-            return self.backbone.hidden_states(ids.view(mask.shape), mask, block).flatten(0, 1)
-
-        return run, before[:, 0] + width * np.arange(len(lengths)), mask.numel()
+    def _padded(self, table: TokenTable, layout: Layout) -> Callable[[torch.Tensor], torch.Tensor]:
+        mask = on_device(table.mask(), self.backbone.device)
+        return lambda ids: self.backbone.hidden_states(ids.view(mask.shape), mask, layout.block).flatten(0, 1)
 
 
 def _sound(hidden: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -187,7 +167,7 @@ def _sound(hidden: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 
 
 def _fetching(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
-    """Begin to copy ``tensors`` to the host; the result waits until they are there."""
+    """Begin to copy ``tensors`` to the main memory; the result waits until they are there."""
     import torch
 
     if not tensors[0].is_cuda:  # of other devices it is not known when a copy is whole
@@ -203,7 +183,7 @@ def _fetching(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
     return wait
 
 
-def _columns(
+def content_columns(
     content: Sequence[np.ndarray] | None, count: int, device: torch.device
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Content ids int64 [B, C], filled up with 0, and which of them are no filling; (None, None) without a filter."""
@@ -220,11 +200,10 @@ def _weights(impacts: np.ndarray, content: Sequence[np.ndarray] | None, vocab_si
     """CSR int32 [B, V] from impacts [B, C] of each text's content ids, or [B, V]."""
     import scipy.sparse
 
-    rows, places = impacts.nonzero()
-    if content is None:
-        columns = places
-    else:
+    rows, filled = impacts.nonzero()
+    columns = filled
+    if content is not None and len(rows):
         starts = np.cumsum([0, *(len(ids) for ids in content[:-1])])
-        columns = np.concatenate(content)[starts[rows] + places] if len(rows) else places
+        columns = np.concatenate(content)[starts[rows] + filled]
     bounds = np.searchsorted(rows, np.arange(len(impacts) + 1))
-    return scipy.sparse.csr_matrix((impacts[rows, places], columns, bounds), shape=(len(impacts), vocab_size))
+    return scipy.sparse.csr_matrix((impacts[rows, filled], columns, bounds), shape=(len(impacts), vocab_size))

@@ -6,10 +6,13 @@ the model sees a finished answer with K blanks. Every id outside the text is fix
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ..errors import ConfigError
 from .config import RetrieverConfig, check_side
@@ -59,6 +62,16 @@ class Layout:
         """Tokens left for the text."""
         return self.max_length - len(self.prefix) - len(self.suffix)
 
+    @property
+    def block(self) -> int:
+        """Tokens from the first mask to the end."""
+        return self.k + len(self.tail)
+
+    def lengths(self, texts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+        """int64 [N]: tokens of each whole sequence; ``texts`` are the ids of each text alone, within the budget."""
+        around = len(self.assemble(()))
+        return np.array([around + len(text) for text in texts], dtype=np.int64)
+
     def assemble(self, text_ids: Sequence[int]) -> list[int]:
         """The whole sequence for one text's ids, which are cut to the budget."""
         return [*self.prefix, *text_ids[: self.text_budget], *self.suffix, *[self.mask_id] * self.k, *self.tail]
@@ -75,6 +88,60 @@ class Layout:
                 f"tokens; use a max_length of at least {needed + 1}"
             )
         return layout
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTable:
+    """Where N sequences lie in one table of token ids: one behind the other, or padded to N rows of one width.
+
+    Attributes
+    ----------
+    starts, lengths : int64 [N], where each sequence begins in the flat table, and its tokens.
+    shape : (T,) packed, or (N, L) padded.
+    """
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    shape: tuple[int, ...]
+
+    @classmethod
+    def packed(cls, lengths: np.ndarray) -> TokenTable:
+        """Sequences of ``lengths`` int64 [N] one behind the other."""
+        return cls(np.cumsum(lengths) - lengths, lengths, (int(lengths.sum()),))
+
+    @classmethod
+    def padded(cls, lengths: np.ndarray, left: bool) -> TokenTable:
+        """A row per sequence, padded on the ``left`` or on the right."""
+        width = int(lengths.max())
+        before = width - lengths if left else np.zeros_like(lengths)
+        return cls(before + width * np.arange(len(lengths)), lengths, (len(lengths), width))
+
+    @property
+    def size(self) -> int:
+        """Tokens of the whole table, padding counted."""
+        return math.prod(self.shape)
+
+    def mask(self) -> np.ndarray:
+        """int64 in the table's shape: 1 for tokens, 0 for padding."""
+        # +1 where a sequence begins, -1 behind its end; behind the last one lies the end of the table.
+        edges = np.zeros(self.size + 1, dtype=np.int64)
+        np.add.at(edges, self.starts, 1)
+        np.add.at(edges, self.starts + self.lengths, -1)
+        return edges[:-1].cumsum().reshape(self.shape)
+
+    def ids(self, layout: Layout, texts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+        """Token ids int64 in the table's shape; ``texts`` are the ids of each text alone."""
+        table = np.full(self.size, layout.pad_id, dtype=np.int64)
+        around = layout.assemble(())
+        before, after = len(layout.prefix), len(around) - len(layout.prefix)
+        for start, end, text in zip(self.starts.tolist(), (self.starts + self.lengths).tolist(), texts, strict=True):
+            table[start : start + before], table[end - after : end] = layout.prefix, around[before:]
+            table[start + before : end - after] = text
+        return table.reshape(self.shape)
+
+    def mask_positions(self, layout: Layout) -> np.ndarray:
+        """int64 [N, K]: where the K masks of each sequence lie in the flat table."""
+        return (self.starts + self.lengths - layout.block)[:, None] + np.arange(layout.k)
 
 
 def prompt_for(side: str, k: int, variant: str = "auto") -> Prompt:

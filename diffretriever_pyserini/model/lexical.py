@@ -1,8 +1,7 @@
-"""Which words of a text count, how strongly, and under which name Lucene knows them (METHOD section 4).
+"""Which words of a text count, and under which name Lucene knows them (METHOD section 4).
 
 Content tokens: the lower-cased text is split into words, English stopwords and single punctuation marks are dropped,
-each word is tokenised alone, and the ids are united (``stems``, ours: inflected forms share one). Weights: log(1 +
-relu(logit)) per mask place, the strongest kept, times 100, as integers, and the maximum over the places.
+each word is tokenised alone, and the ids are united (``stems``, ours: inflected forms share one).
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ import string
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ConfigError
 from .layout import clean_text
 from .words import split_words
-
-if TYPE_CHECKING:
-    import torch
 
 PUNCTUATION = frozenset(string.punctuation)
 ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE: opens an escape sequence in a Lucene term
@@ -114,42 +110,6 @@ class ContentTokens:
         stem = PorterStemmer().stem
         rows = ((word, self._stem_rows.get(stem(word))) for word in words if _stemmed(word))
         return {word: (row,) for word, row in rows if row is not None}
-
-
-def batch_impacts(
-    logits: torch.Tensor,
-    allowed: torch.Tensor | None = None,
-    kept: torch.Tensor | None = None,
-    top: int = 128,
-    scale: int = 100,
-    rounding: str = "nearest",
-) -> torch.Tensor:
-    """Integer weights of N texts (METHOD section 4), on the device of ``logits``.
-
-    Parameters
-    ----------
-    logits : float tensor [N, K, C], the head's logits of C terms at the K places of each text.
-    allowed : bool [N, C], False where a column is filling; None allows all.
-    kept : bool [N, K], False for places that were cut away; None keeps all.
-    top, scale, rounding : strongest terms kept per place, factor, ``nearest`` or ``zero``.
-
-    Returns
-    -------
-    int32 [N, C], 0 for terms without weight.
-    """
-    import torch
-
-    weights = torch.log1p(torch.relu(logits.float()))
-    if allowed is not None:
-        weights = weights * allowed.unsqueeze(1)
-    if kept is not None:
-        weights = weights * kept.unsqueeze(2)
-    if weights.shape[2] > top:
-        strongest, places = weights.topk(top, dim=2)
-        weights = torch.zeros_like(weights).scatter_(2, places, strongest)
-    scaled = weights * scale
-    rounded = scaled.round() if rounding == "nearest" else scaled.trunc()
-    return rounded.amax(dim=1).to(torch.int32)
 
 
 class TermNames:

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .method import pool
+
 if TYPE_CHECKING:
     import scipy.sparse
 
     from .lexical import TermNames
-
-
-def pool(vectors: np.ndarray) -> np.ndarray:
-    """Single vectors: mean of the non-zero rows, not normalised again. float32 [N, K, H] -> float32 [N, H]."""
-    kept = np.any(vectors != 0, axis=2).sum(axis=1, keepdims=True)
-    return (vectors.sum(axis=1) / np.maximum(kept, 1)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Representations:
 
     Attributes
     ----------
-    vectors : float32 [N, K, H], each row of unit length, or zero where the place was cut away.
+    vectors : float32 [N, K, H], each row of unit length, or zero where the position was cut away.
     weights : CSR int32 [N, V], impacts by token id (V = rows of the output head).
     """
 

@@ -1,7 +1,7 @@
 """DiffRetriever: texts in, K vectors and K vocabulary distributions each out, from one bidirectional forward pass.
 
-The method, top to bottom: lay out the tokens (prompts.py, preparation.py), read the K mask places (denoising.py),
-normalise the hidden states, turn the logits of the text's own words into impacts (lexical.py).
+The method itself is method.py; here a loaded model answers: texts are made ready (tokenization.py), run in batches
+(inference.py) and put back into their order.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import numpy as np
 
 from ..errors import ConfigError, InputError, NumericalError
 from ..runtime.devices import device_name, dtype_name
-from . import model_cache as shared
+from . import model_cache
 from .config import RetrieverConfig, resolve_config
 from .fingerprint import provenance_of, stamps
-from .inference import Batch, PlaceReader
+from .inference import Batch, Inference
 from .layout import Layout
 from .lexical import TermNames
+from .method import pool
 from .provenance import Provenance
-from .representations import Representations, pool
+from .representations import Representations
 from .tokenization import Prepared, Preparer
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _CACHED_QUERIES = 4096
 
 
 class MaskOutputs(NamedTuple):
-    """Raw read-out at the K places: float32 ``hidden`` [N, K, H] after the final norm, float32 ``logits`` [N, K, V]."""
+    """At the K mask positions: float32 ``hidden`` [N, K, H] after the final norm, float32 ``logits`` [N, K, V]."""
 
     hidden: np.ndarray
     logits: np.ndarray
@@ -64,11 +65,11 @@ class DiffRetriever:
         self.tokenizer = self.prepare.tokenizer
         self._layouts = self.prepare.layouts
         self._files = stamps(config)
-        self._backbone = shared.shared_backbone(config, precision, device)
+        self._backbone = model_cache.shared_backbone(config, precision, device)
         self._check_fit()
         mask_id = self.prepare.mask_id
         stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
-        self.reader = PlaceReader(self._backbone, config, mask_id, stop_ids)
+        self.reader = Inference(self._backbone, config, mask_id, stop_ids)
         self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -185,12 +186,12 @@ class DiffRetriever:
         vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
         order: list[int] = []
         parts = [scipy.sparse.csr_matrix((0, self.vocab_size), dtype=np.int32)]
-        for places, (found, weights) in self._in_turn(prepared, batch_size, token_budget):
-            vectors[places] = pool(found)[:, None] if pooled else found
-            order += places
+        for rows, (batch_vectors, weights) in self._in_turn(prepared, batch_size, token_budget):
+            vectors[rows] = pool(batch_vectors)[:, None] if pooled else batch_vectors
+            order += rows
             parts.append(weights)
             if tick is not None:
-                tick(len(places))
+                tick(len(rows))
         back = np.argsort(np.array(order, dtype=np.int64))
         return Representations(vectors, scipy.sparse.vstack(parts, format="csr", dtype=np.int32)[back], self.term_names)
 
@@ -199,8 +200,8 @@ class DiffRetriever:
     ) -> Iterator[tuple[list[int], Batch]]:
         """Texts and their representations by batch, each taken from the device when the next one is there already."""
         begun: tuple[list[int], Callable[[], Batch]] | None = None
-        for places in self.reader.batches(prepared, batch_size, token_budget):
-            next_ = places, self.reader.represent(prepared, places)
+        for rows in self.reader.batches(prepared, batch_size, token_budget):
+            next_ = rows, self.reader.represent(prepared, rows)
             if begun is not None:
                 yield begun[0], begun[1]()
             begun = next_
@@ -216,13 +217,13 @@ class DiffRetriever:
         k = prepared.layout.k
         hidden = np.zeros((len(texts), k, self.dimension), dtype=np.float32)
         logits = np.zeros((len(texts), k, self.vocab_size), dtype=np.float32)
-        for places in self.reader.batches(prepared, batch_size):
+        for rows in self.reader.batches(prepared, batch_size):
             try:
-                batch_hidden, batch_logits = self.reader.read(prepared, places)
+                batch_hidden, batch_logits = self.reader.read(prepared, rows)
             except NumericalError as error:
                 raise _quoting(error, texts) from error
-            hidden[places] = batch_hidden.float().cpu().numpy()
-            logits[places] = batch_logits.float().cpu().numpy()
+            hidden[rows] = batch_hidden.float().cpu().numpy()
+            logits[rows] = batch_logits.float().cpu().numpy()
         return MaskOutputs(hidden, logits)
 
     def encode_queries_cached(self, texts: Sequence[str], batch_size: int = 32) -> list[QueryRepresentation]:
@@ -244,7 +245,7 @@ class DiffRetriever:
         """Raise ConfigError where the token layout cannot pass through the model: too long, or ids that it lacks."""
         rows, limit = self._backbone.input_rows, self._backbone.max_positions
         for side, layout in self._layouts.items():
-            what, block = f"{self.config.name}, {side} side", layout.k + len(layout.tail)
+            what, block = f"{self.config.name}, {side} side", layout.block
             highest = max(
                 *layout.prefix, *layout.suffix, *layout.tail, layout.mask_id, *self.tokenizer.get_vocab().values()
             )
@@ -254,12 +255,12 @@ class DiffRetriever:
                 )
             if limit is not None and layout.max_length + block > limit:
                 raise ConfigError(
-                    f"{what}: max_length={layout.max_length} and {block} places for masks and tail exceed the model's "
+                    f"{what}: max_length={layout.max_length} and {block} tokens of masks and tail exceed the model's "
                     f"{limit} positions; use a max_length of at most {limit - block}"
                 )
 
 
-_shared: weakref.WeakValueDictionary[tuple[RetrieverConfig, shared.Weights, str, str], DiffRetriever]
+_shared: weakref.WeakValueDictionary[tuple[RetrieverConfig, model_cache.Weights, str, str], DiffRetriever]
 _shared = weakref.WeakValueDictionary()
 
 
@@ -269,16 +270,16 @@ def load_shared(name: str, device: str | None = None, dtype: str | None = None, 
     ``device=None`` takes the device where these weights were loaded before, else the CPU.
     """
     config = resolve_config(name, **overrides)
-    weights = shared.Weights.of(config)
-    with shared.lock:
+    weights = model_cache.Weights.of(config)
+    with model_cache.lock:
         if device is None:
             dtype = dtype_name(dtype, "cpu") if dtype else None
             same = [key[2:] for key in list(_shared) if key[:2] == (config, weights)]
-            usable = [one for one in (*same, *shared.loaded(weights)) if dtype in (None, one[0])]
+            usable = [one for one in (*same, *model_cache.loaded(weights)) if dtype in (None, one[0])]
             dtype, device = usable[0] if usable else (dtype, "cpu")
         device = device_name(device)
         dtype = dtype_name(dtype, device)
-        model = _shared.get((config, weights, dtype, device))
+        model = _model_cache.get((config, weights, dtype, device))
         if model is None:
             model = _shared[config, weights, dtype, device] = DiffRetriever(config, device=device, dtype=dtype)
         return model

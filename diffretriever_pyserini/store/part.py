@@ -15,7 +15,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.atomic import write_whole
-from ..model.representations import Representations, pool
+from ..model.method import pool
+from ..model.representations import Representations
 from .spec import SPEC, StoreSpec
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ import numpy as np
 
 from .. import scoring
 from ..evaluation.metrics import evaluate
-from ..model.lexical import batch_impacts
+from ..model.method import LexicalScale, to_impacts, unit
 from .data.batches import Collator
 from .data.rows import Row
 from .gather import devices, rank, sum_to_all, sum_to_first
-from .losses import unit
 from .settings import METRICS
 
 if TYPE_CHECKING:
@@ -139,10 +138,10 @@ def _table(terms: dict[int, tuple[np.ndarray, np.ndarray]], count: int, vocab_si
 
 
 def _impacts(weights: torch.Tensor, content: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and integer impacts of one text's activations; 128 terms at most, as in the read-out of one place."""
+    """Ids and integer impacts of one text's activations; 128 terms at most, as in the read-out of one position."""
     import torch
 
     kept = torch.arange(len(weights), device=weights.device) if content is None else content
     weights, kept = weights[kept >= 0], kept[kept >= 0]
-    impacts = batch_impacts(torch.expm1(weights.float())[None, None])[0].cpu().numpy()
+    impacts = to_impacts(weights.float()[None, None], LexicalScale())[0].cpu().numpy()
     return kept.cpu().numpy()[impacts > 0], impacts[impacts > 0]

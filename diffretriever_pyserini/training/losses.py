@@ -7,15 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..model.method import term_weights
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def unit(hidden: Tensor) -> Tensor:
-    """``hidden`` [..., H] at unit length in float32."""
-    from torch.nn.functional import normalize
-
-    return normalize(hidden.float(), dim=-1)
 
 
 def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
@@ -26,7 +21,7 @@ def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
 
 
 def lexical_activations(logits: Tensor, content: Tensor | None = None) -> Tensor:
-    """Raw lexical weights: max over the K places of log(1 + relu(logit)), float32.
+    """Raw lexical weights: max over the K positions of log(1 + relu(logit)), float32.
 
     Parameters
     ----------
@@ -37,13 +32,10 @@ def lexical_activations(logits: Tensor, content: Tensor | None = None) -> Tensor
     -------
     [N, C], 0 where ``content`` is -1; or [N, V]. The mask's own id is not left out, as in the published training.
     """
-    import torch
-
     if content is None:
-        return torch.log1p(torch.relu(logits.float())).amax(dim=1)
+        return term_weights(logits).amax(dim=1)
     columns = content.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
-    weights = torch.log1p(torch.relu(logits.gather(2, columns).float())).amax(dim=1)
-    return weights * (content >= 0)
+    return term_weights(logits.gather(2, columns)).amax(dim=1) * (content >= 0)
 
 
 def lexical_scores(

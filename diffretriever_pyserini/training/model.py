@@ -19,7 +19,8 @@ from ..model.layout import Layout
 from .losses import denoising_loss, lexical_activations
 
 Side = dict[str, Tensor]
-"""``input_ids`` and ``attention_mask`` int64 [N, L]; with a content filter ``content`` int64 [N, C], -1 for none."""
+"""``input_ids`` and ``attention_mask`` int64 [N, L], ``positions`` int64 [N, K] of the masks in each row; with a
+content filter ``content`` int64 [N, C], -1 for none."""
 
 
 class MaskReader(nn.Module):
@@ -60,10 +61,10 @@ class MaskReader(nn.Module):
         return outputs
 
     def _encode(self, side: str, batch: Side) -> tuple[Tensor, Tensor]:
-        ids, mask, content = batch["input_ids"], batch["attention_mask"], batch.get("content")
+        names = ("input_ids", "attention_mask", "positions", "content")
         parts = [
-            self._run(self._read, side, ids[rows], mask[rows], None if content is None else content[rows])
-            for rows in _slices(len(ids), self.chunk)
+            self._run(self._read, side, *(batch[name][rows] if name in batch else None for name in names))
+            for rows in _slices(len(batch["input_ids"]), self.chunk)
         ]
         return torch.cat([hidden for hidden, _ in parts]), torch.cat([lexical for _, lexical in parts])
 
@@ -72,14 +73,12 @@ class MaskReader(nn.Module):
             return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
 
-    def _read(self, side: str, ids: Tensor, mask: Tensor, content: Tensor | None) -> tuple[Tensor, Tensor]:
-        layout = self.layouts[side]
-        block = layout.k + len(layout.tail)
-        ids, mask, _ = self._trim(ids, mask)
-        states = self.backbone.hidden_states(ids, mask, block)
-        ends = ids.new_full((len(ids), 1), ids.shape[1]) if self.backbone.pad_left else mask.sum(dim=1, keepdim=True)
-        places = ends - block + torch.arange(layout.k, device=ids.device)
-        rows = states.gather(1, places.unsqueeze(2).expand(-1, -1, states.shape[2]))
+    def _read(
+        self, side: str, ids: Tensor, mask: Tensor, positions: Tensor, content: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        ids, mask, cut = self._trim(ids, mask)
+        states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
+        rows = states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
         return rows.float(), lexical_activations(self.backbone.head(rows), content)
 
     @torch.no_grad()
@@ -112,10 +111,9 @@ class MaskReader(nn.Module):
         return torch.stack(parts).sum() / total
 
     def _masked_loss(self, ids: Tensor, mask: Tensor, targets: Tensor, ratios: Tensor) -> Tensor:
-        layout = self.layouts["passage"]
         ids, mask, cut = self._trim(ids, mask)
         targets = targets[:, cut : cut + ids.shape[1]]
-        states = self.backbone.hidden_states(ids, mask, layout.k + len(layout.tail))
+        states = self.backbone.hidden_states(ids, mask, self.layouts["passage"].block)
         chosen = targets >= 0
         logits = self.backbone.head(states[chosen])
         return denoising_loss(logits, targets[chosen], ratios.unsqueeze(1).expand_as(targets)[chosen], tokens=1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..model.method import unit
 from . import losses
 from .gather import devices, gather_ids, gather_rows, rank
 from .settings import TrainSettings
@@ -25,7 +26,7 @@ def objective(
     ``outputs`` are MaskReader's for ``batch`` (the collator's); ``teacher`` holds unit embeddings ``query`` [Nq, H]
     and ``passage`` [Np, H]. With several devices the passages of all are negatives; the positives' rows move along.
     """
-    queries, passages = losses.unit(outputs["query_hidden"]), losses.unit(outputs["passage_hidden"])
+    queries, passages = unit(outputs["query_hidden"]), unit(outputs["passage_hidden"])
     positives, own_passages = batch["positives"], passages
     weights, content = outputs["passage_lexical"], batch["passage"].get("content")
     if settings.cross_device_negatives and devices() > 1:

@@ -1,4 +1,4 @@
-"""Step sizes, the order in which places are decoded, and the stop rule, on a stand-in for the model."""
+"""Step sizes and the order in which positions are decoded, on a stand-in for the model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffretriever_pyserini.model.denoising import confidence, kept_places, read_places, step_sizes
+from diffretriever_pyserini.model.denoising import confidence, read_positions, step_sizes
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ class Script:
 def test_a_place_is_read_at_the_step_that_decodes_it() -> None:
     ids = torch.tensor([0, 4, 4, 0])
     model = Script()
-    hidden, logits = read_places(model, ids, torch.tensor([[1, 2]]), 2, "trained")
+    hidden, logits = read_positions(model, ids, torch.tensor([[1, 2]]), 2, "trained")
     # Step 1 decodes the surer second place to token 2; step 2 sees it there and reads the first.
     assert model.seen == [[0, 4, 4, 0], [0, 4, 2, 0]]
     assert hidden.flatten().tolist() == [2.0, 1.0]
@@ -67,14 +67,5 @@ def test_a_place_is_read_at_the_step_that_decodes_it() -> None:
 
 def test_one_step_is_one_forward_pass() -> None:
     model = Script()
-    read_places(model, torch.tensor([0, 4, 4, 0]), torch.tensor([[1, 2]]), 1, "zero_shot")
+    read_positions(model, torch.tensor([0, 4, 4, 0]), torch.tensor([[1, 2]]), 1, "zero_shot")
     assert len(model.seen) == 1
-
-
-def test_stop_rule() -> None:
-    decoded = torch.tensor([[5, 6, 7], [5, 9, 6], [9, 5, 6], [9, 9, 9], [5, 6, 9], [5, 9, 9]])
-    # No stop; stop second; stop first (nothing is cut, whatever follows); all stops; stop last; two stops.
-    kept = kept_places(decoded, {9})
-    assert kept.sum(dim=1).tolist() == [3, 1, 3, 3, 2, 1]
-    assert (kept.int().diff(dim=1) <= 0).all(), "what counts is the beginning"
-    assert kept_places(decoded, set()).all()

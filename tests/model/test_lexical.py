@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +19,6 @@ from diffretriever_pyserini.model.lexical import (
     ESCAPE,
     ContentTokens,
     TermNames,
-    batch_impacts,
     content_words,
     escape_term,
     split_words,
@@ -119,53 +115,6 @@ def test_content_tokens_between_threads() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-def logits(*weights: list[float]) -> torch.Tensor:
-    """Logits [K, V] whose log(1 + relu) are ``weights``."""
-    return torch.expm1(torch.tensor(weights, dtype=torch.float64))
-
-
-def impacts(values: torch.Tensor, ids: list[int] | None, **how: Any) -> dict[int, int]:
-    columns = list(range(values.shape[1])) if ids is None else ids
-    found = batch_impacts(values[None][:, :, columns], **how)
-    assert (found.dtype, found.shape) == (torch.int32, (1, len(columns)))
-    return {column: impact for column, impact in zip(columns, found[0].tolist(), strict=True) if impact}
-
-
-def test_rounding_and_cutting() -> None:
-    values = logits([0.296, 1.004, 0.004, 0.996, 0.0])
-    assert impacts(values, None, rounding="nearest") == {0: 30, 1: 100, 3: 100}
-    assert impacts(values, None, rounding="zero") == {0: 29, 1: 100, 3: 99}
-    assert impacts(values, [0, 4], rounding="zero", scale=1000) == {0: 296}
-    assert impacts(torch.tensor([[math.e - 1, -5.0]]), None) == {0: 100}  # log(1 + e - 1) = 1; negative logits are 0
-
-
-def test_the_maximum_over_places() -> None:
-    values = logits([0.5, 0.2, 0.0], [0.1, 0.7, 0.0])
-    assert impacts(values, [0, 1, 2]) == {0: 50, 1: 70}
-
-
-def test_the_strongest_terms_are_kept_per_place_and_then_united() -> None:
-    values = logits([0.9, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.4])
-    assert impacts(values, None, top=1) == {0: 90, 3: 40}
-    assert impacts(values, None, top=2) == {0: 90, 1: 80, 2: 30, 3: 40}  # term 2's stronger place did not keep it
-    assert impacts(values, [1, 2], top=1) == {1: 80, 2: 30}, "content terms are chosen first, then the strongest"
-
-
-def test_no_places_and_no_terms() -> None:
-    gone = torch.tensor([[False]])
-    assert impacts(logits([1.0, 1.0]), [0, 1], kept=gone) == {}
-    assert impacts(logits([1.0, 0.5], [0.2, 0.7]), [0, 1], kept=torch.tensor([[False, True]])) == {0: 20, 1: 70}
-    assert impacts(logits([1.0, 1.0]), [0, 1], allowed=torch.tensor([[False, True]])) == {1: 100}
-    assert impacts(logits([1.0, 1.0]), []) == {}
-    assert impacts(logits([0.0, 0.004]), None) == {}
-    masked = torch.tensor([[-torch.inf, 1.0]])
-    assert impacts(masked, None) == {1: 69}  # 100 ln 2
-
-
-def test_half_precision_logits_are_weighed_in_float32() -> None:
-    assert impacts(torch.tensor([[300.0, 2.5]], dtype=torch.bfloat16), None) == {0: 571, 1: 125}
 
 
 @given(TOKENS)

@@ -1,4 +1,4 @@
-"""Pooling and the Lucene view of the weights."""
+"""The Lucene view of the weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import scipy.sparse
 
 from diffretriever_pyserini import Representations
-from diffretriever_pyserini.model.representations import pool
 
 
 class Letters:
@@ -14,13 +13,6 @@ class Letters:
 
     def name(self, row: int) -> str:
         return "abc"[row]
-
-
-def test_pool_is_the_mean_of_the_rows_that_are_not_zero() -> None:
-    vectors = np.array([[[1, 0], [0, 1]], [[0.6, 0.8], [0, 0]], [[0, 0], [0, 0]]], dtype=np.float32)
-    found = pool(vectors)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, [[0.5, 0.5], [0.6, 0.8], [0, 0]], rtol=1e-6)  # the first is not made unit length
 
 
 def test_impacts_are_plain_ints_in_order() -> None:

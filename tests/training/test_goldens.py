@@ -15,6 +15,7 @@ from diffretriever_pyserini.model.backbones import dream, llada
 from diffretriever_pyserini.model.backbones.loading import load_base, load_tokenizer
 from diffretriever_pyserini.model.config import resolve_config
 from diffretriever_pyserini.model.layout import build_layout
+from diffretriever_pyserini.model.method import unit
 from diffretriever_pyserini.training import losses
 from diffretriever_pyserini.training.data.batches import Collator
 from diffretriever_pyserini.training.model import MaskReader
@@ -49,7 +50,7 @@ class Step:
                 side.pop("content")
         outputs = self.model(**sides)
         lexical = (outputs["query_lexical"], outputs["passage_lexical"])
-        q, p = losses.unit(outputs["query_hidden"]), losses.unit(outputs["passage_hidden"])
+        q, p = unit(outputs["query_hidden"]), unit(outputs["passage_hidden"])
         similarities = losses.maxsim(q, p)
         if filtered:
             products = losses.lexical_scores(*lexical, *contents, vocab_size=self.model.backbone.vocab_size)

@@ -140,7 +140,7 @@ def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tupl
             ) from error
         codec.save(work / CODEC)
     if not (work / _EMPTY).is_file():
-        from ...model.representations import pool
+        from ...model.method import pool
 
         numbers = candidates.sample_size(len(store))
         index = candidates.train_candidates(sample_vectors(store, numbers, pool), budget, len(store))
@@ -160,7 +160,7 @@ def _stream(
     """Each part once: into the records (but for those that are there already) and the first stage."""
     from tqdm import tqdm
 
-    from ...model.representations import pool
+    from ...model.method import pool
 
     state = read_json(work / _STATE)
     names = [records.RECORDS, records.DOCIDS, records.BOUNDS]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...model.layout import Layout, tokenize_texts
+from ...model.layout import Layout, TokenTable, tokenize_texts
 from ...model.lexical import ContentTokens
 
 
@@ -77,47 +77,46 @@ class Collator:
         return batch
 
     def side(self, texts: Sequence[str], side: str) -> dict[str, Tensor]:
-        """``input_ids``, ``attention_mask`` [N, L] of ``texts`` and, with the content filter, ``content`` [N, C]."""
+        """One side of a batch, see :data:`~..model.Side`."""
         layout = self.layouts[side]
-        ids = tokenize_texts(self.tokenizer, texts, layout.text_budget)
-        batch = self._pad([layout.assemble(one) for one in ids], layout.pad_id)
+        batch, table = self._padded(tokenize_texts(self.tokenizer, texts, layout.text_budget), layout)
+        in_row = table.mask_positions(layout) - table.shape[1] * np.arange(len(texts))[:, None]
+        batch["positions"] = torch.from_numpy(in_row)
         if self._content is not None:
             words = [self._content(text) for text in texts]
             width = max(1, *map(len, words))
             batch["content"] = torch.tensor([[*one, *[-1] * (width - len(one))] for one in words])
         return batch
 
-    def _pad(self, sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tensor]:
-        width = max(map(len, sequences))
-        ids = torch.full((len(sequences), width), pad_id)
-        mask = torch.zeros_like(ids)
-        for i, sequence in enumerate(sequences):
-            span = slice(width - len(sequence), width) if self.pad_left else slice(0, len(sequence))
-            ids[i, span], mask[i, span] = torch.tensor(sequence), 1
-        return {"input_ids": ids, "attention_mask": mask}
+    def _padded(
+        self, texts: Sequence[Sequence[int] | np.ndarray], layout: Layout
+    ) -> tuple[dict[str, Tensor], TokenTable]:
+        """``input_ids`` and ``attention_mask`` [N, L] of the ids of texts, and where each of them lies."""
+        table = TokenTable.padded(layout.lengths(texts), self.pad_left)
+        ids, mask = torch.from_numpy(table.ids(layout, texts)), torch.from_numpy(table.mask())
+        return {"input_ids": ids, "attention_mask": mask}, table
 
     def _plain(self, texts: Sequence[str], side: str) -> dict[str, Tensor]:
         layout = self.layouts[side]
         ids = tokenize_texts(self.tokenizer, texts, layout.text_budget)
-        return self._pad([[*layout.prefix, *one, *layout.suffix] for one in ids], layout.pad_id)
+        return self._padded(ids, replace(layout, k=0, tail=()))[0]
 
     def _masked(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Positives with a random share t of their text tokens masked, t uniform on (0, 1] (LLaDA, section 2.1)."""
         layout = self.layouts["passage"]
         texts = tokenize_texts(self.tokenizer, [example.passages[0] for example in examples], layout.text_budget)
-        sequences, targets, ratios = [], [], []
-        for example, ids in zip(examples, texts, strict=True):
+        shown, targets, ratios = [], [], []
+        for example, text in zip(examples, texts, strict=True):
             draw = np.random.default_rng(example.seed)
-            ratio = 1.0 - draw.random()
-            hidden = draw.random(len(ids)) < ratio
-            shown = [layout.mask_id if gone else token for token, gone in zip(ids, hidden, strict=True)]
-            before, after = len(layout.prefix), len(layout.suffix) + layout.k + len(layout.tail)
-            sequences.append(layout.assemble(shown))
-            wanted = [token if gone else -1 for token, gone in zip(ids, hidden, strict=True)]
-            targets.append([*[-1] * before, *wanted, *[-1] * after])
-            ratios.append(ratio)
-        batch = self._pad(sequences, layout.pad_id)
-        batch["targets"] = self._pad(targets, -1)["input_ids"]
+            ratios.append(1.0 - draw.random())
+            hidden = draw.random(len(text)) < ratios[-1]
+            shown.append(np.where(hidden, layout.mask_id, text))
+            targets.append(np.where(hidden, text, -1))
+        batch, table = self._padded(shown, layout)
+        wanted = np.full(table.size, -1, dtype=np.int64)
+        for start, target in zip(table.starts + len(layout.prefix), targets, strict=True):
+            wanted[start : start + len(target)] = target
+        batch["targets"] = torch.from_numpy(wanted.reshape(table.shape))
         batch["ratios"] = torch.tensor(ratios, dtype=torch.float32)
         batch["text_tokens"] = torch.tensor([len(ids) for ids in texts])
         return batch

@@ -89,7 +89,8 @@ def test_lengths_beyond_the_position_table_are_refused(tmp_path: Path) -> None:
     save_masked_lm(tmp_path / "bert")
     save_masked_lm(tmp_path / "roberta", "roberta")
     with pytest.raises(
-        ConfigError, match=r"max_length=317 and 5 places .* 320 positions; use a max_length of at most 315"
+        ConfigError,
+        match=r"max_length=317 and 5 tokens of masks and tail .* 320 positions; use a max_length of at most 315",
     ):
         DiffRetriever.from_pretrained(tmp_path / "bert", k_query=4, max_length=317)
     longest = DiffRetriever.from_pretrained(tmp_path / "bert", k_query=4, max_length=315).forward_masks(["x " * 400])

@@ -1,0 +1,105 @@
+"""The method on one screen: from what the backbone says at K mask positions to vectors and impacts (METHOD section 4).
+
+    hidden [N, K, H], logits [N, K, C]    after the final norm, and of the output head, at the K mask positions
+    kept    = kept_positions(decoded)     zero-shot models only: up to the first special token
+    vectors = unit(hidden) * kept         K dense vectors per text
+    pooled  = pool(vectors)               one dense vector per text
+    weights = term_weights(logits)        log(1 + relu(logit)) of each of the text's own terms, at each position
+    impacts = to_impacts(weights)         the strongest per position, x 100, whole, the maximum over the positions
+
+Pure functions: torch tensors on any device, :func:`pool` numpy arrays. Before it come layout.py (token ids) and
+denoising.py (one or several forward passes); inference.py only forms batches; training takes the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalScale:
+    """How weights become impacts: terms kept per position, factor, and ``zero`` (cut) or ``nearest`` rounding."""
+
+    top_terms: int = 128
+    impact_scale: int = 100
+    rounding: str = "nearest"
+
+
+def represent(
+    hidden: torch.Tensor,
+    logits: torch.Tensor,
+    kept: torch.Tensor | None = None,
+    allowed: torch.Tensor | None = None,
+    scale: LexicalScale | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both representations of N texts.
+
+    Parameters
+    ----------
+    hidden : float [N, K, H], after the final norm.
+    logits : float [N, K, C], the head's logits of C terms.
+    kept : bool [N, K], False for positions that were cut away (:func:`kept_positions`); None keeps all.
+    allowed : bool [N, C], False where a column is filling; None allows all.
+    scale : None is the paper's.
+
+    Returns
+    -------
+    Vectors float32 [N, K, H] of unit length (zero where not kept) and impacts int32 [N, C].
+    """
+    vectors, weights = unit(hidden), term_weights(logits)
+    if kept is not None:
+        vectors, weights = vectors * kept.unsqueeze(2), weights * kept.unsqueeze(2)
+    if allowed is not None:
+        weights = weights * allowed.unsqueeze(1)
+    return vectors, to_impacts(weights, scale or LexicalScale())
+
+
+def unit(hidden: torch.Tensor) -> torch.Tensor:
+    """``hidden`` [..., H] at unit length, float32."""
+    from torch.nn.functional import normalize
+
+    return normalize(hidden.float(), dim=-1)
+
+
+def term_weights(logits: torch.Tensor) -> torch.Tensor:
+    """log(1 + relu(logit)), float32, in the shape of ``logits``."""
+    import torch
+
+    return torch.log1p(torch.relu(logits.float()))
+
+
+def to_impacts(weights: torch.Tensor, scale: LexicalScale) -> torch.Tensor:
+    """Impacts int32 [N, C] of ``weights`` float32 [N, K, C], 0 for none; the only place where weights are rounded."""
+    import torch
+
+    if weights.shape[2] > scale.top_terms:
+        strongest, columns = weights.topk(scale.top_terms, dim=2)
+        weights = torch.zeros_like(weights).scatter_(2, columns, strongest)
+    scaled = weights * scale.impact_scale
+    rounded = scaled.round() if scale.rounding == "nearest" else scaled.trunc()
+    return rounded.amax(dim=1).to(torch.int32)
+
+
+def kept_positions(decoded: torch.Tensor, stop_ids: Collection[int]) -> torch.Tensor:
+    """Zero-shot stop rule: which positions of ``decoded`` int64 [N, K] (a token id each) count, bool [N, K].
+
+    The first special token ends the answer and does not count itself, unless it is the first position: then all count.
+    """
+    import torch
+
+    stop = torch.tensor(sorted(stop_ids), dtype=torch.int64).to(decoded.device, non_blocking=decoded.is_cuda)
+    stops = torch.isin(decoded, stop)
+    return (stops.cumsum(dim=1) == 0) | stops[:, :1]
+
+
+def pool(vectors: np.ndarray) -> np.ndarray:
+    """One vector per text: the mean of its non-zero rows, not normalised again. float32 [N, K, H] -> float32 [N, H]."""
+    kept = np.any(vectors != 0, axis=2).sum(axis=1, keepdims=True)
+    return (vectors.sum(axis=1) / np.maximum(kept, 1)).astype(np.float32)
