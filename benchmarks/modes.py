@@ -22,7 +22,8 @@ from multivector import Bench, Rows
 
 from diffretriever_pyserini.evaluation.report import markdown_table
 from diffretriever_pyserini.indexes.build import IndexOptions, build_index
-from diffretriever_pyserini.scoring.lists import Hits, fuse_sides
+from diffretriever_pyserini.scoring.fusion import RankedList, fuse_lists, lexical_floor
+from diffretriever_pyserini.scoring.ranking import Hits
 from diffretriever_pyserini.searching import SearchIndex, open_index
 
 Run = dict[str, Hits]
@@ -58,7 +59,16 @@ def modes(bench: Bench) -> Rows:
     sides = {"multi": runs["multi, exact"], "lexical": runs["lexical"]}
     started = time.perf_counter()
     runs[name] = {
-        qid: fuse_sides({side: run[qid] for side, run in sides.items()}, {}, HITS, len(bench.store))
+        qid: fuse_lists(
+            [
+                RankedList(
+                    signal,
+                    run[qid],
+                    floor=lexical_floor(len(run[qid]), HITS, len(bench.store)) if signal == "lexical" else None,
+                )
+                for signal, run in sides.items()
+            ]
+        ).hits
         for qid in bench.topics
     }
     times[name] = time.perf_counter() - started + times["multi, exact"] + times["lexical"]

@@ -4,7 +4,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..evaluation.runs import Run, ranked
+from ..evaluation.runs import Run
+from ..scoring.ranking import ranked
 from .collection import WrittenCollection, read_passages
 
 SHOWN_QUERIES = 3

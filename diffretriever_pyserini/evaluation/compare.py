@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..scoring.ranking import ranked
 from .metrics import Evaluation
-from .runs import ranked
 
 if TYPE_CHECKING:
     import numpy as np

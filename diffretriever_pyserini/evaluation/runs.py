@@ -3,14 +3,12 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 from ..errors import InputError
 from ..files.jsonl import read_lines
+from ..scoring.ranking import ranked
 
-_SCORE = itemgetter(1)
 Run = dict[str, dict[str, float]]
 """Query id → docid → score."""
 
@@ -41,14 +39,6 @@ def read_run(path: str | Path) -> Run:
             raise InputError(f"{where}: passage '{docid}' is listed twice for query '{qid}'.")
         hits[docid] = value
     return run
-
-
-def ranked(hits: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Return (docid, score) by falling score; equal scores by docid, so that the order never depends on chance."""
-    found = sorted(hits.items(), key=_SCORE, reverse=True)
-    if len(set(hits.values())) == len(found):
-        return found
-    return [hit for _, tied in groupby(found, _SCORE) for hit in sorted(tied)]
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..scoring.fusion import Contribution
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -109,32 +111,6 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One side's list in the fusion.
-
-    Attributes
-    ----------
-    side : dense, multi or lexical.
-    listed : length of the list.
-    rank, score : of the passage, None where it is not in the list.
-    low, high : the scores that min-max made 0 and 1; None for reciprocal ranks and for an empty list.
-    share : the score between these, 0 where the passage is missing; None for reciprocal ranks.
-    weight : the side's weight, for min-max scaled so that all add up to 1.
-    adds : what the side gives to the fused score.
-    """
-
-    side: str
-    listed: int
-    rank: int | None
-    score: float | None
-    low: float | None
-    high: float | None
-    share: float | None
-    weight: float
-    adds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
     """The passage in the result of a search.
 
@@ -153,7 +129,7 @@ class Standing:
     rank: int | None
     score: float | None
     rrf_k: int | None
-    parts: tuple[Part, ...]
+    parts: tuple[Contribution, ...]
 
     @property
     def returned(self) -> bool:

@@ -61,9 +61,8 @@ def explain(
     options.check_sides(mode, sides)
     # Each side by itself, as long a list as is fused; fusion comes after.
     told = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(sides)), "depth": None}
-    lists = {side: index.search({_QID: query}, mode=side, **told)[_QID] for side in sides}
-    documents = max(getattr(index, side).documents for side in sides)
-    places = standings(mode, lists, documents, options, docids)
+    scores = {side: dict(index.search({_QID: query}, mode=side, **told)[_QID]) for side in sides}
+    places = standings(mode, index.ranked_lists(scores, options), options, docids)
     asked = _Asked(index, query, sides, top)
     try:
         return [

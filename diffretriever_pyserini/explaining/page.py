@@ -179,10 +179,10 @@ def _others(label: str, terms: Sequence[Term], side: str) -> str:
 def _fusion(standing: Standing) -> str:
     rows = []
     for part in standing.parts:
-        side, digits = part.side, 6 if standing.fusion == "rrf" else 4
+        side, digits = part.signal, 6 if standing.fusion == "rrf" else 4
         rank = f"{part.rank:,} of {part.listed:,}" if part.rank else wording.missing(part)
         span = "–" if part.low is None else f"{wording.score(part.low, side)} to {wording.score(part.high, side)}"
-        share = "–" if part.share is None else f"{part.share:.4f}{_bar(part.share)}"
+        share = "–" if part.scaled is None else f"{part.scaled:.4f}{_bar(part.scaled)}"
         adds = f"{part.adds:.{digits}f}" if standing.fusion else wording.score(part.adds, side)
         cells = (rank, wording.score(part.score, side), span, share, f"{part.weight:.4f}", adds)
         rows.append(f'<tr><th scope="row">{side}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n')

@@ -128,14 +128,15 @@ def _fusion(standing: Standing, width: int) -> Iterator[str]:
     rows = []
     for part in standing.parts:
         rank = f"{part.rank:,} of {part.listed:,}" if part.rank else f"none of {part.listed:,}"
-        span = "–" if part.low is None or part.high is None else _span(part.low, part.high, part.side)
-        share = "–" if part.share is None else f"{part.share:.4f}"
-        adds = wording.score(part.adds, part.side) if standing.fusion is None else f"{part.adds:.{digits}f}"
-        rows.append([part.side, rank, wording.score(part.score, part.side), span, share, f"{part.weight:.4f}", adds])
+        span = "–" if part.low is None or part.high is None else _span(part.low, part.high, part.signal)
+        share = "–" if part.scaled is None else f"{part.scaled:.4f}"
+        adds = wording.score(part.adds, part.signal) if standing.fusion is None else f"{part.adds:.{digits}f}"
+        score = wording.score(part.score, part.signal)
+        rows.append([part.signal, rank, score, span, share, f"{part.weight:.4f}", adds])
     yield from _table(header, rows, width)
     for part in standing.parts:
         if part.rank is None:
-            yield from _wrapped(f"{part.side}: {wording.missing(part)}, so it adds 0", width, "   ", "   ")
+            yield from _wrapped(f"{part.signal}: {wording.missing(part)}, so it adds 0", width, "   ", "   ")
     yield from _wrapped(wording.verdict(standing), width, "   ", "   ")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .explanation import Explanation, Part, Proposal, Standing, TextView
+from ..scoring.fusion import Contribution
+from .explanation import Explanation, Proposal, Standing, TextView
 
 # Controls that would move a terminal's cursor or turn the direction of what follows, and lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -69,7 +70,7 @@ def read(view: TextView) -> str:
 
 def how(standing: Standing) -> str:
     """``multi and lexical, min-max``."""
-    *others, last = (part.side for part in standing.parts)
+    *others, last = (part.signal for part in standing.parts)
     sides = f"{', '.join(others)} and {last}" if others else last
     kinds = {"minmax": ", min-max", "rrf": f", reciprocal ranks with k = {standing.rrf_k}"}
     return sides + kinds.get(standing.fusion or "", "")
@@ -78,11 +79,11 @@ def how(standing: Standing) -> str:
 def verdict(standing: Standing) -> str:
     """Where the passage stands, in one sentence."""
     if standing.rank is None:
-        lists = ", ".join(f"{part.side} ({part.listed:,} listed)" for part in standing.parts)
+        lists = ", ".join(f"{part.signal} ({part.listed:,} listed)" for part in standing.parts)
         which = "It is in no list" if len(standing.parts) > 1 else "It is not in the list"
         return f"{which}: {lists}. A search with these options does not show it."
     what = "fused score" if standing.fusion else "score"
-    side = None if standing.fusion else standing.parts[0].side
+    side = None if standing.fusion else standing.parts[0].signal
     digits = f"{standing.score:.6f}" if standing.fusion == "rrf" else score(standing.score, side)
     place = f"Rank {standing.rank:,} of {standing.listed:,}, {what} {digits} ({how(standing)})."
     if standing.returned:
@@ -90,9 +91,9 @@ def verdict(standing: Standing) -> str:
     return f"{place} A search returns the first {standing.hits:,}, so it does not show it."
 
 
-def missing(part: Part) -> str:
+def missing(part: Contribution) -> str:
     """Why a passage is not in a list."""
-    if part.side == "lexical" and part.low == 0:
+    if part.signal == "lexical" and part.low == 0:
         return "not in the list: its score is 0"
     return f"not among the {part.listed:,} of the list"
 

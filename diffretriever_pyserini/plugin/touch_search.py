@@ -11,7 +11,8 @@ from ..errors import InputError
 from ..indexes.multivector.manifest import holds_vectors
 from ..model.encoder_names import is_ours
 from ..model.provenance import SEARCH_REMEDY, Needed, require_same_encoder
-from ..scoring.fusion import fuse_lists, is_short
+from ..scoring.fusion import RankedList, add_raw, fuse_lists, lexical_floor, pyserini_weights
+from ..scoring.ranking import ranked, whole_scores
 from ..store.index_record import read_index_record
 
 Host = Callable[..., Any]
@@ -210,14 +211,21 @@ def _fuse(
 ) -> list[Any]:
     from pyserini.search.faiss import DenseSearchResult
 
+    alpha, normalization, weight_on_dense = settings
     dense_scores, lexical_scores = ({hit.docid: float(hit.score) for hit in hits} for hits in (dense, sparse))
     sides = (searcher.dense_searcher, searcher.sparse_searcher)
     # An impact index leaves out passages without terms, so the larger count is that of the collection.
     counts = [side.num_docs for side in sides if isinstance(getattr(side, "num_docs", None), int)]
-    short = is_short(len(lexical_scores), k0, max(counts, default=None))
-    integers = _ours(getattr(sides[1], "query_encoder", None))
-    fused = fuse_lists(dense_scores, lexical_scores, *settings, short, integers)
-    return [DenseSearchResult(docid, score) for docid, score in fused[:k]]
+    floor = lexical_floor(len(lexical_scores), k0, max(counts, default=None))
+    if _ours(getattr(sides[1], "query_encoder", None)):
+        lexical_scores = whole_scores(lexical_scores)
+    weights = pyserini_weights(alpha, weight_on_dense)
+    lists = (
+        RankedList("dense", ranked(dense_scores), weights[0]),
+        RankedList("lexical", ranked(lexical_scores), weights[1], floor),
+    )
+    fused = fuse_lists(lists) if normalization else add_raw(lists)
+    return [DenseSearchResult(docid, score) for docid, score in fused.hits[:k]]
 
 
 def _ours(encoder: Any) -> bool:

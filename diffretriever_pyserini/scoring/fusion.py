@@ -1,4 +1,4 @@
-"""Hybrid fusion of two ranked lists (METHOD section 5), the same numbers as ``diffretriever_pyserini.scoring.fuse``.
+"""Fusion of one query's ranked lists (METHOD section 5), which says what each list added to each score.
 
 Pyserini's own formula divides by zero where a list has one hit or equal scores, and takes the smallest positive score
 of a short lexical list for its minimum, although every document that is not in it has the score 0.
@@ -7,89 +7,175 @@ of a short lexical list for its minimum, although every document that is not in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from ..errors import InputError
-from ..evaluation.runs import ranked
+from .pairwise import low_and_high, min_max
+from .ranking import Hits, ranked
 
-_LEAST_RANGE = 1e-9
+FUSIONS = ("minmax", "rrf")
+RRF_K = 60
 
 
-def fuse_lists(
-    dense: Mapping[str, float],
-    lexical: Mapping[str, float],
-    alpha: float = 0.1,
-    normalization: bool = False,
-    weight_on_dense: bool = False,
-    short: bool = False,
-    integers: bool = False,
-) -> list[tuple[str, float]]:
-    """Fuse one query's lists into (docid, score), best first, ties by docid.
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """One signal's list for one query.
 
-    Parameters
+    Attributes
     ----------
-    dense, lexical : docid → score of the documents each searcher returned.
-    alpha : weight of the lexical list against 1 for the dense one (the other way round with ``weight_on_dense``).
-    normalization : min-max both lists to [0, 1] and let the weights add up to 1, so that ``alpha=1`` is the paper's
-        0.5/0.5. Otherwise raw scores are added, and a document takes the smallest score of the list that misses it.
-    short : the lexical list has fewer documents than it had room for, so all others are in it with score 0.
-    integers : lexical scores are sums of integers; Lucene lowers tied ones a little, so they are rounded first.
+    signal : ``dense``, ``multi`` or ``lexical``.
+    hits : best first.
+    weight : against the other lists; it need not add up to 1 with theirs.
+    floor : the list's minimum where that is no score in it; None takes its lowest score.
+    """
+
+    signal: str
+    hits: Hits
+    weight: float = 1.0
+    floor: float | None = None
+
+    def find(self, docid: str) -> tuple[int, float] | tuple[None, None]:
+        """Rank (from 1) and score of a document; None for both where the list misses it."""
+        ranks = enumerate(self.hits, start=1)
+        return next(((rank, score) for rank, (one, score) in ranks if one == docid), (None, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one list gave to one document's score.
+
+    Attributes
+    ----------
+    signal, listed : of the list, and its length.
+    rank, score : of the document in it; None where the list misses it.
+    low, high : the scores that min-max makes 0 and 1; None for another fusion and for an empty list.
+    scaled : the score between these, 0 where the list misses the document; None for another fusion.
+    weight : of the list, for min-max scaled so that all add up to 1.
+    adds : to the fused score.
+    """
+
+    signal: str
+    listed: int
+    rank: int | None
+    score: float | None
+    low: float | None
+    high: float | None
+    scaled: float | None
+    weight: float
+    adds: float
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The result of a fusion.
+
+    Attributes
+    ----------
+    lists : what was fused.
+    docids : every document of the lists.
+    adds : float64 [lists, documents], what each list adds to each score.
+    weights : one for each list, as it was used.
+    scaled : float64 [lists, documents], NaN where a list misses the document; None unless fused by min-max.
+    """
+
+    lists: tuple[RankedList, ...]
+    docids: tuple[str, ...]
+    adds: np.ndarray
+    weights: tuple[float, ...]
+    scaled: np.ndarray | None = None
+
+    @cached_property
+    def hits(self) -> Hits:
+        """Every document, best first."""
+        return ranked(dict(zip(self.docids, self.adds.sum(axis=0).tolist(), strict=True)))
+
+    def contributions(self, docid: str) -> tuple[Contribution, ...]:
+        """What each list gave to the score of ``docid``."""
+        column = self.docids.index(docid) if docid in self.docids else None
+        parts = []
+        for i, one in enumerate(self.lists):
+            rank, score = one.find(docid)
+            low = high = scaled = None
+            if self.scaled is not None:
+                scaled = 0.0 if rank is None or column is None else float(self.scaled[i, column])
+                scores = [score for _, score in one.hits]
+                low = min(scores, default=None) if one.floor is None else one.floor
+                high = max(scores, default=None)
+            adds = 0.0 if column is None else float(self.adds[i, column])
+            parts.append(Contribution(one.signal, len(one.hits), rank, score, low, high, scaled, self.weights[i], adds))
+        return tuple(parts)
+
+
+def fuse_lists(lists: Sequence[RankedList], fusion: str = "minmax", rrf_k: int = RRF_K) -> Fused:
+    """Fuse one query's ``lists``; a single one is its own result.
+
+    ``minmax`` is the paper's for any number of lists: scores moved and scaled to [0, 1], a document that a list misses
+    counts 0 there, weights scaled to add up to 1. ``rrf`` adds weight / (``rrf_k`` + rank) (Cormack et al. 2009).
 
     Raises
     ------
     InputError
-        When ``alpha`` is negative or no number.
+        For an unknown fusion, and where all weights are 0.
     """
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise InputError(f"--alpha {alpha} cannot weigh two lists: it must be a number of at least 0.")
-    if integers:
-        lexical = {docid: float(round(score)) for docid, score in lexical.items()}
-    weights = (alpha, 1.0) if weight_on_dense else (1.0, alpha)
-    floor = 0.0 if short else None
-    if normalization:
-        return add_up([(min_max(dense), weights[0]), (min_max(lexical, floor), weights[1])])
-    missing = (_lowest(dense), _lowest(lexical, floor))
-    fused = {
-        docid: weights[0] * dense.get(docid, missing[0]) + weights[1] * lexical.get(docid, missing[1])
-        for docid in dense.keys() | lexical.keys()
-    }
-    return ranked(fused)
-
-
-def add_up(lists: Sequence[tuple[Mapping[str, float], float]]) -> list[tuple[str, float]]:
-    """Weighted sum of lists with scores in [0, 1], weights scaled to add up to 1; best first, ties by docid.
-
-    A document that a list misses counts 0 there (METHOD section 5, for any number of lists). Raises InputError where
-    all weights are 0.
-    """
-    total = check_weights([weight for _, weight in lists])
-    fused: dict[str, float] = {}
-    for scores, weight in lists:
-        share = weight / total
-        for docid, score in scores.items():
-            fused[docid] = fused.get(docid, 0.0) + share * score
-    return ranked(fused)
-
-
-def check_weights(weights: Sequence[float]) -> float:
-    """The sum of ``weights``; InputError where all are 0."""
+    if len(lists) == 1:
+        docids, scores = _table(lists)
+        return Fused(tuple(lists), docids, scores, (1.0,))
+    if fusion not in FUSIONS:
+        raise InputError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}.")
+    weights = [one.weight for one in lists]
     total = sum(weights)
     if not total > 0:
         raise InputError("all weights are 0: give at least one list a weight.")
-    return total
+    docids, scores = _table(lists)
+    if fusion == "rrf":
+        by_rank = [[(docid, float(rank)) for rank, (docid, _) in enumerate(one.hits, start=1)] for one in lists]
+        _, ranks = _table([RankedList(one.signal, hits) for one, hits in zip(lists, by_rank, strict=True)])
+        adds = np.array(weights)[:, None] / (rrf_k + ranks)
+        return Fused(tuple(lists), docids, np.nan_to_num(adds), tuple(weights))
+    shares = tuple(weight / total for weight in weights)
+    floors = np.array([[np.nan if one.floor is None else one.floor] for one in lists])
+    scaled = min_max(scores, floors)
+    return Fused(tuple(lists), docids, np.array(shares)[:, None] * np.nan_to_num(scaled), shares, scaled)
 
 
-def min_max(scores: Mapping[str, float], floor: float | None = None) -> dict[str, float]:
-    """Scores moved and scaled to [0, 1]; ``floor`` is the list's minimum where that is no score in it."""
-    low = _lowest(scores, floor)
-    span = max(max(scores.values(), default=low) - low, _LEAST_RANGE)
-    return {docid: (score - low) / span for docid, score in scores.items()}
+def add_raw(lists: Sequence[RankedList]) -> Fused:
+    """Weighted sum of raw scores, Pyserini's default: a list that misses a document counts its lowest score for it."""
+    docids, scores = _table(lists)
+    floors = np.array([[np.nan if one.floor is None else one.floor] for one in lists])
+    low, _ = low_and_high(scores, floors)
+    weights = tuple(one.weight for one in lists)
+    return Fused(tuple(lists), docids, np.array(weights)[:, None] * np.where(np.isnan(scores), low, scores), weights)
 
 
-def is_short(found: int, depth: int, documents: int | None) -> bool:
-    """Whether a lexical list of ``found`` documents had room for more; ``documents`` is the collection's size."""
-    return found < (depth if documents is None else min(depth, documents))
+def pyserini_weights(alpha: float, weight_on_dense: bool = False) -> tuple[float, float]:
+    """Weights of the dense and the lexical list that Pyserini's ``--alpha`` means.
+
+    Raises InputError where ``alpha`` is negative or no number.
+    """
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise InputError(f"--alpha {alpha} cannot weigh two lists: it must be a number of at least 0.")
+    return (alpha, 1.0) if weight_on_dense else (1.0, alpha)
 
 
-def _lowest(scores: Mapping[str, float], floor: float | None = None) -> float:
-    return min(scores.values(), default=0.0) if floor is None else floor
+def lexical_floor(listed: int, depth: int, documents: int | None) -> float | None:
+    """Minimum of a lexical list of ``listed`` documents that had room for ``depth``.
+
+    A shorter one says that all other documents of the collection score 0, which then is its minimum; None where it is
+    full, or holds the whole collection of ``documents``.
+    """
+    return 0.0 if listed < (depth if documents is None else min(depth, documents)) else None
+
+
+def _table(lists: Sequence[RankedList]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The documents of all lists, in the order in which they occur, and float64 [lists, documents], NaN for a miss."""
+    column = {docid: i for i, docid in enumerate(dict.fromkeys(docid for one in lists for docid, _ in one.hits))}
+    scores = np.full((len(lists), len(column)), np.nan)
+    for row, one in zip(scores, lists, strict=True):
+        if one.hits:
+            docids, values = zip(*one.hits, strict=True)
+            row[[column[docid] for docid in docids]] = values
+    return tuple(column), scores

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray
 
+_LEAST_RANGE = 1e-9
+
 
 def pooled_scores(queries: Array, passages: Array) -> Array:
     """Dense single: q . p of pooled vectors. ``queries`` [Nq, H], ``passages`` [Np, H] -> float32 [Nq, Np]."""
@@ -57,7 +59,7 @@ def fuse(dense: Array, lexical: Array, weight: float = 0.5, depth: int = 1000) -
     Parameters
     ----------
     dense, lexical : float [Nq, Np], scores of every passage; NaN where a passage is not in that list at all.
-    weight : share of the dense side; the lexical side has ``1 - weight``.
+    weight : share of the dense list; the lexical list has ``1 - weight``.
     depth : length of each list before fusion; ties at the cut go to the earlier passage.
 
     Returns
@@ -72,9 +74,9 @@ def fuse(dense: Array, lexical: Array, weight: float = 0.5, depth: int = 1000) -
         raise InputError(f"weight={weight} must lie between 0 (lexical only) and 1 (dense only)")
     if depth < 1:
         raise InputError(f"depth={depth} must be at least 1")
-    sides = [normalise(cut(scores, depth)) for scores in (dense, lexical)]
-    missing = np.isnan(sides[0]) & np.isnan(sides[1])
-    fused = weight * np.nan_to_num(sides[0]) + (1 - weight) * np.nan_to_num(sides[1])
+    scaled = [min_max(cut(scores, depth)) for scores in (dense, lexical)]
+    missing = np.isnan(scaled[0]) & np.isnan(scaled[1])
+    fused = weight * np.nan_to_num(scaled[0]) + (1 - weight) * np.nan_to_num(scaled[1])
     return np.where(missing, np.nan, fused).astype(np.float32)
 
 
@@ -89,16 +91,25 @@ def cut(scores: Array, depth: int) -> Array:
     return kept
 
 
-def normalise(scores: Array) -> Array:
-    """Min-max each row of ``scores`` [Nq, Np] to [0, 1], NaN left alone; a range below 1e-9 counts as 1e-9."""
+def min_max(scores: Array, floors: Array | None = None) -> Array:
+    """Each row of ``scores`` [N, D] moved and scaled to [0, 1], NaN left alone; float64, a range is at least 1e-9.
+
+    ``floors`` [N, 1] are the rows' minima where these are no scores of theirs, NaN where they are.
+    """
     if scores.size == 0:
         return scores.astype(np.float64)
-    listed = ~np.isnan(scores)
+    low, high = low_and_high(scores, floors)
+    return (scores.astype(np.float64) - low) / np.maximum(high - low, _LEAST_RANGE)
+
+
+def low_and_high(scores: Array, floors: Array | None = None) -> tuple[Array, Array]:
+    """Minimum (``floors`` where they are not NaN) and maximum of each row, float64 [N, 1]; 0 for a row of NaN alone."""
     wide = scores.astype(np.float64)
-    low = np.where(listed, wide, np.inf).min(axis=1, keepdims=True)
-    high = np.where(listed, wide, -np.inf).max(axis=1, keepdims=True)
+    listed = ~np.isnan(wide)
+    low = np.where(listed, wide, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    high = np.where(listed, wide, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
     low, high = np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
-    return (wide - low) / np.maximum(high - low, 1e-9)
+    return low if floors is None else np.where(np.isnan(floors), low, floors), high
 
 
 def _floats(values: Array, dimensions: int) -> Array:

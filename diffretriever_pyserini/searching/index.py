@@ -17,7 +17,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..runtime.threads import processors
-from ..scoring.lists import Hits, best, fuse_sides
+from ..scoring.fusion import FUSIONS, RRF_K, RankedList, fuse_lists, lexical_floor
+from ..scoring.ranking import Hits, best
 from .folder import SIDES, IndexFolder, read_index, separate_folders
 from .searchers import DenseSide, LexicalSide, MultiSide, Scores
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ..model.retriever import DiffRetriever, QueryRepresentation
     from .encoder import SearchEncoder
 
-FUSIONS = ("minmax", "rrf")
 _BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
 _DEPTH = 1000  # of the lists that are fused (METHOD section 5)
 
@@ -55,7 +55,7 @@ class SearchOptions:
     alpha: float = 1.0
     weights: Mapping[str, float] = field(default_factory=dict)
     fusion: str = "minmax"
-    rrf_k: int = 60
+    rrf_k: int = RRF_K
     remove_query: bool = False
     depth: int | None = None
 
@@ -216,17 +216,24 @@ class SearchIndex:
             return self.multi.search([query.vectors for query in queries], qids, depth, threads)
         return self.lexical.search([query.impacts for query in queries], qids, depth, threads)
 
-    def _fuse(self, qid: str, found: dict[str, dict[str, float]], options: SearchOptions) -> Hits:
-        out = qid if options.remove_query else None
-        depth = options.listed(len(found))
-        lists = {side: best(scores, depth, out) for side, scores in found.items()}
-        if len(lists) == 1:
-            return next(iter(lists.values()))
+    def _fuse(self, qid: str, scores: dict[str, dict[str, float]], options: SearchOptions) -> Hits:
+        lists = self.ranked_lists(scores, options, without=qid if options.remove_query else None)
+        return fuse_lists(lists, options.fusion, options.rrf_k).hits[: options.hits]
+
+    def ranked_lists(
+        self, scores: Mapping[str, Mapping[str, float]], options: SearchOptions, without: str | None = None
+    ) -> list[RankedList]:
+        """What is fused for one query: each signal's list of its ``scores``, but for the document ``without``."""
+        depth = options.listed(len(scores))
         # Lucene leaves out passages without terms, so the largest count is the collection's.
-        counted = max(getattr(self, side).documents for side in found)
-        documents = counted - any(out in scores for scores in found.values())
-        fused = fuse_sides(lists, options.all_weights, depth, documents, options.fusion, options.rrf_k)
-        return fused[: options.hits]
+        documents = max(getattr(self, signal).documents for signal in scores)
+        documents -= any(without in one for one in scores.values())
+        lists = []
+        for signal, one in scores.items():
+            hits = best(one, depth, without)
+            floor = lexical_floor(len(hits), depth, documents) if signal == "lexical" else None
+            lists.append(RankedList(signal, hits, options.all_weights.get(signal, 1.0), floor))
+        return lists
 
     def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
         """Each text once through the model, alike ones together, long ones together."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DiffRetrieverError, InputError
 from ..model.lexical import LUCENE_CLAUSES, strongest
+from ..scoring.ranking import whole_scores
 
 if TYPE_CHECKING:
     from ..indexes.multivector.index import MultiOptions
@@ -138,7 +139,7 @@ class LexicalSide:
     def search(self, impacts: Sequence[Mapping[str, int]], qids: Sequence[str], depth: int, threads: int) -> Scores:
         """The best ``depth`` documents of each query by the dot product with ``impacts``; none where that is 0.
 
-        Scores are whole numbers: Anserini lowers tied ones by about 1e-6, which is undone here.
+        Scores are whole numbers.
         """
         queries = [strongest(dict(terms), LUCENE_CLAUSES) for terms in impacts]
         found = self._searcher.batch_search(queries, list(qids), max(1, min(depth, self.documents)), threads)
@@ -147,7 +148,7 @@ class LexicalSide:
             raise DiffRetrieverError(
                 f"{self._folder}: Lucene gave no answer to query '{lost[0]}'; its own message is above."
             )
-        return {qid: {hit.docid: float(round(hit.score)) for hit in found[qid]} for qid in qids}
+        return {qid: whole_scores({hit.docid: hit.score for hit in found[qid]}) for qid in qids}
 
     def close(self) -> None:
         """Close Lucene's files."""

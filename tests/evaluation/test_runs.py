@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.evaluation.runs import ranked, read_run, run_writer, write_run
+from diffretriever_pyserini.evaluation.runs import read_run, run_writer, write_run
 
 
 def test_a_run_is_read_back_as_written(tmp_path: Path) -> None:
@@ -16,10 +16,6 @@ def test_a_run_is_read_back_as_written(tmp_path: Path) -> None:
     )
     assert read_run(tmp_path / "run.txt") == run
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
-
-
-def test_ties_are_ordered_by_docid() -> None:
-    assert ranked({"b": 1.0, "a": 1.0, "c": 2.0}) == [("c", 2.0), ("a", 1.0), ("b", 1.0)]
 
 
 @pytest.mark.parametrize(

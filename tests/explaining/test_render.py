@@ -12,7 +12,6 @@ from diffretriever_pyserini.explaining.explanation import (
     Explanation,
     Meeting,
     Overlap,
-    Part,
     Place,
     Proposal,
     Standing,
@@ -22,6 +21,7 @@ from diffretriever_pyserini.explaining.explanation import (
 from diffretriever_pyserini.explaining.page import to_html
 from diffretriever_pyserini.explaining.terminal import to_text
 from diffretriever_pyserini.explaining.wording import columns, shortened, verdict, visible
+from diffretriever_pyserini.scoring.fusion import Contribution
 
 EVIL = "</title></style><script>alert('1')</script><img src=\"http://x.example/y\" onerror=a&amp;b>"
 EVIL += "\x00\x1b[31m\u202e\ud800"
@@ -40,8 +40,8 @@ def explanation(text: str, docid: str, k_passage: int = 16) -> Explanation:
     term = Term(text, text, 12, 34)
     overlap = Overlap((term,), (term,), (term,), 2, 2)
     parts = (
-        Part("multi", 60, 3, 0.2134567, 0.1, 0.9, 0.14, 0.5, 0.07),
-        Part("lexical", 12, None, None, 0.0, 4000.0, 0.0, 0.5, 0.0),
+        Contribution("multi", 60, 3, 0.2134567, 0.1, 0.9, 0.14, 0.5, 0.07),
+        Contribution("lexical", 12, None, None, 0.0, 4000.0, 0.0, 0.5, 0.0),
     )
     standing = Standing("hybrid", "minmax", 1000, 61, 17, 0.07, None, parts)
     return Explanation(
