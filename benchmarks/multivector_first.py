@@ -17,7 +17,7 @@ from muvera import FixedEncodings
 from diffretriever_pyserini.indexes.build import IndexOptions, build_index
 from diffretriever_pyserini.indexes.multivector import candidates
 from diffretriever_pyserini.indexes.multivector.build import batches_of
-from diffretriever_pyserini.model.representations import pool
+from diffretriever_pyserini.model.method import pool
 from diffretriever_pyserini.runtime.threads import faiss_threads
 from diffretriever_pyserini.searching import open_index
 

@@ -279,7 +279,7 @@ def load_shared(name: str, device: str | None = None, dtype: str | None = None, 
             dtype, device = usable[0] if usable else (dtype, "cpu")
         device = device_name(device)
         dtype = dtype_name(dtype, device)
-        model = _model_cache.get((config, weights, dtype, device))
+        model = _shared.get((config, weights, dtype, device))
         if model is None:
             model = _shared[config, weights, dtype, device] = DiffRetriever(config, device=device, dtype=dtype)
         return model

@@ -12,7 +12,7 @@ import pytest
 from diffretriever_pyserini import ConfigError, DiffRetriever
 from diffretriever_pyserini.model import inference as reading
 from diffretriever_pyserini.model import retriever
-from diffretriever_pyserini.model.representations import pool
+from diffretriever_pyserini.model.method import pool
 from diffretriever_pyserini.model.retriever import load_shared
 
 from .conftest import TEXTS, Load, assert_alike, copy_folder, edit_weights

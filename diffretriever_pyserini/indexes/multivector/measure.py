@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...model.representations import pool
+from ...model.method import pool
 from .candidates import propose
 from .exact import maxsim_block
 from .index import CompressedIndex
