@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from .backbones.base import Backbone
 from .backbones.packing import on_device
 from .config import RetrieverConfig
 from .denoising import kept_places, read_places
-from .errors import NumericalError
+from .errors import DiffRetrieverError, NumericalError
+from .host.threads import check_threads
 from .lexical import batch_impacts
 from .preparation import Prepared
 from .prompts import Layout
@@ -158,8 +160,21 @@ class PlaceReader:
             return rows, self.backbone.head(rows) if columns is None else self.backbone.head_columns(rows, columns)
 
         config = self.config
+        self._check_process()
         with torch.inference_mode():
             return read_places(read, ids, places, config.denoising_steps, config.denoising_schedule)
+
+    def _check_process(self) -> None:
+        """Raise DiffRetrieverError in a forked process where the model would hang or torch fail."""
+        import torch
+
+        if self.backbone.device.type == "cpu":
+            check_threads("torch", torch.get_num_threads())
+        elif self.backbone.process != os.getpid():
+            raise DiffRetrieverError(
+                f"the model was loaded on {self.backbone.device} before this process was forked, and no such device "
+                "goes along: load it here, in a process that is started by 'spawn', 'forkserver' or subprocess."
+            )
 
     def _packed(self, lengths: np.ndarray, block: int) -> Laid:
         packing = self.backbone.packing(lengths)

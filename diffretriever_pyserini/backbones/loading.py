@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import RetrieverConfig
 from ..errors import ConfigError
+from ..host.threads import check_threads
 from ..hub import local_folder
 from ..prebuilt import read_json
 from . import dream, llada, masked_lm
@@ -29,6 +30,9 @@ _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight
 
 def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
     """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``; ConfigError, ModelNotFoundError."""
+    import torch
+
+    check_threads("torch", torch.get_num_threads())
     adapter = local_folder(config.adapter) if config.adapter else None
     brings_head = adapter is not None and (adapter / "head.safetensors").is_file()
     backbone = load_base(config, dtype, head_may_miss=brings_head)

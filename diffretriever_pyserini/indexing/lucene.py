@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelNotFoundError
+from ..host import java
 from ..lexical import TermNames
 from ..store.part import Part
 from ..store.provenance import Provenance
@@ -64,6 +65,8 @@ class LuceneWriter:
     """A Lucene index in the making, in ``folder``. Passages without terms are left out, as Anserini leaves them out."""
 
     def __init__(self, folder: Path, spec: StoreSpec, names: TermNames):
+        java.check_process()
+        java.prepare()
         from pyserini.pyclass import autoclass
 
         def lucene(name: str) -> Any:

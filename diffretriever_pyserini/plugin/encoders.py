@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyserini.encode import DocumentEncoder, QueryEncoder
 
 from diffretriever_pyserini.config import FIELDS, resolve_config
 from diffretriever_pyserini.errors import ConfigError, InputError
+from diffretriever_pyserini.host import java
 from diffretriever_pyserini.host.devices import half_precision
 from diffretriever_pyserini.hub import local_folder
 from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
@@ -24,6 +24,9 @@ from diffretriever_pyserini.plugin.names import EncoderName, parse_encoder_name
 from diffretriever_pyserini.plugin.registry import ensure_registered
 from diffretriever_pyserini.prompts import join_title
 from diffretriever_pyserini.store.provenance import Provenance
+
+java.prepare()  # before Pyserini is imported, which starts the JVM
+from pyserini.encode import DocumentEncoder, QueryEncoder  # noqa: E402
 
 if TYPE_CHECKING:
     from diffretriever_pyserini.retriever import DiffRetriever

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyserini.search.faiss import DenseSearchResult, FaissSearcher
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.host import java
 from diffretriever_pyserini.multivector.exact import ExactIndex
 from diffretriever_pyserini.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.multivector.manifest import is_multi
 from diffretriever_pyserini.plugin.encoders import DiffRetrieverQueryEncoder, LexicalQueryEncoder
 from diffretriever_pyserini.store.provenance import Maker, refusal
+
+java.prepare()  # before Pyserini is imported, which starts the JVM
+from pyserini.search.faiss import DenseSearchResult, FaissSearcher  # noqa: E402
 
 Vectors = CompressedIndex | ExactIndex
 

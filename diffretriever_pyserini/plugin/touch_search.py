@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.host import java
 from diffretriever_pyserini.multivector.manifest import holds_vectors
 from diffretriever_pyserini.plugin.fusion import fuse_lists, is_short
 from diffretriever_pyserini.plugin.names import is_ours
@@ -73,6 +74,8 @@ def impact_searcher(original: Host) -> Host:
     """Open a Lucene impact index, and refuse one that our encoder did not build."""
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
+        if _ours(query_encoder) or (isinstance(query_encoder, str) and is_ours(query_encoder)):
+            java.check_process()
         original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
             check_impact_index(str(index_dir), self.query_encoder, self.num_docs)
@@ -103,6 +106,8 @@ def impact_encode(original: Host) -> Host:
 
     def encode(self: Any, query: str) -> Any:
         encoder = self.query_encoder
+        if _ours(encoder):
+            java.check_process()
         return encoder.lexical.encode(query) if _dense(encoder) else original(self, query)
 
     return encode
@@ -113,6 +118,7 @@ def impact_batch_search(original: Host) -> Host:
 
     def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
         if _ours(self.query_encoder):
+            java.check_process()
             self.query_encoder.prepare(queries)
         return original(self, queries, *args, **kwargs)
 

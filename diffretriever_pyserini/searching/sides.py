@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.host import java
 from diffretriever_pyserini.lexical import LUCENE_CLAUSES, strongest
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class DenseSide:
     """
 
     def __init__(self, folder: Path, encoder: SearchEncoder, parameters: Mapping[str, int] | None = None):
+        java.prepare()
         from pyserini.search.faiss import FaissSearcher
 
         from diffretriever_pyserini.plugin.touch_search import check_index
@@ -124,6 +126,8 @@ class LexicalSide:
     """
 
     def __init__(self, folder: Path, encoder: SearchEncoder):
+        java.check_process()
+        java.prepare()
         from jnius import JavaException
 
         from diffretriever_pyserini.plugin.touch_search import check_impact_index
@@ -142,6 +146,7 @@ class LexicalSide:
 
         Scores are whole numbers: Anserini lowers tied ones by about 1e-6, which is undone here.
         """
+        java.check_process()
         queries = [strongest(dict(terms), LUCENE_CLAUSES) for terms in impacts]
         found = self._searcher.batch_search(queries, list(qids), max(1, min(depth, self.documents)), threads)
         lost = [qid for qid in qids if qid not in found]
