@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..runtime import java
+
 _FIELD = "contents"
 
 
@@ -13,6 +15,8 @@ class Postings:
     """A Lucene impact index, read term by term; close it when done."""
 
     def __init__(self, folder: Path):
+        java.check_process()
+        java.prepare()
         from pyserini.index.lucene import LuceneIndexReader
         from pyserini.pyclass import autoclass
 
@@ -22,6 +26,7 @@ class Postings:
 
     def impacts(self, docid: str, terms: Iterable[str]) -> dict[str, int] | None:
         """Impacts of those ``terms`` that the passage has; None where the index does not hold the passage."""
+        java.check_process()
         number = self._index.convert_collection_docid_to_internal_docid(docid)
         if number < 0:
             return None

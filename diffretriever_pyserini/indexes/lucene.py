@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import InputError, ModelNotFoundError
 from ..model.lexical import TermNames
 from ..model.provenance import require_same_encoder
+from ..runtime import java
 from ..store.index_record import IndexRecord
 from ..store.part import Part
 from ..store.spec import StoreSpec
@@ -61,6 +62,8 @@ class LuceneWriter:
     """A Lucene index in the making, in ``folder``. Passages without terms are left out, as Anserini leaves them out."""
 
     def __init__(self, folder: Path, spec: StoreSpec, names: TermNames):
+        java.check_process()
+        java.prepare()
         from pyserini.pyclass import autoclass
 
         def lucene(name: str) -> Any:

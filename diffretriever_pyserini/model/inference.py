@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import NumericalError
+from ..errors import DiffRetrieverError, NumericalError
+from ..runtime.threads import check_threads
 from . import method
 from .backbones.base import Backbone
 from .backbones.packing import on_device
@@ -146,8 +148,21 @@ class Inference:
 
         ids = on_device(table.ids(layout, sequences).reshape(-1), device)
         config = self.config
+        self._check_process()
         with torch.inference_mode():
             return read_positions(read, ids, positions, config.denoising_steps, config.denoising_schedule)
+
+    def _check_process(self) -> None:
+        """Raise DiffRetrieverError in a forked process where the model would hang or torch fail."""
+        import torch
+
+        if self.backbone.device.type == "cpu":
+            check_threads("torch", torch.get_num_threads())
+        elif self.backbone.process != os.getpid():
+            raise DiffRetrieverError(
+                f"the model was loaded on {self.backbone.device} before this process was forked, and no such device "
+                "goes along: load it here, in a process that is started by 'spawn', 'forkserver' or subprocess."
+            )
 
     def _packed(self, table: TokenTable, layout: Layout) -> Callable[[torch.Tensor], torch.Tensor]:
         """From ids [T] to hidden states [T, H]."""

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..indexes.multivector.manifest import holds_vectors
 from ..model.encoder_names import is_ours
 from ..model.provenance import SEARCH_REMEDY, Needed, require_same_encoder
+from ..runtime import java
 from ..scoring.fusion import RankedList, add_raw, fuse_lists, lexical_floor, pyserini_weights
 from ..scoring.ranking import ranked, whole_scores
 from ..store.index_record import read_index_record
@@ -72,6 +73,8 @@ def impact_searcher(original: Host) -> Host:
     """Open a Lucene impact index, and refuse one that our encoder did not build."""
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
+        if _ours(query_encoder) or (isinstance(query_encoder, str) and is_ours(query_encoder)):
+            java.check_process()
         original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
             check_impact_index(str(index_dir), self.query_encoder, self.num_docs)
@@ -100,6 +103,8 @@ def impact_encode(original: Host) -> Host:
 
     def encode(self: Any, query: str) -> Any:
         encoder = self.query_encoder
+        if _ours(encoder):
+            java.check_process()
         return encoder.lexical.encode(query) if _dense(encoder) else original(self, query)
 
     return encode
@@ -110,6 +115,7 @@ def impact_batch_search(original: Host) -> Host:
 
     def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
         if _ours(self.query_encoder):
+            java.check_process()
             self.query_encoder.prepare(queries)
         return original(self, queries, *args, **kwargs)
 

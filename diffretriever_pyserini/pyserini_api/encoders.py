@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyserini.encode import DocumentEncoder, QueryEncoder
 
 from ..errors import ConfigError, InputError
 from ..model.config import FIELDS, resolve_config
@@ -24,8 +23,12 @@ from ..model.layout import join_title
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import Provenance
 from ..plugin.registry import ensure_registered
+from ..runtime import java
 from ..runtime.devices import half_precision
 from ..store.index_record import IndexRecord
+
+java.prepare()  # before Pyserini is imported, which starts the JVM
+from pyserini.encode import DocumentEncoder, QueryEncoder  # noqa: E402
 
 if TYPE_CHECKING:
     from ..model.retriever import DiffRetriever

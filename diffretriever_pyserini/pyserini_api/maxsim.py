@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyserini.search.faiss import DenseSearchResult, FaissSearcher
 
 from ..errors import InputError
 from ..indexes.multivector.exact import ExactIndex
 from ..indexes.multivector.index import CompressedIndex, MultiOptions
 from ..indexes.multivector.manifest import is_multi
 from ..model.provenance import SEARCH_REMEDY, require_same_encoder
+from ..runtime import java
 from .encoders import DiffRetrieverQueryEncoder, LexicalQueryEncoder
+
+java.prepare()  # before Pyserini is imported, which starts the JVM
+from pyserini.search.faiss import DenseSearchResult, FaissSearcher  # noqa: E402
 
 Vectors = CompressedIndex | ExactIndex
 

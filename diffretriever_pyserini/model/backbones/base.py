@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ class Backbone:
 
     def __init__(self, model: PreTrainedModel):
         self.model = model.eval()
+        self.process = os.getpid()
 
     @property
     def can_pack(self) -> bool:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
+from ...runtime.threads import check_threads
 from ..config import RetrieverConfig
 from ..hub import local_folder
 from ..prebuilt import read_json
@@ -33,6 +34,9 @@ _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight
 
 def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
     """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``; ConfigError, ModelNotFoundError."""
+    import torch
+
+    check_threads("torch", torch.get_num_threads())
     adapter = local_folder(config.adapter) if config.adapter else None
     brings_head = adapter is not None and (adapter / _HEAD_FILE).is_file()
     backbone = load_base(config, dtype, head_may_miss=brings_head)
