@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
+import tracemalloc
 
 import pytest
 from scipy import stats
 
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.evaluation.compare import Comparison, compare, holm, paired_t, randomisation
+from diffretriever_pyserini.evaluation.compare import DRAWS, Comparison, compare, holm, paired_t, randomisation
 from diffretriever_pyserini.evaluation.metrics import Evaluation
 
 
@@ -30,6 +32,10 @@ def test_randomisation_by_hand() -> None:
     assert randomisation([1.0, 2.0, 3.0]) == 2 / 8
     # |1 - 2 + 3| = 2; of the sums 6, 4, 2, 0, 0, -2, -4, -6 six are as far from 0.
     assert randomisation([1.0, -2.0, 3.0]) == 6 / 8
+    # 0.1 + 0.2 - 0.3 is 0 but for rounding, so all eight patterns are as far from 0.
+    assert randomisation([0.1, 0.2, -0.3]) == 1.0
+    # As 0.1 + 0.2 + 0.3, in whichever order it is summed: the pattern - - - and the observed one.
+    assert randomisation([0.1, 0.2, 0.3]) == randomisation([0.3, 0.2, 0.1]) == 2 / 8
     assert randomisation([0.5]) == 1.0
     assert randomisation([0.0, 0.0]) == 1.0
 
@@ -55,15 +61,45 @@ def test_no_pattern_drawn_is_never_p_0() -> None:
     assert randomisation([0.3] * 60, draws=1000) == 1 / 1001
 
 
-def test_many_queries_in_several_chunks_are_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def binomial(plus: int, minus: int) -> float:
+    """Exact p-value where every delta is 1 or -1: both tails of a binomial distribution, by hand."""
+    n, far = plus + minus, max(plus, minus)
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(far, n + 1)) / 2**n)
+
+
+@pytest.mark.parametrize(("plus", "minus"), [(6, 3), (12, 5), (30, 18), (120, 90), (1030, 970)])
+@pytest.mark.parametrize("unit", [1.0, 0.1])
+def test_equal_deltas_are_a_binomial_test(plus: int, minus: int, unit: float) -> None:
+    # 0.1 is no binary fraction: were ties lost by rounding, most patterns as far as the observed one would be missed.
+    expected = binomial(plus, minus)
+    error = 0.0 if plus + minus <= 13 else 4 * math.sqrt(expected * (1 - expected) / DRAWS) + 1 / DRAWS
+    assert randomisation([unit] * plus + [-unit] * minus) == pytest.approx(expected, abs=max(error, 1e-12))
+
+
+def test_many_queries_are_drawn_in_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     from diffretriever_pyserini.evaluation import compare as module
 
     generator = random.Random(3)
     deltas = [generator.gauss(0.02, 0.3) for _ in range(300)]
     whole = randomisation(deltas)
-    monkeypatch.setattr(module, "_CHUNK", 300 * 999)
+    monkeypatch.setattr(module, "_CELLS", 300 * 999)
     assert randomisation(deltas) == pytest.approx(whole, abs=0.02)
     assert whole == pytest.approx(stats.ttest_1samp(deltas, 0).pvalue, abs=0.03)
+
+
+def test_memory_does_not_grow_with_draws_and_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffretriever_pyserini.evaluation import compare as module
+
+    monkeypatch.setattr(module, "_CELLS", 1 << 16)
+    deltas = [random.Random(3).gauss(0, 0.3) + i * 1e-4 for i in range(2000)]
+    randomisation(deltas[:30], draws=10)  # scipy is imported before memory is counted
+    tracemalloc.start()
+    try:
+        randomisation(deltas, draws=5000)  # 80 MB, were all signed deltas held at once
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8e6
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
