@@ -1,4 +1,4 @@
-"""`diffretriever explain`: why a passage has its place in the result of a query, on the terminal and as a page."""
+"""`diffretriever explain`: why a search ranks a passage where it does, on the terminal and as a page."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import argparse
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..explaining import Explanation
 
-_HELP = "explain why a passage has its place in the result of a query"
+_NARROWEST = 40  # columns
+_HELP = "explain why a passage has its rank in the result of a query"
 _DETAILS = """\
-Shows what the model proposes at each mask place, which query vector met which passage vector, which terms matched with
-which weights, and how fusion put the lists together: the numbers are those of `diffretriever search` with the same
-options. The index does not hold texts: name the corpus (read until the passages are found) or give the text. Without
-either, what the index alone knows is explained.
+Shows what the model proposes at each mask position, which query vector met which passage vector, which terms matched
+with which weights, and how fusion put the lists together: the numbers are those of `diffretriever search` with the
+same options. The index does not hold texts: name the corpus (read until the passages are found) or give the text.
+Without either, what the index alone knows is explained.
 
 examples:
   diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --corpus corpus.jsonl
@@ -41,7 +45,9 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     text.add_argument("--text", help="text of the one passage (title and text with a blank between)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that stands alone, too")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="tokens at a place (default: %(default)s)")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="tokens per mask position (default: %(default)s)"
+    )
     add_search_options(parser)
     parser.set_defaults(function=_run)
     return parser
@@ -50,7 +56,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ..errors import InputError
     from ..explaining import explain
-    from ..explaining.terminal import to_text
+    from ..explaining.text import to_text
     from .search import index_of, options_of
 
     options = options_of(arguments)
@@ -59,22 +65,29 @@ def _run(arguments: argparse.Namespace) -> None:
     _check_page(arguments.html)
     texts, notes = _texts(arguments)  # before the model: a wrong path should not cost its loading time
     with index_of(arguments) as index:
-        found = explain(index, arguments.query, arguments.docid, texts, arguments.mode, options, arguments.top)
-    found = [dataclasses.replace(one, notes=(*notes, *one.notes)) for one in found]
+        explanations = explain(index, arguments.query, arguments.docid, texts, arguments.mode, options, arguments.top)
+    explanations = [dataclasses.replace(one, notes=(*notes, *one.notes)) for one in explanations]
     if arguments.html is not None:
-        _write(arguments.html, found)
+        _write(arguments.html, explanations)
     if arguments.json:
-        print(json.dumps([_plain(one) for one in found], indent=2))
+        print(json.dumps([_plain(one) for one in explanations], indent=2))
         return
-    print(to_text(found, shutil.get_terminal_size((100, 24)).columns))
+    print(to_text(explanations, _console()))
     if arguments.html is not None:
         print(f"\npage: {arguments.html}")
+
+
+def _console() -> Console:
+    """Lines as wide as the terminal (or as COLUMNS says); into a pipe or a file, whole sentences."""
+    from ..evaluation.report import UNLIMITED, text_console
+
+    return text_console(sys.stdout, max(_NARROWEST, shutil.get_terminal_size((UNLIMITED, 24)).columns))
 
 
 def _texts(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
     """Texts by docid, and what to say about where they come from."""
     from ..errors import InputError
-    from ..explaining.texts import find_texts
+    from ..explaining.passage_texts import find_texts
 
     docids = list(dict.fromkeys(arguments.docid))
     if arguments.text is not None:
@@ -96,13 +109,13 @@ def _check_page(page: Path | None) -> None:
         raise InputError(f"--html {page}: there is no folder {page.parent} to write it to, or it is a folder itself.")
 
 
-def _write(page: Path, found: list[Explanation]) -> None:
+def _write(page: Path, explanations: list[Explanation]) -> None:
     from ..errors import DiffRetrieverError
     from ..explaining.page import to_html
     from ..files.atomic import write_whole
 
     try:
-        write_whole(page, to_html(found).encode())
+        write_whole(page, to_html(explanations).encode())
     except OSError as error:
         raise DiffRetrieverError(f"{page}: cannot be written ({error.strerror or error}).") from error
 
@@ -113,5 +126,5 @@ def _plain(one: Explanation) -> dict[str, Any]:
     for name in ("terms", "indexed_terms"):
         if (terms := getattr(one, name)) is not None:
             values[name]["score"] = terms.score
-    values["standing"]["returned"] = one.standing.returned
+    values["result"]["returned"] = one.result.returned
     return values

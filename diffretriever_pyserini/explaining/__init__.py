@@ -1,6 +1,6 @@
-"""Why a passage has its place in a ranked list: what the model proposes, what met what, and how it was added up."""
+"""Why a search ranks a passage where it does: tokens proposed, vectors compared, terms matched, lists fused."""
 
-from .explanation import Explanation
-from .gather import explain
+from .explain import explain
+from .records import Explanation
 
 __all__ = ["Explanation", "explain"]

@@ -26,7 +26,7 @@ QUERIES = ["dense retrieval of passages", "query 日本 3", "the of", "", "zebra
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of a random BERT with H = 32 that stops at special tokens, so that some places are empty."""
+    """Folder of a random BERT with H = 32 that stops at special tokens, so that some mask positions are empty."""
     folder = tmp_path_factory.mktemp("explained-bert")
     save_masked_lm(folder)
     return str(folder)

@@ -35,12 +35,12 @@ def test_text_page_and_json(work: Path, tmp_path: Path, capsys: Out, monkeypatch
     assert main([*told, "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["docid"], second["docid"]) == ("p1", SCRIPT)
-    assert first["standing"]["returned"] and first["terms"]["score"] == first["indexed_terms"]["score"] > 0
-    assert len(first["passage"]["places"]) == 3 and first["notes"] == []
+    assert first["result"]["returned"] and first["terms"]["score"] == first["indexed_terms"]["score"] > 0
+    assert len(first["passage"]["positions"]) == 3 and first["notes"] == []
     assert f"{first['vectors']['score']:.4f}" in out
 
 
-def test_the_standing_is_in_the_run_of_search(work: Path, tmp_path: Path, capsys: Out) -> None:
+def test_the_result_is_in_the_run_of_search(work: Path, tmp_path: Path, capsys: Out) -> None:
     (tmp_path / "topics.tsv").write_text(f"1\t{QUERY}\n")
     run = tmp_path / "run.txt"
     how = [
@@ -64,11 +64,19 @@ def test_the_standing_is_in_the_run_of_search(work: Path, tmp_path: Path, capsys
     assert len(lines) == 5
     assert main(command(work, *how, "--json", "--docid", *lines, "empty")) == 0
     for one in json.loads(capsys.readouterr().out):
-        standing = one["standing"]
-        assert standing["returned"] is (one["docid"] in lines)
-        if standing["returned"]:
+        result = one["result"]
+        assert result["returned"] is (one["docid"] in lines)
+        if result["returned"]:
             _, _, _, rank, score, _ = lines[one["docid"]]
-            assert (standing["rank"], f"{standing['score']:.9f}") == (int(rank), score)
+            assert (result["rank"], f"{result['score']:.9f}") == (int(rank), score)
+
+
+def test_in_a_pipe_a_sentence_is_a_line(work: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert main(command(work, "--docid", "p1", "--corpus", str(work / "corpus.jsonl"))) == 0
+    out = capsys.readouterr().out
+    assert f"Passage  p1: {PASSAGES['p1']}" in out.splitlines() and "\x1b" not in out
+    assert all(line == line.rstrip() for line in out.splitlines())
 
 
 def test_a_text_by_hand(work: Path, capsys: Out) -> None:

@@ -38,9 +38,9 @@ def test_what_comes_from_the_text_is_the_equations(index: SearchIndex, query: st
         pooled = float(scoring.pooled_scores(asked.pooled, reps.pooled)[0, 0])
         assert one.vectors.pooled == pytest.approx(pooled, abs=1e-5)
         assert one.terms.score == float(scoring.lexical_scores(asked.weights, reps.weights)[0, 0])
-        assert len(one.passage.places) == 3 and len(one.query.places) == 2
+        assert len(one.passage.positions) == 3 and len(one.query.positions) == 2
         empty = tuple((reps.vectors[0] == 0).all(axis=1).tolist())
-        assert one.vectors.empty_passage == empty == tuple(not place.kept for place in one.passage.places)
+        assert one.vectors.empty_passage == empty == tuple(not position.kept for position in one.passage.positions)
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -80,7 +80,7 @@ def test_text_and_index_tell_the_same_terms(index: SearchIndex) -> None:
     ],
     ids=str,
 )
-def test_the_standing_is_the_run(index: SearchIndex, mode: str, options: dict[str, Any]) -> None:
+def test_the_ranks_are_those_of_the_run(index: SearchIndex, mode: str, options: dict[str, Any]) -> None:
     sides = index.folder.sides(mode)
     options = options | {"weights": {side: w for side, w in options.get("weights", {}).items() if side in sides}}
     known = [docid for docid in PASSAGES if mode != "lexical" or docid not in ("stop", "empty")]
@@ -88,23 +88,23 @@ def test_the_standing_is_the_run(index: SearchIndex, mode: str, options: dict[st
         run = index.search({"q": query}, mode=mode, **options)["q"]
         found = {docid: (rank, score) for rank, (docid, score) in enumerate(run, start=1)}
         for one in explain(index, query, known, mode=mode, options=SearchOptions(**options)):
-            standing = one.standing
-            assert standing.returned is (one.docid in found)
-            if standing.returned:
-                # The last bits of a sum depend on how busy the processors are, so neighbours may change places.
-                assert standing.rank is not None
-                assert [standing.score] * 2 == pytest.approx([found[one.docid][1], run[standing.rank - 1][1]], abs=1e-6)
-            if standing.score is not None:
-                assert sum(part.adds for part in standing.parts) == pytest.approx(standing.score, abs=1e-12)
-            assert (standing.rank is None) is all(part.rank is None for part in standing.parts)
-            assert [part.side for part in standing.parts] == list(index.folder.sides(mode))
+            entry = one.result
+            assert entry.returned is (one.docid in found)
+            if entry.returned:
+                # The last bits of a sum depend on how busy the processors are, so neighbours may swap ranks.
+                assert entry.rank is not None
+                assert [entry.score] * 2 == pytest.approx([found[one.docid][1], run[entry.rank - 1][1]], abs=1e-6)
+            if entry.score is not None:
+                assert sum(part.adds for part in entry.contributions) == pytest.approx(entry.score, abs=1e-12)
+            assert (entry.rank is None) is all(part.rank is None for part in entry.contributions)
+            assert [part.signal for part in entry.contributions] == list(index.folder.sides(mode))
 
 
 def test_a_side_that_misses_the_passage_adds_nothing(index: SearchIndex) -> None:
     [one] = explain(index, "dense retrieval", ["stop"], mode="dense,lexical")
-    dense, lexical = one.standing.parts
-    assert (lexical.rank, lexical.score, lexical.share, lexical.adds, lexical.low) == (None, None, 0.0, 0.0, 0.0)
-    assert one.standing.score == pytest.approx(dense.adds) and dense.weight == 0.5
+    dense, lexical = one.result.contributions
+    assert (lexical.rank, lexical.score, lexical.scaled, lexical.adds, lexical.low) == (None, None, 0.0, 0.0, 0.0)
+    assert one.result.score == pytest.approx(dense.adds) and dense.weight == 0.5
     assert any("no terms" in note for note in one.notes)
 
 
@@ -112,7 +112,7 @@ def test_a_store_is_explained_exactly(work: Path) -> None:
     with open_index(work / "store") as index:
         [one] = explain(index, QUERIES[0], ["p1"], PASSAGES)
         run = dict(index.search({"q": QUERIES[0]})["q"])
-    assert one.standing.mode == "multi" and one.lucene_document is None and one.indexed_terms is None
+    assert one.result.mode == "multi" and one.lucene_document is None and one.indexed_terms is None
     assert one.similarity == pytest.approx(1, abs=1e-5)
     assert one.vectors is not None and one.vectors.score == pytest.approx(run["p1"], abs=1e-5)
     assert one.terms is not None and one.terms.score > 0  # known from the text alone
@@ -141,7 +141,7 @@ def test_a_passage_without_terms_needs_its_text_in_a_lexical_search(index: Searc
     with pytest.raises(InputError, match="it has no terms"):
         explain(index, "dense", ["stop"], mode="lexical")
     [one] = explain(index, "dense", ["stop"], PASSAGES, mode="lexical")
-    assert one.standing.rank is None and one.terms is not None and one.terms.score == 0
+    assert one.result.rank is None and one.terms is not None and one.terms.score == 0
 
 
 def test_options_that_make_no_sense(index: SearchIndex) -> None:

@@ -133,6 +133,8 @@ def test_a_wheel_holds_everything_that_is_read_at_run_time(source: Path, tmp_pat
         "_diffretriever_pyserini_startup.py",
         "diffretriever-pyserini.pth",
         "diffretriever_pyserini/model/data/stopwords.txt",
+        "diffretriever_pyserini/explaining/page.html.j2",
+        "diffretriever_pyserini/explaining/page.css",
     }
     assert expected - names == set()
     assert not {name for name in names if name.startswith(("tests/", "docs/", "scripts/"))}
@@ -143,4 +145,5 @@ def test_an_sdist_holds_what_a_build_needs(source: Path, tmp_path: Path) -> None
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "pyproject.toml", "_diffretriever_pyserini_startup.py", "requirements.lock"} <= names
     assert any(name.startswith("prebuilt_configs/models/") for name in names)
+    assert {f"diffretriever_pyserini/explaining/page.{end}" for end in ("html.j2", "css")} <= names
     assert "diffretriever_pyserini/model/data/stopwords.txt" in names

@@ -9,7 +9,7 @@ import pytest
 
 from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.explaining.texts import find_texts, texts_of
+from diffretriever_pyserini.explaining.passage_texts import find_texts, texts_of
 
 from .conftest import PASSAGES, SCRIPT
 

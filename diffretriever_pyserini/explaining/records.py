@@ -9,7 +9,7 @@ from ..scoring.fusion import Contribution
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One row of the output head at one mask place.
+    """One row of the output head at one mask position.
 
     Attributes
     ----------
@@ -17,7 +17,7 @@ class Proposal:
     shown : the token as a person reads it.
     stem : its Porter stem, where the model counts by stems and the stem is another word than ``shown``; else None.
     probability : softmax over the whole vocabulary.
-    weight : log(1 + relu(logit)), before scaling and rounding (METHOD section 4).
+    weight : log(1 + relu(logit)), before scaling and rounding.
     own : whether it stands for a word of the text; of several forms of one stem, the weight of one counts lexically.
     special : whether it is a special token; where the model stops at these, it ends the answer.
     """
@@ -32,8 +32,8 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One mask place: the strongest ``proposals`` of all, and the strongest ``own`` terms of the text.
+class MaskPosition:
+    """One mask position: the strongest ``proposals`` of all, and the strongest ``own`` terms of the text.
 
     ``kept`` is False where the model's answer had ended before (its vector is zero and its weights do not count).
     """
@@ -50,18 +50,18 @@ class TextView:
     text: str
     tokens: int
     full: bool
-    places: tuple[Place, ...]
+    positions: tuple[MaskPosition, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
-    """MaxSim of a query and a passage (METHOD section 5).
+class Interaction:
+    """MaxSim of a query and a passage, pair by pair.
 
     Attributes
     ----------
     cells : inner products, K_q rows of K_p.
     best : for each query vector the column that it scores with; None where it scores nothing.
-    gains : what each query vector adds.
+    gains : what each query vector adds to the score.
     empty_query, empty_passage : which vectors are zero.
     score : the sum, as :func:`scoring.maxsim` has it.
     pooled : inner product of the pooled vectors, as :func:`scoring.pooled_scores` has it.
@@ -78,7 +78,7 @@ class Meeting:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A term and its impacts on both sides; 0 where a side has it not."""
+    """A term and its impacts in query and passage; 0 where a text does not have it."""
 
     term: str
     shown: str
@@ -93,7 +93,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Terms that both have, by what they add; the strongest others of both sides, and how many there are.
+    """Terms that both texts have, by what they add; the strongest others of each, and how many there are.
 
     ``passage_only`` is None where only the index was asked, which does not know the passage's other terms.
     """
@@ -111,7 +111,7 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RankedEntry:
     """The passage in the result of a search.
 
     Attributes
@@ -120,6 +120,7 @@ class Standing:
     listed : length of the final list, before it is cut to ``hits``.
     rank, score : of the passage in it; None where no list has it.
     rrf_k : constant of reciprocal ranks; None for min-max.
+    contributions : of each list, in the order of fusion.
     """
 
     mode: str
@@ -129,7 +130,7 @@ class Standing:
     rank: int | None
     score: float | None
     rrf_k: int | None
-    parts: tuple[Contribution, ...]
+    contributions: tuple[Contribution, ...]
 
     @property
     def returned(self) -> bool:
@@ -149,6 +150,7 @@ class Explanation:
     dense : inner product of the query's pooled vector and the one in the FAISS index.
     terms, indexed_terms : as vectors.
     lucene_document : whether the lexical index holds the passage; None without such an index.
+    result : where a search ranks the passage, and how its score adds up.
     notes : what is missing, and how to get it.
     """
 
@@ -157,12 +159,12 @@ class Explanation:
     docid: str
     query: TextView
     passage: TextView | None
-    vectors: Meeting | None
-    indexed_vectors: Meeting | None
+    vectors: Interaction | None
+    indexed_vectors: Interaction | None
     similarity: float | None
     dense: float | None
     terms: Overlap | None
     indexed_terms: Overlap | None
     lucene_document: bool | None
-    standing: Standing
+    result: RankedEntry
     notes: tuple[str, ...]

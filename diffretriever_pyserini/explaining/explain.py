@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,19 +14,19 @@ from ..errors import InputError
 from ..model.config import resolve_config
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.tokenization import Preparer
+from ..runtime import java
 from ..searching.index import SearchIndex, SearchOptions
 from ..store.spec import SPEC, read_spec
-from .explanation import Explanation, TextView
-from .matches import mean_cosine, meet, overlap
-from .places import shown_term, view_texts
-from .postings import Postings
-from .standing import standings
+from .evidence import interaction, mean_cosine, overlap, shown_term, view_texts
+from .ranking import ranked_entries
+from .records import Explanation, RankedEntry, TextView
 
 if TYPE_CHECKING:
     from ..model.retriever import QueryRepresentation
 
 _QID = "query"
-_ALIKE = 0.5  # cosine; what a compressed index says of a text is far above, another text's vectors are mostly below
+_ALIKE = 0.5  # cosine; compressed vectors of the same text are far above, those of another text mostly below
+_FIELD = "contents"  # of a Lucene impact index
 
 
 def explain(
@@ -37,18 +38,18 @@ def explain(
     options: SearchOptions | None = None,
     top: int = 5,
 ) -> list[Explanation]:
-    """Explain why each of ``docids`` has its place in the result of ``query``.
+    """Explain why each of ``docids`` has its rank in the result of ``query``.
 
     Parameters
     ----------
     texts : docid → text of those passages whose text is known (title and text joined by one blank).
     mode, options : of the search that is explained, as for :meth:`SearchIndex.search`.
-    top : how many tokens to show at each mask place; twice as many terms that only one side has.
+    top : how many tokens to show at each mask position; twice as many terms that only one of the texts has.
 
     Raises
     ------
     InputError
-        For a passage that the index does not hold, and for options that make no sense.
+        For a passage that the index does not hold, and for options that contradict each other.
     """
     texts, options = texts or {}, options or SearchOptions()
     if top < 1:
@@ -59,21 +60,18 @@ def explain(
     mode = index.open(mode)
     sides = index.folder.sides(mode)
     options.check_sides(mode, sides)
-    # Each side by itself, as long a list as is fused; fusion comes after.
-    told = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(sides)), "depth": None}
-    scores = {side: dict(index.search({_QID: query}, mode=side, **told)[_QID]) for side in sides}
-    places = standings(mode, index.ranked_lists(scores, options), options, docids)
-    asked = _Asked(index, query, sides, top)
+    # Each signal by itself, as long a list as is fused; fusion comes after.
+    single = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(sides)), "depth": None}
+    scores = {side: dict(index.search({_QID: query}, mode=side, **single)[_QID]) for side in sides}
+    entries = ranked_entries(mode, index.ranked_lists(scores, options), options, docids)
+    explained = _ExplainedQuery(index, query, sides, top)
     try:
-        return [
-            dataclasses.replace(asked.about(docid, texts.get(docid)), standing=place)
-            for docid, place in zip(docids, places, strict=True)
-        ]
+        return [explained.about(docid, texts.get(docid), entry) for docid, entry in zip(docids, entries, strict=True)]
     finally:
-        asked.close()
+        explained.close()
 
 
-class _Asked:
+class _ExplainedQuery:
     """One query against one index, ready for passages."""
 
     def __init__(self, index: SearchIndex, query: str, sides: Sequence[str], top: int):
@@ -84,7 +82,7 @@ class _Asked:
         folder = index.folder
         store = folder.multi is not None and (folder.multi / SPEC).is_file()
         self._max_length = read_spec(folder.multi).max_length if folder.multi is not None and store else None
-        self._postings = Postings(folder.lexical) if "lexical" in sides and folder.lexical is not None else None
+        self._postings = _Postings(folder.lexical) if "lexical" in sides and folder.lexical is not None else None
 
     @cached_property
     def _prepare(self) -> Preparer:
@@ -98,8 +96,8 @@ class _Asked:
         if self._postings is not None:
             self._postings.close()
 
-    def about(self, docid: str, text: str | None) -> Explanation:
-        """Everything but the standing."""
+    def about(self, docid: str, text: str | None, result: RankedEntry) -> Explanation:
+        """Everything about one passage."""
         vectors, dense, impacts = self._indexed(docid)
         absent = vectors is None and dense is None and impacts is None
         if absent and (text is None or self._sides != ("lexical",)):
@@ -109,14 +107,14 @@ class _Asked:
                 ": give the id as it stands in the corpus and in runs."
             )
         show = partial(shown_term, self._model)
-        found = Explanation(
+        explanation = Explanation(
             index=self._index.folder.name,
             encoder=self._model.config.name,
             docid=docid,
             query=self._view,
             passage=None,
             vectors=None,
-            indexed_vectors=None if vectors is None else meet(self._query.vectors, vectors),
+            indexed_vectors=None if vectors is None else interaction(self._query.vectors, vectors),
             similarity=None,
             dense=None if dense is None else float(self._query.vector @ dense),
             terms=None,
@@ -124,12 +122,12 @@ class _Asked:
             if self._postings is None
             else overlap(self._terms, impacts or {}, show, 2 * self._top, whole=False),
             lucene_document=None if self._postings is None else impacts is not None,
-            standing=None,  # type: ignore[arg-type]  # the caller's
+            result=result,
             notes=(),
         )
         if text is not None:
-            found = self._with_text(found, text, vectors)
-        return dataclasses.replace(found, notes=tuple(self._notes(found)))
+            explanation = self._with_text(explanation, text, vectors)
+        return dataclasses.replace(explanation, notes=tuple(self._notes(explanation)))
 
     def _indexed(self, docid: str) -> tuple[np.ndarray | None, np.ndarray | None, dict[str, int] | None]:
         """The index's vectors [K, H], pooled vector [H] and impacts of the query's terms; None where not there."""
@@ -144,47 +142,78 @@ class _Asked:
             impacts = self._postings.impacts(docid, self._terms)
         return vectors, dense, impacts
 
-    def _with_text(self, found: Explanation, text: str, indexed: np.ndarray | None) -> Explanation:
+    def _with_text(self, explanation: Explanation, text: str, indexed: np.ndarray | None) -> Explanation:
         model = self._model
         prepared = self._prepare([text], "passage", self._max_length)
         fresh = model.represent(prepared)
         return dataclasses.replace(
-            found,
+            explanation,
             passage=view_texts(model, [text], prepared, self._top)[0],
-            vectors=meet(self._query.vectors, fresh.vectors[0]),
+            vectors=interaction(self._query.vectors, fresh.vectors[0]),
             similarity=None if indexed is None else mean_cosine(fresh.vectors[0], indexed),
             terms=overlap(self._terms, fresh.impacts[0], partial(shown_term, model), 2 * self._top),
         )
 
-    def _notes(self, found: Explanation) -> list[str]:
+    def _notes(self, explanation: Explanation) -> list[str]:
         notes = []
         left_out = len(self._query.impacts) - len(self._terms)
         if left_out:
             notes.append(f"{left_out} of the query's terms are left out: Lucene takes {LUCENE_CLAUSES} at most.")
-        if found.passage is None:
+        if explanation.passage is None:
             notes.append(
                 "The passage's text is not known, so what the model proposes for it, its exact scores and its other "
                 "terms are missing: an index does not hold texts. Give the corpus with --corpus, or the text with "
                 "--text."
             )
-        if found.lucene_document is False:
+        if explanation.lucene_document is False:
             notes.append("The lexical index does not hold this passage: it has no terms, so its lexical score is 0.")
-        if found.terms is not None and found.indexed_terms is not None and not _same_impacts(found):
+        if explanation.terms is not None and explanation.indexed_terms is not None and not _same_impacts(explanation):
             notes.append(
                 "The text gives other impacts than the index holds: is it the text that was encoded, with the same "
                 "--max-length and precision?"
             )
-        elif found.similarity is not None and found.similarity < _ALIKE:
+        elif explanation.similarity is not None and explanation.similarity < _ALIKE:
             notes.append(
-                f"The text's vectors are unlike those in the index (mean cosine {found.similarity:.3f}): is it the "
-                "text that was encoded?"
+                f"The text's vectors are unlike those in the index (mean cosine {explanation.similarity:.3f}): is it "
+                "the text that was encoded?"
             )
         return notes
 
 
-def _same_impacts(found: Explanation) -> bool:
+def _same_impacts(explanation: Explanation) -> bool:
     """Whether text and index give the matching terms the same impacts, but for rounding."""
-    assert found.terms is not None and found.indexed_terms is not None
-    fresh = {term.term: term.passage for term in found.terms.matched}
-    held = {term.term: term.passage for term in found.indexed_terms.matched}
+    assert explanation.terms is not None and explanation.indexed_terms is not None
+    fresh = {term.term: term.passage for term in explanation.terms.matched}
+    held = {term.term: term.passage for term in explanation.indexed_terms.matched}
     return all(abs(fresh.get(term, 0) - held.get(term, 0)) <= 1 for term in fresh | held)
+
+
+class _Postings:
+    """A Lucene impact index, read term by term; close it when done."""
+
+    def __init__(self, folder: Path):
+        java.check_process()
+        java.prepare()
+        from pyserini.index.lucene import LuceneIndexReader
+        from pyserini.pyclass import autoclass
+
+        self._index: Any = LuceneIndexReader(str(folder))
+        self._terms = autoclass("org.apache.lucene.index.MultiTerms")
+        self._bytes = autoclass("org.apache.lucene.util.BytesRef")
+
+    def impacts(self, docid: str, terms: Iterable[str]) -> dict[str, int] | None:
+        """Impacts of those ``terms`` that the passage has; None where the index does not hold the passage."""
+        java.check_process()
+        number = self._index.convert_collection_docid_to_internal_docid(docid)
+        if number < 0:
+            return None
+        impacts = {}
+        for term in terms:
+            postings = self._terms.getTermPostingsEnum(self._index.reader, _FIELD, self._bytes(term.encode()))
+            if postings is not None and postings.advance(number) == number:
+                impacts[term] = int(postings.freq())
+        return impacts
+
+    def close(self) -> None:
+        """Close Lucene's files."""
+        self._index.reader.close()

@@ -1,0 +1,154 @@
+"""What the scores are made of: proposals at mask positions, inner products of vectors, terms in both texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import scoring
+from ..model.method import pool
+from .records import Interaction, MaskPosition, Overlap, Proposal, Term, TextView
+
+if TYPE_CHECKING:
+    from ..model.retriever import DiffRetriever
+    from ..model.tokenization import Prepared
+
+
+def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, top: int) -> list[TextView]:
+    """Each text, ``prepared`` for its side, with its K mask positions and the ``top`` strongest proposals at each."""
+    budget = prepared.layout.text_budget
+    views = []
+    for i, text in enumerate(texts):
+        own = None if prepared.content is None else prepared.content[i]
+        _, logits = model.reader.read(prepared, [i])
+        positions = _positions(model, logits[0].float().cpu().numpy(), own, top)
+        views.append(TextView(text, len(prepared.ids[i]), len(prepared.ids[i]) >= budget, positions))
+    return views
+
+
+def _positions(model: DiffRetriever, logits: np.ndarray, own: np.ndarray | None, top: int) -> tuple[MaskPosition, ...]:
+    """``logits`` [K, V]; ``own`` are the rows of the text's terms, None where all are."""
+    from ..model.method import kept_positions
+
+    kept = len(logits)
+    if model.config.cut_at_stop:
+        import torch
+
+        kept = int(kept_positions(torch.from_numpy(logits.argmax(axis=1))[None], model.reader.stop_ids).sum())
+    names = _Names(model, own)
+    positions = []
+    for number, row in enumerate(logits):
+        largest = row.max()
+        scale = np.exp(row - largest).sum()
+
+        def proposal(term: int, row: np.ndarray = row, largest: float = largest, scale: float = scale) -> Proposal:
+            probability = float(np.exp(row[term] - largest) / scale)
+            return names.proposal(term, probability, float(np.log1p(max(float(row[term]), 0.0))))
+
+        best = np.argsort(-row, kind="stable")[:top].tolist()
+        mine = [] if own is None else own[np.argsort(-row[own], kind="stable")][:top].tolist()
+        of_text = tuple(one for one in map(proposal, mine) if one.weight > 0)
+        positions.append(MaskPosition(tuple(map(proposal, best)), of_text, number < kept))
+    return tuple(positions)
+
+
+class _Names:
+    """What rows of the head are called, and which stand for words of the text."""
+
+    def __init__(self, model: DiffRetriever, own: np.ndarray | None):
+        self._model = model
+        self._special = frozenset(model.tokenizer.all_special_ids)
+        self._stem: Callable[[str], str] | None = None
+        if model.config.lexical_terms == "stems":
+            from nltk.stem.porter import PorterStemmer
+
+            self._stem = PorterStemmer().stem
+        self._own = None if own is None else frozenset(own.tolist())
+        # A stem has one row, so another form of the word counts through that.
+        self._own_stems = frozenset(stem for row in self._own or () if (stem := self._stem_of(row)) is not None)
+
+    def proposal(self, row: int, probability: float, weight: float) -> Proposal:
+        term = self._model.term_names.name(row)
+        shown, stem, special = shown_row(self._model, row), self._stem_of(row), row in self._special
+        own = not special if self._own is None else row in self._own or stem in self._own_stems
+        return Proposal(term, shown, stem if stem != shown else None, probability, weight, own, special)
+
+    def _stem_of(self, row: int) -> str | None:
+        name = self._model.term_names.name(row)
+        if self._stem is None or len(name) < 3 or not (name.isascii() and name.isalpha() and name.islower()):
+            return None
+        return self._stem(name)
+
+
+def shown_row(model: DiffRetriever, row: int) -> str:
+    """Head row ``row`` as a person reads it: decoded, or the vocabulary's own string where that says more."""
+    name = model.term_names.name(row)
+    if row >= len(model.tokenizer):
+        return name
+    text = model.tokenizer.decode([row])
+    return name if not text.strip() or "\ufffd" in text else text
+
+
+def shown_term(model: DiffRetriever, term: str) -> str:
+    """:func:`shown_row` of a Lucene term."""
+    return shown_row(model, model.term_names.row(term))
+
+
+def interaction(query: np.ndarray, passage: np.ndarray) -> Interaction:
+    """``query`` [K_q, H] against ``passage`` [K_p, H]."""
+    query, passage = query.astype(np.float32), passage.astype(np.float32)
+    cells = query @ passage.T
+    no_query, no_passage = ~query.any(axis=1), ~passage.any(axis=1)
+    largest = np.where(no_passage[None, :], -np.inf, cells).argmax(axis=1)
+    gains = np.maximum(cells.max(axis=1), 0)
+    return Interaction(
+        cells=tuple(map(tuple, cells.tolist())),
+        best=tuple(int(j) if gain > 0 else None for j, gain in zip(largest, gains, strict=True)),
+        gains=tuple(gains.tolist()),
+        empty_query=tuple(no_query.tolist()),
+        empty_passage=tuple(no_passage.tolist()),
+        score=float(scoring.maxsim(query[None], passage[None])[0, 0]),
+        pooled=float(scoring.pooled_scores(pool(query[None]), pool(passage[None]))[0, 0]),
+    )
+
+
+def mean_cosine(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Mean cosine of two passages' vectors [K, H] where both have one; None where they never do."""
+    if one.shape != other.shape:
+        return None
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    both = lengths > 0
+    if not both.any():
+        return None
+    return float(((one * other).sum(axis=1)[both] / lengths[both]).mean())
+
+
+def overlap(
+    query: Mapping[str, int],
+    passage: Mapping[str, int],
+    shown: Callable[[str], str],
+    top: int,
+    whole: bool = True,
+) -> Overlap:
+    """Impacts of query and passage by term; ``whole`` is False where ``passage`` has the query's terms only."""
+
+    def terms(chosen: set[str]) -> list[Term]:
+        records = [Term(term, shown(term), query.get(term, 0), passage.get(term, 0)) for term in chosen]
+        return sorted(records, key=lambda one: (-one.share, -one.query, -one.passage, one.term))
+
+    matched = {term for term, impact in passage.items() if impact > 0 and term in query}
+    others = _strongest(set(passage) - matched, passage, top) if whole else None
+    return Overlap(
+        matched=tuple(terms(matched)),
+        query_only=tuple(terms(_strongest(set(query) - matched, query, top))),
+        passage_only=None if others is None else tuple(terms(others)),
+        query_terms=len(query),
+        passage_terms=len(passage) if whole else None,
+    )
+
+
+def _strongest(terms: set[str], impacts: Mapping[str, int], top: int) -> set[str]:
+    """The ``top`` of ``terms`` by impact."""
+    return set(sorted(terms, key=lambda term: (-impacts[term], term))[:top])

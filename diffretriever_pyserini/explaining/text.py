@@ -1,0 +1,300 @@
+"""An explanation for a terminal or a pipe, and the sentences and figures that it shares with the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ..evaluation.report import UNLIMITED, captured, plain_table, text_console
+from ..scoring.fusion import Contribution
+from .records import Explanation, Interaction, MaskPosition, Proposal, RankedEntry, Term, TextView
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+_TEXT = 400  # characters of a text that are shown
+_INDENT = 3
+# Controls that would move a terminal's cursor or turn the direction of what follows, and lone surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_BLANKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
+
+LEGEND = (
+    "Each token has its weight, log(1 + relu(logit)), and its probability where that is at least 0.1 %. A star: it "
+    "stands for a word of the text, and only these make lexical terms (all do, for a model that counts the whole "
+    "vocabulary). In brackets the stem, for a model in which all words of one stem are one term: a star then stands on "
+    "every form of a word, and the one form whose weight counts is listed among the text's words."
+)
+FUSION_HEADER = ("side", "rank", "score", "scaled from", "share", "weight", "adds")
+
+
+def to_text(explanations: Sequence[Explanation], console: Console | None = None) -> str:
+    """All of ``explanations``, about the same query, as ``console`` shows them.
+
+    Without a console nothing is wrapped: each sentence is one line, however long.
+    """
+    console = text_console() if console is None else console
+    blocks = (block for one in explanations for block in _blocks(one, console, one is explanations[0]))
+    return captured(console, *blocks)
+
+
+def _blocks(one: Explanation, console: Console, first: bool) -> Iterator[RenderableType]:
+    if not first:
+        yield ""
+    yield _head(one)
+    yield _heading("1. What the model proposes")
+    if first:
+        yield _sentence(LEGEND)
+        yield from _view("query", one.query)
+    if one.passage is not None:
+        yield from _view("passage", one.passage)
+    yield _heading("2. Which vector met which")
+    for name, vectors in (("from the text", one.vectors), ("out of the index", one.indexed_vectors)):
+        if vectors is not None and (name == "from the text" or one.vectors is None):
+            yield _sentence(f"inner products {name}; * is the best of a row")
+            yield from _matrix(vectors, console)
+    yield from map(_sentence, vector_scores(one) or ["nothing is known of the vectors"])
+    yield _heading("3. Which terms matched")
+    yield from _terms(one, console)
+    yield _heading("4. How it was put together")
+    yield from _table(FUSION_HEADER, fusion_rows(one.result), console)
+    yield from map(_sentence, [*missing(one.result), verdict(one.result)])
+
+
+def _heading(title: str) -> Text:
+    from rich.text import Text
+
+    return Text(f"\n{title}", style="bold")
+
+
+def _sentence(text: str | Text) -> RenderableType:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    return Padding.indent(Text(visible(text), overflow="fold") if isinstance(text, str) else text, _INDENT)
+
+
+def _grid(rows: Sequence[tuple[str, str | Text]]) -> RenderableType:
+    """Labels, and beside each its text, wrapped."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, text in rows:
+        grid.add_row(label, Text(visible(text)) if isinstance(text, str) else text)
+    return grid
+
+
+def _head(one: Explanation) -> RenderableType:
+    text = "(text not known)" if one.passage is None else shortened(one.passage.text, _TEXT) or "(empty)"
+    rows: list[tuple[str, str | Text]] = [
+        ("Query", shortened(one.query.text, _TEXT) or "(empty)"),
+        ("Passage", f"{one.docid}: {text}"),
+        ("Result", verdict(one.result)),
+        *(("Note", note) for note in one.notes),
+    ]
+    return _grid(rows)
+
+
+def _view(name: str, view: TextView) -> Iterator[RenderableType]:
+    from rich.padding import Padding
+
+    yield _sentence(f"{name}: {amount_read(view)}")
+    rows: list[tuple[str, str | Text]] = []
+    for number, position in enumerate(view.positions, start=1):
+        rows.append((f"{name[0]}{number}", _proposals(position)))
+        if position.own:
+            own = ", ".join(f"{token(one)} {one.weight:.2f}" for one in position.own)
+            rows.append(("", f"of the text's words: {own}"))
+    if rows:
+        yield Padding.indent(_grid(rows), _INDENT)
+
+
+def _proposals(position: MaskPosition) -> Text:
+    from rich.text import Text
+
+    text = Text("" if position.kept else "(after the end of the answer: does not count) ")
+    for number, one in enumerate(position.proposals):
+        text.append(", " if number else "")
+        text.append(token(one) + marks(one), style="bold cyan" if one.own else "")
+        text.append(f" {figures(one)}")
+    return text
+
+
+def _matrix(vectors: Interaction, console: Console) -> Iterator[RenderableType]:
+    """Tables of as many columns as fit below each other, and what each row adds."""
+    count = len(vectors.empty_passage)
+    step = max(1, (console.width - _INDENT - len(f"q{len(vectors.cells)}")) // len("  *-0.000"))
+    for begin in range(0, count, step):
+        inside = range(begin, min(begin + step, count))
+        rows = [[f"q{i + 1}", *(_cell(vectors, i, j) for j in inside)] for i in range(len(vectors.cells))]
+        yield from _table(["", *(f"p{j + 1}" for j in inside)], rows, console)
+    adds = ", ".join(
+        f"q{i + 1} " + ("is empty" if empty else "adds nothing" if best is None else f"→ p{best + 1} {gain:.4f}")
+        for i, (empty, best, gain) in enumerate(zip(vectors.empty_query, vectors.best, vectors.gains, strict=True))
+    )
+    yield _sentence(f"{adds}; sum {vectors.score:.4f}")
+
+
+def _cell(vectors: Interaction, i: int, j: int) -> str:
+    if vectors.empty_query[i] or vectors.empty_passage[j]:
+        return "empty"
+    return f"{'*' if vectors.best[i] == j else ''}{vectors.cells[i][j]:.3f}"
+
+
+def _terms(one: Explanation, console: Console) -> Iterator[RenderableType]:
+    terms = one.terms or one.indexed_terms
+    if terms is None:
+        yield _sentence("nothing is known of the terms")
+        return
+    if terms.matched:
+        rows = [[visible(t.shown), f"{t.query:,}", f"{t.passage:,}", f"{t.share:,}"] for t in terms.matched]
+        yield from _table(["term", "query", "passage", "query x passage"], rows, console)
+    else:
+        yield _sentence("no term is in both texts")
+    yield from map(_sentence, term_scores(one))
+    yield _others("only the query", terms.query_only, "query")
+    if terms.passage_only is not None:
+        yield _others("only the passage", terms.passage_only, "passage")
+
+
+def _others(label: str, terms: Sequence[Term], side: str) -> RenderableType:
+    shown = ", ".join(f"{visible(term.shown)} {getattr(term, side):,}" for term in terms)
+    return _sentence(f"{label}: {shown or 'nothing more'}")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> Iterator[RenderableType]:
+    """A table, or one sentence a row where the console is too narrow: no figure is cut."""
+    from rich.padding import Padding
+
+    table = plain_table(header, rows)
+    # Measured within the console's own width, a table that is cut to fit would seem to fit.
+    if console.measure(table, options=console.options.update(width=UNLIMITED)).maximum + _INDENT <= console.width:
+        yield Padding.indent(table, _INDENT)
+        return
+    for row in rows:
+        figures = ", ".join(f"{name} {cell}" for name, cell in zip(header[1:], row[1:], strict=True))
+        yield _sentence(f"{row[0]}: {figures}")
+
+
+def visible(text: str) -> str:
+    """``text`` on one line, with what would garble a terminal or a page written as ``\\u202e``."""
+    line = _BLANKS.sub(" ", text)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def shortened(text: str, limit: int) -> str:
+    """:func:`visible`, at most ``limit`` characters and how many there are."""
+    if len(text) <= limit:
+        return visible(text)
+    return f"{visible(text[:limit].rstrip())} … ({len(text):,} characters in all)"
+
+
+def token(proposal: Proposal) -> str:
+    """A token with blanks to be seen; the stem behind it, where the model counts by stems."""
+    shown = visible(proposal.shown).replace(" ", "␣")
+    return f"{shown} [{visible(proposal.stem)}]" if proposal.stem else shown
+
+
+def marks(proposal: Proposal) -> str:
+    """A star where a token stands for a word of the text, and whether it is a special one."""
+    return ("*" if proposal.own else "") + (" (special)" if proposal.special else "")
+
+
+def figures(proposal: Proposal) -> str:
+    """Weight and probability, the latter from 0.1 % on."""
+    chance = 100 * proposal.probability
+    return f"{proposal.weight:.2f}" + (
+        "" if chance < 0.1 else f" {chance:.1f} %" if chance < 10 else f" {chance:.0f} %"
+    )
+
+
+def score(value: float | None, signal: str | None = None) -> str:
+    """A score as a person reads it: lexical ones are whole numbers."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if signal == "lexical" else f"{value:.4f}"
+
+
+def amount_read(view: TextView) -> str:
+    """How much of a text the model read."""
+    if view.tokens == 0:
+        return "nothing to read: the text is empty"
+    return f"{view.tokens:,} tokens read" + (", the most that fit" if view.full else "")
+
+
+def verdict(result: RankedEntry) -> str:
+    """The passage's rank and score, in one sentence."""
+    lists = result.contributions
+    if result.rank is None:
+        which = "It is in no list" if len(lists) > 1 else "It is not in the list"
+        lengths = ", ".join(f"{one.signal} ({one.listed:,} listed)" for one in lists)
+        return f"{which}: {lengths}. A search with these options does not show it."
+    signals = " and ".join(filter(None, (", ".join(one.signal for one in lists[:-1]), lists[-1].signal)))
+    if result.fusion is None:
+        sentence = f"score {score(result.score, lists[0].signal)} ({signals})"
+    elif result.fusion == "rrf":
+        sentence = f"fused score {result.score:.6f} ({signals}, reciprocal ranks with k = {result.rrf_k})"
+    else:
+        sentence = f"fused score {score(result.score)} ({signals}, min-max)"
+    sentence = f"Rank {result.rank:,} of {result.listed:,}, {sentence}."
+    if result.returned:
+        return sentence
+    return f"{sentence} A search returns the first {result.hits:,}, so it does not show it."
+
+
+def fusion_rows(result: RankedEntry) -> list[list[str]]:
+    """A row of :data:`FUSION_HEADER` for each list."""
+    return [_fusion_row(one, result.fusion) for one in result.contributions]
+
+
+def _fusion_row(one: Contribution, fusion: str | None) -> list[str]:
+    return [
+        one.signal,
+        f"{one.rank:,} of {one.listed:,}" if one.rank else f"none of {one.listed:,}",
+        score(one.score, one.signal),
+        "–" if one.low is None else f"{score(one.low, one.signal)} to {score(one.high, one.signal)}",
+        "–" if one.scaled is None else f"{one.scaled:.4f}",
+        f"{one.weight:.4f}",
+        score(one.adds, one.signal) if fusion is None else f"{one.adds:.{6 if fusion == 'rrf' else 4}f}",
+    ]
+
+
+def missing(result: RankedEntry) -> list[str]:
+    """Why a list adds nothing, for each that does not have the passage."""
+    return [
+        f"{one.signal}: "
+        + (
+            "not in the list: its score is 0"
+            if one.signal == "lexical" and one.low == 0
+            else f"not among the {one.listed:,} of the list"
+        )
+        + ", so it adds 0"
+        for one in result.contributions
+        if one.rank is None
+    ]
+
+
+def vector_scores(explanation: Explanation) -> list[str]:
+    """The vectors' scores, from the text and out of the index."""
+    lines = []
+    if explanation.vectors is not None:
+        lines.append(f"MaxSim from the text: {explanation.vectors.score:.4f}")
+    if explanation.indexed_vectors is not None:
+        cosine = explanation.similarity
+        alike = "" if cosine is None else f" (mean cosine with those of the text {cosine:.4f})"
+        lines.append(f"MaxSim with the index's vectors: {explanation.indexed_vectors.score:.4f}{alike}")
+    if explanation.vectors is not None:
+        lines.append(f"pooled vectors from the text: {explanation.vectors.pooled:.4f}")
+    if explanation.dense is not None:
+        lines.append(f"pooled vector of the dense index: {explanation.dense:.4f}")
+    return lines
+
+
+def term_scores(explanation: Explanation) -> list[str]:
+    """The lexical scores, from the text and out of the index."""
+    pairs = (("from the text", explanation.terms), ("with the index's impacts", explanation.indexed_terms))
+    return [f"lexical score {name}: {terms.score:,}" for name, terms in pairs if terms is not None]

@@ -1,0 +1,115 @@
+"""Proposals against the model's own logits and impacts, MaxSim cell by cell, terms side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from diffretriever_pyserini import DiffRetriever, scoring
+from diffretriever_pyserini.explaining.evidence import interaction, mean_cosine, overlap, shown_term, view_texts
+
+from .conftest import PASSAGES
+
+
+@pytest.fixture(scope="module")
+def model(encoder: str) -> DiffRetriever:
+    return DiffRetriever.from_pretrained(encoder, k_passage=3)
+
+
+def test_proposals_are_the_largest_logits(model: DiffRetriever) -> None:
+    texts = list(PASSAGES.values())
+    logits = model.forward_masks(texts, side="passage").logits
+    for text, rows, view in zip(
+        texts, logits, view_texts(model, texts, model.prepare(texts, "passage"), 4), strict=True
+    ):
+        assert view.text == text
+        for row, position in zip(rows.astype(np.float64), view.positions, strict=True):
+            order = np.argsort(-row, kind="stable")[:4]
+            softmax = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+            assert [one.term for one in position.proposals] == [model.term_names.name(i) for i in order]
+            assert [one.probability for one in position.proposals] == pytest.approx(softmax[order], rel=1e-3)
+            assert [one.weight for one in position.proposals] == pytest.approx(np.log1p(np.maximum(row[order], 0)))
+            assert all(
+                one.special is (order[i] in model.tokenizer.all_special_ids) for i, one in enumerate(position.proposals)
+            )
+
+
+def test_impacts_are_the_best_own_weights_of_the_kept_positions(model: DiffRetriever) -> None:
+    texts = list(PASSAGES.values())
+    for impacts, view in zip(
+        model.encode(texts, side="passage").impacts,
+        view_texts(model, texts, model.prepare(texts, "passage"), 1000),
+        strict=True,
+    ):
+        best: dict[str, float] = {}
+        for position in view.positions:
+            for one in position.own if position.kept else ():
+                assert one.own
+                best[one.term] = max(best.get(one.term, 0.0), one.weight)
+        scaled = {term: int(weight * model.config.impact_scale + 1e-4) for term, weight in best.items()}
+        assert {term: weight for term, weight in scaled.items() if weight} == impacts
+
+
+def test_how_much_of_a_text_is_read(model: DiffRetriever) -> None:
+    texts = ["dense", "", "word " * 5000]
+    short, nothing, long = view_texts(model, texts, model.prepare(texts, "query"), 1)
+    assert (short.tokens, short.full) == (1, False)
+    assert (nothing.tokens, nothing.full) == (0, False)
+    assert (long.tokens, long.full) == (model.layout("query").text_budget, True)
+
+
+def test_the_default_model_names_stems() -> None:
+    model = DiffRetriever.from_pretrained("diffretriever")
+    texts = ["plants and computing"]
+    [view] = view_texts(model, texts, model.prepare(texts, "query"), 2000)
+    of_text = {one.shown for position in view.positions for one in position.own}
+    assert of_text == {"plant", "computer"}  # the rows of these stems
+    shown = {one.shown: one for position in view.positions for one in (*position.proposals, *position.own)}
+    assert shown["computer"].stem == "comput" and shown["plant"].stem is None
+    assert all(one.own for word, one in shown.items() if word in ("planted", "computers", "computing", "plants"))
+    assert any(word in shown for word in ("planted", "computers", "computing", "plants"))
+    assert not shown["computer"].special and shown_term(model, "plant") == "plant"
+
+
+@given(st.data())
+def test_rows_add_up_to_maxsim(data: st.DataObject) -> None:
+    numbers = st.floats(-1, 1, width=32)
+    query = data.draw(arrays(np.float32, (data.draw(st.integers(1, 4)), 3), elements=numbers))
+    passage = data.draw(arrays(np.float32, (data.draw(st.integers(1, 5)), 3), elements=numbers))
+    pairs = interaction(query, passage)
+    assert pairs.score == pytest.approx(float(scoring.maxsim(query[None], passage[None])[0, 0]), abs=1e-5)
+    assert sum(pairs.gains) == pytest.approx(pairs.score, abs=1e-5)
+    for i, (best, gain) in enumerate(zip(pairs.best, pairs.gains, strict=True)):
+        if best is None:
+            assert gain == 0
+        else:
+            assert pairs.cells[i][best] == gain == max(pairs.cells[i])
+            assert not pairs.empty_query[i] and not pairs.empty_passage[best]
+
+
+def test_empty_vectors_add_nothing() -> None:
+    pairs = interaction(np.array([[1.0, 0], [0, 0]]), np.array([[0.0, 0], [-1, 0], [0.5, 0]]))
+    assert (pairs.best, pairs.gains) == ((2, None), (0.5, 0.0))
+    assert (pairs.empty_query, pairs.empty_passage) == ((False, True), (True, False, False))
+    below = interaction(np.array([[1.0, 0]]), np.array([[0.0, 0], [-1, 0]]))
+    assert (below.best, below.gains, below.score) == ((None,), (0.0,), 0.0)
+
+
+def test_cosine_of_what_both_have() -> None:
+    one, other = np.array([[1.0, 0], [0, 0]]), np.array([[2.0, 0], [0, 3]])
+    assert mean_cosine(one, other) == 1
+    assert mean_cosine(one, other[:1]) is None and mean_cosine(one[1:], other[1:]) is None
+
+
+def test_terms_are_ordered_by_what_they_add() -> None:
+    query, passage = {"a": 3, "b": 5, "c": 9, "d": 1}, {"b": 2, "a": 4, "x": 7, "y": 8, "z": 1}
+    terms = overlap(query, passage, str.upper, top=2)
+    assert [(t.term, t.shown, t.share) for t in terms.matched] == [("a", "A", 12), ("b", "B", 10)]
+    assert terms.score == 22
+    assert [t.term for t in terms.query_only] == ["c", "d"]
+    assert terms.passage_only is not None and [t.term for t in terms.passage_only] == ["y", "x"]
+    assert (terms.query_terms, terms.passage_terms) == (4, 5)
+    assert overlap(query, passage, str, top=2, whole=False).passage_only is None
