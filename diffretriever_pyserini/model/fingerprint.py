@@ -32,6 +32,7 @@ _READOUT = (
     "top_terms", "impact_scale", "max_lexical_chars", "mask_position_ids", "mask_token_type",
 )
 # fmt: on
+_READ = (".json", ".safetensors", ".txt", ".model", ".jinja")  # endings of the files that are loaded
 _TIED = ("lm_head.weight", "decoder.weight", "decoder.bias", "vocab_projector.weight")
 
 
@@ -61,13 +62,14 @@ def provenance_of(config: RetrieverConfig, prepare: Preparer) -> Provenance:
     )
 
 
-def stamps(config: RetrieverConfig) -> dict[str, tuple[int, ...]]:
-    """Size, inode and time of the files that ``config``'s model is loaded from: the same while nobody replaces them."""
-    folder, adapter = local_folder(config.backbone), local_folder(config.adapter) if config.adapter else None
-    files = [folder / "config.json", *weight_files(folder)]
-    if adapter is not None:
-        files += [adapter / "adapter_config.json", *adapter_files(adapter)]
-    return {str(path): stamp(path)[:3] for path in files if path.is_file()}
+def stamps(config: RetrieverConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Path, size, inode and time of the files in the folders that ``config``'s model and tokenizer are loaded from.
+
+    The same while nobody replaces them.
+    """
+    folders = [local_folder(source).resolve() for source in (config.backbone, config.adapter) if source]
+    files = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in _READ and path.is_file())
+    return tuple((str(path), stamp(path)[:3]) for path in files)
 
 
 def _loaded(weights: Digests, family: str, base: Any) -> Digests:

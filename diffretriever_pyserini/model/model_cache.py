@@ -8,41 +8,26 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from pathlib import Path
 from typing import NamedTuple
 
 from .backbones.base import Backbone
 from .backbones.loading import load_backbone
 from .config import RetrieverConfig
-from .hub import local_folder
-
-_READ = (".json", ".safetensors", ".txt", ".model")  # endings of the files that a model or its tokenizer is made of
-_Files = tuple[tuple[str, int, int, int], ...]
+from .fingerprint import stamps
 
 
 class Weights(NamedTuple):
     """All that decides what is loaded, but precision and device: equal means the same tensors, read the same way."""
 
     family: str
-    backbone: tuple[Path, _Files]
-    adapter: tuple[Path, _Files] | None
+    files: tuple[tuple[str, tuple[int, ...]], ...]
     mask_position_ids: str
     mask_token_type: int
 
     @classmethod
     def of(cls, config: RetrieverConfig) -> Weights:
         """The weights of ``config`` as they are on disk now. Raises ModelNotFoundError."""
-        base = _state(local_folder(config.backbone))
-        adapter = _state(local_folder(config.adapter)) if config.adapter else None
-        return cls(config.family, base, adapter, config.mask_position_ids, config.mask_token_type)
-
-
-def _state(folder: Path) -> tuple[Path, _Files]:
-    """The real folder, and name, size and times of its files: weights written anew are other weights."""
-    folder = folder.resolve()
-    files = sorted(path for path in folder.iterdir() if path.suffix in _READ and path.is_file())
-    stats = [(path.name, path.stat()) for path in files]
-    return folder, tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)
+        return cls(config.family, stamps(config), config.mask_position_ids, config.mask_token_type)
 
 
 Key = tuple[Weights, str, str]
