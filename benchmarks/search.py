@@ -27,7 +27,7 @@ from diffretriever_pyserini import register
 
 register()  # before Pyserini is imported, so that it finds a Java
 
-from diffretriever_pyserini import DiffRetriever  # noqa: E402
+from diffretriever_pyserini import DiffRetriever, DiffRetrieverQueryEncoder  # noqa: E402
 from diffretriever_pyserini.corpora.corpus import Corpus  # noqa: E402
 from diffretriever_pyserini.demo.python_docs import interpreter_documentation  # noqa: E402
 from diffretriever_pyserini.encoding.job import EncodeOptions, spec_for  # noqa: E402
@@ -110,7 +110,7 @@ def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) ->
     vectors, impacts = np.stack([query.vector for query in queries]), [query.impacts for query in queries]
     qids, threads = list(topics), options.threads
     started = time.perf_counter()
-    dense_host = FaissSearcher(str(index / "dense"), ours.encoder)
+    dense_host = FaissSearcher(str(index / "dense"), DiffRetrieverQueryEncoder(str(ours.encoder.name)))
     opened_dense = time.perf_counter() - started
     started = time.perf_counter()
     lexical_host = LuceneImpactSearcher(str(index / "lexical"), Ready(), min_idf=-1)

@@ -68,7 +68,6 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..indexes.build import IndexOptions, build_index
     from ..indexes.multivector.build import MultiBuild
     from ..model.encoder_names import parse_encoder_name
-    from ..plugin.registry import ensure_registered
     from ..runtime.java import bound_heap
 
     both = arguments.dense is None and not arguments.lexical and not arguments.multi
@@ -88,7 +87,6 @@ def _run(arguments: argparse.Namespace) -> None:
         gpu=arguments.gpu,
         quiet=arguments.quiet,
     )
-    ensure_registered()  # Java is set up before Pyserini starts it
     bound_heap(_HEAP_MEGABYTES)
     started = time.perf_counter()
     facts = build_index(arguments.store, arguments.output, options)

@@ -138,23 +138,21 @@ def _weights(told: list[str]) -> dict[str, float]:
 
 def index_of(arguments: argparse.Namespace) -> Any:
     """Open the index that the arguments of :func:`add_search_options` name."""
+    from ..errors import InputError
     from ..indexes.multivector.index import MultiOptions
-    from ..searching.index import open_index
+    from ..searching import open_index, separate_folders
 
     parameters = (("nprobe", arguments.nprobe), ("efSearch", arguments.ef_search))
+    separate = (arguments.dense_index, arguments.lexical_index, arguments.multi_index)
+    if arguments.index is not None and separate != (None, None, None):
+        raise InputError("give either --index, or --dense-index, --multi-index and --lexical-index, not both.")
     return open_index(
-        arguments.index,
-        dense_index=arguments.dense_index,
-        lexical_index=arguments.lexical_index,
-        multi_index=arguments.multi_index,
-        encoder=arguments.encoder,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        k_query=arguments.k_query,
-        max_length=arguments.max_length,
+        arguments.index if arguments.index is not None else separate_folders(*separate),
+        arguments.encoder,
+        mode=arguments.mode,
         parameters={name: value for name, value in parameters if value is not None},
         multi_options=MultiOptions(arguments.candidates, arguments.refine),
-        mode=arguments.mode,
+        **{name: getattr(arguments, name) for name in ("device", "dtype", "k_query", "max_length")},
     )
 
 

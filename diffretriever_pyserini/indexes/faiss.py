@@ -222,3 +222,27 @@ class DenseWriter:
             faiss.write_index(self._index, str(self._folder / "index"))
         IndexRecord(self._spec.provenance, self._spec.dimension, self._plan.count).write(self._folder)
         return self._plan.facts()
+
+
+def read_faiss_folder(folder: Path) -> tuple[Any, list[str]]:
+    """FAISS's index and the docids of a folder of Pyserini's layout (files ``index`` and ``docid``).
+
+    Raises
+    ------
+    InputError
+        When a file cannot be read, or they differ in number.
+    """
+    import faiss
+
+    try:
+        index = faiss.read_index(str(folder / "index"))
+        docids = (folder / "docid").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (RuntimeError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder}: this FAISS index cannot be opened ({error}); build it again.") from error
+    docids = [docid.rstrip() for docid in docids if index.ntotal]
+    if len(docids) != index.ntotal:
+        raise InputError(
+            f"{folder}: index holds {index.ntotal:,} vectors and docid {len(docids):,} ids: one of the files is "
+            "damaged or of another index; build it again."
+        )
+    return index, docids

@@ -10,10 +10,10 @@ from typing import Any
 from ..errors import InputError
 from ..indexes.multivector.manifest import holds_vectors
 from ..model.encoder_names import is_ours
-from ..model.provenance import SEARCH_REMEDY, Needed, require_same_encoder
 from ..runtime import java
 from ..scoring.fusion import RankedList, add_raw, fuse_lists, lexical_floor, pyserini_weights
 from ..scoring.ranking import ranked, whole_scores
+from ..searching.searchers import check_dense, check_lexical
 from ..store.index_record import read_index_record
 
 Host = Callable[..., Any]
@@ -77,25 +77,12 @@ def impact_searcher(original: Host) -> Host:
             java.check_process()
         original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
-            check_impact_index(str(index_dir), self.query_encoder, self.num_docs)
+            check_lexical(Path(index_dir), self.query_encoder.model.provenance, self.num_docs)
         made = read_index_record(index_dir)
         if made is not None and made.documents == self.num_docs:
             self.num_docs = made.count  # passages without terms are part of the collection, though not in the index
 
     return init
-
-
-def check_impact_index(folder: str, encoder: Any, documents: int, needed: Needed = "everything") -> None:
-    """Raise InputError where the Lucene index in ``folder`` says that another model than that of ``encoder`` made it.
-
-    ``needed`` is how much of the encoder must agree: a person may change its query side on purpose.
-
-    An index of Pyserini's own command says nothing, and is accepted.
-    """
-    made = read_index_record(folder)
-    if made is None or made.documents not in (None, documents):  # it says nothing, or speaks of a replaced index
-        return
-    require_same_encoder(made.provenance, encoder.model.provenance, f"{folder} holds term weights", needed=needed)
 
 
 def impact_encode(original: Host) -> Host:
@@ -158,14 +145,7 @@ def check_index(folder: str, encoder: Any, dimension: int, count: int) -> None:
         raise InputError(
             f"--encoder {encoder.name} gives term weights, and {folder} is a FAISS index: drop -lexical from the name."
         )
-    made = read_index_record(folder)
-    if made is not None and (made.count, made.dimension) == (count, dimension):  # not of an index replaced since
-        require_same_encoder(made.provenance, encoder.provenance, f"{folder} holds vectors", needed="vectors")
-    if dimension != encoder.dimension:
-        raise InputError(
-            f"{folder} holds vectors of {dimension} components, and those of {encoder.name} have {encoder.dimension}: "
-            f"{SEARCH_REMEDY}."
-        )
+    check_dense(Path(folder), encoder.provenance, encoder.dimension, (count, dimension))
 
 
 def hybrid_search(original: Host) -> Host:

@@ -22,7 +22,6 @@ from ..model.hub import local_folder
 from ..model.layout import join_title
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import Provenance
-from ..plugin.registry import ensure_registered
 from ..runtime import java
 from ..runtime.devices import half_precision
 from ..store.index_record import IndexRecord
@@ -79,7 +78,6 @@ class _Named:
         local_folder(config.backbone)
         if asked is not None and asked < config.max_length:  # a host's length can only shorten the model's own
             self._overrides["max_length"] = asked
-        ensure_registered()
 
     def _remark(self, options: dict[str, Any]) -> None:
         """Say once which of the host's ``options`` have no effect; refuse a misspelt field of RetrieverConfig."""

@@ -11,18 +11,16 @@ import numpy as np
 from ..errors import InputError
 from ..indexes.multivector.exact import ExactIndex
 from ..indexes.multivector.index import CompressedIndex, MultiOptions
-from ..indexes.multivector.manifest import is_multi
 from ..model.provenance import SEARCH_REMEDY, require_same_encoder
 from ..runtime import java
+from ..searching.searchers import open_vectors
 from .encoders import DiffRetrieverQueryEncoder, LexicalQueryEncoder
 
 java.prepare()  # before Pyserini is imported, which starts the JVM
 from pyserini.search.faiss import DenseSearchResult, FaissSearcher  # noqa: E402
 
-Vectors = CompressedIndex | ExactIndex
 
-
-def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None = None) -> Vectors:
+def vectors_for(encoder: Any, folder: str | Path, options: MultiOptions | None = None) -> CompressedIndex | ExactIndex:
     """Open the multi-vector index or the store in ``folder`` for the queries of ``encoder``.
 
     A store is searched where the encoder's model is.
@@ -30,19 +28,18 @@ def open_vectors(folder: str | Path, encoder: Any, options: MultiOptions | None 
     Raises
     ------
     InputError
-        When there is none, it is damaged or unfinished, or another model or another K made its vectors; the message
-        says what differs.
+        When there is none, it is damaged or unfinished, or another model or another K made its vectors, and for an
+        encoder that gives no vectors for MaxSim.
     """
-    vectors: Vectors = CompressedIndex(folder, options) if is_multi(folder) else ExactIndex(folder)
-    made = (vectors.manifest if isinstance(vectors, CompressedIndex) else vectors.store.spec).provenance
     if isinstance(encoder, DiffRetrieverQueryEncoder | LexicalQueryEncoder) and encoder.name.lexical:
         raise InputError(f"--encoder {encoder.name} gives term weights, and {folder} holds vectors: drop -lexical.")
     if not isinstance(encoder, DiffRetrieverQueryEncoder):
         raise InputError(
-            f"{folder} holds {made.k_passage} vectors a passage, and {type(encoder).__name__} gives one a query: "
-            f"search with the encoder that made it, {made.encoder!r}."
+            f"{folder} holds several vectors per passage, and {type(encoder).__name__} gives one per query: search "
+            "with the encoder that made it."
         )
-    remedy = SEARCH_REMEDY
+    vectors = open_vectors(folder, options)
+    made, remedy = vectors.provenance, SEARCH_REMEDY
     if made.k_passage != encoder.model.config.k_passage:
         remedy = f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows it"
     require_same_encoder(made, encoder.provenance, f"{folder} holds vectors", remedy, "vectors")
@@ -65,7 +62,7 @@ class MaxSimSearcher(FaissSearcher):
     Raises
     ------
     InputError
-        See :func:`open_vectors`.
+        See :func:`vectors_for`.
     """
 
     def __init__(
@@ -86,7 +83,7 @@ class MaxSimSearcher(FaissSearcher):
         if isinstance(query_encoder, str):
             query_encoder = DiffRetrieverQueryEncoder(query_encoder, device=None)
         self.query_encoder = query_encoder
-        self.vectors = open_vectors(index_dir, query_encoder, options)
+        self.vectors = vectors_for(query_encoder, index_dir, options)
         self.dimension = query_encoder.dimension
         self.num_docs = self.vectors.passages
 

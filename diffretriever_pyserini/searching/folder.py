@@ -123,7 +123,7 @@ def _exact(folder: Path) -> IndexFolder:
 
 
 def separate_folders(
-    dense: str | Path | None, lexical: str | Path | None, multi: str | Path | None = None
+    dense: str | Path | None = None, lexical: str | Path | None = None, multi: str | Path | None = None
 ) -> IndexFolder:
     """Sides that lie in folders of their own: FAISS (``index``, ``docid``), Lucene (an impact index), vectors.
 

@@ -13,19 +13,17 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import InputError
 from ..runtime.threads import processors
 from ..scoring.fusion import FUSIONS, RRF_K, RankedList, fuse_lists, lexical_floor
 from ..scoring.ranking import Hits, best
-from .folder import SIDES, IndexFolder, read_index, separate_folders
-from .searchers import DenseSide, LexicalSide, MultiSide, Scores
+from .encoder import QueryEncoder, open_encoder
+from .folder import SIDES, IndexFolder, read_index
+from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Scores, Searcher
 
 if TYPE_CHECKING:
     from ..indexes.multivector.index import MultiOptions
     from ..model.retriever import DiffRetriever, QueryRepresentation
-    from .encoder import SearchEncoder
 
 _BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
 _DEPTH = 1000  # of the lists that are fused (METHOD section 5)
@@ -108,7 +106,7 @@ class SearchIndex:
     def __init__(
         self,
         folder: IndexFolder,
-        encoder: SearchEncoder,
+        encoder: QueryEncoder,
         parameters: Mapping[str, int] | None = None,
         multi_options: MultiOptions | None = None,
     ):
@@ -120,47 +118,52 @@ class SearchIndex:
 
     @property
     def model(self) -> DiffRetriever:
-        """The query encoder's model, loaded when first used and shared with whoever else asks for it."""
+        """The query encoder's model, shared with whoever else asks for it."""
         return self.encoder.model
 
     @cached_property
-    def dense(self) -> DenseSide:
-        """The dense side, opened when first used. Raises InputError where there is none or it fits not."""
-        self.folder.mode("dense")
-        assert self.folder.dense is not None
-        side = DenseSide(self.folder.dense, self.encoder, self._parameters)
-        self._check_count(self.folder.dense, side.documents)
-        return side
+    def dense(self) -> DenseSearcher:
+        """Opened when first used. Raises InputError where there is none, or it is not of this index or encoder."""
+        folder = self._part("dense")
+        return self._checked(folder, DenseSearcher(folder, self.encoder, self._parameters))
 
     @cached_property
-    def multi(self) -> MultiSide:
-        """The multi-vector side, opened when first used. Raises InputError where there is none or it fits not."""
-        self.folder.mode("multi")
-        assert self.folder.multi is not None
-        side = MultiSide(self.folder.multi, self.encoder, self._multi_options)
-        self._check_count(self.folder.multi, side.documents)
-        return side
+    def multi(self) -> MultiSearcher:
+        """Opened when first used. Raises InputError where there is none, or it is not of this index or encoder."""
+        folder = self._part("multi")
+        return self._checked(folder, MultiSearcher(folder, self.encoder, self._multi_options))
 
-    def _check_count(self, folder: Path, count: int) -> None:
-        if self.folder.passages not in (None, count):
+    @cached_property
+    def lexical(self) -> LexicalSearcher:
+        """Opened when first used. Raises InputError where there is none, or it is not of this encoder."""
+        return LexicalSearcher(self._part("lexical"), self.encoder)
+
+    def searcher(self, signal: str) -> Searcher:
+        """The searcher of ``dense``, ``multi`` or ``lexical``, opened when first used."""
+        if signal == "dense":
+            return self.dense
+        return self.multi if signal == "multi" else self.lexical
+
+    def _part(self, signal: str) -> Path:
+        self.folder.mode(signal)
+        folder: Path | None = {"dense": self.folder.dense, "multi": self.folder.multi}.get(signal, self.folder.lexical)
+        assert folder is not None
+        return folder
+
+    def _checked[S: Searcher](self, folder: Path, searcher: S) -> S:
+        if self.folder.passages not in (None, searcher.documents):
             raise InputError(
-                f"{folder} holds {count} passages, but the index was made of {self.folder.passages}: it is damaged or "
-                "was replaced; build it again."
+                f"{folder} holds {searcher.documents} passages, but the index was made of {self.folder.passages}: it "
+                "is damaged or was replaced; build it again."
             )
-
-    @cached_property
-    def lexical(self) -> LexicalSide:
-        """The lexical side, opened when first used. Raises InputError where there is none."""
-        self.folder.mode("lexical")
-        assert self.folder.lexical is not None
-        return LexicalSide(self.folder.lexical, self.encoder)
+        return searcher
 
     def open(self, mode: str | None = None) -> str:
-        """Load the model and the sides that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""
+        """Open the searchers that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""
         mode = self.folder.mode(mode)
         with self._timed("open"):
-            for opened in ("model", *self.folder.sides(mode)):
-                getattr(self, opened)
+            for signal in self.folder.sides(mode):
+                self.searcher(signal)
         return mode
 
     def search(
@@ -196,37 +199,31 @@ class SearchIndex:
             yield self._batch(dict(part), mode, options)
 
     def _batch(self, topics: dict[str, str], mode: str, options: SearchOptions) -> dict[str, Hits]:
-        qids = list(topics)
-        threads = options.threads or processors()
-        sides = self.folder.sides(mode)
-        depth = options.listed(len(sides)) + options.remove_query  # one more, as one may go
+        signals = self.folder.sides(mode)
+        depth = options.listed(len(signals)) + options.remove_query  # one more, as one may go
         with self._timed("encode"):
             queries = self._encode(list(topics.values()), options.batch_size)
-        found: dict[str, Scores] = {}
-        for side in sides:
-            with self._timed(side):
-                found[side] = self._ask(side, queries, qids, depth, threads)
+        answers: dict[str, list[Scores]] = {}
+        for signal in signals:
+            with self._timed(signal):
+                answers[signal] = self.searcher(signal).search(queries, depth, options.threads or processors())
         with self._timed("fuse"):
-            return {qid: self._fuse(qid, {side: found[side][qid] for side in found}, options) for qid in qids}
+            return {
+                qid: self._fuse(qid, {signal: scores[i] for signal, scores in answers.items()}, options)
+                for i, qid in enumerate(topics)
+            }
 
-    def _ask(self, side: str, queries: list[QueryRepresentation], qids: list[str], depth: int, threads: int) -> Scores:
-        if side == "dense":
-            return self.dense.search(np.stack([query.vector for query in queries]), qids, depth, threads)
-        if side == "multi":
-            return self.multi.search([query.vectors for query in queries], qids, depth, threads)
-        return self.lexical.search([query.impacts for query in queries], qids, depth, threads)
-
-    def _fuse(self, qid: str, scores: dict[str, dict[str, float]], options: SearchOptions) -> Hits:
+    def _fuse(self, qid: str, scores: dict[str, Scores], options: SearchOptions) -> Hits:
         lists = self.ranked_lists(scores, options, without=qid if options.remove_query else None)
         return fuse_lists(lists, options.fusion, options.rrf_k).hits[: options.hits]
 
     def ranked_lists(
-        self, scores: Mapping[str, Mapping[str, float]], options: SearchOptions, without: str | None = None
+        self, scores: Mapping[str, Scores], options: SearchOptions, without: str | None = None
     ) -> list[RankedList]:
         """What is fused for one query: each signal's list of its ``scores``, but for the document ``without``."""
         depth = options.listed(len(scores))
         # Lucene leaves out passages without terms, so the largest count is the collection's.
-        documents = max(getattr(self, signal).documents for signal in scores)
+        documents = max(self.searcher(signal).documents for signal in scores)
         documents -= any(without in one for one in scores.values())
         lists = []
         for signal, one in scores.items():
@@ -264,53 +261,38 @@ class SearchIndex:
 
 
 def open_index(
-    index: str | Path | None = None,
-    *,
-    dense_index: str | Path | None = None,
-    lexical_index: str | Path | None = None,
-    multi_index: str | Path | None = None,
+    index: str | Path | IndexFolder,
     encoder: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    k_query: int | None = None,
-    max_length: int | None = None,
+    *,
+    mode: str | None = None,
     parameters: Mapping[str, int] | None = None,
     multi_options: MultiOptions | None = None,
-    mode: str | None = None,
+    **model_options: Any,
 ) -> SearchIndex:
     """Open an index of ``diffretriever index``, or the folders of Pyserini's own commands.
 
     Parameters
     ----------
     index : folder with ``index.json``, or a store, which is searched exactly in mode multi; both name their encoder.
-    dense_index, lexical_index, multi_index : sides in folders of their own instead; then name the ``encoder``.
+        :func:`~.folder.separate_folders` puts an index together from folders of Pyserini's own commands.
     encoder : overrides the name in ``index.json``, for example where a checkpoint has moved.
-    device, dtype, k_query, max_length : of the query encoder; ``max_length`` can only shorten.
-    parameters : FAISS's parameters of searching, ``nprobe`` or ``efSearch``.
-    multi_options : how far the multi-vector side looks.
     mode : refuse an index that cannot be searched so, before the model is loaded.
+    parameters : FAISS's parameters of searching, ``nprobe`` or ``efSearch``.
+    multi_options : how far the multi-vector searcher looks.
+    model_options : ``device``, ``dtype``, ``k_query``, ``max_length`` of the query encoder; ``max_length`` can only
+        shorten.
 
     Raises
     ------
     InputError
-        For what is no index, and an encoder whose fingerprint is not the index's.
+        For what is no index, and for an encoder that did not make it.
     ConfigError, ModelNotFoundError
         When the encoder cannot be used or found.
     """
-    separate = (dense_index, lexical_index, multi_index)
-    if index is not None and separate != (None, None, None):
-        raise InputError("give either --index, or --dense-index, --multi-index and --lexical-index, not both.")
-    folder = read_index(index) if index is not None else separate_folders(*separate)
+    folder = index if isinstance(index, IndexFolder) else read_index(index)
     folder.mode(mode)
     started = time.perf_counter()
-
-    from ..plugin.registry import ensure_registered
-
-    ensure_registered()  # before Pyserini is imported, so that it finds a Java
-    from .encoder import encoder_of
-
-    query_encoder = encoder_of(folder, encoder, device, dtype, k_query=k_query, max_length=max_length)
-    opened = SearchIndex(folder, query_encoder, parameters, multi_options)
+    opened = SearchIndex(folder, open_encoder(folder, encoder, **model_options), parameters, multi_options)
     opened.seconds["open"] = time.perf_counter() - started
     return opened
 

@@ -1,28 +1,47 @@
-"""The searchers, given what is encoded already: a vector to FAISS, vectors to MaxSim, term weights to Lucene."""
+"""The searchers, one per signal, given what is encoded already: all have the one interface of :class:`Searcher`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..errors import DiffRetrieverError, InputError
+from ..indexes.faiss import read_faiss_folder
+from ..indexes.multivector.exact import ExactIndex
+from ..indexes.multivector.index import CompressedIndex, MultiOptions
+from ..indexes.multivector.manifest import is_multi
 from ..model.lexical import LUCENE_CLAUSES, strongest
+from ..model.provenance import SEARCH_REMEDY, Needed, Provenance, require_same_encoder
 from ..runtime import java
 from ..scoring.ranking import whole_scores
+from ..store.index_record import read_index_record
 
 if TYPE_CHECKING:
-    from ..indexes.multivector.index import MultiOptions
-    from .encoder import SearchEncoder
+    from ..model.retriever import QueryRepresentation
+    from .encoder import QueryEncoder
 
-Scores = dict[str, dict[str, float]]
-"""Query id → docid → score."""
+Scores = dict[str, float]
+"""docid → score."""
 
 
-class DenseSide:
-    """A FAISS folder of Pyserini's layout, refused where it was not made by the model of ``encoder``.
+class Searcher(Protocol):
+    """One signal of an open index."""
+
+    documents: int
+    """How many documents it can find."""
+
+    def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
+        """The best ``depth`` documents of each query."""
+
+    def close(self) -> None:
+        """Let go of files."""
+
+
+class DenseSearcher:
+    """A FAISS folder of Pyserini's layout, refused where ``encoder`` did not make it.
 
     ``parameters`` are FAISS's own for searching (``nprobe``, ``efSearch``).
 
@@ -33,65 +52,53 @@ class DenseSide:
         does not have.
     """
 
-    def __init__(self, folder: Path, encoder: SearchEncoder, parameters: Mapping[str, int] | None = None):
-        java.prepare()
-        from pyserini.search.faiss import FaissSearcher
+    def __init__(self, folder: Path, encoder: QueryEncoder, parameters: Mapping[str, int] | None = None):
+        import faiss
 
-        from ..plugin.touch_search import check_index
-
-        try:
-            self._searcher = FaissSearcher(str(folder), encoder)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"{folder}: this FAISS index cannot be opened ({error}); build it again.") from error
-        self.documents: int = self._searcher.num_docs
-        check_index(str(folder), encoder, self._searcher.dimension, self.documents)
-        self._check_metric(folder)
+        self._index, self._docids = read_faiss_folder(folder)
+        self.documents = len(self._docids)
+        check_dense(folder, encoder.provenance, encoder.model.dimension, (self.documents, self._index.d))
+        if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise InputError(f"{folder}: this FAISS index measures distances; dense scores are inner products.")
         for name, value in (parameters or {}).items():
-            self._set(folder, name, value)
+            try:
+                faiss.ParameterSpace().set_index_parameter(self._index, name, value)
+            except RuntimeError as error:
+                raise InputError(f"{folder}: this kind of FAISS index has no parameter {name}.") from error
 
-    def search(self, vectors: np.ndarray, qids: Sequence[str], depth: int, threads: int) -> Scores:
-        """The best ``depth`` documents of each query by inner product with ``vectors`` [N, H]."""
+    def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
+        """By inner product with the pooled vectors."""
         from ..runtime.threads import faiss_threads
 
-        wanted = max(1, min(depth, self.documents))
-        with faiss_threads(threads):  # the index itself: the host's searcher would make an object of every hit
-            scores, rows = self._searcher.index.search(np.ascontiguousarray(vectors, np.float32), wanted)
-        docids = self._searcher.docids
-        return {
-            qid: {docids[row]: score for row, score in zip(*one, strict=True) if row >= 0}
-            for qid, *one in zip(qids, rows.tolist(), scores.tolist(), strict=True)
-        }
+        vectors = np.stack([query.vector for query in queries])
+        with faiss_threads(threads):
+            scores, rows = self._index.search(
+                np.ascontiguousarray(vectors, np.float32), max(1, min(depth, self.documents))
+            )
+        return [
+            {self._docids[row]: score for row, score in zip(*one, strict=True) if row >= 0}
+            for one in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
 
     def vector(self, docid: str) -> np.ndarray | None:
         """float32 [H] of a passage as the index holds it, decoded if need be; None where it is not there."""
         import faiss
 
-        if docid not in self._searcher.docids:
+        if docid not in self._docids:
             return None
-        index, row = self._searcher.index, self._searcher.docids.index(docid)
+        row = self._docids.index(docid)
         try:
-            return index.reconstruct(row)
+            return self._index.reconstruct(row)
         except RuntimeError:  # inverted lists do not know where a row lies until they are asked to
-            faiss.extract_index_ivf(index).make_direct_map()
-            return index.reconstruct(row)
+            faiss.extract_index_ivf(self._index).make_direct_map()
+            return self._index.reconstruct(row)
 
-    def _check_metric(self, folder: Path) -> None:
-        import faiss
-
-        if self._searcher.index.metric_type != faiss.METRIC_INNER_PRODUCT:
-            raise InputError(f"{folder}: this FAISS index measures distances; dense scores are inner products.")
-
-    def _set(self, folder: Path, name: str, value: int) -> None:
-        import faiss
-
-        try:
-            faiss.ParameterSpace().set_index_parameter(self._searcher.index, name, value)
-        except RuntimeError as error:
-            raise InputError(f"{folder}: this kind of FAISS index has no parameter {name}.") from error
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
-class MultiSide:
-    """MaxSim over compressed vectors, or exactly over a store. Parameters as for :class:`DenseSide`.
+class MultiSearcher:
+    """MaxSim over compressed vectors, or exactly over a store.
 
     Raises
     ------
@@ -99,65 +106,98 @@ class MultiSide:
         For a damaged index, or one of another encoder.
     """
 
-    def __init__(self, folder: Path, encoder: SearchEncoder, options: MultiOptions | None = None):
-        from ..pyserini_api.maxsim import open_vectors
+    def __init__(self, folder: Path, encoder: QueryEncoder, options: MultiOptions | None = None):
+        self.vectors = open_vectors(folder, options)
+        require_same_encoder(self.vectors.provenance, encoder.provenance, f"{folder} holds vectors", needed="vectors")
+        if isinstance(self.vectors, ExactIndex):
+            self.vectors.device = encoder.model.device
+        self.documents = self.vectors.passages
+        self.exact = isinstance(self.vectors, ExactIndex)
 
-        self.vectors = open_vectors(folder, encoder, options)
-        self.documents: int = self.vectors.passages
-        self.exact = not hasattr(self.vectors, "manifest")
+    def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
+        """By MaxSim with the K_q vectors."""
+        vectors = [query.vectors for query in queries]
+        return [
+            dict(zip(self.vectors.docids(rows), scores.tolist(), strict=True))
+            for rows, scores in self.vectors.search_many(vectors, max(1, min(depth, self.documents)), threads)
+        ]
 
-    def search(self, queries: Sequence[np.ndarray], qids: Sequence[str], depth: int, threads: int) -> Scores:
-        """The best ``depth`` documents of each query by MaxSim with its vectors [K_q, H]."""
-        found = self.vectors.search_many(queries, max(1, min(depth, self.documents)), threads)
-        return {
-            qid: dict(zip(self.vectors.docids(rows), scores.tolist(), strict=True))
-            for qid, (rows, scores) in zip(qids, found, strict=True)
-        }
+    def close(self) -> None:
+        """Nothing is held open but memory maps."""
 
 
-class LexicalSide:
+class LexicalSearcher:
     """A Lucene impact index, searched with integer term weights.
 
     Raises
     ------
     InputError
-        When Lucene cannot open the folder, or it says that another model than that of ``encoder`` made it.
+        When Lucene cannot open the folder, or it says that another encoder made it.
     """
 
-    def __init__(self, folder: Path, encoder: SearchEncoder):
+    def __init__(self, folder: Path, encoder: QueryEncoder):
         java.check_process()
         java.prepare()
         from jnius import JavaException
-
-        from ..plugin.touch_search import check_impact_index
 
         try:
             self._searcher = _impact_searcher(str(folder))
         except JavaException as error:
             raise InputError(f"{folder}: Lucene cannot open this index ({error}); build it again.") from error
-        documents = self._searcher.object.get_total_num_docs()
-        check_impact_index(str(folder), encoder, documents, "everything" if encoder.own_query_side else "terms")
         self._folder = folder
-        self.documents: int = self._searcher.num_docs
+        documents = self._searcher.object.get_total_num_docs()
+        check_lexical(folder, encoder.provenance, documents, "everything" if encoder.own_query_side else "terms")
+        record = read_index_record(folder)
+        # Passages without terms are part of the collection, though not in the index.
+        self.documents = record.count if record is not None and record.documents == documents else documents
 
-    def search(self, impacts: Sequence[Mapping[str, int]], qids: Sequence[str], depth: int, threads: int) -> Scores:
-        """The best ``depth`` documents of each query by the dot product with ``impacts``; none where that is 0.
-
-        Scores are whole numbers.
-        """
+    def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
+        """By the dot product of term weights, whole numbers; only documents that share a term."""
         java.check_process()
-        queries = [strongest(dict(terms), LUCENE_CLAUSES) for terms in impacts]
-        found = self._searcher.batch_search(queries, list(qids), max(1, min(depth, self.documents)), threads)
-        lost = [qid for qid in qids if qid not in found]
+        numbers = [str(number) for number in range(len(queries))]
+        terms = [strongest(query.impacts, LUCENE_CLAUSES) for query in queries]
+        answers = self._searcher.batch_search(terms, numbers, max(1, min(depth, self.documents)), threads)
+        lost = sum(number not in answers for number in numbers)
         if lost:
             raise DiffRetrieverError(
-                f"{self._folder}: Lucene gave no answer to query '{lost[0]}'; its own message is above."
+                f"{self._folder}: Lucene gave no answer to {lost} of {len(queries)} queries; its own message is above."
             )
-        return {qid: whole_scores({hit.docid: hit.score for hit in found[qid]}) for qid in qids}
+        return [whole_scores({hit.docid: hit.score for hit in answers[number]}) for number in numbers]
 
     def close(self) -> None:
         """Close Lucene's files."""
         self._searcher.close()
+
+
+def check_dense(folder: Path, asked: Provenance, dimension: int, shape: tuple[int, int]) -> None:
+    """Raise InputError where the FAISS index in ``folder`` was not made by ``asked``, as far as that is known.
+
+    ``dimension`` is that of the encoder, ``shape`` [count, dimension] that of the index.
+    """
+    record = read_index_record(folder)
+    if record is not None and (record.count, record.dimension) == shape:  # else it speaks of an index replaced since
+        require_same_encoder(record.provenance, asked, f"{folder} holds vectors", needed="vectors")
+    if dimension != shape[1]:
+        raise InputError(
+            f"{folder} holds vectors of {shape[1]} components, and those of {asked.encoder} have {dimension}: "
+            f"{SEARCH_REMEDY}."
+        )
+
+
+def check_lexical(folder: Path, asked: Provenance, documents: int, needed: Needed = "everything") -> None:
+    """Raise InputError where the Lucene index in ``folder`` says that another encoder than ``asked`` made it.
+
+    ``needed`` is how much of the encoder must agree: a person may change its query side on purpose. An index of
+    Pyserini's own command says nothing, and is accepted.
+    """
+    record = read_index_record(folder)
+    if record is not None and record.documents in (None, documents):  # else it speaks of an index replaced since
+        require_same_encoder(record.provenance, asked, f"{folder} holds term weights", needed=needed)
+
+
+def open_vectors(folder: str | Path, options: MultiOptions | None = None) -> CompressedIndex | ExactIndex:
+    """Open the multi-vector index or the store in ``folder``; InputError where it is neither, damaged or unfinished."""
+    return CompressedIndex(folder, options) if is_multi(folder) else ExactIndex(folder)
 
 
 class _EveryTerm(dict[str, float]):

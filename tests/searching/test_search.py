@@ -12,7 +12,7 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
-from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index
+from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index, separate_folders
 from diffretriever_pyserini.store.index_record import IndexRecord
 
 from ..indexes.conftest import made_up_provenance
@@ -162,23 +162,21 @@ def test_a_term_of_every_passage_counts(tiny_name: str, tmp_path: Path) -> None:
     from pyserini.search.lucene import LuceneImpactSearcher
 
     write_sides(tmp_path, tiny_name, {"a": "finance", "b": "finance models"})
-    found = open_index(lexical_index=tmp_path / "lexical", encoder=tiny_name).search({"q": "finance"})
+    found = open_index(separate_folders(lexical=tmp_path / "lexical"), tiny_name).search({"q": "finance"})
     assert {docid for docid, _ in found["q"]} == {"a", "b"}
     host = LuceneImpactSearcher(str(tmp_path / "lexical"), DiffRetrieverQueryEncoder(tiny_name).lexical)
     assert not list(host.search("finance"))  # its default drops the term: what is tested here is no accident
 
 
 def test_pyserinis_folders_name_their_encoder_or_need_one(index: SearchIndex, folder: Path, tiny_name: str) -> None:
-    sides = {"dense_index": folder / "dense", "lexical_index": folder / "lexical"}
-    assert open_index(**sides).search(TOPICS) == index.search(TOPICS), "the FAISS folder has a record"
+    sides = {"dense": folder / "dense", "lexical": folder / "lexical"}
+    assert open_index(separate_folders(**sides)).search(TOPICS) == index.search(TOPICS), "the FAISS folder has a record"
     with pytest.raises(InputError, match="does not say which encoder made it: name it with --encoder"):
-        open_index(lexical_index=sides["lexical_index"])
-    assert open_index(**sides, encoder=tiny_name).search(TOPICS) == index.search(TOPICS)
-    assert open_index(lexical_index=sides["lexical_index"], encoder=tiny_name + "-lexical").search(
+        open_index(separate_folders(lexical=sides["lexical"]))
+    assert open_index(separate_folders(**sides), tiny_name).search(TOPICS) == index.search(TOPICS)
+    assert open_index(separate_folders(lexical=sides["lexical"]), tiny_name + "-lexical").search(
         TOPICS
     ) == index.search(TOPICS, mode="lexical")
-    with pytest.raises(InputError, match="not both"):
-        open_index(folder, **sides)
 
 
 def linked(folder: Path, tmp_path: Path, name: str, **changes: object) -> DiffRetrieverDocumentEncoder:
@@ -218,13 +216,13 @@ def test_a_lucene_index_of_other_settings_is_refused(folder: Path, tiny_name: st
         made = replace(own, encoder="theirs", **{component: getattr(own, component) | {key: value}})
         IndexRecord(made, 64, len(PASSAGES)).write(tmp_path / "L")
         with pytest.raises(InputError, match=f"L holds term weights of another encoder: .*{said}.*'theirs'"):
-            open_index(lexical_index=tmp_path / "L", encoder=tiny_name).search(TOPICS)
+            open_index(separate_folders(lexical=tmp_path / "L"), tiny_name).search(TOPICS)
     # Settings of the query side are part of a whole encoder, and may be changed on purpose.
-    assert open_index(lexical_index=tmp_path / "L", encoder=tiny_name, k_query=2).search(TOPICS)["q1"]
+    assert open_index(separate_folders(lexical=tmp_path / "L"), tiny_name, k_query=2).search(TOPICS)["q1"]
     made = replace(own, readout=own.readout | {"top_terms": 5})
     IndexRecord(made, 64, len(PASSAGES)).write(tmp_path / "L")
     with pytest.raises(InputError, match="top_terms is 128, was 5"):
-        open_index(lexical_index=tmp_path / "L", encoder=tiny_name, k_query=2).search(TOPICS)
+        open_index(separate_folders(lexical=tmp_path / "L"), tiny_name, k_query=2).search(TOPICS)
 
 
 def test_a_checkpoint_that_has_moved(folder: Path, tiny_name: str, tmp_path: Path, index: SearchIndex) -> None:
@@ -271,7 +269,7 @@ def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> No
     inverted.add(vectors)
     faiss.write_index(inverted, str(tmp_path / "D/index"))
     for nprobe, expected in ((1, False), (3, True)):
-        index = open_index(dense_index=tmp_path / "D", encoder=tiny_name, parameters={"nprobe": nprobe})
+        index = open_index(separate_folders(tmp_path / "D"), tiny_name, parameters={"nprobe": nprobe})
         assert (len(index.search(TOPICS)["q1"]) == len(PASSAGES)) is expected
 
 

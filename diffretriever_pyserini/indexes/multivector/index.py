@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from ...model.provenance import Provenance
 from ...runtime.threads import Workers
 from .candidates import propose
 from .codec import read_codec
@@ -71,6 +72,11 @@ class CompressedIndex:
         self._files = Records(self.folder, manifest.passages, manifest.stride, shape)
         self.first = self._read_first()
         self._threads = Workers()
+
+    @property
+    def provenance(self) -> Provenance:
+        """The encoder that made the vectors."""
+        return self.manifest.provenance
 
     @property
     def passages(self) -> int:
