@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from ...model.provenance import Provenance
 from ...runtime.threads import torch_threads
 from ...store.part import Part
 from ...store.store import Store
@@ -46,6 +47,11 @@ class ExactIndex:
     def passages(self) -> int:
         """Passages; their numbers are below this."""
         return len(self.store)
+
+    @property
+    def provenance(self) -> Provenance:
+        """The encoder that made the vectors."""
+        return self.store.spec.provenance
 
     def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Found:
         """The best ``depth`` passages for ``query``, float32 [K_q, H]."""
