@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..evaluation.compare import Comparison
 from ..evaluation.metrics import Evaluation
 from ..evaluation.report import text_table
+from ..files.atomic import whole_file
 
 _WIDTH = 70
 
@@ -111,18 +112,15 @@ def write_deltas(
     path: Path, comparisons: Sequence[Comparison], evaluations: Mapping[str, Evaluation], baseline: str
 ) -> None:
     """Write run, query, measure, the baseline's value, the run's and the difference, with a heading (TSV)."""
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            file.write("run\tquery\tmeasure\tbaseline\tvalue\tdelta\n")
-            for one in comparisons:
-                before = evaluations[baseline].per_query[one.measure]
-                after = evaluations[one.run].per_query[one.measure]
-                file.writelines(
-                    f"{one.run}\t{qid}\t{one.measure}\t{before[qid]:.6f}\t{after[qid]:.6f}\t{delta:+.6f}\n"
-                    for qid, delta in one.deltas.items()
-                )
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file.") from error
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write("run\tquery\tmeasure\tbaseline\tvalue\tdelta\n")
+        for one in comparisons:
+            before = evaluations[baseline].per_query[one.measure]
+            after = evaluations[one.run].per_query[one.measure]
+            file.writelines(
+                f"{one.run}\t{qid}\t{one.measure}\t{before[qid]:.6f}\t{after[qid]:.6f}\t{delta:+.6f}\n"
+                for qid, delta in one.deltas.items()
+            )
 
 
 def _p(value: float | None) -> str:

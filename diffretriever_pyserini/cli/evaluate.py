@@ -96,7 +96,9 @@ def _compare(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[str,
 
 
 def _write_per_query(path: Path, found: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    from ..files.atomic import whole_file
+
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         for run, evaluation in found.items():
             for measure, values in evaluation.per_query.items():
                 file.writelines(f"{run}\t{qid}\t{measure}\t{value:.6f}\n" for qid, value in values.items())

@@ -110,14 +110,10 @@ def _check_page(page: Path | None) -> None:
 
 
 def _write(page: Path, explanations: list[Explanation]) -> None:
-    from ..errors import DiffRetrieverError
     from ..explaining.page import to_html
     from ..files.atomic import write_whole
 
-    try:
-        write_whole(page, to_html(explanations).encode())
-    except OSError as error:
-        raise DiffRetrieverError(f"{page}: cannot be written ({error.strerror or error}).") from error
+    write_whole(page, to_html(explanations))
 
 
 def _plain(one: Explanation) -> dict[str, Any]:

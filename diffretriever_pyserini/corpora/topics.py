@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.atomic import write_whole
 from ..files.jsonl import checked_id, read_lines, read_objects, refuse_deep, text_field
 
 _ID_KEYS = ("qid", "_id", "id")
@@ -93,4 +94,4 @@ def write_topics(path: str | Path, topics: Mapping[str, str]) -> None:
     Its other readers go through Java and turn the id "007" into 7, or break at a tab.
     """
     record = {qid: {"title": text} for qid, text in topics.items()}
-    Path(path).write_text(json.dumps(record, indent=0) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(record, indent=0) + "\n")

@@ -1,6 +1,5 @@
 """The demo from end to end: write a collection, run Pyserini's commands on it, measure, and show what came out."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from ..errors import ConfigError
 from ..evaluation.metrics import Evaluation, evaluate
 from ..evaluation.report import measures_table
 from ..evaluation.runs import read_run
-from ..files.folder import whole_folder
+from ..files.atomic import whole_folder, write_json
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.encoder_names import parse_encoder_name
 from ..model.hub import local_folder
@@ -64,7 +63,7 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
         evaluations = {name: evaluate(run, collection.qrels, MEASURES) for name, run in runs.items()}
         hits = top_hits(folder, collection, runs["hybrid"])
         record = _record(options, model, collection, steps, seconds, evaluations)
-        (folder / MARKER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / MARKER, record)
     say(f"\nFirst hits of the hybrid run:\n\n{hits}\n\n{_measured(evaluations)}\n")
     say("Run files:")
     for file in RUNS.values():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..files.folder import whole_folder
+from ..files.atomic import whole_folder, write_json
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.representations import Representations
 from ..model.retriever import DiffRetriever
@@ -57,7 +57,7 @@ def write_encoded_queries(
             "dtype": str(model.dtype).removeprefix("torch."),
             "sha256": {path.name: _digest(path) for path in sorted(folder.iterdir())},
         }
-        (folder / MARKER).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / MARKER, manifest)
 
 
 def _encoded(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files.atomic import whole_file
 from .compare import Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GAIN, _LOSS = "#2a7f62", "#b5483a"  # told apart by their side of the line as well
 _TAIL = 34
@@ -20,7 +25,9 @@ def plot_deltas(path: str | Path, comparisons: Sequence[Comparison], baseline: s
     Raises
     ------
     InputError
-        When the kind of file is unknown or the file cannot be written.
+        When the kind of file is unknown.
+    DiffRetrieverError
+        When the file cannot be written.
     """
     from matplotlib.figure import Figure  # not pyplot, which would need a display or change a notebook's
 
@@ -29,19 +36,31 @@ def plot_deltas(path: str | Path, comparisons: Sequence[Comparison], baseline: s
     size = (max(6.0, 4.2 * len(measures)), 3.0 * len(runs) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(runs), len(measures), squeeze=False, sharey="col")
-    try:
-        for one in comparisons:
-            axis = axes[runs.index(one.run)][measures.index(one.measure)]
-            _panel(axis, one)
-            same = [
-                abs(delta) for other in comparisons if other.measure == one.measure for delta in other.deltas.values()
-            ]
-            bound = 1.08 * (max(same) or 1.0)
-            axis.set_ylim(-bound, bound)
-        figure.suptitle(f"per query, against the baseline {_short(baseline)}")
-        figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: this plot cannot be written ({error}); name for instance deltas.png.") from error
+    for one in comparisons:
+        axis = axes[runs.index(one.run)][measures.index(one.measure)]
+        _panel(axis, one)
+        same = [abs(delta) for other in comparisons if other.measure == one.measure for delta in other.deltas.values()]
+        bound = 1.08 * (max(same) or 1.0)
+        axis.set_ylim(-bound, bound)
+    figure.suptitle(f"per query, against the baseline {_short(baseline)}")
+    save_figure(path, figure, dpi=130)
+
+
+def save_figure(path: str | Path, figure: Figure, dpi: int) -> None:
+    """Write ``figure``, whole or not at all; the kind of file follows the name (.png, .pdf, .svg).
+
+    Raises
+    ------
+    InputError
+        When the kind of file is unknown.
+    DiffRetrieverError
+        When the file cannot be written.
+    """
+    kind = Path(path).suffix.removeprefix(".").lower()
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise InputError(f"{path}: a plot cannot be written as {kind or 'a file without ending'!r}; name a .png file.")
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=dpi, format=kind)
 
 
 def _panel(axis, one: Comparison) -> None:  # type: ignore[no-untyped-def]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.atomic import whole_file
 from ..files.jsonl import read_lines
 from ..scoring.ranking import ranked
 
@@ -50,10 +51,10 @@ def run_writer(
     Raises
     ------
     InputError
-        When the file cannot be made, or the tag, a query id or a docid has blanks, which would break the columns.
+        When the tag, a query id or a docid has blanks, which would break the columns.
+    DiffRetrieverError
+        When the file cannot be written, or another process is writing it.
     """
-    path = Path(path)
-    unfinished = path.with_name(f"{path.name}.unfinished")
     _check_column("the tag", tag)
 
     def write(qid: str, hits: Iterable[tuple[str, float]]) -> None:
@@ -62,18 +63,8 @@ def run_writer(
             _check_column(f"query '{qid}', passage", docid)
             file.write(f"{qid} Q0 {docid} {rank} {score:.{decimals}f} {tag}\n")
 
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "is a folder")
-        file = unfinished.open("w", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file.") from error
-    try:
-        with file:
-            yield write
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        yield write
 
 
 def _check_column(what: str, text: str) -> None:

@@ -1,38 +1,192 @@
-"""Files that survive a kill, a full disk and a pulled plug: written aside, flushed to the disk, then renamed."""
+"""Files and folders that survive a kill, a full disk and a pulled plug: written aside, flushed, then renamed."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import DiffRetrieverError, InputError
+from .jsonl import refuse_deep
 
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Give ``path`` this content, or leave it as it was; on the disk when this returns. OSError passes through."""
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP))
+_STREAM = re.compile(r"/dev/(stdout|stderr|fd/)|/proc/")  # names of what a process has open already
+_PATIENCE = 0.2  # seconds: long enough for `held`, which takes a lock for a moment, and for a holder that is leaving
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield another name to write to; it becomes ``path``, on the disk, when the block ends without an error."""
-    partial = path.with_name(f"{path.name}.partial")  # always this name: after a kill the next attempt takes it over
+def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
+    """Yield a name to write to; it becomes ``path``, on the disk, when the block ends without an error.
+
+    After an error ``path`` is as it was. A symbolic link stays one, and the file that it names is replaced; what is no
+    regular file (a pipe, a device) is written to directly.
+
+    Parameters
+    ----------
+    partial : the name to write to, on the same file system; ``PATH.partial`` by default, always the same, so that the
+        next attempt takes over what a kill has left.
+
+    Raises
+    ------
+    DiffRetrieverError
+        When it cannot be written, or another process is writing it.
+    """
+    given = Path(path)
+    if _STREAM.match(str(given.absolute())) or (given.exists() and not given.is_file() and not given.is_dir()):
+        with _explained(given, given):
+            yield given
+        return
+    path = Path(os.path.realpath(given))
+    partial = partial or path.with_name(f"{path.name}.partial")
+    with _explained(given, path, partial), contextlib.ExitStack() as stack:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        if not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(path))
+        stack.enter_context(only_writer(partial, str(given), required=False))
+        try:
+            yield partial
+            _flush(partial)
+            if path.exists():
+                shutil.copymode(path, partial)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _flush(path.parent)
+
+
+def write_whole(path: str | Path, content: bytes | str) -> None:
+    """Give ``path`` this content (text as UTF-8), or leave it as it was; see :func:`whole_file`."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: str | Path, values: dict[str, Any]) -> None:
+    """:func:`write_whole` for a JSON object, keys sorted."""
+    write_whole(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object in ``path``.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read or holds no JSON object; the message names the file and, if any, the line.
+    """
     try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        text = Path(path).read_text(encoding="utf-8")
+        refuse_deep(text, str(path))
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: broken JSON ({error.msg}).") from error
+    except InputError:
         raise
-    flush_folder(path.parent)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}).") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}.")
+    return values
+
+
+@contextlib.contextmanager
+def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
+    """Yield a work folder beside ``target`` that becomes it, on the disk, when the block ends without an error.
+
+    The block must write the file ``marker``; an older folder is replaced only if it holds this file too. After an error
+    the older folder is as it was, and the work folder stays (``TARGET.unfinished``) for a look at it; the next attempt
+    starts it anew. A symbolic link stays one, and the folder that it names is replaced.
+
+    Raises
+    ------
+    DiffRetrieverError
+        When ``target`` is a file, or a folder with other contents, or cannot be written, or another process writes it.
+    """
+    given = Path(target).expanduser()
+    target = Path(os.path.realpath(given))
+    work, old = (target.with_name(f"{target.name}.{state}") for state in ("unfinished", "replaced"))
+    with _explained(given, target), _only_writer_of_folder(target, wait=False):
+        _restore(target, marker)
+        if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
+            raise DiffRetrieverError(f"{given} exists and is not an output of this command; name another folder.")
+        for leftover in (work, old):
+            _remove(leftover)
+        work.mkdir()
+        yield work
+        if not (work / marker).is_file():
+            raise DiffRetrieverError(f"{work}: {marker} is missing, so the output is not complete.")
+        for folder, _, names in os.walk(work):
+            for name in names:
+                _flush(Path(folder, name))
+            _flush(Path(folder))
+        if target.exists():
+            target.rename(old)
+        work.rename(target)
+        _flush(target.parent)
+        (old / marker).unlink(missing_ok=True)  # first: what a kill leaves of it must not look whole
+        _remove(old)
+
+
+def restore_folder(target: str | Path, marker: str) -> None:
+    """Give the older folder its name back where a kill came just as :func:`whole_folder` was replacing it.
+
+    Whoever reads such a folder calls this first; it does nothing where ``target`` is there.
+    """
+    given = Path(target).expanduser()
+    target = Path(os.path.realpath(given))
+    if not target.exists() and target.with_name(f"{target.name}.replaced").is_dir():
+        with _explained(given, target), _only_writer_of_folder(target, wait=True):
+            _restore(target, marker)
+
+
+def _restore(target: Path, marker: str) -> None:
+    old = target.with_name(f"{target.name}.replaced")
+    if not target.exists() and (old / marker).is_file():
+        old.rename(target)
+
+
+@contextlib.contextmanager
+def _only_writer_of_folder(target: Path, wait: bool) -> Iterator[None]:
+    lock = target.with_name(f"{target.name}.lock")  # beside it: a lock inside would be renamed with the folder
+    with only_writer(lock, str(target), wait=wait):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(given: Path, *targets: Path) -> Iterator[None]:
+    """Turn an OSError about ``targets``, what lies in or beside them (``TARGET.*``), or a full disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, DiffRetrieverError):
+            raise
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        full = error.errno in _FULL
+        ours = re.compile("|".join(rf"{re.escape(str(target))}($|[./])" for target in targets))
+        if not full and not any(ours.match(name) or Path(name) in targets[0].parents for name in names):
+            raise
+        remedy = "make room and run the command again" if full else "correct that or name another"
+        raise DiffRetrieverError(
+            f"{given}: cannot be written ({error.strerror or error}); {remedy}. What was there is untouched."
+        ) from error
 
 
 def link(source: str | Path, target: str | Path) -> None:
@@ -45,72 +199,73 @@ def link(source: str | Path, target: str | Path) -> None:
 
 def flush_folder(folder: Path) -> None:
     """Bring the names in ``folder`` to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+    _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """:func:`write_whole` for a JSON object, keys sorted."""
-    write_whole(path, (json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``; InputError for a file that holds none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}.")
-    return values
-
-
 @contextlib.contextmanager
-def only_writer(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path`` while the block runs; the system lets go of it when the process ends, however.
+def only_writer(path: Path, what: str, wait: bool = False, required: bool = True) -> Iterator[None]:
+    """Hold the lock file ``path`` while the block runs; the system releases it when the process ends, however.
 
-    ``wait`` waits for another holder instead of refusing.
+    The lock is flock(2), by ``filelock``: over NFS it holds between machines from Linux 2.6.12 on (it becomes a lock
+    of the server), on Lustre where it is mounted with the option flock; with localflock it holds on one machine only.
+
+    Parameters
+    ----------
+    what : what the message says is being written.
+    wait : wait for another holder instead of refusing.
+    required : whether to refuse where the file system has no locks; else the block runs without one.
 
     Raises
     ------
     DiffRetrieverError
         When another process holds it, or the file system has no locks.
+    OSError
+        When the lock file cannot be made.
     """
+    import filelock
+
+    lock = filelock.FileLock(path, fallback_to_soft=False, preserve_lock_file=True)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as error:
-                raise DiffRetrieverError(
-                    f"{what} is being written by another process (it holds {path}); wait for it or stop it."
-                ) from error
-            except OSError as error:
-                raise DiffRetrieverError(
-                    f"{path}: this file system cannot lock files ({error.strerror or error}); name a folder on one "
-                    "that can (Lustre needs the mount option flock)."
-                ) from error
-            if not _is_at(file, path):
-                continue  # its holder has just removed it: a lock that others cannot see
-            yield
-            return
-
-
-def _is_at(file: IO[str], path: Path) -> bool:
+        try:
+            # Not a single attempt: that would also fail on a file that its holder has just removed.
+            lock.acquire(timeout=-1 if wait else _PATIENCE, poll_interval=0.01)
+            break
+        except FileNotFoundError:
+            continue  # its folder was removed in this moment
+        except filelock.Timeout as error:
+            raise DiffRetrieverError(
+                f"{what} is being written by another process (it holds {path}); wait for it or stop it."
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if not required:
+                break
+            raise DiffRetrieverError(
+                f"{path}: this file system cannot lock files ({error.strerror or error}); name a folder on one that "
+                "can (Lustre needs the mount option flock)."
+            ) from error
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+        yield
+    finally:
+        lock.release()
 
 
 def held(path: Path) -> bool:
     """Whether a process holds the lock file ``path``."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+    try:
+        with only_writer(path, str(path)):
+            return False
+    except DiffRetrieverError as error:
+        if isinstance(error.__cause__, TimeoutError):
             return True
-    return False
+        raise

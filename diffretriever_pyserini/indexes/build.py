@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DiffRetrieverError, InputError
-from ..files.atomic import flush_folder, link, read_json, write_json
-from ..files.folder import whole_folder
+from ..files.atomic import link, read_json, restore_folder, whole_folder, write_json
 from ..model.lexical import TermNames
 from ..runtime.memory import available_bytes
 from ..runtime.threads import faiss_threads
@@ -97,36 +95,23 @@ def build_index(
     if len(store) == 0:
         raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
     work = output.with_name(f"{output.name}.multi.unfinished")
-    there = _there(output)
-    kept = _kept(there, options, store)
+    restore_folder(output, INDEX)
+    kept = _kept(output, options, store)
     plan = _plan(store, options)
     if options.lexical:
         names = names or encoder_terms(store.spec, options.encoder)
     check_unique(store)
-    try:
-        with whole_folder(output, INDEX) as folder:
-            facts = _fill(folder, store, options, plan, names)
-            if options.multi is not None:
-                made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
-                facts[MULTI] = {"bytes_per_passage": made.stride + made.candidate_bytes, "recall": made.recall}
-            for side, told in kept.items():
-                shutil.copytree(there / side, folder / side, copy_function=link)
-                facts[side] = told
-            write_json(folder / INDEX, facts)
-            _flush(folder)
-        shutil.rmtree(work, ignore_errors=True)  # only now: until the index has its name, a kill may come
-    except OSError as error:
-        raise DiffRetrieverError(
-            f"{output}: cannot be written ({error.strerror or error}); an older index there is untouched. Make room "
-            "and run the command again."
-        ) from error
+    with whole_folder(output, INDEX) as folder:
+        facts = _fill(folder, store, options, plan, names)
+        if options.multi is not None:
+            made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
+            facts[MULTI] = {"bytes_per_passage": made.stride + made.candidate_bytes, "recall": made.recall}
+        for side, told in kept.items():
+            shutil.copytree(output / side, folder / side, copy_function=link)
+            facts[side] = told
+        write_json(folder / INDEX, facts)
+    shutil.rmtree(work, ignore_errors=True)  # only now: until the index has its name, a kill may come
     return facts
-
-
-def _there(output: Path) -> Path:
-    """The folder of the index that is there: ``output``, or its other name where a kill came as it was replaced."""
-    replaced = output.with_name(f"{output.name}.replaced")
-    return replaced if not output.exists() and (replaced / INDEX).is_file() else output
 
 
 def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
@@ -216,15 +201,3 @@ def _abandoned_on_error(writer: LuceneWriter) -> Iterator[None]:
     except BaseException:
         writer.abandon()
         raise
-
-
-def _flush(folder: Path) -> None:
-    """Bring every file below ``folder`` to the disk."""
-    for place, _, files in os.walk(folder):
-        for name in files:
-            handle = os.open(Path(place, name), os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        flush_folder(Path(place))

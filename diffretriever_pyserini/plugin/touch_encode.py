@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files.atomic import whole_file
 from ..store.index_record import FILE_NAME as RECORD
 
 if TYPE_CHECKING:
     from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
 
 Host = Callable[..., Any]
-PARTIAL = ".partial"
 _JSONL_FILES = ("filename",)
-_FAISS_FILES = ("id_file_name", "index_name")  # the index last: it is what makes a folder look finished
+_FAISS_FILES = ("index_name", "id_file_name")  # ended from the last to the first: an index makes a folder look finished
 _IDS = ("id", "_id", "docid")
 
 
@@ -126,25 +126,30 @@ def begin_jsonl(original: Host) -> Host:
 
 def begin_faiss(original: Host) -> Host:
     """Open the index's files under other names, until they are complete."""
-    return _begin(original, _FAISS_FILES, lambda folder, final: final + PARTIAL)
+    return _begin(original, _FAISS_FILES, lambda folder, final: None)
 
 
-def _beside(folder: Path, final: str) -> str:
-    """A name for an unfinished file next to ``folder``; inside it where a rename could not reach from there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parent = folder.resolve().parent
+def _beside(folder: Path, final: str) -> Path | None:
+    """A name for an unfinished file next to ``folder``; None, for one inside it, where a rename cannot reach."""
+    parent = folder.parent
     if parent.stat().st_dev != folder.stat().st_dev or not os.access(parent, os.W_OK):
-        return final + PARTIAL
-    return str(parent / f"{folder.resolve().name}.{final}{PARTIAL}")
+        return None
+    return parent / f"{folder.name}.{final}.partial"
 
 
-def _begin(original: Host, attributes: tuple[str, ...], partial: Callable[[Path, str], str]) -> Host:
+def _begin(original: Host, attributes: tuple[str, ...], partial: Callable[[Path, str], Path | None]) -> Host:
     def enter(self: Any) -> Any:
         if _encoding() and all(isinstance(getattr(self, name, None), str) for name in attributes):
-            self._diffretriever_made = not Path(self.dir_path).exists()
-            self._diffretriever_files = {name: getattr(self, name) for name in attributes}
-            for name, final in self._diffretriever_files.items():
-                setattr(self, name, partial(Path(self.dir_path), final))
+            folder = Path(self.dir_path)
+            self._diffretriever_made = not folder.exists()
+            folder.mkdir(parents=True, exist_ok=True)
+            folder = folder.resolve()
+            with contextlib.ExitStack() as stack:  # an error while one is opened closes the others
+                for name in attributes:
+                    final = getattr(self, name)
+                    stack.callback(setattr, self, name, final)
+                    setattr(self, name, str(stack.enter_context(whole_file(folder / final, partial(folder, final)))))
+                self._diffretriever_files = stack.pop_all()
         return original(self)
 
     return enter
@@ -169,7 +174,7 @@ def end_faiss(original: Host) -> Host:
     """Write the index and say who made it, or remove all traces of a failed run."""
 
     def leave(self: Any, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> Any:
-        if exc_type is not None and _pending(self):
+        if exc_type is not None and "_diffretriever_files" in self.__dict__:
             self.id_file.close()
             return _settle(self, False)
         succeeded = False
@@ -210,19 +215,13 @@ def write_faiss(original: Host) -> Host:
     return write
 
 
-def _pending(writer: Any) -> bool:
-    return bool(getattr(writer, "_diffretriever_files", None))
-
-
 def _settle(writer: Any, succeeded: bool) -> None:
     """Give the files their final names, or remove them, and the folder if it was made for them."""
-    for name, final in writer.__dict__.pop("_diffretriever_files", {}).items():
-        partial = Path(writer.dir_path, getattr(writer, name))
-        if not succeeded:
-            partial.unlink(missing_ok=True)
-        elif partial.exists():
-            partial.replace(Path(writer.dir_path, final))
-        setattr(writer, name, final)
+    files = writer.__dict__.pop("_diffretriever_files", None)
+    if files is not None and succeeded:
+        files.close()
+    elif files is not None:
+        files.__exit__(RuntimeError, RuntimeError("given up"), None)  # an error makes whole_file remove what is there
     if writer.__dict__.pop("_diffretriever_made", False) and not succeeded:
         with contextlib.suppress(OSError):  # something else came to lie there meanwhile
             Path(writer.dir_path).rmdir()

@@ -9,6 +9,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from ..evaluation.plots import save_figure
+from ..files.atomic import write_whole
+
 _PARTS = ("dense", "lexical", "denoising", "diversity", "margin_mse", "relational_kl", "embedding", "embedding_kl")
 
 
@@ -40,7 +43,7 @@ class RunLog(TrainerCallback):
             kept = [record for record in read_log(self.path) if record["step"] <= state.global_step]
             if not state.global_step:
                 kept = []
-            self.path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
             self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", disable=None)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -89,4 +92,4 @@ def plot_log(records: list[dict[str, Any]], path: Path) -> None:
         if axes.lines:
             axes.legend()
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    save_figure(path, figure, dpi=120)

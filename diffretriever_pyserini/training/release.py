@@ -6,13 +6,13 @@ tokenizer (a masked LM's trained head in head.safetensors). Without: the whole m
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, NumericalError
+from ..files.atomic import whole_file, write_json
 from ..model.backbones.base import Backbone
 from ..model.config import RetrieverConfig
 from ..model.hub import is_hub_id, local_folder
@@ -50,7 +50,7 @@ def save_release(
     """
     folder.mkdir(parents=True, exist_ok=True)
     release.tokenizer.save_pretrained(folder)
-    _write_json(folder / "retriever_config.json", retriever_config(backbone, release))
+    write_json(folder / "retriever_config.json", retriever_config(backbone, release))
     state = backbone.model.state_dict() if state is None else state
     if release.lora is None:
         _save_whole(folder, backbone, release, state)
@@ -68,14 +68,16 @@ def _save_lora(folder: Path, backbone: Backbone, release: Release, dtype: Any, s
     for key, tensor in weights.items():
         path, _, letter = key.rpartition(".")  # letter: lora_A or lora_B
         renamed[f"{_LORA_PREFIX}{names.get(path, path)}.{letter}.weight"] = _stored(key, tensor, dtype)
-    save_file(renamed, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with whole_file(folder / "adapter_model.safetensors") as partial:
+        save_file(renamed, partial, metadata={"format": "pt"})
     targets = target_names(family, {key.rpartition(".")[0] for key in weights})
-    _write_json(folder / "adapter_config.json", adapter_config(release, targets))
+    write_json(folder / "adapter_config.json", adapter_config(release, targets))
     if family == "masked_lm":
         head = [name for name, tensor in head_parameters(backbone.model).items() if tensor.requires_grad]
         if head:
             stored = {name: _stored(name, state[name], dtype) for name in head}
-            save_file(stored, folder / "head.safetensors", metadata={"format": "pt"})
+            with whole_file(folder / "head.safetensors") as partial:
+                save_file(stored, partial, metadata={"format": "pt"})
 
 
 def _stored(name: str, tensor: Any, dtype: Any) -> Any:
@@ -209,7 +211,3 @@ def base_name(name: str, config: RetrieverConfig) -> str:
         if is_hub_id(candidate) and not Path(candidate).is_dir() and not config.adapter:
             return candidate
     return config.backbone if is_hub_id(config.backbone) else str(Path(config.backbone).resolve())
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
+from ..files.atomic import write_json, write_whole
 from ..model.backbones.loading import load_tokenizer
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.layout import build_layout
@@ -103,8 +103,8 @@ def _finish(
     save_release(output, parts.model.backbone, parts.release, dtype, state)
     records = read_log(output / LOG)
     plot_log(records, output / PLOT)
-    (output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (output / "README.md").write_text(model_card(settings, config, parts.release, figures), encoding="utf-8")
+    write_json(output / "figures.json", figures)
+    write_whole(output / "README.md", model_card(settings, config, parts.release, figures))
     parts.say(f"Checkpoint: {output} (use it as --encoder diffretriever:{output}); log {LOG}, plot {PLOT}")
 
 
@@ -210,10 +210,8 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
         _check_data(output / DATA / DIGESTS, now)
     if rank() == 0:
         (output / DATA).mkdir(parents=True, exist_ok=True)
-        written.write_text(yaml.safe_dump(settings.to_dict(), sort_keys=False), encoding="utf-8")
-        unfinished = output / DATA / f"{DIGESTS}.unfinished"
-        unfinished.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(output / DATA / DIGESTS)
+        write_whole(written, yaml.safe_dump(settings.to_dict(), sort_keys=False))
+        write_json(output / DATA / DIGESTS, now)
     return last_complete(checkpoints) if resume else None
 
 

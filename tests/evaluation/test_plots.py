@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.errors import DiffRetrieverError
 from diffretriever_pyserini.evaluation.compare import Comparison
 from diffretriever_pyserini.evaluation.plots import plot_deltas
 
@@ -43,5 +43,5 @@ def test_thousands_of_queries_are_a_png(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none/deltas.png", "deltas.xyz"])
 def test_what_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(DiffRetrieverError, match=name):
         plot_deltas(tmp_path / name, [comparison("x", "RR@10", [0.1])], "base.txt")

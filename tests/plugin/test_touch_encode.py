@@ -141,7 +141,7 @@ def test_a_finished_index_says_who_made_it(tmp_path: Path, encoder: DiffRetrieve
     writer = faiss_writer(tmp_path / "D")
     with writer:
         writer.write(batch(encoder, "a", "b"), ["text"])
-        assert sorted(path.name for path in (tmp_path / "D").iterdir()) == ["docid.partial"]
+        assert sorted(path.name for path in (tmp_path / "D").iterdir()) == ["docid.partial", "index.partial"]
         writer.write(batch(encoder, "c"), ["text"])
     assert sorted(path.name for path in (tmp_path / "D").iterdir()) == ["diffretriever.json", "docid", "index"]
     assert (tmp_path / "D/docid").read_text() == "a\nb\nc\n"

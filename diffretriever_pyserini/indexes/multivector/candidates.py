@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...files.atomic import replacing
+from ...files.atomic import whole_file
 
 _SCAN_ALL = 1_000_000  # passages; more are split into lists
 _PROBED = 8  # one list of so many is read
@@ -65,7 +65,7 @@ def write_index(path: Path, index: Any) -> None:
     """Give ``path`` FAISS's file of ``index``, or leave it as it was; nothing is held in memory for it."""
     import faiss
 
-    with replacing(path) as partial:
+    with whole_file(path) as partial:
         faiss.write_index(index, str(partial))
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...files.jsonl import checked_id, open_text, read_lines, text_field
+from ...files.atomic import whole_file
+from ...files.jsonl import checked_id, read_lines, read_raw_lines, text_field
 from ...model.hub import is_hub_id
 from ...model.layout import join_title
 from .rows import Passage, Row, to_record
@@ -112,11 +113,9 @@ def _spooled(work: Path, stem: str, rows: Any) -> Path:
     path = work / f"{stem}.jsonl"
     if not path.is_file():
         work.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("w", encoding="utf-8") as file:
+        with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
             for record in rows():
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        unfinished.rename(path)
     return path
 
 
@@ -131,13 +130,9 @@ def _unzipped(path: Path, work: Path) -> Path:
     target = work / f"{plain.stem}-{_state(path)}{plain.suffix}"
     if not target.is_file():
         work.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f"{target.name}.unfinished")
-        try:
-            with open_text(path) as source, unfinished.open("w", encoding="utf-8") as file:
-                file.writelines(source)
-        except (EOFError, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be decompressed ({error}); fetch it again.") from error
-        unfinished.rename(target)
+        with whole_file(target) as partial, partial.open("wb") as file:
+            for _, line in read_raw_lines(path):
+                file.write(line)
     return target
 
 

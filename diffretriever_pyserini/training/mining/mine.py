@@ -16,7 +16,7 @@ import numpy as np
 
 from ...corpora.beir import Passage, read_corpus
 from ...errors import InputError
-from ...files.folder import whole_folder
+from ...files.atomic import whole_folder, write_json
 from ...model.layout import join_title
 from ..data import rows
 from ..data.documents import made_rows, read_documents
@@ -91,7 +91,7 @@ def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, 
         store.close()
         counts.update({"queries": len(pairs), "passages": len(store), "bad_rows": pairs.bad.count})
         settings = {name: str(value) for name, value in asdict(options).items()}
-        (folder / MARKER).write_text(json.dumps({"counts": counts, "settings": settings}, indent=2) + "\n")
+        write_json(folder / MARKER, {"counts": counts, "settings": settings})
     say(_summary(counts))
     if pairs.bad.count:
         say(f"{pairs.bad.count} bad rows left out, listed in {options.output / 'bad-rows.txt'}")

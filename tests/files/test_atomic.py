@@ -1,0 +1,305 @@
+"""Files and folders that appear whole or not at all, whatever happens, and the lock of their writer."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.files.atomic import (
+    held,
+    only_writer,
+    read_json,
+    restore_folder,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_whole,
+)
+
+
+def fill(target: Path, text: str) -> None:
+    with whole_folder(target, "marker") as folder:
+        (folder / "data").write_text(text)
+        assert (target / "data").exists() is (text == "second")  # nothing of this attempt is visible yet
+        (folder / "marker").touch()
+
+
+def test_the_folder_appears_at_the_end_and_is_replaced_whole(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "first")
+    fill(tmp_path / "out", "second")
+    assert (tmp_path / "out" / "data").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_error_leaves_the_older_output_alone(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "first")
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out", "marker") as folder:
+        (folder / "data").write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "out" / "data").read_text() == "first"
+    assert (tmp_path / "out.unfinished" / "data").read_text() == "half"
+    fill(tmp_path / "out", "second")
+    assert not (tmp_path / "out.unfinished").exists()
+
+
+def test_a_block_without_its_marker_is_not_complete(tmp_path: Path) -> None:
+    with pytest.raises(DiffRetrieverError, match="not complete"), whole_folder(tmp_path / "out", "marker"):
+        pass
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_not_ours_stays(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "out"
+    if kind == "file":
+        target.write_text("mine")
+    else:
+        target.mkdir()
+        (target / "mine").touch()
+    with pytest.raises(DiffRetrieverError, match="not an output of this command"), whole_folder(target, "marker"):
+        pass
+    assert target.exists()
+
+
+def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with whole_folder(tmp_path / "out", "marker") as folder:
+        (folder / "marker").touch()
+    assert (tmp_path / "out" / "marker").exists()
+
+
+def test_two_writers_refuse_each_other(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out", "marker") as folder:
+        (folder / "marker").touch()
+        with pytest.raises(DiffRetrieverError, match="by another process"), whole_folder(tmp_path / "out", "marker"):
+            pass
+        assert (folder / "marker").exists()
+    fill(tmp_path / "other", "first")  # and nothing stays locked
+    with whole_folder(tmp_path / "out", "marker") as folder:
+        (folder / "marker").touch()
+
+
+def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
+    (tmp_path / "out.unfinished" / "deep").mkdir(parents=True)
+    (tmp_path / "out.unfinished" / "data").touch()
+    with whole_folder(tmp_path / "out", "marker") as folder:
+        assert not list(folder.iterdir())
+        (folder / "marker").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["marker"]
+
+
+def test_a_file_appears_at_the_end_and_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    for text in ("first", "second"):
+        before = path.read_text() if path.exists() else None
+        with whole_file(path) as partial:
+            partial.write_text(text)
+            assert (path.read_text() if path.exists() else None) == before
+        assert path.read_text() == text
+    assert [one.name for one in tmp_path.iterdir()] == ["f"]
+
+
+def test_an_error_leaves_the_older_file_alone(tmp_path: Path) -> None:
+    write_whole(tmp_path / "f", "older")
+    with pytest.raises(RuntimeError), whole_file(tmp_path / "f") as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("f", "older")]
+
+
+def test_what_a_kill_has_left_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "f.partial").write_text("much longer than what comes now")
+    write_whole(tmp_path / "f", "now")
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("f", "now")]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_stays_one(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "deep").mkdir()
+    if there:
+        (tmp_path / "deep" / "f").write_text("older")
+    (tmp_path / "link").symlink_to("deep/f")
+    with whole_file(tmp_path / "link") as partial:
+        assert partial.parent == tmp_path / "deep"  # a rename must not leave the file system
+        partial.write_text("newer")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "deep" / "f").read_text() == "newer"
+    (tmp_path / "folder").symlink_to("deep/out")
+    fill(tmp_path / "folder", "first")
+    fill(tmp_path / "folder", "second")
+    assert (tmp_path / "folder").is_symlink()
+    assert (tmp_path / "deep" / "out" / "data").read_text() == "second"
+    assert sorted(one.name for one in (tmp_path / "deep").iterdir()) == ["f", "out"]
+
+
+def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_whole(pipe, "through")
+    reader.join()
+    assert read == [b"through"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    write_whole("/dev/null", "gone")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_stdout_is_written_to_even_where_it_is_a_file(tmp_path: Path) -> None:
+    code = "from diffretriever_pyserini.files.atomic import write_whole; write_whole('/dev/stdout', 'x'); print('y')"
+    with (tmp_path / "f").open("w") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert "y" in (tmp_path / "f").read_text()
+    assert [one.name for one in tmp_path.iterdir()] == ["f"]
+
+
+def test_the_mode_of_the_older_file_stays(tmp_path: Path) -> None:
+    write_whole(tmp_path / "f", "secret")
+    (tmp_path / "f").chmod(0o600)
+    write_whole(tmp_path / "f", "new secret")
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["none/f", "folder", "file/f"])
+def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(DiffRetrieverError, match=f"{name}: cannot be written .*; correct that or name another"):
+        write_whole(tmp_path / name, "x")
+    with pytest.raises(DiffRetrieverError), whole_folder(tmp_path / "file" / "deep", "marker"):
+        pass
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_full_disk_leaves_the_older_output_and_says_so(tmp_path: Path, kind: str) -> None:
+    """A limit on the size of files stands for the disk: the system refuses the write in the same way."""
+    write_whole(tmp_path / "file", "older")
+    fill(tmp_path / "folder", "first")
+    code = """
+import resource, sys
+from diffretriever_pyserini.files.atomic import whole_file, whole_folder
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+made = whole_file(sys.argv[1]) if sys.argv[1].endswith("file") else whole_folder(sys.argv[1], "marker")
+with made as path:
+    (path / "data" if path.is_dir() else path).write_bytes(bytes(10_000))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / kind)], capture_output=True, text=True)
+    assert f"{tmp_path / kind}: cannot be written (File too large); make room and run the command again" in done.stderr
+    assert (tmp_path / "file").read_text() == "older"
+    assert (tmp_path / "folder" / "data").read_text() == "first"
+    assert not (tmp_path / "file.partial").exists()
+
+
+def test_an_error_about_another_file_is_not_explained(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="other"), whole_file(tmp_path / "f"):
+        (tmp_path / "other").read_bytes()
+
+
+def test_two_writers_of_a_file_refuse_each_other(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "f") as partial:
+        partial.write_text("first")
+        with pytest.raises(DiffRetrieverError, match="f is being written by another process"):
+            write_whole(tmp_path / "f", "second")
+    assert (tmp_path / "f").read_text() == "first"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from diffretriever_pyserini.files import atomic
+rename, done = Path.rename, []
+def renamed(self, target):
+    if len(done) == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    done.append(target)
+    return rename(self, target)
+Path.rename = renamed
+remove = atomic._remove
+atomic._remove = lambda folder: os.kill(os.getpid(), 9) if len(done) == 2 else remove(folder)
+with atomic.whole_folder(sys.argv[1], "marker") as folder:
+    (folder / "data").write_text("second")
+    (folder / "marker").touch()
+"""
+
+
+@pytest.mark.parametrize(("renames", "expected"), [(0, "first"), (1, "first"), (2, "second")])
+def test_a_kill_while_the_folder_is_replaced_loses_nothing(tmp_path: Path, renames: int, expected: str) -> None:
+    out = tmp_path / "out"
+    fill(out, "first")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out), str(renames)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert out.exists() is (renames != 1)
+    restore_folder(out, "marker")
+    assert (out / "data").read_text() == expected
+    with whole_folder(out, "marker") as folder:
+        (folder / "data").write_text("third")
+        (folder / "marker").touch()
+    assert (out / "data").read_text() == "third"
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_kill_left_of_a_removed_folder_is_not_restored(tmp_path: Path) -> None:
+    (tmp_path / "out.replaced").mkdir()
+    (tmp_path / "out.replaced" / "data").touch()
+    restore_folder(tmp_path / "out", "marker")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    lock = tmp_path / "deep" / "lock"
+    code = """
+import sys
+from pathlib import Path
+from diffretriever_pyserini.files.atomic import only_writer
+with only_writer(Path(sys.argv[1]), "x"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code, str(lock)], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert held(lock)
+        with pytest.raises(DiffRetrieverError, match="x is being written by another process"), only_writer(lock, "x"):
+            pass
+        process.kill()
+        with only_writer(lock, "x", wait=True):
+            pass
+    assert not held(lock)
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import fcntl
+
+    def flock(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    refused = pytest.raises(DiffRetrieverError, match="lock: this file system cannot lock files")
+    with refused, only_writer(tmp_path / "lock", "x"):
+        pass
+    write_whole(tmp_path / "f", "a single file is written all the same")
+    assert (tmp_path / "f").read_text().startswith("a single file")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"a": 1,\n"b": }', "f.json, line 2: broken JSON"), ("[1]", "expected a JSON object, found list")],
+)
+def test_json_that_is_no_object_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "f.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_json(tmp_path / "f.json")
+    with pytest.raises(InputError, match="none: cannot be read"):
+        read_json(tmp_path / "none")
+    write_json(tmp_path / "f.json", {"b": "ü", "a": [1]})
+    assert read_json(tmp_path / "f.json") == {"a": [1], "b": "ü"}
