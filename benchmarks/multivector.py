@@ -37,7 +37,7 @@ import torch
 from tqdm import tqdm
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.corpora.beir import read_qrels
+from diffretriever_pyserini.corpora.qrels import read_qrels
 from diffretriever_pyserini.corpora.topics import read_topics
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.report import markdown_table

@@ -29,7 +29,7 @@ from multivector_first import first_stages, lists_of
 from tqdm import tqdm
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.corpora.beir import read_corpus
+from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.indexes.multivector.build import batches_of, sample_vectors
 from diffretriever_pyserini.indexes.multivector.codec import train_codec
 from diffretriever_pyserini.indexes.multivector.exact import Found, keep_best, maxsim_block
@@ -67,7 +67,7 @@ class Material:
 def drawn_queries(bench: Bench) -> np.ndarray:
     """Eight words in a row out of each of 1,000 passages, read as queries: float32 [n, K_q, H]."""
     draw, texts = np.random.default_rng(5), []
-    passages = list(read_corpus(bench.folder / "corpus.jsonl"))[: len(bench.store)]
+    passages = list(Corpus(bench.folder / "corpus.jsonl").passages())[: len(bench.store)]
     for passage in passages[:: max(1, len(passages) // _DRAWN)]:
         words = passage.text.split()
         at = int(draw.integers(max(1, len(words) - _WORDS)))

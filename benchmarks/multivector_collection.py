@@ -17,8 +17,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffretriever_pyserini.corpora.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
-from diffretriever_pyserini.model.layout import join_title
+from diffretriever_pyserini.corpora.beir import open_beir
+from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.corpora.qrels import judged_queries, read_qrels
+from diffretriever_pyserini.corpora.topics import read_topics
 
 _LEAST_WORDS = 8
 
@@ -50,12 +52,12 @@ def write_judged(folders: list[Path], output: Path) -> int:
     ):
         for folder in folders:
             name, source = folder.name, open_beir(folder)
-            for passage in read_corpus(source.corpus):
-                text = join_title(passage.title, passage.text)
+            for passage in Corpus(source.corpus).passages():
+                text = passage.contents
                 corpus.write(json.dumps({"id": f"{name}/{passage.docid}", "text": text}) + "\n")
                 count += 1
             judged = read_qrels(source.qrels)
-            for qid, text in judged_queries(read_queries(source.queries), judged, source.folder).items():
+            for qid, text in judged_queries(read_topics(source.queries), judged, source.folder).items():
                 queries.write(f"{name}/{qid}\t{' '.join(text.split())}\n")
                 for docid, grade in judged[qid].items():
                     qrels.write(f"{name}/{qid} 0 {name}/{docid} {grade}\n")

@@ -19,7 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from diffretriever_pyserini import DiffRetriever, scoring
-from diffretriever_pyserini.corpora.beir import Qrels, read_corpus
+from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.corpora.qrels import Qrels
 from diffretriever_pyserini.demo.collection import write_collection
 from diffretriever_pyserini.demo.commands import pyserini_steps
 from diffretriever_pyserini.demo.runner import run_step
@@ -82,7 +83,7 @@ def prepare(folder: Path, dataset: Path | None) -> tuple[Texts, Run]:
     for step in pyserini_steps("diffretriever", 1):
         if "index.bm25" in step.arguments:
             run_step(step, folder, folder / "log")
-    found = list(read_corpus(folder / "corpus" / "corpus.jsonl"))
+    found = list(Corpus(folder / "corpus" / "corpus.jsonl").passages())
     passages = [f"{passage.title} {passage.text}".strip() for passage in found]
     name = dataset.resolve().name if dataset else "python-docs"
     texts = Texts(name, [passage.docid for passage in found], passages, written.queries, written.qrels)

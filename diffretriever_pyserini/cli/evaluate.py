@@ -46,7 +46,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..corpora.beir import read_qrels
+    from ..corpora.qrels import read_qrels
     from ..evaluation.metrics import evaluate
     from ..evaluation.report import measures_table
     from ..evaluation.runs import read_run

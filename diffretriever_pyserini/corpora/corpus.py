@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.atomic import whole_file
 from ..files.jsonl import compression_of
 from ..model.hub import is_hub_id
-from .formats import CorpusPassage, RawRow, line_rows, parse_row, record_rows
+from .formats import Passage, RawRow, line_rows, parse_row, record_rows
 
-__all__ = ["Corpus", "CorpusPassage", "RawRow", "parse_row"]
+__all__ = ["Corpus", "Passage", "RawRow", "parse_row", "write_corpus"]
 
 _LINES = {".jsonl": "jsonl", ".json": "jsonl", ".tsv": "tsv"}
 _BINARY = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
@@ -51,7 +52,7 @@ class Corpus:
         When a source is missing, a folder is empty or holds a file of another kind, or a file is listed twice.
     """
 
-    def __init__(self, sources: Sequence[str | Path], split: str = "train") -> None:
+    def __init__(self, sources: str | Path | Sequence[str | Path], split: str = "train") -> None:
         given = [sources] if isinstance(sources, str | Path) else list(sources)
         self._sources = tuple(one for source in given for one in _resolved(str(source), split))
         if not self._sources:
@@ -94,6 +95,49 @@ class Corpus:
             ends = f"ends after {start - left:,} rows, where {start:,} were to be skipped"
             raise InputError(f"{_listed(self.files)}: {ends}; is this another corpus than before?")
 
+    def passages(self) -> Iterator[Passage]:
+        """Yield the passages one by one; only their ids are held in memory.
+
+        Raises
+        ------
+        InputError
+            As `rows` and `parse_row`, and for an id that occurs twice, with file and line.
+        """
+        seen: set[str] = set()
+        for row in self.rows():
+            passage = parse_row(row)
+            if passage.docid in seen:
+                raise InputError(f"{row.where}: passage id '{passage.docid}' occurs twice; ids must be unique.")
+            seen.add(passage.docid)
+            yield passage
+
+    def find(self, docids: Iterable[str]) -> tuple[dict[str, Passage], list[str]]:
+        """Passages by id, and complaints about the rows before them that could not be read.
+
+        Reading ends when all of ``docids`` are there; the first of several rows with one id is taken.
+        """
+        from tqdm import tqdm
+
+        wanted = set(docids)
+        patterns = [docid.encode() for docid in wanted]
+        passages: dict[str, Passage] = {}
+        broken: list[str] = []
+        with tqdm(desc="Looking for the text", unit=" rows", delay=2, disable=None) as bar:
+            for row in self.rows() if wanted else ():
+                bar.update()
+                if not _may_be(row, patterns):
+                    continue
+                try:
+                    passage = parse_row(row)
+                except InputError as error:
+                    broken.append(str(error))
+                    continue
+                if passage.docid in wanted:
+                    passages.setdefault(passage.docid, passage)
+                    if len(passages) == len(wanted):
+                        break
+        return passages, broken
+
     def identity(self) -> str:
         """A hex digest over the names of the files (not of their folders) and their sizes when the corpus was opened.
 
@@ -101,6 +145,26 @@ class Corpus:
         """
         listed = [[source.label, source.size] for source in self._sources]
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def write_corpus(path: str | Path, passages: Iterable[Passage]) -> int:
+    """Write Pyserini's JSON lines, whole or not at all: ``contents`` is for BM25, title and text for models.
+
+    Returns the number of passages.
+    """
+    count = 0
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for one in passages:
+            count += 1
+            record = {"id": one.docid, "title": one.title, "text": one.text, "contents": one.contents}
+            file.write(json.dumps(record) + "\n")
+    return count
+
+
+def _may_be(row: RawRow, patterns: Sequence[bytes]) -> bool:
+    """Whether a row is worth parsing: a line without the id's bytes holds it only where JSON escapes characters."""
+    line = row.payload
+    return not isinstance(line, bytes) or b"\\" in line or any(pattern in line for pattern in patterns)
 
 
 def _resolved(source: str, split: str) -> list[_Source]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files.jsonl import LINE_LIMIT, checked_id, decoded, parse_object, read_raw_lines, text_field, too_long
-from ..model.layout import join_title
+from ..text import join_title
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,18 +42,24 @@ class RawRow:
 
 
 @dataclass(frozen=True, slots=True)
-class CorpusPassage:
-    """One passage: ``text`` is title and text joined by `prompts.join_title`, and may be empty."""
+class Passage:
+    """One passage of a corpus; title and text may be empty."""
 
     docid: str
+    title: str
     text: str
 
+    @property
+    def contents(self) -> str:
+        """What a model encodes and BM25 indexes: title and text joined by `text.join_title`; may be empty."""
+        return join_title(self.title, self.text)
 
-def parse_row(row: RawRow) -> CorpusPassage:
+
+def parse_row(row: RawRow) -> Passage:
     """The passage in a row; a pure function.
 
-    The id is the first of the fields ``id``, ``_id`` and ``docid`` that is there. ``title`` (if any) and ``text`` make
-    the text; without a field ``text``, the field ``contents`` is taken whole, as Pyserini does. In TSV, two columns
+    The id is the first of the fields ``id``, ``_id`` and ``docid`` that is there. Without a field ``text``, the field
+    ``contents`` is taken whole and ``title`` is not read, as Pyserini does. In TSV, two columns
     are id and text, four are id, URL, title and body (MS MARCO passages and documents).
 
     Raises
@@ -76,21 +82,21 @@ def parse_row(row: RawRow) -> CorpusPassage:
     raise InputError(f"{where}: a row of kind {row.kind!r} cannot hold {type(row.payload).__name__}.")
 
 
-def _from_record(record: dict[str, Any], where: str) -> CorpusPassage:
+def _from_record(record: dict[str, Any], where: str) -> Passage:
     docid = checked_id(next((record[name] for name in _IDS if name in record), None), where, "passage")
     if "text" in record:
-        return CorpusPassage(docid, join_title(text_field(record, "title", where), text_field(record, "text", where)))
+        return Passage(docid, text_field(record, "title", where), text_field(record, "text", where))
     if "contents" in record:
-        return CorpusPassage(docid, join_title(None, text_field(record, "contents", where)))
+        return Passage(docid, "", text_field(record, "contents", where))
     raise InputError(f"{where}: the passage has no field 'text' or 'contents'; found {_listed(list(record))}.")
 
 
-def _from_columns(columns: list[str], where: str) -> CorpusPassage:
+def _from_columns(columns: list[str], where: str) -> Passage:
     docid = checked_id(columns[0], where, "passage")
     if len(columns) == 2:
-        return CorpusPassage(docid, join_title(None, columns[1]))
+        return Passage(docid, "", columns[1])
     if len(columns) == 4 and (not columns[1] or "://" in columns[1]):
-        return CorpusPassage(docid, join_title(columns[2], columns[3]))
+        return Passage(docid, columns[2], columns[3])
     found = f"{len(columns)} columns" if len(columns) != 4 else f"4 columns with {columns[1][:40]!r} as the second"
     raise InputError(f"{where}: {found}; expected id and text, or id, URL, title and body, with tabs between.")
 

@@ -1,16 +1,17 @@
 """Writing a collection in the form that Pyserini's commands read."""
 
-import json
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..corpora.beir import BeirFolder, Passage, Qrels, judged_queries, open_beir, read_corpus, read_qrels, read_queries
-from ..corpora.topics import write_topics
+from ..corpora.beir import open_beir
+from ..corpora.corpus import Corpus, Passage, write_corpus
+from ..corpora.qrels import Qrels, judged_queries, read_qrels, write_qrels
+from ..corpora.topics import read_topics, write_topics
 from ..errors import InputError
 from .python_docs import interpreter_documentation
 
+CORPUS = "corpus/corpus.jsonl"
 DEFAULT_PASSAGES = 1000
 _SEED = 20260507
 
@@ -42,22 +43,25 @@ def write_collection(folder: Path, dataset: str | Path | None, limit: int | None
     if dataset is None:
         made = interpreter_documentation(passages=limit or DEFAULT_PASSAGES)
         queries, qrels = made.queries, made.qrels
-        name, note, count = "the documentation inside this Python", "", _write_corpus(folder, made.passages)
+        name, note, passages = "the documentation inside this Python", "", iter(made.passages)
     else:
         found = open_beir(dataset)
         qrels = read_qrels(found.qrels)
-        queries = judged_queries(read_queries(found.queries), qrels, found.qrels)
+        queries = judged_queries(read_topics(found.queries), qrels, found.qrels)
         qrels = {qid: qrels[qid] for qid in queries}
-        kept, note = _pool(found, qrels, limit) if limit else (None, "")
-        passages = (passage for passage in read_corpus(found.corpus) if kept is None or passage.docid in kept)
-        name, count = found.name, _write_corpus(folder, passages)
+        corpus = Corpus(found.corpus)
+        kept, note = _pool(corpus, qrels, limit) if limit else (None, "")
+        passages = (passage for passage in corpus.passages() if kept is None or passage.docid in kept)
+        name = found.name
+    (folder / "corpus").mkdir()
+    count = write_corpus(folder / CORPUS, passages)
     write_topics(folder / "topics.json", queries)
-    _write_qrels(folder / "qrels.txt", qrels)
+    write_qrels(folder / "qrels.txt", qrels)
     return WrittenCollection(name, count, queries, qrels, note)
 
 
-def _pool(found: BeirFolder, qrels: Qrels, limit: int) -> tuple[set[str], str]:
-    docids = [passage.docid for passage in read_corpus(found.corpus)]
+def _pool(corpus: Corpus, qrels: Qrels, limit: int) -> tuple[set[str], str]:
+    docids = [passage.docid for passage in corpus.passages()]
     judged = {docid for grades in qrels.values() for docid in grades} & set(docids)
     if limit >= len(docids):
         return set(docids), ""
@@ -69,26 +73,6 @@ def _pool(found: BeirFolder, qrels: Qrels, limit: int) -> tuple[set[str], str]:
     return judged | set(drawn), note
 
 
-def _write_corpus(folder: Path, passages: Iterable[Passage]) -> int:
-    """Write passages as Pyserini's JSON lines; `contents` is what BM25 indexes, title and text what models encode."""
-    (folder / "corpus").mkdir()
-    count = 0
-    with (folder / "corpus" / "corpus.jsonl").open("w", encoding="utf-8") as file:
-        for passage in passages:
-            count += 1
-            contents = f"{passage.title} {passage.text}".strip()
-            record = {"id": passage.docid, "title": passage.title, "text": passage.text, "contents": contents}
-            file.write(json.dumps(record) + "\n")
-    return count
-
-
-def _write_qrels(path: Path, qrels: Qrels) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for qid, grades in qrels.items():
-            file.writelines(f"{qid} 0 {docid} {grade}\n" for docid, grade in grades.items())
-
-
 def read_passages(folder: Path, docids: set[str]) -> dict[str, Passage]:
     """Look up some passages of a written collection."""
-    found = (passage for passage in read_corpus(folder / "corpus" / "corpus.jsonl") if passage.docid in docids)
-    return {passage.docid: passage for passage in found}
+    return Corpus(folder / CORPUS).find(docids)[0]

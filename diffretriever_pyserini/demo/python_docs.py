@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..corpora.beir import Passage, Qrels
+from ..corpora.corpus import Passage
+from ..corpora.qrels import Qrels
 from ..errors import InputError
 
 PASSAGE_WORDS = 100

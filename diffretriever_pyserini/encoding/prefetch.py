@@ -61,7 +61,7 @@ def make_ready(prepare: Preparer, rows: Sequence[RawRow], max_length: int | None
             continue
         docids.append(passage.docid)
         wheres.append(row.where)
-        texts.append(passage.text)
+        texts.append(passage.contents)
     return ReadyRows(docids, wheres, prepare(texts, "passage", max_length), skipped)
 
 

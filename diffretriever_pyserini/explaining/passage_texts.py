@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..corpora.corpus import Corpus, RawRow, parse_row
+from ..corpora.corpus import Corpus
 from ..errors import InputError
-from ..files.atomic import read_json
+from ..files.atomic import read_json, restore_folder
 from ..indexes.build import INDEX
 from ..store.spec import SPEC, read_spec
 
@@ -21,38 +21,15 @@ def texts_of(corpus: Corpus, docids: Sequence[str]) -> dict[str, str]:
         When one is not there, or the corpus cannot be read. Rows that are broken are passed over, but counted where an
         id is missing.
     """
-    from tqdm import tqdm
-
-    wanted = set(docids)
-    found: dict[str, str] = {}
-    broken: list[str] = []
-    patterns = [docid.encode() for docid in wanted]
-    with tqdm(desc="Looking for the text", unit=" rows", delay=2, disable=None) as bar:
-        for row in corpus.rows():
-            bar.update()
-            if not _may_be(row, patterns):
-                continue
-            try:
-                passage = parse_row(row)
-            except InputError as error:
-                broken.append(str(error))
-                continue
-            if passage.docid in wanted:
-                found.setdefault(passage.docid, passage.text)
-                if len(found) == len(wanted):
-                    return found
-    missing = next(docid for docid in docids if docid not in found)
+    passages, broken = corpus.find(docids)
+    if len(passages) == len(set(docids)):
+        return {docid: passage.contents for docid, passage in passages.items()}
+    missing = next(docid for docid in docids if docid not in passages)
     more = f" ({len(broken)} rows could not be read, the first: {broken[0]})" if broken else ""
     raise InputError(
         f"passage {missing!r} is not in {', '.join(corpus.files)}{more}: name the corpus that was encoded with "
         "--corpus, or give the text itself with --text."
     )
-
-
-def _may_be(row: RawRow, patterns: Sequence[bytes]) -> bool:
-    """Whether a row is worth parsing: a line without the id's bytes holds it only where JSON escapes characters."""
-    line = row.payload
-    return not isinstance(line, bytes) or b"\\" in line or any(pattern in line for pattern in patterns)
 
 
 def find_texts(
@@ -68,6 +45,8 @@ def find_texts(
         As :func:`texts_of`, but never for files that nobody named.
     """
     folder = None if index is None else Path(index).expanduser()
+    if folder is not None:
+        restore_folder(folder, INDEX)
     if sources is not None:
         corpus = Corpus(sources)
         return texts_of(corpus, docids), _remarks(folder, corpus)

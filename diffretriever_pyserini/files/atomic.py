@@ -117,8 +117,7 @@ def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
         _restore(target, marker)
         if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
             raise DiffRetrieverError(f"{given} exists and is not an output of this command; name another folder.")
-        for leftover in (work, old):
-            _remove(leftover)
+        _remove(work)
         work.mkdir()
         yield work
         if not (work / marker).is_file():
@@ -127,9 +126,14 @@ def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
             for name in names:
                 _flush(Path(folder, name))
             _flush(Path(folder))
-        if target.exists():
-            target.rename(old)
-        work.rename(target)
+        _remove(old)
+        try:
+            if target.exists():
+                target.rename(old)
+            work.rename(target)
+        except BaseException:
+            _restore(target, marker)
+            raise
         _flush(target.parent)
         (old / marker).unlink(missing_ok=True)  # first: what a kill leaves of it must not look whole
         _remove(old)

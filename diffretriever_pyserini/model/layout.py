@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..text import clean_text
 from .config import RetrieverConfig, check_side
 
 SYSTEM = "You are an AI assistant that can understand human language."
@@ -27,7 +28,6 @@ _WORDING = {  # variant: what is asked for, the noun and its verb, what else is 
 _SENTINEL = "\u241etext\u241e"  # stands for the text while the chat template is rendered
 _CLIP_MARGIN = 128  # tokens that a word cut in half may change: WordPiece makes 100 of one that it calls unknown whole
 _READ_AT_MOST = 1 << 18  # characters; ten million of one word would take half a minute
-_SURROGATES = re.compile("[\ud800-\udfff]+")
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
 
 
@@ -271,15 +271,3 @@ def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 def _clip_length(budget: int) -> int:
     return 32 * budget + 1024
-
-
-def clean_text(text: str) -> str:
-    """``text`` with lone surrogates, which no tokenizer takes, as U+FFFD; everything else is untouched."""
-    if text.isascii():
-        return text
-    return _SURROGATES.sub(lambda run: run[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"), text)
-
-
-def join_title(title: str | None, text: str | None) -> str:
-    """Title and text of a passage joined by one blank and stripped; None counts as empty (METHOD section 2)."""
-    return f"{title or ''} {text or ''}".strip()

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from ..errors import ConfigError
-from .layout import clean_text
+from ..text import clean_text
 from .words import split_words
 
 PUNCTUATION = frozenset(string.punctuation)

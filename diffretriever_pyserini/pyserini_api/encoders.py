@@ -19,12 +19,12 @@ from ..errors import ConfigError, InputError
 from ..model.config import FIELDS, resolve_config
 from ..model.encoder_names import EncoderName, parse_encoder_name
 from ..model.hub import local_folder
-from ..model.layout import join_title
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import Provenance
 from ..runtime import java
 from ..runtime.devices import half_precision
 from ..store.index_record import IndexRecord
+from ..text import join_title
 
 java.prepare()  # before Pyserini is imported, which starts the JVM
 from pyserini.encode import DocumentEncoder, QueryEncoder  # noqa: E402

@@ -40,8 +40,8 @@ def development_set(rows: Sequence[Row]) -> DevelopmentSet:
     qrels: dict[str, dict[str, int]] = {}
     for i, row in enumerate(rows):
         for passage in (*row.positives, *row.negatives):
-            places.setdefault(passage.text, len(places))
-        qrels[str(i)] = {str(places[passage.text]): 1 for passage in row.positives}
+            places.setdefault(passage.contents, len(places))
+        qrels[str(i)] = {str(places[passage.contents]): 1 for passage in row.positives}
     return DevelopmentSet(tuple(row.query for row in rows), tuple(places), qrels)
 
 

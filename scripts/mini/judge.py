@@ -18,12 +18,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def judge(model, folder: Path, depth: int = 1000) -> dict[str, float]:
     """nDCG@10 of dense single, dense multi, lexical and their hybrids on one collection."""
     from diffretriever_pyserini import scoring
-    from diffretriever_pyserini.corpora.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
+    from diffretriever_pyserini.corpora.beir import open_beir
+    from diffretriever_pyserini.corpora.corpus import Corpus
+    from diffretriever_pyserini.corpora.qrels import judged_queries, read_qrels
+    from diffretriever_pyserini.corpora.topics import read_topics
 
     files = open_beir(folder)
     qrels = read_qrels(files.qrels)
-    queries = judged_queries(read_queries(files.queries), qrels, files.queries)
-    passages = list(read_corpus(files.corpus))
+    queries = judged_queries(read_topics(files.queries), qrels, files.queries)
+    passages = list(Corpus(files.corpus).passages())
     p = model.encode([f"{passage.title} {passage.text}".strip() for passage in passages], side="passage")
     q = model.encode(list(queries.values()), side="query")
     pooled = scoring.pooled_scores(q.pooled, p.pooled)

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diffretriever_pyserini.corpora.corpus import Corpus, CorpusPassage, RawRow, parse_row
+from diffretriever_pyserini.corpora.corpus import Corpus, Passage, RawRow, parse_row
 
 RECORDS = [{"docid": f"d{i}", "title": f"Title {i}", "text": f"text {i} ü"} for i in range(1000)]
-EXPECTED = [CorpusPassage(f"d{i}", f"Title {i} text {i} ü") for i in range(1000)]
+EXPECTED = [Passage(f"d{i}", f"Title {i}", f"text {i} ü") for i in range(1000)]
 DATA = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
 
 
@@ -51,7 +51,7 @@ def peak_memory(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def passages(*sources: str | Path, start: int = 0) -> list[CorpusPassage]:
+def passages(*sources: str | Path, start: int = 0) -> list[Passage]:
     return [parse_row(row) for row in Corpus(sources).rows(start)]
 
 

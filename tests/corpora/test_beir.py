@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from diffretriever_pyserini.corpora.beir import (
-    Passage,
-    judged_queries,
-    open_beir,
-    read_corpus,
-    read_qrels,
-    read_queries,
-)
+from diffretriever_pyserini.corpora.beir import is_beir, open_beir
+from diffretriever_pyserini.corpora.corpus import Corpus, Passage
+from diffretriever_pyserini.corpora.qrels import judged_queries, read_qrels, write_qrels
+from diffretriever_pyserini.corpora.topics import read_topics
 from diffretriever_pyserini.errors import InputError
 
 
@@ -32,15 +28,16 @@ def test_a_collection_is_read(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / f"queries.jsonl{suffix}", '{"_id": "q1", "text": " what? "}\n')
     write(tmp_path / f"qrels/test.tsv{suffix}", "query-id\tcorpus-id\tscore\nq1\ta\t2\nq1\t7\t0\n")
     found = open_beir(tmp_path)
-    assert list(read_corpus(found.corpus)) == [Passage("a", "T", "x"), Passage("7", "", "y")]
-    assert read_queries(found.queries) == {"q1": "what?"}
+    assert list(Corpus(found.corpus).passages()) == [Passage("a", "T", "x"), Passage("7", "", "y")]
+    assert read_topics(found.queries) == {"q1": "what?"}
     assert read_qrels(found.qrels) == {"q1": {"a": 2, "7": 0}}
     assert found.name == tmp_path.name
+    assert is_beir(tmp_path) and not is_beir(tmp_path / "qrels")
 
 
 def test_the_corpus_is_streamed(tmp_path: Path) -> None:
     path = write(tmp_path / "corpus.jsonl", '{"_id": "a", "text": "x"}\n{"_id": "b", "te')
-    passages = read_corpus(path)
+    passages = Corpus(path).passages()
     assert next(passages).docid == "a"
     with pytest.raises(InputError, match=r"corpus.jsonl, line 2: broken JSON .* cut in half"):
         next(passages)
@@ -62,25 +59,25 @@ def test_the_corpus_is_streamed(tmp_path: Path) -> None:
 def test_a_bad_passage_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = write(tmp_path / "corpus.jsonl", f'{{"_id": "a", "text": "x"}}\n{line}\n')
     with pytest.raises(InputError, match=message):
-        list(read_corpus(path))
+        list(Corpus(path).passages())
 
 
 def test_a_null_title_is_the_empty_title(tmp_path: Path) -> None:
     path = write(tmp_path / "corpus.jsonl", '{"_id": "a", "title": null, "text": "x"}\n')
-    assert list(read_corpus(path)) == [Passage("a", "", "x")]
+    assert list(Corpus(path).passages()) == [Passage("a", "", "x")]
 
 
 def test_text_that_is_hard_to_write_survives(tmp_path: Path) -> None:
     text = 'line\u2028separator \x00 \ud800 tab\t"quote"'
     path = write(tmp_path / "corpus.jsonl", json.dumps({"_id": "a", "text": text}) + "\n")
-    assert next(read_corpus(path)).text == text
+    assert next(Corpus(path).passages()).text == text
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
 def test_an_empty_file_is_named(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, "\n")
     with pytest.raises(InputError, match=f"{name}: no (passages|queries)"):
-        list(read_corpus(path) if name.startswith("corpus") else read_queries(path))
+        list(Corpus(path).passages() if name.startswith("corpus") else read_topics(path))
 
 
 @pytest.mark.parametrize(
@@ -88,18 +85,25 @@ def test_an_empty_file_is_named(tmp_path: Path, name: str) -> None:
     [
         ('{"_id": "q1", "text": "again"}', "line 2: query id 'q1' occurs twice"),
         ('{"_id": "q2", "text": " "}', "line 2: query 'q2' is empty"),
-        ('{"_id": "q2"}', "line 2: query 'q2' is empty"),
+        ('{"_id": "q2"}', "line 2: has no query"),
     ],
 )
 def test_a_bad_query_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = write(tmp_path / "queries.jsonl", f'{{"_id": "q1", "text": "one"}}\n{line}\n')
     with pytest.raises(InputError, match=message):
-        read_queries(path)
+        read_topics(path)
 
 
 @pytest.mark.parametrize("text", ["q1\ta\t1\nq2\tb\t0\n", "q1 0 a 1\nq2 0 b 0\n"])
 def test_both_layouts_of_judgements(tmp_path: Path, text: str) -> None:
     assert read_qrels(write(tmp_path / "qrels.txt", text)) == {"q1": {"a": 1}, "q2": {"b": 0}}
+
+
+def test_written_judgements_are_read_back(tmp_path: Path) -> None:
+    qrels = {"007": {"a": 2, "b": 0}, "q2": {"b": -1}}
+    write_qrels(tmp_path / "qrels.txt", qrels)
+    assert (tmp_path / "qrels.txt").read_text() == "007 0 a 2\n007 0 b 0\nq2 0 b -1\n"
+    assert read_qrels(tmp_path / "qrels.txt") == qrels
 
 
 @pytest.mark.parametrize(
@@ -134,14 +138,14 @@ def test_a_damaged_gzip_file_is_named(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "queries.jsonl.gz"
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"queries.jsonl.gz"):
-        read_queries(path)
+        read_topics(path)
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "queries.jsonl"
     path.write_bytes('{"_id": "a", "text": "é"}\n'.encode("latin-1"))
     with pytest.raises(InputError, match="not valid UTF-8"):
-        read_queries(path)
+        read_topics(path)
 
 
 def test_only_queries_with_something_to_find_are_kept() -> None:

@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from diffretriever_pyserini.corpora.corpus import Corpus, CorpusPassage, RawRow, parse_row
+from diffretriever_pyserini.corpora.corpus import Corpus, Passage, RawRow, parse_row
 from diffretriever_pyserini.errors import InputError
 
 from .corpora import DATA, EXPECTED, RECORDS, passages, peak_memory, rows, write, write_table
+
+ODD = "x \x00 \ud800 y\u2028z"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def test_skipping_goes_on_in_the_next_file(tmp_path: Path) -> None:
 
 def test_skipping_does_not_parse(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"cut\n\xff\n{"id": "a", "text": ""}\n'.encode("latin-1"))
-    assert [parse_row(row) for row in Corpus([path]).rows(2)] == [CorpusPassage("a", "")]
+    assert [parse_row(row) for row in Corpus([path]).rows(2)] == [Passage("a", "", "")]
 
 
 def test_skipped_row_groups_are_not_read(tmp_path: Path) -> None:
@@ -68,21 +70,22 @@ def test_skipped_row_groups_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "passage"),
+    ("record", "passage", "contents"),
     [
-        ({"id": "a", "contents": " Title\nbody  text "}, CorpusPassage("a", "Title\nbody  text")),
-        ({"id": "a", "contents": "whole", "title": "not this"}, CorpusPassage("a", "whole")),
-        ({"id": "a", "title": "T", "text": "x", "contents": "T\nx"}, CorpusPassage("a", "T x")),
-        ({"_id": "a", "title": "", "text": "x", "metadata": {"url": 1}}, CorpusPassage("a", "x")),
-        ({"docid": "a", "title": None, "text": None}, CorpusPassage("a", "")),
-        ({"id": 7, "text": "x"}, CorpusPassage("7", "x")),
-        ({"id": "ü\U0001f600", "text": ""}, CorpusPassage("ü\U0001f600", "")),
-        ({"id": "a", "text": "x \x00 \ud800 y\u2028z\x85"}, CorpusPassage("a", "x \x00 \ud800 y\u2028z")),
+        ({"id": "a", "contents": " Title\nbody  text "}, Passage("a", "", " Title\nbody  text "), "Title\nbody  text"),
+        ({"id": "a", "contents": "whole", "title": "not this"}, Passage("a", "", "whole"), "whole"),
+        ({"id": "a", "title": "T", "text": "x", "contents": "T\nx"}, Passage("a", "T", "x"), "T x"),
+        ({"_id": "a", "title": "", "text": "x", "metadata": {"url": 1}}, Passage("a", "", "x"), "x"),
+        ({"docid": "a", "title": None, "text": None}, Passage("a", "", ""), ""),
+        ({"id": 7, "text": "x"}, Passage("7", "", "x"), "x"),
+        ({"id": "ü\U0001f600", "text": ""}, Passage("ü\U0001f600", "", ""), ""),
+        ({"id": "a", "text": ODD + "\x85"}, Passage("a", "", ODD + "\x85"), ODD),
     ],
 )
-def test_fields_of_a_record(tmp_path: Path, record: dict[str, Any], passage: CorpusPassage) -> None:
+def test_fields_of_a_record(tmp_path: Path, record: dict[str, Any], passage: Passage, contents: str) -> None:
     assert [parse_row(row) for row in rows(json.dumps(record), tmp_path)] == [passage]
     assert parse_row(RawRow("record", "here", record)) == passage
+    assert passage.contents == contents
 
 
 def test_tsv_of_ms_marco(tmp_path: Path) -> None:
@@ -90,11 +93,11 @@ def test_tsv_of_ms_marco(tmp_path: Path) -> None:
         '0\tA "quoted" passage, ü\r\n1\t\r\nD2\thttps://x.org/a b\tThe title\tand body\r\nD3\t\tNo URL\t\n4\tNUL \x00'
     )
     assert [parse_row(row) for row in rows(text, tmp_path, "collection.tsv")] == [
-        CorpusPassage("0", 'A "quoted" passage, ü'),
-        CorpusPassage("1", ""),
-        CorpusPassage("D2", "The title and body"),
-        CorpusPassage("D3", "No URL"),
-        CorpusPassage("4", "NUL \x00"),
+        Passage("0", "", 'A "quoted" passage, ü'),
+        Passage("1", "", ""),
+        Passage("D2", "The title", "and body"),
+        Passage("D3", "No URL", ""),
+        Passage("4", "", "NUL \x00"),
     ]
 
 
@@ -147,7 +150,7 @@ def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(datasets, "load_dataset", local)
     corpus = Corpus(["owner/name:corpus:dev", write(tmp_path / "last.tsv", "z\tlast\n")])
     everything = list(corpus.rows())
-    assert [parse_row(row) for row in everything] == [*EXPECTED, CorpusPassage("z", "last")]
+    assert [parse_row(row) for row in everything] == [*EXPECTED, Passage("z", "", "last")]
     assert asked == [("owner/name", "corpus", {"split": "dev", "streaming": True})]
     assert everything[2].where == "owner/name:corpus:dev, row 3"
     for start in (10, 256, 999, 1000):

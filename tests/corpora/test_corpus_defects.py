@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from diffretriever_pyserini.corpora.corpus import Corpus, CorpusPassage, RawRow, parse_row
+from diffretriever_pyserini.corpora.corpus import Corpus, Passage, RawRow, parse_row
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.files.jsonl import LINE_LIMIT
 
@@ -200,7 +200,7 @@ def test_bad_rows_of_a_table_are_named_and_the_others_are_read(tmp_path: Path) -
     path = tmp_path / "a.parquet"
     pq.write_table(table, path)
     found = list(Corpus([path]).rows())
-    assert [parse_row(found[i]) for i in (0, 3)] == [CorpusPassage("a", "one"), CorpusPassage("d", "")]
+    assert [parse_row(found[i]) for i in (0, 3)] == [Passage("a", "", "one"), Passage("d", "", "")]
     for i, message in {1: "row 2: not valid UTF-8", 2: "row 3: .* no id", 4: "row 5: .* white space"}.items():
         with pytest.raises(InputError, match=f"a.parquet, {message}"):
             parse_row(found[i])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from diffretriever_pyserini.corpora.beir import read_qrels
+from diffretriever_pyserini.corpora.qrels import read_qrels
 from diffretriever_pyserini.corpora.topics import read_topics
 from diffretriever_pyserini.demo.collection import read_passages, write_collection
 from diffretriever_pyserini.errors import InputError

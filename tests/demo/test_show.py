@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from diffretriever_pyserini.corpora.beir import Passage
-from diffretriever_pyserini.demo.collection import WrittenCollection, _write_corpus
+from diffretriever_pyserini.corpora.corpus import Passage, write_corpus
+from diffretriever_pyserini.demo.collection import CORPUS, WrittenCollection
 from diffretriever_pyserini.demo.show import top_hits
 
 
 def test_hits_are_shown_with_grade_and_snippet(tmp_path: Path) -> None:
     passages = [Passage(f"d{i}", f"Title {i}", "word " * 100) for i in range(4)]
-    _write_corpus(tmp_path, passages)
+    (tmp_path / CORPUS).parent.mkdir()
+    write_corpus(tmp_path / CORPUS, passages)
     queries = {f"q{i}": f"query {i}" for i in range(6)}
     qrels = {qid: {"d0": 1, "d1": 0} for qid in queries}
     run = {"q0": {"d0": 3.0, "d1": 2.0, "d2": 1.0, "d3": 0.5}, "q2": {"d3": 1.0}}

@@ -14,8 +14,8 @@ from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.files.atomic import only_writer
-from diffretriever_pyserini.model.layout import join_title
 from diffretriever_pyserini.store.store import Store
+from diffretriever_pyserini.text import join_title
 
 from .conftest import passages, write_corpus
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffretriever_pyserini.corpora.beir import judged_queries, open_beir, read_corpus, read_qrels, read_queries
+from diffretriever_pyserini.corpora.beir import open_beir
+from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.corpora.qrels import judged_queries, read_qrels
 from diffretriever_pyserini.corpora.topics import read_topics
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.indexes.build import IndexOptions, build_index
-from diffretriever_pyserini.model.layout import join_title
 from diffretriever_pyserini.searching import open_index
 
 from .commands import pyserini, read_run
@@ -45,13 +46,13 @@ def work(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nfcorpus")
     beir = open_beir(source)
     qrels = read_qrels(beir.qrels)
-    judged = judged_queries(read_queries(beir.queries), qrels, source)
+    judged = judged_queries(read_topics(beir.queries), qrels, source)
     few = sorted(judged, key=lambda qid: (sum(grade > 0 for grade in qrels[qid].values()), qid))[:QUERIES]
     wanted = {docid for qid in few for docid, grade in qrels[qid].items() if grade > 0}
-    passages = list(read_corpus(beir.corpus))
+    passages = list(Corpus(beir.corpus).passages())
     kept = [passage for passage in passages if passage.docid in wanted]
     kept += [passage for passage in passages if passage.docid not in wanted][: PASSAGES - len(kept)]
-    lines = (json.dumps({"id": p.docid, "text": join_title(p.title, p.text)}) for p in kept)
+    lines = (json.dumps({"id": p.docid, "text": p.contents}) for p in kept)
     (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "T.tsv").write_text("".join(f"{qid}\t{judged[qid]}\n" for qid in few), encoding="utf-8")
     (folder / "qrels.json").write_text(json.dumps({qid: qrels[qid] for qid in few}))

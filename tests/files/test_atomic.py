@@ -223,7 +223,7 @@ def renamed(self, target):
     return rename(self, target)
 Path.rename = renamed
 remove = atomic._remove
-atomic._remove = lambda folder: os.kill(os.getpid(), 9) if len(done) == 2 else remove(folder)
+atomic._remove = lambda folder: os.kill(os.getpid(), 9) if len(done) == 2 else remove(folder)  # the last step
 with atomic.whole_folder(sys.argv[1], "marker") as folder:
     (folder / "data").write_text("second")
     (folder / "marker").touch()
@@ -244,6 +244,21 @@ def test_a_kill_while_the_folder_is_replaced_loses_nothing(tmp_path: Path, renam
         (folder / "marker").touch()
     assert (out / "data").read_text() == "third"
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failed_rename_gives_the_older_folder_its_name_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "out", "first")
+    rename = Path.rename
+
+    def renamed(self: Path, target: Path) -> Path:
+        if self.name == "out.unfinished":
+            raise PermissionError(13, "Permission denied", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(DiffRetrieverError, match=r"out: cannot be written \(Permission denied\)"):
+        fill(tmp_path / "out", "second")
+    assert (tmp_path / "out" / "data").read_text() == "first"
 
 
 def test_what_a_kill_left_of_a_removed_folder_is_not_restored(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from diffretriever_pyserini.model.layout import (
     Layout,
     build_layout,
     chat_ids,
-    clean_text,
-    join_title,
     prompt_for,
     tail_ids,
     tokenize_texts,
@@ -109,21 +107,6 @@ def test_chat_layout_needs_a_prompt_a_mask_and_a_template(tiny_dream: Path, load
     drops = SimpleNamespace(chat_template="x", apply_chat_template=lambda *_, **__: "hello")
     with pytest.raises(ConfigError, match=r"drops or changes"):
         chat_ids(drops, prompt_for("query", 1), "x")
-
-
-def test_join_title() -> None:
-    assert join_title("A title", "and text") == "A title and text"
-    assert join_title(None, " text ") == "text"
-    assert join_title("", "") == ""
-    assert join_title("only a title", "") == "only a title"
-
-
-def test_clean_text() -> None:
-    assert clean_text("plain") == "plain"
-    assert clean_text("naïve ☃ \0 \ufeff") == "naïve ☃ \0 \ufeff"
-    assert clean_text("a\ud800b\udc00") == "a\ufffdb\ufffd"
-    assert clean_text("\ud83d\ude00") == "\U0001f600"  # two halves that stand together are one character
-    assert clean_text("\ud800\ud800") == "\ufffd\ufffd"
 
 
 @given(st.text(max_size=300), st.integers(1, 40))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...corpora.beir import Passage
+from ...corpora.corpus import Passage
 from ...errors import InputError
 from ...model.lexical import content_words
 from . import rows
@@ -93,14 +94,14 @@ def sentences(text: str) -> list[str]:
 def made_rows(passage: Passage, rng: np.random.Generator) -> Iterator[rows.Row]:
     """Training rows without negatives: the heading asks for the passage, and one sentence asks for the others."""
     if len(content_words(passage.title)) >= _LEAST_WORDS:
-        yield _row(passage, passage.title, passage.text, "heading")
+        yield _row(passage.title, replace(passage, title=""), "heading")
     parts = sentences(passage.text)
     usable = [i for i, one in enumerate(parts) if len(content_words(one)) >= _LEAST_WORDS]
     if len(parts) >= 2 and usable:
         chosen = usable[int(rng.integers(len(usable)))]
         kept = parts if rng.random() < _KEEP_SENTENCE else parts[:chosen] + parts[chosen + 1 :]
-        yield _row(passage, parts[chosen], f"{passage.title} {' '.join(kept)}".strip(), "sentence")
+        yield _row(parts[chosen], replace(passage, text=" ".join(kept)), "sentence")
 
 
-def _row(passage: Passage, query: str, text: str, kind: str) -> rows.Row:
-    return rows.Row(query, (rows.Passage(text, passage.docid),), (), f"{passage.docid}/{kind}")
+def _row(query: str, answer: Passage, kind: str) -> rows.Row:
+    return rows.Row(query, (rows.scored(answer),), (), f"{answer.docid}/{kind}")

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import InputError
 from .batches import Example
-from .rows import Passage, Row, parse_line
+from .rows import Row, ScoredPassage, parse_line
 from .store import text_digest
 
 _SHOWN = 5
@@ -170,7 +170,7 @@ class TrainingRows:
 
 def draw(row: Row, negatives: int, rng: np.random.Generator) -> Example:
     """One positive and ``negatives`` negatives of ``row``; the teacher's scores if all of them have one."""
-    picked: list[Passage] = [row.positives[int(rng.integers(len(row.positives)))]]
+    picked: list[ScoredPassage] = [row.positives[int(rng.integers(len(row.positives)))]]
     if negatives:
         places = list(rng.permutation(len(row.negatives))[:negatives])
         if len(places) < negatives:
@@ -179,7 +179,7 @@ def draw(row: Row, negatives: int, rng: np.random.Generator) -> Example:
     scores = tuple(one.score for one in picked if one.score is not None)
     return Example(
         row.query,
-        tuple(one.text for one in picked),
+        tuple(one.contents for one in picked),
         scores if len(scores) == len(picked) else None,
         seed=int(rng.integers(1 << 62)),
     )

@@ -11,18 +11,21 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ...corpora.corpus import Passage
 from ...errors import InputError
 from ...files.jsonl import parse_object, text_field
-from ...model.layout import join_title
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
-    """One passage: title and text joined, its id where the row names one, a teacher's score where there is one."""
+class ScoredPassage(Passage):
+    """A passage of a training row; its id is empty where the row names none, ``score`` is a teacher's, if any."""
 
-    text: str
-    docid: str = ""
     score: float | None = None
+
+
+def scored(passage: Passage) -> ScoredPassage:
+    """``passage`` without a score."""
+    return ScoredPassage(passage.docid, passage.title, passage.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,8 @@ class Row:
     """A query, at least one positive, any number of negatives."""
 
     query: str
-    positives: tuple[Passage, ...]
-    negatives: tuple[Passage, ...]
+    positives: tuple[ScoredPassage, ...]
+    negatives: tuple[ScoredPassage, ...]
     query_id: str = ""
 
 
@@ -41,7 +44,7 @@ def parse_line(line: str, where: str, tabs: bool = False) -> Row:
         query, found, passage = line.rstrip("\r\n").partition("\t")
         if not found or "\t" in passage:
             raise InputError(f"{where}: expected two columns, query and passage, parted by one tab.")
-        return checked(Row(query.strip(), (Passage(passage.strip()),), ()), where)
+        return checked(Row(query.strip(), (ScoredPassage("", "", passage.strip()),), ()), where)
     return parse_record(parse_object(line, where), where)
 
 
@@ -55,11 +58,11 @@ def parse_record(record: dict[str, Any], where: str) -> Row:
     name = next((name for name in ("positive", "passage", "text") if name in record), None)
     if name is None:
         raise InputError(f"{where}: neither positive_passages nor positive nor passage; found {sorted(record)}.")
-    text = join_title(text_field(record, "title", where), text_field(record, name, where))
-    return checked(Row(query, (Passage(text),), (), query_id), where)
+    positive = ScoredPassage("", text_field(record, "title", where), text_field(record, name, where))
+    return checked(Row(query, (positive,), (), query_id), where)
 
 
-def _passages(record: dict[str, Any], name: str, where: str) -> tuple[Passage, ...]:
+def _passages(record: dict[str, Any], name: str, where: str) -> tuple[ScoredPassage, ...]:
     values = record.get(name) or []
     if not isinstance(values, list):
         raise InputError(f"{where}: {name} must be a list, found {type(values).__name__}.")
@@ -74,8 +77,8 @@ def _passages(record: dict[str, Any], name: str, where: str) -> tuple[Passage, .
             isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)
         ):
             raise InputError(f"{where}: the score {score!r} in {name} is not a number.")
-        text = join_title(text_field(value, "title", where), text_field(value, "text", where))
-        found.append(Passage(text, str(value.get("docid") or ""), None if score is None else float(score)))
+        title, text = text_field(value, "title", where), text_field(value, "text", where)
+        found.append(ScoredPassage(str(value.get("docid") or ""), title, text, None if score is None else float(score)))
     return tuple(found)
 
 
@@ -87,9 +90,9 @@ def checked(row: Row, where: str) -> Row:
     if not row.positives:
         raise InputError(f"{where}: no positive passage for query {row.query!r:.60}.")
     for kind, passages in (("positive", row.positives), ("negative", row.negatives)):
-        if any(not passage.text for passage in passages):
+        if any(not passage.contents for passage in passages):
             raise InputError(f"{where}: an empty {kind} passage for query {row.query!r:.60}.")
-    both = {passage.text for passage in row.positives} & {passage.text for passage in row.negatives}
+    both = {passage.contents for passage in row.positives} & {passage.contents for passage in row.negatives}
     if both:
         raise InputError(f"{where}: the passage {min(both)!r:.60} is both positive and negative.")
     return row
@@ -98,8 +101,8 @@ def checked(row: Row, where: str) -> Row:
 def to_record(row: Row) -> dict[str, Any]:
     """``row`` as a JSON object in Tevatron's layout."""
 
-    def passage(one: Passage) -> dict[str, Any]:
-        record: dict[str, Any] = {"docid": one.docid, "title": "", "text": one.text}
+    def passage(one: ScoredPassage) -> dict[str, Any]:
+        record: dict[str, Any] = {"docid": one.docid, "title": one.title, "text": one.text}
         return record if one.score is None else record | {"score": one.score}
 
     return {

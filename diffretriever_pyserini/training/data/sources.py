@@ -14,12 +14,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ...corpora.beir import BeirFolder, is_beir, open_beir
+from ...corpora.corpus import Corpus, parse_row
+from ...corpora.qrels import read_qrels
+from ...corpora.topics import read_topics
 from ...errors import InputError
 from ...files.atomic import whole_file
-from ...files.jsonl import checked_id, read_lines, read_raw_lines, text_field
+from ...files.jsonl import read_raw_lines
 from ...model.hub import is_hub_id
-from ...model.layout import join_title
-from .rows import Passage, Row, to_record
+from .rows import Row, ScoredPassage, to_record
 
 _WHOLE = 64 << 20
 _SAMPLES, _SAMPLE_BYTES = 64, 64 << 10
@@ -70,14 +73,11 @@ def _file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_beir(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz"))
-
-
 def _inside(folder: Path, split: str) -> list[Path]:
     """The files of a folder that hold its rows: of a BEIR collection, or every file of rows."""
-    if _is_beir(folder):
-        return [_either(folder, name) for name in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv")]
+    if is_beir(folder):
+        files = open_beir(folder, split)
+        return [files.corpus, files.queries, files.qrels]
     inside = sorted(one for one in folder.iterdir() if one.name.removesuffix(".gz").endswith((*_PLAIN, ".parquet")))
     if not inside:
         raise InputError(f"{folder}: neither a folder in BEIR layout nor one of .jsonl, .tsv or .parquet files.")
@@ -88,9 +88,9 @@ def _files(source: str, work: Path, split: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
         inside = _inside(path, split)
-        if _is_beir(path):
+        if is_beir(path):
             stem = f"{path.resolve().name}-{split}-{_state(*inside)}"
-            return [_spooled(work, stem, lambda: beir_rows(path, split, work))]
+            return [_spooled(work, stem, lambda: beir_rows(open_beir(path, split), work))]
         return [file for one in inside for file in _files(str(one), work, split)]
     if path.is_file():
         if path.suffix == ".gz" and path.with_suffix("").suffix in _PLAIN:
@@ -149,66 +149,41 @@ def _dataset_rows(name: str, split: str, **arguments: Any) -> Iterator[dict[str,
         ) from error
 
 
-def beir_rows(folder: Path, split: str, work: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a BEIR collection's ``qrels/<split>.tsv``: one a query, every passage with a positive grade.
+def beir_rows(files: BeirFolder, work: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a BEIR collection's judgements: one a query, every passage with a positive grade.
 
-    Texts are looked up through an SQLite file in ``work``, so that memory does not grow with the corpus. Raises
+    Passages are looked up through an SQLite file in ``work``, so that memory does not grow with the corpus. Raises
     InputError for a judgement whose query or passage has no text.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    path = work / f"{folder.resolve().name}.sqlite"
+    qrels, queries = read_qrels(files.qrels), read_topics(files.queries)
+    path = work / f"{files.name}.sqlite"
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as table:
-        _fill(table, folder, split)
-        grouped = "SELECT qid, group_concat(docid, ' ') FROM qrels WHERE grade > 0 GROUP BY qid ORDER BY min(line)"
-        for qid, docids in table.execute(grouped):
-            query = table.execute("SELECT text FROM queries WHERE id = ?", (qid,)).fetchone()
-            if query is None:
-                raise InputError(f"{folder}: query '{qid}' is judged in qrels/{split}.tsv but has no text.")
+        _fill(table, files.corpus)
+        for qid, grades in qrels.items():
             positives = []
-            for docid in docids.split():
-                text = table.execute("SELECT text FROM corpus WHERE id = ?", (docid,)).fetchone()
-                if text is None:
+            for docid in (docid for docid, grade in grades.items() if grade > 0):
+                found = table.execute("SELECT id, title, text FROM corpus WHERE id = ?", (docid,)).fetchone()
+                if found is None:
                     raise InputError(
-                        f"{folder}: passage '{docid}' is judged for query '{qid}' but is not in the corpus."
+                        f"{files.folder}: passage '{docid}' is judged for query '{qid}' but is not in the corpus."
                     )
-                positives.append(Passage(text[0], docid))
-            yield to_record(Row(query[0], tuple(positives), (), qid))
+                positives.append(ScoredPassage(*found))
+            if positives and qid not in queries:
+                raise InputError(f"{files.folder}: query '{qid}' is judged in {files.qrels} but has no text.")
+            if positives:
+                yield to_record(Row(queries[qid], tuple(positives), (), qid))
     path.unlink()
 
 
-def _fill(table: sqlite3.Connection, folder: Path, split: str) -> None:
-    """Copy texts and judgements of ``folder`` into ``table``; a passage id that occurs twice is an InputError."""
+def _fill(table: sqlite3.Connection, corpus: Path) -> None:
+    """Copy the passages of ``corpus`` into ``table``; an id that occurs twice is an InputError."""
     table.execute("PRAGMA synchronous = OFF")
-    for name in ("corpus", "queries"):
-        table.execute(f"CREATE TABLE {name} (id TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
-        source = _either(folder, f"{name}.jsonl")
-        for number, line in read_lines(source):
-            where = f"{source}, line {number}"
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{where}: broken JSON ({error.msg}); is the line cut in half?") from error
-            key = checked_id(record.get("_id", record.get("id")), where, name)
-            text = join_title(text_field(record, "title", where), text_field(record, "text", where))
-            try:
-                table.execute(f"INSERT INTO {name} VALUES (?, ?)", (key, text))
-            except sqlite3.IntegrityError as error:
-                raise InputError(f"{where}: the id '{key}' occurs twice; ids must be unique.") from error
-    table.execute("CREATE TABLE qrels (qid TEXT, docid TEXT, grade INTEGER, line INTEGER)")
-    source = _either(folder, f"qrels/{split}.tsv")
-    for number, line in read_lines(source):
-        parts = line.split()
-        if number == 1 and parts[0].lower() in ("query-id", "qid", "query_id"):
-            continue
-        if len(parts) not in (3, 4) or not parts[-1].lstrip("-").isdigit():
-            raise InputError(f"{source}, line {number}: expected query-id, corpus-id and a whole grade.")
-        table.execute("INSERT INTO qrels VALUES (?, ?, ?, ?)", (parts[0], parts[-2], int(parts[-1]), number))
+    table.execute("CREATE TABLE corpus (id TEXT PRIMARY KEY, title TEXT, text TEXT) WITHOUT ROWID")
+    for row in Corpus(corpus).rows():
+        passage = parse_row(row)
+        try:
+            table.execute("INSERT INTO corpus VALUES (?, ?, ?)", (passage.docid, passage.title, passage.text))
+        except sqlite3.IntegrityError as error:
+            raise InputError(f"{row.where}: passage id '{passage.docid}' occurs twice; ids must be unique.") from error
     table.commit()
-
-
-def _either(folder: Path, name: str) -> Path:
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
-    raise InputError(f"{folder}: no {name} or {name}.gz.")

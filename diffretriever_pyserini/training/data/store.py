@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ...corpora.beir import Passage
+from ...corpora.corpus import Passage
 from ...errors import InputError
-from ...model.layout import join_title
 
 _READ_AT_ONCE = 1024
 
@@ -29,7 +27,7 @@ class PassageStore:
         )
         self._count = 0
         for passage in passages:
-            digest = text_digest(join_title(passage.title, passage.text))
+            digest = text_digest(passage.contents)
             row = (self._count, passage.docid, passage.title, passage.text, digest)
             try:
                 self._table.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", row)
@@ -64,14 +62,6 @@ class PassageStore:
         """Numbers of the passages with this text, title included; case and white space do not count."""
         found = self._table.execute("SELECT number FROM passages WHERE digest = ?", (text_digest(text),))
         return [int(row[0]) for row in found]
-
-    def write_corpus(self, path: Path) -> None:
-        """Write Pyserini's JSON lines: ``contents`` is what BM25 indexes, title and text what models encode."""
-        with path.open("w", encoding="utf-8") as file:
-            for one in self:
-                contents = join_title(one.title, one.text)
-                record = {"id": one.docid, "title": one.title, "text": one.text, "contents": contents}
-                file.write(json.dumps(record) + "\n")
 
     def close(self) -> None:
         """Let go of the file."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...corpora.corpus import write_corpus
 from ...corpora.topics import write_topics
 from ...demo.commands import Step
 from ...demo.runner import run_step
@@ -32,7 +33,7 @@ def bm25_candidates(
     when a command fails, with its last lines.
     """
     (work / "corpus").mkdir(parents=True)
-    store.write_corpus(work / "corpus" / "corpus.jsonl")
+    write_corpus(work / "corpus" / "corpus.jsonl", store)
     index = (
         "pyserini.index.lucene --collection JsonCollection --input corpus --index index "
         f"--generator DefaultLuceneDocumentGenerator --threads {threads}"
@@ -68,7 +69,7 @@ class Vectors:
         done = 0
         with tqdm(total=len(store), desc="encoding passages", disable=None) as bar:
             for batch in batched(store, 16 * batch_size):
-                texts = [f"{one.title} {one.text}".strip() for one in batch]
+                texts = [one.contents for one in batch]
                 self._rows[done : done + len(batch)] = model.encode(texts, "passage", batch_size=batch_size).pooled
                 done += len(batch)
                 bar.update(len(batch))

@@ -14,10 +14,9 @@ from typing import overload
 
 import numpy as np
 
-from ...corpora.beir import Passage, read_corpus
+from ...corpora.corpus import Corpus, Passage, write_corpus
 from ...errors import InputError
 from ...files.atomic import whole_folder, write_json
-from ...model.layout import join_title
 from ..data import rows
 from ..data.documents import made_rows, read_documents
 from ..data.examples import RowFiles
@@ -37,7 +36,7 @@ class MineOptions:
     ----------
     output : folder for train.jsonl, corpus/corpus.jsonl and mined.json.
     pairs, split : sources of queries with positives (see sources.py); none with ``documents``.
-    corpus : a corpus.jsonl or a BEIR folder; None takes the passages of the pairs.
+    corpus : as for `Corpus`: a file or folder, a BEIR folder among them; None takes the passages of the pairs.
     documents : a folder of texts: passages are cut from them, queries made of headings and sentences.
     method, encoder : ``bm25`` or ``model``; with ``bm25`` an encoder only filters.
     negatives, depth, skip : how many a query, from how many candidates, without the first ``skip``.
@@ -84,7 +83,7 @@ def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, 
         work = Path(temporary)
         store = PassageStore(work / "passages.sqlite", _passages(options, work))
         (folder / "corpus").mkdir()
-        store.write_corpus(folder / "corpus" / "corpus.jsonl")
+        write_corpus(folder / "corpus" / "corpus.jsonl", store)
         pairs = _pairs(options, store, work, folder)
         say(f"{len(pairs)} queries, {len(store)} passages")
         _write(options, store, pairs, work, folder / "train.jsonl", counts)
@@ -102,9 +101,7 @@ def _passages(options: MineOptions, work: Path) -> Iterator[Passage]:
     if options.documents is not None:
         return read_documents(options.documents, options.words)
     if options.corpus is not None:
-        inside = [options.corpus / name for name in ("corpus.jsonl", "corpus.jsonl.gz")]
-        found = next((path for path in inside if path.is_file()), options.corpus)
-        return read_corpus(found)
+        return Corpus(options.corpus).passages()
     return _passages_of_pairs(options, work)
 
 
@@ -117,11 +114,11 @@ def _passages_of_pairs(options: MineOptions, work: Path) -> Iterator[Passage]:
     for i in range(len(pairs)):
         row = pairs[i]
         for one in (*row.positives, *row.negatives):
-            if seen.add("texts", text_digest(one.text)):
+            if seen.add("texts", text_digest(one.contents)):
                 docid = one.docid if not one.docid.split()[1:] else ""
                 while not docid or not seen.add("ids", docid):
                     docid, number = f"p{number}", number + 1
-                yield Passage(docid, "", one.text)
+                yield Passage(docid, one.title, one.text)
     seen.close()
 
 
@@ -236,8 +233,7 @@ def _mined(
     counts["negatives"] += len(kept)
     counts["queries without negatives"] += not kept
     counts["queries with too few"] += 0 < len(kept) < options.negatives
-    passages = (store[number] for number in kept)
-    return replace(row, negatives=tuple(rows.Passage(join_title(one.title, one.text), one.docid) for one in passages))
+    return replace(row, negatives=tuple(rows.scored(store[number]) for number in kept))
 
 
 def positive_numbers(store: PassageStore, row: rows.Row) -> set[int]:
@@ -247,14 +243,13 @@ def positive_numbers(store: PassageStore, row: rows.Row) -> set[int]:
         number = store.number(one.docid) if one.docid else None
         if number is not None:
             found.add(number)
-            passage = store[number]
-            found.update(store.same_text(join_title(passage.title, passage.text)))
-        found.update(store.same_text(one.text))
+            found.update(store.same_text(store[number].contents))
+        found.update(store.same_text(one.contents))
     return found
 
 
 def _own_score(vectors: Vectors, query: np.ndarray, row: rows.Row) -> float:
-    texts = [one.text for one in row.positives]
+    texts = [one.contents for one in row.positives]
     return float((vectors.model.encode(texts, "passage").pooled @ query).max())
 
 

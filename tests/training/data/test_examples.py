@@ -12,7 +12,7 @@ import pytest
 
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.training.data.examples import RowFiles, TrainingRows, draw, split_rows
-from diffretriever_pyserini.training.data.rows import Passage, Row, parse_line, parse_record, to_record
+from diffretriever_pyserini.training.data.rows import Row, ScoredPassage, parse_line, parse_record, to_record
 from diffretriever_pyserini.training.data.sources import row_files
 
 
@@ -35,12 +35,12 @@ def rows_of(path: Path, tmp_path: Path, **arguments: object) -> RowFiles:
 
 def test_the_three_line_layouts() -> None:
     row = parse_line(tevatron(1, 2), "f, line 1")
-    assert row.positives == (Passage("T positive 1", "p1"),)
+    assert row.positives == (ScoredPassage("p1", "T", "positive 1"),)
     assert [one.docid for one in row.negatives] == ["n1.0", "n1.1"]
     assert parse_record(to_record(row), "f") == row
     pair = parse_line('{"query": "a b", "title": "T", "positive": "x"}', "f")
-    assert pair == Row("a b", (Passage("T x"),), ())
-    assert parse_line("a b\tx\n", "f", tabs=True) == Row("a b", (Passage("x"),), ())
+    assert pair == Row("a b", (ScoredPassage("", "T", "x"),), ())
+    assert parse_line("a b\tx\n", "f", tabs=True) == Row("a b", (ScoredPassage("", "", "x"),), ())
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_parquet_goes_through_datasets(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     datasets.Dataset.from_list([json.loads(tevatron(i)) for i in range(3)]).to_parquet(path)
     rows = RowFiles(row_files([str(path)], tmp_path / "work"), True, "stop", tmp_path / "bad")
-    assert [rows[i].positives[0].text for i in range(3)] == [f"T positive {i}" for i in range(3)]
+    assert [rows[i].positives[0].contents for i in range(3)] == [f"T positive {i}" for i in range(3)]
 
 
 def beir(folder: Path, judged: str = "q1\td1\t1\nq1\td2\t1\nq2\td3\t0\n") -> Path:
@@ -121,7 +121,7 @@ def test_beir_folders(tmp_path: Path) -> None:
     files = row_files([str(beir(tmp_path / "c"))], tmp_path / "work")
     rows = RowFiles(files, need_negatives=False, on_error="stop", report=tmp_path / "bad")
     assert len(rows) == 1
-    assert rows[0] == Row("ask 1", (Passage("T text 1", "d1"), Passage("T text 2", "d2")), (), "q1")
+    assert rows[0] == Row("ask 1", (ScoredPassage("d1", "T", "text 1"), ScoredPassage("d2", "T", "text 2")), (), "q1")
 
 
 def test_a_split_without_judgements(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_beir_ids_that_occur_twice(tmp_path: Path) -> None:
     folder = beir(tmp_path / "c")
     with (folder / "corpus.jsonl").open("a") as file:
         file.write('\n{"_id": "d1", "text": "again"}')
-    with pytest.raises(InputError, match=r"corpus\.jsonl, line 5: the id 'd1' occurs twice"):
+    with pytest.raises(InputError, match=r"corpus\.jsonl, line 5: passage id 'd1' occurs twice"):
         row_files([str(folder)], tmp_path / "work")
 
 
@@ -173,12 +173,12 @@ def test_draws_depend_on_row_and_epoch_alone(tmp_path: Path) -> None:
 
 
 def test_few_negatives_are_drawn_again_and_scores_need_all() -> None:
-    negatives = (Passage("n0", score=0.5), Passage("n1"))
-    example = draw(Row("q", (Passage("p", score=1.0),), negatives), 5, np.random.default_rng(0))
+    negatives = (ScoredPassage("", "", "n0", score=0.5), ScoredPassage("", "", "n1"))
+    example = draw(Row("q", (ScoredPassage("", "", "p", score=1.0),), negatives), 5, np.random.default_rng(0))
     assert example.passages[0] == "p"
     assert set(example.passages[1:]) == {"n0", "n1"} and len(example.passages) == 6
     assert example.scores is None
-    scored = draw(Row("q", (Passage("p", score=1.0),), negatives[:1]), 1, np.random.default_rng(0))
+    scored = draw(Row("q", (ScoredPassage("", "", "p", score=1.0),), negatives[:1]), 1, np.random.default_rng(0))
     assert scored.scores == (1.0, 0.5)
 
 

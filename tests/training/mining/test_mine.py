@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffretriever_pyserini.cli import main
-from diffretriever_pyserini.corpora.beir import Passage
+from diffretriever_pyserini.corpora.corpus import Passage
 from diffretriever_pyserini.demo.commands import Step
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.training.data import rows
@@ -62,9 +62,11 @@ def test_queries_are_headings_and_sentences_taken_out() -> None:
     text = "Rivers cut into hard rock. Over long times valleys become deep. Stones grind the river bed."
     passage = Passage("d#1", "How rivers shape valleys", text)
     heading, sentence = made_rows(passage, np.random.default_rng(1))
-    assert (heading.query, heading.positives[0].text) == (passage.title, text), "the heading is no part of its answer"
+    assert (heading.query, heading.positives[0].contents) == (passage.title, text), (
+        "the heading is no part of its answer"
+    )
     assert sentence.query in text
-    assert sentence.query not in sentence.positives[0].text
+    assert sentence.query not in sentence.positives[0].contents
     assert sentence.positives[0].docid == "d#1"
     assert list(made_rows(passage, np.random.default_rng(1))) == [heading, sentence]
     assert list(made_rows(Passage("d#2", "Notes", "Only one sentence here."), np.random.default_rng(1))) == []
@@ -84,9 +86,9 @@ def test_the_store_finds_by_number_id_and_text(tmp_path: Path) -> None:
 
 def test_positives_are_known_by_id_and_by_text(tmp_path: Path) -> None:
     store = store_of(tmp_path, ["a b", "c", "A  B", "d"])
-    by_id = rows.Row("q", (rows.Passage("changed text", "d0"),), ())
+    by_id = rows.Row("q", (rows.ScoredPassage("d0", "", "changed text"),), ())
     assert positive_numbers(store, by_id) == {0, 2}, "the double of a positive is one, too"
-    assert positive_numbers(store, rows.Row("q", (rows.Passage("c"),), ())) == {1}
+    assert positive_numbers(store, rows.Row("q", (rows.ScoredPassage("", "", "c"),), ())) == {1}
 
 
 def test_passages_of_pairs_get_ids_that_differ(tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_candidates_scored_like_the_positive_are_left_out(scores: list[float], k
     from collections import Counter
 
     options = MineOptions(tmp_path, pairs=("p",), max_ratio=0.95, negatives=2, depth=4)
-    row = rows.Row("q", (rows.Passage("a", "d0"),), ())
+    row = rows.Row("q", (rows.ScoredPassage("d0", "", "a"),), ())
     counts: Counter[str] = Counter()
     store = store_of(tmp_path, ["a", "b", "c", "d"])
     found = mining._mined(options, store, row, [0, 1, 2, 3], FakeVectors(scores), counts)  # type: ignore[arg-type]
@@ -163,9 +165,9 @@ def test_bm25_negatives_through_pyserini(rows_file: Path, tmp_path: Path) -> Non
         row = found[i]
         assert (row.query, row.positives) == (original[i].query, original[i].positives)
         assert len(row.negatives) == 4
-        assert row.positives[0].text not in {one.text for one in row.negatives}
+        assert row.positives[0].contents not in {one.contents for one in row.negatives}
         words = set(row.query.split())
-        assert all(words & set(one.text.lower().rstrip(".").split()) for one in row.negatives), "BM25 shares words"
+        assert all(words & set(one.contents.lower().rstrip(".").split()) for one in row.negatives), "BM25 shares words"
     facts = json.loads((tmp_path / "m" / "mined.json").read_text())
     assert facts["counts"]["negatives"] == 192
     assert (tmp_path / "m" / "corpus" / "corpus.jsonl").is_file()
@@ -178,7 +180,7 @@ def test_negatives_by_the_model_itself(rows_file: Path, tmp_path: Path, tiny_dre
     found = RowFiles([tmp_path / "m" / "train.jsonl"], False, "stop", tmp_path / "bad")
     assert counts["negatives"] == sum(len(found[i].negatives) for i in range(len(found))) > 0
     for i in range(len(found)):
-        assert found[i].positives[0].text not in {one.text for one in found[i].negatives}
+        assert found[i].positives[0].contents not in {one.contents for one in found[i].negatives}
 
 
 def test_the_nearest_passages_are_those_of_a_full_search(

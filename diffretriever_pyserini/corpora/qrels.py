@@ -1,0 +1,68 @@
+"""Relevance judgements: BEIR's three columns or TREC's four, plain, .gz or .zst."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import InputError
+from ..files.atomic import whole_file
+from ..files.jsonl import read_lines
+
+Qrels = dict[str, dict[str, int]]
+"""Query id → docid → relevance grade."""
+
+_HEADINGS = ("query-id", "qid", "query_id")
+
+
+def read_qrels(path: str | Path) -> Qrels:
+    """Read relevance judgements: BEIR's three columns (with or without header) or TREC's four (qid 0 docid grade).
+
+    Raises
+    ------
+    InputError
+        For a line of another layout, a grade that is no whole number, or a pair judged twice with different grades.
+    """
+    path, qrels = Path(path), Qrels()
+    columns = 0
+    for number, line in read_lines(path):
+        where, parts = f"{path}, line {number}", line.split()
+        if number == 1 and parts[0].lower() in _HEADINGS:
+            continue
+        columns = columns or len(parts)
+        if len(parts) not in (3, 4) or len(parts) != columns:
+            layout = "query-id, corpus-id, score (BEIR) or qid, 0, docid, grade (TREC)"
+            raise InputError(f"{where}: {len(parts)} columns, expected {layout} throughout the file.")
+        qid, docid, grade = parts[0], parts[-2], parts[-1]
+        try:
+            value = int(grade)
+        except ValueError as error:
+            raise InputError(f"{where}: the grade {grade!r} is not a whole number.") from error
+        if qrels.setdefault(qid, {}).setdefault(docid, value) != value:
+            raise InputError(f"{where}: query '{qid}' and passage '{docid}' were judged before with another grade.")
+    if not qrels:
+        raise InputError(f"{path}: no judgements in this file.")
+    return qrels
+
+
+def judged_queries(queries: dict[str, str], qrels: Qrels, source: Path) -> dict[str, str]:
+    """Keep the queries that have at least one passage with a positive grade, in the order of `queries`.
+
+    Raises
+    ------
+    InputError
+        When a judged query has no text, or no query has a relevant passage.
+    """
+    relevant = {qid for qid, grades in qrels.items() if any(grade > 0 for grade in grades.values())}
+    unknown = sorted(relevant - queries.keys())
+    if unknown:
+        raise InputError(f"{source}: query '{unknown[0]}' (and {len(unknown) - 1} more) is judged but has no text.")
+    kept = {qid: text for qid, text in queries.items() if qid in relevant}
+    if not kept:
+        raise InputError(f"{source}: no query has a passage with a positive grade, so nothing can be measured.")
+    return kept
+
+
+def write_qrels(path: str | Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
+    """Write judgements in TREC's four columns, whole or not at all."""
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for qid, grades in qrels.items():
+            file.writelines(f"{qid} 0 {docid} {grade}\n" for docid, grade in grades.items())
