@@ -9,11 +9,11 @@ from ..errors import ConfigError
 from ..evaluation.metrics import Evaluation, evaluate
 from ..evaluation.report import measures_table
 from ..evaluation.runs import read_run
-from ..files.atomic import whole_folder, write_json
+from ..files.atomic import read_json, whole_folder, write_json
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.encoder_names import parse_encoder_name
 from ..model.hub import local_folder
-from ..model.prebuilt import prebuilt_values, read_json
+from ..model.prebuilt import prebuilt_values
 from .collection import WrittenCollection, write_collection
 from .commands import RUNS, Step, pyserini_steps
 from .runner import StepError, run_step, shown

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files.atomic import read_json
 from .hub import is_hub_id, local_folder
-from .prebuilt import prebuilt_values, read_json, read_yaml
+from .prebuilt import prebuilt_values, read_yaml
 
 FAMILIES = ("dream", "llada", "masked_lm")
 HUB_BASES = {"dream": "Dream-org/Dream-v0-Instruct-7B", "llada": "GSAI-ML/LLaDA-8B-Instruct"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +41,4 @@ def read_yaml(path: Path) -> dict[str, Any]:
         near_file = path.parent / str(values.get(key) or "")
         if values.get(key) and near_file.is_dir():
             values[key] = str(near_file.resolve())
-    return values
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises ConfigError naming the file."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a JSON object, found {type(values).__name__}")
     return values

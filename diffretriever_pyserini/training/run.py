@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from ..errors import ConfigError
-from ..files.atomic import write_json, write_whole
+from ..errors import ConfigError, InputError
+from ..files.atomic import read_json, write_json, write_whole
 from ..model.backbones.loading import load_tokenizer
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.layout import build_layout
-from ..model.prebuilt import prebuilt_values, read_json
+from ..model.prebuilt import prebuilt_values
 from .card import model_card
 from .data.examples import RowFiles, TrainingRows, split_rows
 from .data.sources import digests, row_files
@@ -237,7 +237,7 @@ def last_complete(checkpoints: list[Path]) -> Path | None:
     for path in sorted(checkpoints, key=lambda one: -int(one.name.partition("-")[2])):
         try:
             read_json(path / "trainer_state.json")  # the library writes it last
-        except ConfigError:
+        except InputError:
             shutil.rmtree(path)
             continue
         return path

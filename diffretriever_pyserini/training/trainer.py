@@ -20,7 +20,7 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..errors import ConfigError, NumericalError
-from ..model.prebuilt import read_json
+from ..files.atomic import read_json
 from .data.batches import Collator
 from .data.examples import TrainingRows
 from .develop import DevelopmentSet, measure

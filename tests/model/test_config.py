@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from diffretriever_pyserini.errors import ConfigError, ModelNotFoundError
+from diffretriever_pyserini.errors import ConfigError, InputError, ModelNotFoundError
 from diffretriever_pyserini.model.config import (
     FIELDS,
     HUB_BASES,
@@ -18,7 +18,7 @@ from diffretriever_pyserini.model.config import (
     family_of,
     resolve_config,
 )
-from diffretriever_pyserini.model.prebuilt import list_prebuilt, prebuilt_values, read_json, read_yaml
+from diffretriever_pyserini.model.prebuilt import list_prebuilt, prebuilt_values, read_yaml
 from diffretriever_pyserini.model.resources import prebuilt_dir
 
 from .conftest import copy_folder, edit_json
@@ -322,11 +322,11 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no config\.json"):
         resolve_config(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": ')
-    with pytest.raises(ConfigError, match=r"config\.json: cannot be read as JSON"):
+    with pytest.raises(InputError, match=r"config\.json, line 1: broken JSON"):
         resolve_config(str(tmp_path))
     (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(ConfigError, match=r"expected a JSON object, found list"):
-        read_json(tmp_path / "config.json")
+    with pytest.raises(InputError, match=r"expected a JSON object, found list"):
+        resolve_config(str(tmp_path))
     with pytest.raises(ConfigError, match=r"cannot be read as YAML"):
         read_yaml(tmp_path / "absent.yaml")
 

@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import load_file
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.errors import ConfigError, DiffRetrieverError
 from diffretriever_pyserini.training.log import read_log
 from diffretriever_pyserini.training.run import train
 from diffretriever_pyserini.training.settings import TrainSettings, read_settings
@@ -193,8 +193,8 @@ def test_deepspeed_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (None, "cannot be read as JSON"),
-        ('{"zero_optimization": {"stage": 2}', "cannot be read as JSON"),
+        (None, "cannot be read"),
+        ('{"zero_optimization": {"stage": 2}', "line 1: broken JSON"),
         ("[2]", "expected a JSON object"),
         ('{"zero_optimization": {"stage": 7}}', "stage 7 is not one of"),
         ('{"zero_optimization": {"stage": 3}}', "stage 3 is not supported"),
@@ -210,7 +210,7 @@ def test_deepspeed_files_are_checked_before_it_is_needed(
     path = tmp_path / "zero.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(ConfigError, match=problem) as caught:
+    with pytest.raises(DiffRetrieverError, match=problem) as caught:
         arguments(tiny_settings(deepspeed=str(path)))
     assert str(path) in str(caught.value)
 

@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
+from ...files.atomic import read_json
 from ...runtime.threads import check_threads
 from ..config import RetrieverConfig
 from ..hub import local_folder
-from ..prebuilt import read_json
 from . import dream, llada, masked_lm
 from .base import Backbone, quiet_loading
 

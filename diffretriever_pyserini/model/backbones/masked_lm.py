@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
-from ..prebuilt import read_json
+from ...files.atomic import read_json
 from .base import Backbone, check_family, check_loaded, load_weights, refuse
 from .packing import Packing, run_packed
 
