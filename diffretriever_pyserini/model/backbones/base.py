@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
+from ...files.atomic import read_json
 from ..config import family_of
-from ..prebuilt import read_json
 from .packing import ATTENTION, Packing, let_pack, may_have_kernel, run_packed
 
 if TYPE_CHECKING:
