@@ -1,15 +1,19 @@
 """What `diffretriever evaluate --compare` shows and writes beside the measures."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..evaluation.compare import Comparison
-from ..evaluation.metrics import Evaluation
-from ..evaluation.report import text_table
 from ..files.atomic import whole_file
+from ..settings import CountFrom0, parser_of
+
+if TYPE_CHECKING:
+    from ..evaluation.compare import Comparison
+    from ..evaluation.metrics import Evaluation
 
 _WIDTH = 70
 
@@ -23,7 +27,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--topics", type=Path, metavar="FILE", help="topic file, to show the texts of queries")
     group.add_argument("--deltas", type=Path, metavar="FILE", help="write the differences of every query (TSV) there")
     group.add_argument("--plot", type=Path, metavar="FILE", help="draw the sorted differences (.png, .pdf, .svg)")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the randomisation test (default: 0)")
+    group.add_argument(
+        "--seed", type=parser_of(CountFrom0), default=0, metavar="N", help="of the randomisation test (default: 0)"
+    )
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -33,8 +39,6 @@ def check(arguments: argparse.Namespace) -> None:
             if getattr(arguments, option) is not None:
                 raise InputError(f"--{option} belongs to a comparison: add --compare RUN.")
         return
-    if arguments.seed < 0:
-        raise InputError(f"--seed {arguments.seed} must be at least 0.")
     runs = [str(path) for path in (*arguments.run, *arguments.compare)]
     twice = next((run for run in runs if runs.count(run) > 1), None)
     if twice is not None:
@@ -63,6 +67,8 @@ def as_text(
     comparisons: Sequence[Comparison], baseline: str, topics: Mapping[str, str] | None = None, count: int = 5
 ) -> str:
     """Table of differences, then the queries that gain and lose most by the first measure."""
+    from ..evaluation.report import text_table
+
     several = len({one.run for one in comparisons}) > 1
     first = comparisons[0]
     lines = [

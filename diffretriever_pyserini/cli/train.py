@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..settings import AboveZero, Count, add_options, given, parser_of
+from ..training.settings import TrainSettings, read_settings
 
 _HELP = "fine-tune a model on queries and passages; or --plan it"
 _DETAILS = """A run needs a model, data and an output; everything else has the paper's value until it is set, in the
-YAML file or by flags (--learning-rate 2e-5 is learning_rate in the file). docs/training.md lists the settings.
+YAML file or by options (--learning-rate 2e-5 is learning_rate in the file). docs/training.md says more.
 
 examples:
   diffretriever train --config examples/train/quick.yaml --output out/mine
@@ -26,46 +27,27 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         help=_HELP,
         description=_HELP,
         epilog=_DETAILS,
+        usage="%(prog)s [--config FILE] [--setting VALUE ...] [--resume | --plan]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; flags go over it")
-    parser.add_argument("--model", metavar="NAME", help="base or adapter to start from")
-    parser.add_argument("--data", nargs="+", metavar="SOURCE", help=".jsonl, .tsv, .parquet, BEIR folder or hub id")
-    parser.add_argument("--dev", nargs="+", metavar="SOURCE", help="development rows; or --dev-rows N from the data")
-    parser.add_argument("--output", metavar="DIR", help="folder for the checkpoint, the log and the plot")
-    parser.add_argument("--on-error", choices=("stop", "skip"), help="at a bad row (default: stop)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; options go over it")
     parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in --output")
     parser.add_argument(
         "--plan", action="store_true", help="only print whether the run would fit, its steps and checkpoints"
     )
-    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="for --plan (default: %(default)s)")
-    parser.add_argument("--gpu-memory", type=float, default=80, metavar="GB", help="for --plan (default: %(default)s)")
-    for flag, kind in _more_flags():
-        parser.add_argument(flag, metavar=kind, help=argparse.SUPPRESS)
+    count, gigabytes = parser_of(Count), parser_of(AboveZero)
+    parser.add_argument("--gpus", type=count, default=1, metavar="N", help="for --plan (default: %(default)s)")
+    parser.add_argument("--gpu-memory", type=gigabytes, default=80, metavar="GB", help="for --plan (default: 80)")
+    add_options(parser, TrainSettings, over_file=True)
     parser.set_defaults(function=_run)
     return parser
 
 
-_ABOVE = {"model", "data", "dev", "output", "on_error"}
-
-
-def _more_flags() -> list[tuple[str, str]]:
-    """A flag for every other setting; they are many, so --help names the file and the documentation instead."""
-    from ..training.settings import FIELDS
-
-    return [(f"--{name.replace('_', '-')}", name.upper()) for name in FIELDS if name not in _ABOVE]
-
-
 def _run(arguments: argparse.Namespace) -> None:
-    from ..training.settings import FIELDS, read_settings
-
-    flags = {name: value for name, value in vars(arguments).items() if name in FIELDS}
-    settings = read_settings(arguments.config, **flags)
+    settings = read_settings(arguments.config, **given(TrainSettings, arguments))
     if arguments.plan:
         from ..training.plan import plan
 
-        if arguments.gpus < 1:
-            raise ConfigError(f"--gpus {arguments.gpus} must be at least 1")
         print(plan(settings, arguments.gpus, arguments.gpu_memory))
         return
     from ..training.run import train

@@ -9,14 +9,21 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from ..errors import ConfigError
 from ..files.atomic import read_json
+from ..settings import Count, CountFrom0, Help, check_names, validate
 from .hub import is_hub_id, local_folder
 from .prebuilt import prebuilt_values, read_yaml
 
-FAMILIES = ("dream", "llada", "masked_lm")
+Family = Literal["dream", "llada", "masked_lm"]
+Prompt = Literal["auto", "one", "three", "few", "none"]
+LexicalTerms = Literal["content", "stems", "vocabulary"]
+MaskPositionIds = Literal["follow", "tail"]
+MaskTokenType = Literal[0, 1]
+Ids = tuple[int, ...]
+FAMILIES = get_args(Family)
 HUB_BASES = {"dream": "Dream-org/Dream-v0-Instruct-7B", "llada": "GSAI-ML/LLaDA-8B-Instruct"}
 _FAMILY_OF_MODEL_TYPE = {
     "dream": "dream",
@@ -36,87 +43,65 @@ _FINE_TUNED = {
     "impact_rounding": "nearest",
     "denoising_schedule": "trained",
 }
-_CHOICES = {
-    "family": FAMILIES,
-    "denoising_schedule": ("zero_shot", "trained"),
-    "impact_rounding": ("zero", "nearest"),
-    "lexical_terms": ("content", "stems", "vocabulary"),
-    "prompt": ("auto", "one", "three", "few", "none"),
-    "mask_position_ids": ("follow", "tail"),
-    "mask_token_type": (0, 1),
-}
-_POSITIVE = ("k_query", "k_passage", "max_length", "denoising_steps", "top_terms", "impact_scale", "max_lexical_chars")
 
 
 @dataclass(frozen=True, slots=True)
 class RetrieverConfig:
     """One retriever, complete: which weights, which token layout, which read-out.
 
-    Attributes
-    ----------
-    name : what the user called it (prebuilt name, hub id, folder or YAML file).
-    family : ``dream`` (Qwen2 bidirectional), ``llada`` (Llama bidirectional) or ``masked_lm`` (BERT family).
-    backbone : folder or hub id of the base weights.
-    adapter : folder or hub id of a LoRA adapter that is merged into them, or None.
-    k_query, k_passage : number of mask positions on each side (METHOD section 1).
-    max_length : tokens of prefix + text + suffix; masks and tail are not counted (METHOD section 2).
-    prompt : ``auto`` ("one" for K = 1, "few" above), ``one``, ``three``, ``few`` or ``none``.
-    *_prefix_ids, *_suffix_ids : fixed token ids around the text, as released checkpoints carry them; None builds them.
-    n_tail : tokens after the masks: closing quote, end of turn, end of text.
-    mask_token_id : id of the mask; None asks the checkpoint and its tokenizer.
-    denoising_steps, denoising_schedule : METHOD section 4, default one step.
-    cut_at_stop : zero-shot rule: a place that decodes to a special token ends the sequence.
-    impact_rounding : ``zero`` cuts weights x impact_scale towards zero, ``nearest`` rounds them.
-    lexical_terms : ``content`` keeps the words of the text; ``stems`` the same, but words of one Porter stem are one
-        term; ``vocabulary`` every term (expansion). The paper's is ``content``.
-    top_terms, impact_scale : how many terms a place keeps, and the factor before rounding.
-    max_lexical_chars : characters of a text that are split into words; what lies beyond adds no term.
-    mask_position_ids, mask_token_type : masked LMs only: masks follow the text or sit at the end of the position table;
-        segment id of the mask block.
+    Each field says what it is; docs/configs.md explains them. A value that cannot be raises ConfigError.
     """
 
-    name: str
-    family: str
-    backbone: str
-    adapter: str | None = None
-    k_query: int = 1
-    k_passage: int = 1
-    max_length: int = 512
-    prompt: str = "auto"
-    query_prefix_ids: tuple[int, ...] | None = None
-    query_suffix_ids: tuple[int, ...] | None = None
-    passage_prefix_ids: tuple[int, ...] | None = None
-    passage_suffix_ids: tuple[int, ...] | None = None
-    n_tail: int = 3
-    mask_token_id: int | None = None
-    denoising_steps: int = 1
-    denoising_schedule: str = "zero_shot"
-    cut_at_stop: bool = True
-    impact_rounding: str = "zero"
-    lexical_terms: str = "content"
-    top_terms: int = 128
-    impact_scale: int = 100
-    max_lexical_chars: int = 100_000
-    mask_position_ids: str = "follow"
-    mask_token_type: int = 0
-    description: str = ""
+    name: Annotated[str, Help("what the user called it: prebuilt name, hub id, folder or YAML file")]
+    family: Annotated[
+        Family, Help("dream (Qwen2 bidirectional), llada (Llama bidirectional) or masked_lm (BERT family)")
+    ]
+    backbone: Annotated[str, Help("folder or hub id of the base weights")]
+    adapter: Annotated[str | None, Help("folder or hub id of a LoRA adapter that is merged into them")] = None
+    k_query: Annotated[Count, Help("mask positions of a query (METHOD section 1)")] = 1
+    k_passage: Annotated[Count, Help("mask positions of a passage (METHOD section 1)")] = 1
+    max_length: Annotated[
+        Count, Help("tokens of prefix, text and suffix; masks and tail are not counted (METHOD section 2)")
+    ] = 512
+    prompt: Annotated[Prompt, Help('what the model is asked; auto is "one" for K = 1, "few" above')] = "auto"
+    query_prefix_ids: Annotated[
+        Ids | None, Help("fixed token ids before a query, as released checkpoints carry them")
+    ] = None
+    query_suffix_ids: Annotated[Ids | None, Help("fixed token ids after a query")] = None
+    passage_prefix_ids: Annotated[Ids | None, Help("fixed token ids before a passage")] = None
+    passage_suffix_ids: Annotated[Ids | None, Help("fixed token ids after a passage")] = None
+    n_tail: Annotated[CountFrom0, Help("tokens after the masks: closing quote, end of turn, end of text")] = 3
+    mask_token_id: Annotated[
+        CountFrom0 | None, Help("id of the mask", default="what the checkpoint and its tokenizer say")
+    ] = None
+    denoising_steps: Annotated[Count, Help("METHOD section 4")] = 1
+    denoising_schedule: Annotated[Literal["zero_shot", "trained"], Help("METHOD section 4")] = "zero_shot"
+    cut_at_stop: Annotated[
+        bool, Help("zero-shot rule: a mask position that decodes to a special token ends the sequence")
+    ] = True
+    impact_rounding: Annotated[
+        Literal["zero", "nearest"], Help("weights x impact_scale are cut towards zero, or rounded")
+    ] = "zero"
+    lexical_terms: Annotated[
+        LexicalTerms,
+        Help(
+            "content keeps the words of the text, as the paper does; stems the same, but words of one Porter stem are "
+            "one term; vocabulary every term (expansion)"
+        ),
+    ] = "content"
+    top_terms: Annotated[Count, Help("terms that a mask position keeps")] = 128
+    impact_scale: Annotated[Count, Help("factor before rounding")] = 100
+    max_lexical_chars: Annotated[
+        Count, Help("characters of a text that are split into words; what lies beyond adds no term")
+    ] = 100_000
+    mask_position_ids: Annotated[
+        MaskPositionIds, Help("masked LMs: masks follow the text, or sit at the end of the position table")
+    ] = "follow"
+    mask_token_type: Annotated[MaskTokenType, Help("masked LMs: segment id of the masks")] = 0
+    description: Annotated[str, Help("what `diffretriever models` says of it")] = ""
 
     def __post_init__(self) -> None:
-        for field, allowed in _CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise ConfigError(
-                    f"{self.name}: {field}={getattr(self, field)!r} is not one of {', '.join(map(repr, allowed))}"
-                )
-        for field in _POSITIVE:
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{self.name}: {field}={value!r} must be a whole number of at least 1")
-        for field, low in (("n_tail", 0), ("mask_token_id", 0)):
-            value = getattr(self, field)
-            if value is not None and (not isinstance(value, int) or value < low):
-                raise ConfigError(f"{self.name}: {field}={value!r} must be a whole number of at least {low}")
-        if not isinstance(self.cut_at_stop, bool):
-            raise ConfigError(f"{self.name}: cut_at_stop={self.cut_at_stop!r} must be true or false")
+        validate(self, where=str(self.name))
         for side in ("query", "passage"):
             if (getattr(self, f"{side}_prefix_ids") is None) != (getattr(self, f"{side}_suffix_ids") is None):
                 raise ConfigError(f"{self.name}: {side}_prefix_ids and {side}_suffix_ids go together; one is missing")
@@ -136,7 +121,7 @@ class RetrieverConfig:
 
     def replace(self, **changes: Any) -> RetrieverConfig:
         """A copy with ``changes``; unknown names raise :class:`ConfigError`."""
-        check_fields(changes, self.name)
+        check_names(RetrieverConfig, changes, where=self.name)
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,18 +139,6 @@ def check_side(side: str) -> str:
     return side
 
 
-def check_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return ``values`` if every key is a field of :class:`RetrieverConfig`, else raise with the nearest names."""
-    import difflib
-
-    for key in values:
-        if key not in FIELDS:
-            near = difflib.get_close_matches(key, FIELDS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(FIELDS))}"
-            raise ConfigError(f"{where}: unknown setting {key!r}{hint}")
-    return values
-
-
 def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
     """The complete config of ``name``: a prebuilt name, a YAML file, a checkpoint folder or a hub id.
 
@@ -173,14 +146,16 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
     folders carry their own ids, K and max_length. ``overrides`` are fields of :class:`RetrieverConfig`; None leaves a
     field as it is. Raises ConfigError (unknown setting, unsupported checkpoint) and ModelNotFoundError.
     """
-    overrides = check_fields({key: value for key, value in overrides.items() if value is not None}, name)
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    check_names(RetrieverConfig, overrides, where=name)
     path = Path(name).expanduser()
     values = prebuilt_values(name)  # a prebuilt name wins over a folder of that name; ./name means the folder
     if values is None and path.is_file():
         if path.suffix not in (".yaml", ".yml"):
             raise ConfigError(f"{name}: a model is a folder, a hub id, a prebuilt name or a .yaml file, not this file")
         values = read_yaml(path)
-    chosen = {"name": name} | check_fields(values or {}, name) | overrides
+    check_names(RetrieverConfig, values or {}, where=name)
+    chosen = {"name": name} | (values or {}) | overrides
     if values is None:
         folder = local_folder(name)
         key = "adapter" if (folder / "adapter_config.json").is_file() else "backbone"

@@ -3,129 +3,109 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Lt
 
 from ..errors import ConfigError
+from ..model.config import LexicalTerms, MaskPositionIds, MaskTokenType, Prompt
 from ..model.prebuilt import read_yaml
+from ..settings import AboveZero, Count, CountFrom0, Help, OnError, Weight, check_names, checked, validate
 
 METRICS = ("dense", "multi", "lexical", "hybrid")
+Metric = Literal["dense", "multi", "lexical", "hybrid"]
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+WeightDtype = Literal["float32", "bfloat16"]  # in float16 small gradients would be lost
+SaveDtype = Literal["float32", "bfloat16", "float16"]
+Device = Literal["auto", "cpu", "cuda"]
+Share = Annotated[float, Ge(0), Lt(1)]
+_MODELS = "the model's"
+_EVERY = "one that is set stands for both, none for each epoch if there are development rows"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """One training run. The defaults are the paper's recipe (METHOD section 6) where it gives one.
 
-    Attributes
-    ----------
-    model : where to start: a base or an adapter (prebuilt name, folder, hub id, YAML); an adapter is trained further.
-    data, data_split : sources of rows (see sources.py) and the split of BEIR folders and hub data sets.
-    output : folder of the checkpoint, of ``checkpoint-<step>`` folders and of the log.
-    dev, dev_split, dev_rows : development rows: another source, or how many rows to keep from ``data``.
-    on_error : ``stop`` at a bad row, or ``skip``, list and count it.
-    k_query, k_passage, max_length, prompt, lexical_terms, mask_position_ids, mask_token_type : None takes the model's.
-    lora_r, lora_alpha, lora_dropout : the adapter; ``lora_r`` 0 trains every weight.
-    train_head : masked LMs: also train the output head (always where the base has none).
-    batch_size : queries a device and step; ``accumulate`` steps make one update.
-    negatives : hard negatives a query; 0 leaves the other passages of the batch.
-    cross_device_negatives : every device's passages are negatives of every query.
-    chunk : texts encoded at a time (GradCache, see model.py); 0 keeps the whole batch's activations.
-    temperature, lexical_weight : tau and lambda of METHOD section 6.
-    denoising_weight, denoising_passages, diversity_weight : the optional terms; passages a step that are denoised.
-    margin_mse_weight, relational_kl_weight, teacher_temperature : distillation from the rows' own ``score`` fields.
-    embedding_weight, embedding_kl_weight : distillation from the base's own mean-pooled embeddings.
-    epochs, max_steps, learning_rate, schedule, warmup_ratio, weight_decay, max_grad_norm, seed : optimisation.
-    dtype : of the base's weights; None is bfloat16 for LoRA on a GPU, else float32. ``bf16`` computes in bfloat16,
-        which a bfloat16 base always does.
-    gradient_checkpointing : keep only each layer's input.
-    eval_steps, save_steps, log_steps, keep_checkpoints : how often, in updates. Where only one of the first two is
-        set it stands for both; where none is, a run with a development set does both each epoch, others save nothing.
-        The best evaluation is always saved.
-    metric, patience : development measure (nDCG@10 of ``dense``, ``multi``, ``lexical`` or ``hybrid``), and how many
-        evaluations without a better one end the run (0: never). With a development set the best checkpoint is kept.
-    deepspeed, fsdp : JSON files: a DeepSpeed config, or transformers' ``fsdp_config``.
-    workers, device, save_dtype : loader processes, ``auto``, ``cpu`` or ``cuda``, type of the final adapter's tensors.
+    Each field says what it is; ``diffretriever train --help`` and docs/training.md list them. Every mistake raises
+    ConfigError.
     """
 
-    model: str
-    data: tuple[str, ...]
-    output: str
-    data_split: str = "train"
-    dev: tuple[str, ...] = ()
-    dev_split: str = "dev"
-    dev_rows: int = 0
-    on_error: str = "stop"
-    k_query: int | None = None
-    k_passage: int | None = None
-    max_length: int | None = None
-    prompt: str | None = None
-    lexical_terms: str | None = None
-    mask_position_ids: str | None = None
-    mask_token_type: int | None = None
-    backbone: str | None = None
-    lora_r: int = 16
-    lora_alpha: int = 64
-    lora_dropout: float = 0.05
-    train_head: bool = False
-    batch_size: int = 16
-    accumulate: int = 1
-    negatives: int = 15
-    cross_device_negatives: bool = True
-    chunk: int = 0
-    temperature: float = 0.01
-    lexical_weight: float = 1.0
-    denoising_weight: float = 0.0
-    denoising_passages: int = 8
-    diversity_weight: float = 0.0
-    margin_mse_weight: float = 0.0
-    relational_kl_weight: float = 0.0
-    teacher_temperature: float = 1.0
-    embedding_weight: float = 0.0
-    embedding_kl_weight: float = 0.0
-    epochs: float = 1.0
-    max_steps: int = -1
-    learning_rate: float = 1e-4
-    schedule: str = "linear"
-    warmup_ratio: float = 0.1
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    seed: int = 42
-    dtype: str | None = None
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    eval_steps: int = 0
-    save_steps: int = 0
-    log_steps: int = 10
-    keep_checkpoints: int = 2
-    metric: str = "hybrid"
-    patience: int = 0
-    deepspeed: str | None = None
-    fsdp: str | None = None
-    workers: int = 0
-    device: str = "auto"
-    save_dtype: str = "float32"
+    model: Annotated[str, Help("base or adapter to start from; an adapter is trained further", "NAME", group="the run")]
+    data: Annotated[tuple[str, ...], Help(".jsonl, .tsv, .parquet, BEIR folder or hub id", "SOURCE")]
+    output: Annotated[str, Help("folder of the checkpoints, the log and the plot", "DIR")]
+    data_split: Annotated[str, Help("of BEIR folders and hub data sets", "SPLIT", group="data")] = "train"
+    dev: Annotated[tuple[str, ...], Help("development rows, a source of their own", "SOURCE")] = ()
+    dev_split: Annotated[str, Help("of BEIR folders and hub data sets, for dev", "SPLIT")] = "dev"
+    dev_rows: Annotated[CountFrom0, Help("or so many rows of the data, kept from training")] = 0
+    on_error: Annotated[OnError, Help("at a bad row; skip lists and counts it")] = "stop"
+    k_query: Annotated[Count | None, Help("mask positions of a query", "K", default=_MODELS, group="model")] = None
+    k_passage: Annotated[Count | None, Help("mask positions of a passage", "K", default=_MODELS)] = None
+    max_length: Annotated[Count | None, Help("tokens of a text with its prompt", default=_MODELS)] = None
+    prompt: Annotated[Prompt | None, Help("what the model is asked", default=_MODELS)] = None
+    lexical_terms: Annotated[LexicalTerms | None, Help("which terms of the vocabulary count", default=_MODELS)] = None
+    mask_position_ids: Annotated[MaskPositionIds | None, Help("masked LMs: where the masks stand", default=_MODELS)] = (
+        None
+    )
+    mask_token_type: Annotated[MaskTokenType | None, Help("masked LMs: segment of the masks", default=_MODELS)] = None
+    backbone: Annotated[str | None, Help("base of an adapter, where it lies elsewhere", "NAME", default=_MODELS)] = None
+    lora_r: Annotated[CountFrom0, Help("rank of the adapter; 0 trains every weight", "R", group="adapter")] = 16
+    lora_alpha: Annotated[Count, Help("the adapter is scaled by alpha / r", "A")] = 64
+    lora_dropout: Annotated[Share, Help("of the adapter's input")] = 0.05
+    train_head: Annotated[bool, Help("masked LMs: train the output head too, as always where the base has none")] = (
+        False
+    )
+    batch_size: Annotated[Count, Help("queries a device and step", group="batches and negatives")] = 16
+    accumulate: Annotated[Count, Help("steps that make one update")] = 1
+    negatives: Annotated[CountFrom0, Help("hard negatives a query; 0 leaves the other passages of the batch")] = 15
+    cross_device_negatives: Annotated[bool, Help("every device's passages are negatives of every query")] = True
+    chunk: Annotated[CountFrom0, Help("texts encoded at a time (GradCache); 0 keeps all activations of the batch")] = 0
+    temperature: Annotated[AboveZero, Help("tau of the contrastive losses", "T", group="losses")] = 0.01
+    lexical_weight: Annotated[Weight, Help("lambda, of the lexical loss", "W")] = 1.0
+    denoising_weight: Annotated[Weight, Help("of the denoising loss: masked tokens of the text", "W")] = 0.0
+    denoising_passages: Annotated[Count, Help("passages a step that are denoised")] = 8
+    diversity_weight: Annotated[Weight, Help("of the mean squared cosine between a text's K vectors", "W")] = 0.0
+    margin_mse_weight: Annotated[Weight, Help("of MarginMSE, against the rows' own scores", "W")] = 0.0
+    relational_kl_weight: Annotated[Weight, Help("of the KL divergence from the rows' own scores", "W")] = 0.0
+    teacher_temperature: Annotated[AboveZero, Help("of the rows' own scores", "T")] = 1.0
+    embedding_weight: Annotated[Weight, Help("of the distance to the base's own mean-pooled embeddings", "W")] = 0.0
+    embedding_kl_weight: Annotated[Weight, Help("of the KL divergence from the scores of those embeddings", "W")] = 0.0
+    epochs: Annotated[AboveZero, Help("passes over the data", group="optimisation")] = 1.0
+    max_steps: Annotated[int, Ge(-1), Help("updates; -1 leaves it to epochs")] = -1
+    learning_rate: Annotated[AboveZero, Help("the highest, after warming up")] = 1e-4
+    schedule: Annotated[Schedule, Help("of the learning rate")] = "linear"
+    warmup_ratio: Annotated[Share, Help("share of the updates in which the learning rate rises")] = 0.1
+    weight_decay: Annotated[Weight, Help("of AdamW")] = 0.0
+    max_grad_norm: Annotated[Weight, Help("gradients are scaled down to it; 0 leaves them")] = 1.0
+    seed: Annotated[CountFrom0, Help("of order, dropout and new weights")] = 42
+    eval_steps: Annotated[CountFrom0, Help(f"updates between evaluations; {_EVERY}", group="evaluation")] = 0
+    save_steps: Annotated[CountFrom0, Help(f"updates between checkpoints; {_EVERY}")] = 0
+    log_steps: Annotated[Count, Help("updates between lines of the log")] = 10
+    keep_checkpoints: Annotated[CountFrom0, Help("so many of the latest stay; 0 keeps all")] = 2
+    metric: Annotated[
+        Metric, Help("what is measured on the development rows, as nDCG@10; the best checkpoint is kept")
+    ] = "hybrid"
+    patience: Annotated[CountFrom0, Help("evaluations without a better one that end the run; 0 never does")] = 0
+    dtype: Annotated[
+        WeightDtype | None,
+        Help("of the base's weights", default="bfloat16 for LoRA on a GPU, else float32", group="machine"),
+    ] = None
+    bf16: Annotated[bool, Help("compute in bfloat16, as a bfloat16 base always does")] = False
+    gradient_checkpointing: Annotated[bool, Help("keep only each layer's input: less memory, more time")] = False
+    deepspeed: Annotated[str | None, Help("JSON file: a DeepSpeed config", "FILE")] = None
+    fsdp: Annotated[str | None, Help("JSON file: transformers' fsdp_config", "FILE")] = None
+    workers: Annotated[CountFrom0, Help("processes that load rows")] = 0
+    device: Annotated[Device, Help("where to train")] = "auto"
+    save_dtype: Annotated[SaveDtype, Help("of the final adapter's tensors")] = "float32"
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}")
-        for name in ("batch_size", "accumulate", "log_steps", "denoising_passages"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in _NOT_NEGATIVE:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name}={getattr(self, name)} must not be negative or infinite")
+        validate(self)
         if not self.data:
             raise ConfigError("data: no source of training rows; give a file, a folder or a hub id")
-        for name in ("temperature", "teacher_temperature", "lora_alpha", "learning_rate", "epochs"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
-        if self.max_steps == 0 or self.max_steps < -1:
-            raise ConfigError(f"max_steps={self.max_steps} must be at least 1, or -1 to leave it to epochs")
-        if not 0 <= self.warmup_ratio < 1 or not 0 <= self.lora_dropout < 1:
-            raise ConfigError("warmup_ratio and lora_dropout must lie in [0, 1)")
+        if self.max_steps == 0:
+            raise ConfigError("max_steps=0 must be at least 1, or -1 to leave it to epochs")
         if self.deepspeed and self.fsdp:
             raise ConfigError("deepspeed and fsdp are both set: a run takes one of them")
         if self.dev and self.dev_rows:
@@ -151,35 +131,7 @@ class TrainSettings:
         return values | {name: list(values[name]) for name in ("data", "dev")}
 
 
-_NOT_NEGATIVE = (
-    "negatives",
-    "chunk",
-    "dev_rows",
-    "lora_r",
-    "eval_steps",
-    "save_steps",
-    "keep_checkpoints",
-    "patience",
-    "workers",
-    "weight_decay",
-    "max_grad_norm",
-    "lexical_weight",
-    "denoising_weight",
-    "diversity_weight",
-    "margin_mse_weight",
-    "relational_kl_weight",
-    "embedding_weight",
-    "embedding_kl_weight",
-)
 FIELDS = tuple(one.name for one in dataclasses.fields(TrainSettings))
-_CHOICES = {
-    "on_error": ("stop", "skip"),
-    "metric": METRICS,
-    "device": ("auto", "cpu", "cuda"),
-    "save_dtype": ("float32", "bfloat16", "float16"),
-    "dtype": (None, "float32", "bfloat16"),  # in float16 small gradients would be lost
-    "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
-}
 _PATHS = ("model", "data", "dev", "backbone", "deepspeed", "fsdp")
 
 
@@ -199,7 +151,11 @@ def read_settings(path: Path | None, **flags: Any) -> TrainSettings:
         values |= {name: _from_file(values[name], path.parent) for name in _PATHS if name in values}
     where = str(path or "command line")
     values |= {name: value for name, value in flags.items() if value is not None}
-    return TrainSettings(**{name: _value(name, value, where) for name, value in _known(values, where).items()})
+    check_names(TrainSettings, values, where=where)  # before what is missing: a name may be misspelt
+    missing = [name for name in ("model", "data", "output") if not values.get(name)]
+    if missing:
+        raise ConfigError(f"{where}: {missing[0]} is missing; a run needs model, data and output")
+    return TrainSettings(**checked(TrainSettings, values, where=where))
 
 
 def _from_file(value: Any, folder: Path) -> Any:
@@ -209,36 +165,3 @@ def _from_file(value: Any, folder: Path) -> Any:
     if isinstance(value, str) and (value.startswith(("./", "../")) or (folder / value).exists()):
         return str(folder / value)
     return value
-
-
-def _known(values: dict[str, Any], where: str) -> dict[str, Any]:
-    import difflib
-
-    for name in values:
-        if name not in FIELDS:
-            near = difflib.get_close_matches(str(name), FIELDS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{where}: unknown setting {name!r}{hint}")
-    missing = [name for name in ("model", "data", "output") if not values.get(name)]
-    if missing:
-        raise ConfigError(f"{where}: {missing[0]} is missing; a run needs model, data and output")
-    return values
-
-
-def _value(name: str, value: Any, where: str) -> Any:
-    """``value`` in the setting's own type: 3 for "3", 1e-4 for "1e-4" (which YAML reads as text), tuples for lists."""
-    kind = get_type_hints(TrainSettings)[name]
-    kinds = get_args(kind) if get_origin(kind) is not tuple and get_args(kind) else (kind,)
-    if value is None and type(None) in kinds:
-        return None
-    kind = kinds[0]
-    try:
-        if get_origin(kind) is tuple:
-            return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
-        if kind is bool:
-            return {"true": True, "yes": True, "false": False, "no": False}[str(value).lower()]
-        if kind is int and isinstance(value, float):
-            raise ValueError
-        return kind(value)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {name}={value!r} is not of type {kind.__name__}") from error

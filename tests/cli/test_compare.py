@@ -89,7 +89,6 @@ def test_deltas_and_plot(arguments: list[str], tmp_path: Path) -> None:
         (["--plot", "d.png"], "--plot belongs to a comparison"),
         (["--topics", "topics.tsv"], "--topics belongs to a comparison"),
         (["--compare", "base"], "base is named twice"),
-        (["--compare", "better", "--seed", "-1"], "--seed -1"),
         (["--compare", "better", "--deltas", "none/d.tsv"], "none/d.tsv: cannot be written"),
         (["--compare", "none"], "none: cannot be read"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import yaml
 from transformers import TrainingArguments
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from diffretriever_pyserini.cli import main
+from diffretriever_pyserini.cli import main, train
 from diffretriever_pyserini.errors import ConfigError
+from diffretriever_pyserini.settings import given
 from diffretriever_pyserini.training.lora import adapted_layers
 from diffretriever_pyserini.training.settings import FIELDS, TrainSettings, read_settings
 
@@ -35,12 +37,14 @@ def test_flags_go_over_the_file_and_are_read_as_their_kind(tmp_path: Path) -> No
     ("values", "problem"),
     [
         ({"learning_rat": 1}, "did you mean learning_rate"),
-        ({"batch_size": "many"}, "not of type int"),
-        ({"batch_size": 1.5}, "not of type int"),
-        ({"batch_size": 0}, "at least 1"),
-        ({"negatives": -1}, "must not be negative"),
-        ({"bf16": "perhaps"}, "not of type bool"),
-        ({"on_error": "ignore"}, "not one of"),
+        ({"batch_size": "many"}, r"run\.yaml: batch_size='many' must be a whole number of at least 1"),
+        ({"batch_size": 1.5}, "must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number of at least 1"),
+        ({"negatives": -1}, "at least 0"),
+        ({"bf16": "perhaps"}, "must be true or false"),
+        ({"on_error": "ignore"}, "must be one of 'stop', 'skip'"),
+        ({"k_query": 0}, "k_query=0 must be a whole number of at least 1"),
+        ({"mask_token_type": 2}, "must be one of 0, 1"),
         ({"temperature": 0}, "above 0"),
         ({"model": None}, "model is missing"),
         ({"data": []}, "data is missing"),
@@ -50,9 +54,9 @@ def test_flags_go_over_the_file_and_are_read_as_their_kind(tmp_path: Path) -> No
         ({"learning_rate": 0}, "above 0"),
         ({"learning_rate": "nan"}, "above 0"),
         ({"max_steps": 0}, "at least 1"),
-        ({"warmup_ratio": 100}, r"\[0, 1\)"),
-        ({"denoising_weight": -1}, "must not be negative"),
-        ({"dtype": "float16"}, "not one of"),
+        ({"warmup_ratio": 100}, "at least 0 and below 1"),
+        ({"denoising_weight": -1}, "at least 0"),
+        ({"dtype": "float16"}, "must be one of"),
     ],
 )
 def test_mistakes_are_named(values: dict[str, object], problem: str, tmp_path: Path) -> None:
@@ -91,6 +95,25 @@ def test_the_shipped_configs_can_be_read(path: Path) -> None:
     assert settings.model and settings.data
     if settings.deepspeed:
         assert Path(settings.deepspeed).is_file()
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["train", "--help"])
+    assert raised.value.code == 0
+    shown = capsys.readouterr().out
+    assert len(FIELDS) == 57
+    assert [name for name in FIELDS if f"  --{name.replace('_', '-')} " not in shown] == []
+
+
+def test_the_commands_options_go_over_the_file(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    train.add_to(parser.add_subparsers())
+    path = write(tmp_path / "run.yaml", bf16=True, batch_size=8)
+    words = ["train", "--config", str(path), "--bf16", "false", "--epochs", "1e-1", "--mask-token-type", "1"]
+    arguments = parser.parse_args(words)
+    settings = read_settings(arguments.config, **given(TrainSettings, arguments))
+    assert (settings.bf16, settings.batch_size, settings.epochs, settings.mask_token_type) == (False, 8, 0.1, 1)
 
 
 def test_the_page_lists_every_setting() -> None:

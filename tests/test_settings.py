@@ -1,0 +1,198 @@
+"""Settings declared once: how values are checked, what errors say, and what --help shows."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+from annotated_types import Ge, Le, Lt
+
+from diffretriever_pyserini.errors import ConfigError, InputError
+from diffretriever_pyserini.settings import (
+    AboveZero,
+    Count,
+    Help,
+    add_options,
+    check_names,
+    checked,
+    from_arguments,
+    given,
+    parser_of,
+    validate,
+    wanted,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Baking:
+    """An example."""
+
+    output: Annotated[Path, Help("where to")]
+    loaves: Annotated[Count, Help("how many", "N")] = 2
+    heat: Annotated[AboveZero, Help("of the oven, 100 % is full", group="oven")] = 0.5
+    steam: Annotated[Annotated[float, Ge(0), Lt(1)] | None, Help("share of steam", default="by the bread")] = None
+    fan: Annotated[bool, Help("leave the fan off", option="wind")] = True
+    light: Annotated[bool, Help("switch the light on")] = False
+    flour: Annotated[Literal["rye", "wheat"], Help("kind of flour", group="dough")] = "rye"
+    rises: Annotated[Literal[1, 2] | None, Help("how often it rises")] = None
+    seeds: Annotated[tuple[str, ...], Help("on top", "SEED")] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        validate(self, InputError)
+
+
+def bake(**values: Any) -> Baking:
+    return Baking(output="out", **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "meant"),
+    [
+        ("loaves", np.int64(3), 3),
+        ("loaves", 64.0, 64),
+        ("loaves", "5", 5),
+        ("heat", "1e-4", 1e-4),
+        ("heat", np.float32(0.25), 0.25),
+        ("heat", 1, 1.0),
+        ("steam", None, None),
+        ("fan", "no", False),
+        ("rises", "2", 2),
+        ("rises", np.int32(1), 1),
+        ("seeds", ["poppy", Path("sesame")], ("poppy", "sesame")),
+        ("seeds", "poppy", ("poppy",)),
+        ("note", 2024, "2024"),
+        ("note", Path("a/b"), "a/b"),
+    ],
+)
+def test_harmless_spellings_are_taken(name: str, written: object, meant: object) -> None:
+    value = getattr(bake(**{name: written}), name)
+    assert value == meant and type(value) is type(meant)
+    assert bake(**{name: written}) == bake(**{name: meant}), "records of one meaning are equal"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loaves": 0}, "loaves=0 must be a whole number of at least 1."),
+        ({"loaves": True}, "loaves=True must be a whole number of at least 1."),
+        ({"loaves": np.True_}, "must be a whole number of at least 1."),
+        ({"loaves": 1.5}, "loaves=1.5 must be a whole number of at least 1."),
+        ({"loaves": None}, "loaves=None must be a whole number of at least 1."),
+        ({"heat": 0}, "heat=0 must be a number above 0."),
+        ({"heat": "hot"}, "heat='hot' must be a number above 0."),
+        ({"heat": float("nan")}, "heat=nan must be a number above 0."),
+        ({"heat": "inf"}, "heat='inf' must be a number above 0."),
+        ({"steam": 1}, "steam=1 must be a number of at least 0 and below 1."),
+        ({"steam": False}, "steam=False must be a number of at least 0 and below 1."),
+        ({"fan": "perhaps"}, "fan='perhaps' must be true or false."),
+        ({"flour": "oats"}, "flour='oats' must be one of 'rye', 'wheat'."),
+        ({"rises": 3}, "rises=3 must be one of 1, 2."),
+        ({"rises": True}, "rises=True must be one of 1, 2."),
+        ({"seeds": 5}, "seeds=5 must be a list, each text."),
+        ({"note": ["a"]}, "note=['a'] must be text."),
+        ({"loaves": 0, "heat": -1}, "loaves=0 must be a whole number of at least 1; heat=-1 must be a number above 0."),
+    ],
+)
+def test_an_error_says_what_a_value_must_be(values: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        bake(**values)
+    assert str(raised.value).endswith(message)
+
+
+def test_where_a_value_came_from_goes_before_the_error() -> None:
+    with pytest.raises(ConfigError, match=r"^mine\.yaml: loaves='many' must be a whole number of at least 1\.$"):
+        checked(Baking, {"loaves": "many"}, where="mine.yaml")
+    with pytest.raises(ConfigError, match=r"^mine\.yaml: unknown setting 'loafs'; did you mean loaves\?$"):
+        check_names(Baking, {"loafs": 1}, where="mine.yaml")
+    with pytest.raises(InputError, match=r"^unknown setting 'xyz'; known: fan, flour, heat, "):
+        checked(Baking, {"xyz": 1}, InputError)
+
+
+def test_words_for_mappings() -> None:
+    assert wanted(dict[Literal["a"], Annotated[float, Le(1)]]) == "a mapping from one of 'a' to a number of at most 1"
+
+
+def parser(**options: Any) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="bake", allow_abbrev=False)
+    add_options(made, Baking, **options)
+    return made
+
+
+def test_options_make_the_record() -> None:
+    words = "--output out --loaves 3 --no-wind --light --flour wheat --rises 2 --seeds poppy sesame --steam 0"
+    made = from_arguments(Baking, parser().parse_args(words.split()), note="x")
+    assert made == Baking(Path("out"), 3, 0.5, 0.0, False, True, "wheat", 2, ("poppy", "sesame"), "x")
+    assert from_arguments(Baking, parser().parse_args(["--output", "out"])) == bake()
+
+
+def test_options_over_a_file_say_only_what_was_given() -> None:
+    words = ["--wind", "false", "--light", "true", "--heat", "2"]
+    assert given(Baking, parser(over_file=True).parse_args(words)) == {"fan": False, "light": True, "heat": 2.0}
+    assert given(Baking, parser(over_file=True).parse_args([])) == {}
+
+
+def test_help_shows_choices_ranges_and_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = [" ".join(line.split()) for line in parser(skip=("seeds",)).format_help().splitlines()]
+    for line in (
+        "--output OUTPUT where to",
+        "--loaves N how many (at least 1; default: 2)",
+        "oven:",
+        "--heat X of the oven, 100 % is full (above 0; default: 0.5)",
+        "--steam X share of steam (at least 0 and below 1; default: by the bread)",
+        "--no-wind leave the fan off",
+        "--light switch the light on",
+        "dough:",
+        "--flour {rye,wheat} kind of flour (default: rye)",
+        "--rises {1,2} how often it rises",
+    ):
+        assert line in lines
+    assert not any("--seeds" in line or "--note" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--loaves", "0"], "argument --loaves: '0' must be a whole number of at least 1"),
+        (["--heat", "nan"], "argument --heat: 'nan' must be a number above 0"),
+        (["--rises", "3"], "argument --rises: '3' must be one of 1, 2"),
+        (["--flour", "oats"], "argument --flour: invalid choice"),
+        ([], "the following arguments are required: --output"),
+    ],
+)
+def test_wrong_options_are_named_as_typed(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parser().parse_args([*(["--output", "out"] if words else []), *words])
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_one_option_alone() -> None:
+    assert parser_of(Count)("7") == 7
+    with pytest.raises(argparse.ArgumentTypeError, match="'0' must be a whole number of at least 1"):
+        parser_of(Count)("0")
+
+
+def test_import_and_help_load_nothing_heavy() -> None:
+    """Of the package and of each command."""
+    code = """
+import contextlib, io, sys
+import diffretriever_pyserini
+from diffretriever_pyserini.cli import main
+commands = "demo doctor encode store index multi encode-queries search explain evaluate mine-negatives models train"
+for words in ([], *([command] for command in commands.split())):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "diffretriever_pyserini" in loaded
+    heavy = {"pydantic", "pydantic_core", "torch", "transformers", "pyserini", "faiss", "jnius", "numpy", "scipy"}
+    assert not {*heavy, "nltk", "datasets", "pyarrow", "yaml", "tqdm", "matplotlib"} & set(loaded)
