@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -196,3 +196,22 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
     assert "diffretriever_pyserini" in loaded
     heavy = {"pydantic", "pydantic_core", "torch", "transformers", "pyserini", "faiss", "jnius", "numpy", "scipy"}
     assert not {*heavy, "nltk", "datasets", "pyarrow", "yaml", "tqdm", "matplotlib"} & set(loaded)
+
+
+def test_choices_are_those_of_the_code_that_takes_them() -> None:
+    """Some are written twice, as the code that takes them is too heavy for `--help`."""
+    from diffretriever_pyserini.encoding.options import EncodeOptions
+    from diffretriever_pyserini.scoring.fusion import FUSIONS, RRF_K
+    from diffretriever_pyserini.searching.options import SearchOptions
+    from diffretriever_pyserini.store.spec import DTYPES, VECTORS
+    from diffretriever_pyserini.training.settings import METRICS, TrainSettings
+
+    for record, name, choices in (
+        (SearchOptions, "fusion", FUSIONS),
+        (EncodeOptions, "dtype", DTYPES),
+        (EncodeOptions, "vectors", VECTORS),
+        (TrainSettings, "metric", METRICS),
+    ):
+        hint = get_type_hints(record)[name]
+        assert get_args(hint) == choices
+    assert SearchOptions().rrf_k == RRF_K

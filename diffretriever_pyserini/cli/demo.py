@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..runtime.threads import processors
+from ..demo.options import DemoOptions
+from ..settings import add_options, from_arguments
 
 _HELP = "encode, index, search and measure a whole collection with Pyserini's own commands"
 _EXAMPLES = """examples:
@@ -24,34 +25,16 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--dataset", type=Path, metavar="DIR", help="collection in BEIR layout")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: .demo/<name of the collection>")
-    parser.add_argument("--encoder", default="diffretriever", metavar="NAME", help="model (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=min(4, processors()), help="for Lucene (here: %(default)s)")
-    parser.add_argument(
-        "--limit",
-        type=int,
-        metavar="N",
-        help="encode at most N passages (of the documentation inside this Python: 1000 unless told otherwise)",
-    )
+    add_options(parser, DemoOptions)
     parser.set_defaults(function=_run)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..demo.pipeline import DemoOptions, run_demo
+    from ..demo.pipeline import run_demo
 
     dataset = arguments.dataset
     name = dataset.expanduser().resolve().name if dataset else "python-docs"
-    run_demo(
-        DemoOptions(
-            output=arguments.output or Path(".demo") / name,
-            dataset=dataset,
-            encoder=arguments.encoder,
-            device=arguments.device,
-            threads=arguments.threads,
-            limit=arguments.limit,
-        ),
-        say=lambda line: print(line, flush=True),
-    )
+    output = arguments.output or Path(".demo") / name
+    run_demo(from_arguments(DemoOptions, arguments, output=output), say=lambda line: print(line, flush=True))

@@ -10,12 +10,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..encoding.options import EncodeOptions
 from ..errors import DiffRetrieverError
+from ..settings import Count, add_options, from_arguments, parser_of
 from .format import counted
 
 if TYPE_CHECKING:
     from ..corpora.corpus import Corpus
-    from ..encoding.options import EncodeOptions
     from ..encoding.progress import Progress
 
 _HELP = "Encode a corpus into a store: K vectors and term weights of each passage, from one forward pass."
@@ -46,26 +47,10 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--devices", metavar="A,B", help="several devices of this machine, one process each")
     parser.add_argument("--one-device", dest="devices", action="store_const", const=None, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help="of the model: float32, bfloat16, float16 (default: float32 on the CPU)")
-    parser.add_argument("--shard-id", type=int, default=0, metavar="I", help="which shard this is, from 0 (default: 0)")
-    parser.add_argument("--shard-num", type=int, default=1, metavar="N", help="number of shards (default: 1)")
-    parser.add_argument("--vectors", choices=("all", "pooled"), default="all", help="all K, or one (default: all)")
     parser.add_argument(
-        "--store-dtype", choices=("float16", "float32", "int8"), default="float16", help="default: %(default)s"
+        "--k-passage", type=parser_of(Count), metavar="K", help="masks a passage (default: the model's own)"
     )
-    parser.add_argument("--part-size", type=int, default=4096, metavar="N", help="rows a part (default: %(default)s)")
-    parser.add_argument("--max-length", type=int, metavar="N", help="tokens; can only shorten the model's own")
-    parser.add_argument("--k-passage", type=int, metavar="K", help="masks a passage (default: the model's own)")
-    parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="at a bad row (default: stop)")
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that prepare texts (default: by the device)"
-    )
-    parser.add_argument(
-        "--token-budget",
-        type=int,
-        metavar="N",
-        help="tokens a batch, padding counted where a model pads (default: by the device)",
-    )
-    parser.add_argument("--no-verify", action="store_true", help="trust the parts that are there already")
+    add_options(parser, EncodeOptions)
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
     parser.add_argument("--json", action="store_true", help="progress and summary as JSON lines on standard output")
     parser.set_defaults(function=_run)
@@ -90,23 +75,12 @@ def _run(arguments: argparse.Namespace) -> None:
 def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
     """Encode in this process; returns figures."""
     from ..corpora.corpus import Corpus
-    from ..encoding.job import EncodeOptions, encode_corpus
+    from ..encoding.job import encode_corpus
     from ..encoding.progress import Progress
     from ..model.encoder_names import parse_encoder_name
     from ..model.retriever import DiffRetriever
 
-    options = EncodeOptions(
-        shard=arguments.shard_id,
-        shards=arguments.shard_num,
-        rows_per_part=arguments.part_size,
-        dtype=arguments.store_dtype,
-        vectors=arguments.vectors,
-        on_error=arguments.on_error,
-        max_length=arguments.max_length,
-        workers=arguments.workers,
-        token_budget=arguments.token_budget,
-        verify=not arguments.no_verify,
-    )
+    options = from_arguments(EncodeOptions, arguments)
     corpus = Corpus(arguments.corpus)  # before the model: a wrong path should not cost its loading time
     name = parse_encoder_name(arguments.encoder).target
     model = DiffRetriever.from_pretrained(

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..settings import Count, parser_of
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -46,22 +48,19 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that stands alone, too")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="tokens per mask position (default: %(default)s)"
+        "--top", type=parser_of(Count), default=5, metavar="N", help="tokens per mask position (default: 5)"
     )
-    add_search_options(parser)
+    add_search_options(parser, skip=("batch_size", "remove_query"))
     parser.set_defaults(function=_run)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..errors import InputError
     from ..explaining import explain
     from ..explaining.text import to_text
     from .search import index_of, options_of
 
     options = options_of(arguments)
-    if arguments.top < 1:
-        raise InputError(f"--top {arguments.top} must be at least 1.")
     _check_page(arguments.html)
     texts, notes = _texts(arguments)  # before the model: a wrong path should not cost its loading time
     with index_of(arguments) as index:

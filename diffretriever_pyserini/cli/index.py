@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import get_args
 
 from ..errors import DiffRetrieverError
+from ..indexes.options import DenseKind, IndexOptions, MultiBuild
+from ..settings import add_options, from_arguments, given
 from .format import size
 
 _HEAP_MEGABYTES = 192  # enough to write an index of any size; a program that also searches needs more
@@ -43,49 +46,32 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     parser.add_argument("--store", type=Path, required=True, help="folder that `diffretriever encode` wrote")
     parser.add_argument("--output", type=Path, required=True, metavar="INDEX", help="folder of the indexes")
-    parser.add_argument("--dense", choices=("flat", "sq8", "pq", "ivfpq", "hnsw"), help="build this FAISS index")
+    parser.add_argument("--dense", choices=get_args(DenseKind), help="build this FAISS index")
     parser.add_argument("--lexical", action="store_true", help="build the Lucene impact index")
+    add_options(parser, IndexOptions, skip=("dense", "lexical"))
     multi = parser.add_argument_group("multi-vector index")
     multi.add_argument("--multi", action="store_true", help="keep all K vectors, compressed, for MaxSim")
-    multi.add_argument(
-        "--bytes-per-vector", type=int, metavar="N", help="of a passage's codes, divided by K (default: H/8)"
-    )
-    multi.add_argument("--dim", type=int, metavar="D", help="components kept (default: 99.9 %% of the energy)")
-    multi.add_argument("--refine", choices=("int8",), help="keep the vectors on disk, too, for the best passages")
-    parser.add_argument("--encoder", metavar="NAME", help="the store's encoder, if its name or place has changed")
-    parser.add_argument("--threads", type=int, metavar="N", help="for FAISS (default: all; 1 for hnsw)")
-    parser.add_argument(
-        "--max-memory", type=float, metavar="GB", help="for flat and hnsw (default: 80 %% of what is free)"
-    )
-    parser.add_argument("--gpu", action="store_true", help="train ivfpq on the GPUs")
-    parser.add_argument("--no-verify", action="store_true", help="do not check the parts' checksums")
-    parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
+    add_options(parser, MultiBuild, groups={"multi-vector index": multi})
     parser.set_defaults(function=_run)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..indexes.build import IndexOptions, build_index
-    from ..indexes.multivector.build import MultiBuild
+    from ..indexes.build import build_index
     from ..model.encoder_names import parse_encoder_name
     from ..runtime.java import bound_heap
 
     both = arguments.dense is None and not arguments.lexical and not arguments.multi
-    chosen = {name: getattr(arguments, name) for name in ("bytes_per_vector", "dim", "refine")}
-    if not arguments.multi and any(value is not None for value in chosen.values()):
+    if not arguments.multi and given(MultiBuild, arguments):
         raise DiffRetrieverError("--bytes-per-vector, --dim and --refine belong to --multi: add it.")
-    if arguments.max_memory is not None and not arguments.max_memory > 0:
-        raise DiffRetrieverError(f"--max-memory {arguments.max_memory}: give gigabytes, more than 0.")
-    options = IndexOptions(
+    if arguments.encoder:
+        arguments.encoder = parse_encoder_name(arguments.encoder).target
+    options = from_arguments(
+        IndexOptions,
+        arguments,
         dense="flat" if both else arguments.dense,
         lexical=both or arguments.lexical,
-        multi=MultiBuild(**chosen) if arguments.multi else None,
-        threads=arguments.threads,
-        max_memory=None if arguments.max_memory is None else int(arguments.max_memory * 1e9),
-        encoder=parse_encoder_name(arguments.encoder).target if arguments.encoder else None,
-        verify=not arguments.no_verify,
-        gpu=arguments.gpu,
-        quiet=arguments.quiet,
+        multi=from_arguments(MultiBuild, arguments) if arguments.multi else None,
     )
     bound_heap(_HEAP_MEGABYTES)
     started = time.perf_counter()

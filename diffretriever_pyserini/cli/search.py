@@ -3,8 +3,13 @@
 import argparse
 import json
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from ..indexes.options import MultiOptions
+from ..searching.options import SearchOptions
+from ..settings import Count, add_options, from_arguments, parser_of
 
 _HELP = "search an index with a topic file and write a TREC run"
 _EXAMPLES = """examples:
@@ -32,17 +37,15 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="TREC run to write")
-    parser.add_argument("--remove-query", action="store_true", help="drop the passage whose id is the query's")
     parser.add_argument("--tag", default="diffretriever", help="last column of the run (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print counts and times as JSON")
-    speed = add_search_options(parser)
-    speed.add_argument("--batch-size", type=int, default=32, metavar="N", help="queries a pass (default: %(default)s)")
+    add_search_options(parser)
     parser.set_defaults(function=_run)
     return parser
 
 
-def add_search_options(parser: argparse.ArgumentParser) -> Any:
-    """Add what any search of an index can be told; returns the group of options about speed."""
+def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = ()) -> None:
+    """Add what any search of an index can be asked for, without the fields of SearchOptions in ``skip``."""
     parser.add_argument("--index", type=Path, metavar="DIR", help="folder that `diffretriever index` made")
     parser.add_argument("--dense-index", type=Path, metavar="DIR", help="FAISS folder of Pyserini's own commands")
     parser.add_argument("--lexical-index", type=Path, metavar="DIR", help="Lucene impact index of Pyserini's commands")
@@ -53,43 +56,22 @@ def add_search_options(parser: argparse.ArgumentParser) -> Any:
         help="dense, multi, lexical, hybrid (multi or else dense, with lexical), or sides with commas between them, "
         "which are fused (default: hybrid where that is possible)",
     )
-    parser.add_argument("--hits", type=int, default=1000, metavar="N", help="passages a query (default: %(default)s)")
-    fusion = parser.add_argument_group("hybrid")
-    fusion.add_argument("--fusion", choices=("minmax", "rrf"), default="minmax", help="default: %(default)s")
-    fusion.add_argument(
-        "--depth",
-        type=int,
-        metavar="N",
-        help="passages of each list that are fused (default: 1000, or hits where that is more)",
+    groups = add_options(parser, SearchOptions, skip)
+    groups["hybrid"].add_argument(
+        "--weights", nargs="+", type=_weight, default=[], metavar="SIDE=W", help="weights of sides, where not 1"
     )
-    fusion.add_argument(
-        "--alpha",
-        type=float,
-        default=1.0,
-        metavar="A",
-        help="lexical weight against 1 for the others (default: %(default)s)",
-    )
-    fusion.add_argument("--weights", nargs="+", default=[], metavar="SIDE=W", help="weights of sides, where not 1")
-    fusion.add_argument("--rrf-k", type=int, default=60, metavar="K", help="constant of rrf (default: %(default)s)")
+    add_options(parser, MultiOptions)
+    count = parser_of(Count)
     encoder = parser.add_argument_group("query encoder")
     encoder.add_argument("--encoder", metavar="NAME", help="default: the one that the index names")
     encoder.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     encoder.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
-    encoder.add_argument("--max-length", type=int, metavar="N", help="tokens a query; can only shorten the model's own")
-    encoder.add_argument("--k-query", type=int, metavar="K", help="masks a query (default: the model's own)")
-    speed = parser.add_argument_group("speed")
-    speed.add_argument("--threads", type=int, metavar="N", help="of FAISS and Lucene (default: all processors)")
-    speed.add_argument("--nprobe", type=int, metavar="N", help="lists that an IVF index looks into")
-    speed.add_argument("--ef-search", type=int, metavar="N", help="candidates that an HNSW index keeps")
-    multi = parser.add_argument_group("multi-vector side")
-    multi.add_argument(
-        "--candidates",
-        type=int,
-        metavar="N",
-        help="passages to score, never fewer than hits, or depth in a fusion (default: 1.5 x that, or 400 more)",
+    encoder.add_argument(
+        "--max-length", type=count, metavar="N", help="tokens a query; can only shorten the model's own"
     )
-    multi.add_argument("--refine", type=int, default=200, metavar="N", help="best ones scored by the vectors on disk")
-    return speed
+    encoder.add_argument("--k-query", type=count, metavar="K", help="masks a query (default: the model's own)")
+    groups["speed"].add_argument("--nprobe", type=count, metavar="N", help="lists that an IVF index looks into")
+    groups["speed"].add_argument("--ef-search", type=count, metavar="N", help="candidates that an HNSW index keeps")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -97,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..errors import InputError
     from ..evaluation.runs import run_writer
 
-    options = options_of(arguments, batch_size=arguments.batch_size, remove_query=arguments.remove_query)
+    options = options_of(arguments)
     if arguments.output.resolve() == arguments.topics.resolve():
         raise InputError(
             f"--output {arguments.output} is the topic file: the run would overwrite it; name another file."
@@ -110,36 +92,21 @@ def _run(arguments: argparse.Namespace) -> None:
     print(json.dumps(summary, indent=2) if arguments.json else _text(summary))
 
 
-def options_of(arguments: argparse.Namespace, **more: Any) -> Any:
-    """The SearchOptions that the arguments of :func:`add_search_options` ask for, and ``more`` of its fields."""
-    from ..searching.index import SearchOptions
-
-    return SearchOptions(
-        hits=arguments.hits,
-        depth=arguments.depth,
-        threads=arguments.threads,
-        alpha=arguments.alpha,
-        weights=_weights(arguments.weights),
-        fusion=arguments.fusion,
-        rrf_k=arguments.rrf_k,
-        **more,
-    )
+def options_of(arguments: argparse.Namespace) -> SearchOptions:
+    """The SearchOptions that the arguments of :func:`add_search_options` ask for."""
+    return from_arguments(SearchOptions, arguments, weights=dict(arguments.weights))
 
 
-def _weights(told: list[str]) -> dict[str, float]:
-    """``side=weight`` arguments."""
-    from ..errors import InputError
-
-    try:
-        return {side: float(weight) for side, _, weight in (one.partition("=") for one in told)}
-    except ValueError as error:
-        raise InputError(f"--weights {' '.join(told)}: write sides and numbers, for example multi=2.") from error
+def _weight(text: str) -> tuple[str, str]:
+    side, equals, weight = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a side and a number, for example multi=2")
+    return side, weight
 
 
 def index_of(arguments: argparse.Namespace) -> Any:
     """Open the index that the arguments of :func:`add_search_options` name."""
     from ..errors import InputError
-    from ..indexes.multivector.index import MultiOptions
     from ..searching import open_index, separate_folders
 
     parameters = (("nprobe", arguments.nprobe), ("efSearch", arguments.ef_search))
@@ -151,7 +118,7 @@ def index_of(arguments: argparse.Namespace) -> Any:
         arguments.encoder,
         mode=arguments.mode,
         parameters={name: value for name, value in parameters if value is not None},
-        multi_options=MultiOptions(arguments.candidates, arguments.refine),
+        multi_options=from_arguments(MultiOptions, arguments),
         **{name: getattr(arguments, name) for name in ("device", "dtype", "k_query", "max_length")},
     )
 

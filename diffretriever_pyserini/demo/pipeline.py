@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -16,23 +15,12 @@ from ..model.hub import local_folder
 from ..model.prebuilt import prebuilt_values
 from .collection import WrittenCollection, write_collection
 from .commands import RUNS, Step, pyserini_steps
+from .options import DemoOptions
 from .runner import StepError, run_step, shown
 from .show import top_hits
 
 MARKER = "demo.json"
 MEASURES = ("nDCG@10", "R@100")
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What `diffretriever demo` was asked for."""
-
-    output: Path
-    dataset: Path | None = None
-    encoder: str = "diffretriever"
-    device: str = "cpu"
-    threads: int = 2
-    limit: int | None = None
 
 
 def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[str, Evaluation]:

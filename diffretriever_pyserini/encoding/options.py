@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from ..errors import InputError
+from ..settings import Count, CountFrom0, Help, OnError, validate
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How a corpus is encoded.
+    """How a corpus is encoded; each field says what it is. Values that cannot be raise InputError."""
 
-    Attributes
-    ----------
-    shard, shards : this process takes every ``shards``-th part, from part ``shard`` on.
-    rows_per_part, dtype, vectors : form of the store, see :class:`~diffretriever_pyserini.store.spec.StoreSpec`.
-    on_error : ``stop`` at a bad row, or ``skip`` and list it in the part.
-    max_length : tokens of prompt and text; it can only shorten the model's own.
-    workers : processes that prepare texts; None chooses by the device.
-    token_budget : tokens of a batch, padding counted where a model pads; None chooses by the device.
-    verify : check the checksums of parts that are there already.
-    """
-
-    shard: int = 0
-    shards: int = 1
-    rows_per_part: int = 4096
-    dtype: str = "float16"
-    vectors: str = "all"
-    on_error: str = "stop"
-    max_length: int | None = None
-    workers: int | None = None
-    token_budget: int | None = None
-    verify: bool = True
+    shard: Annotated[CountFrom0, Help("which shard this is, from 0", "I", option="shard-id")] = 0
+    shards: Annotated[Count, Help("number of shards: this process takes every Nth part", option="shard-num")] = 1
+    rows_per_part: Annotated[Count, Help("rows a part", option="part-size")] = 4096
+    dtype: Annotated[Literal["float16", "float32", "int8"], Help("of the stored vectors", option="store-dtype")] = (
+        "float16"
+    )
+    vectors: Annotated[Literal["all", "pooled"], Help("all K of a passage, or one")] = "all"
+    on_error: Annotated[OnError, Help("at a bad row; skip lists it in the part")] = "stop"
+    max_length: Annotated[
+        Count | None, Help("tokens of prompt and text; can only shorten the model's own", default="the model's own")
+    ] = None
+    workers: Annotated[CountFrom0 | None, Help("processes that prepare texts", default="by the device")] = None
+    token_budget: Annotated[
+        Count | None, Help("tokens a batch, padding counted where a model pads", default="by the device")
+    ] = None
+    verify: Annotated[bool, Help("trust the parts that are there already, without reading their checksums")] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.shard < self.shards:
+        validate(self, InputError)
+        if self.shard >= self.shards:
             raise InputError(f"shard {self.shard} of {self.shards}: shards count from 0 to {self.shards - 1}.")
-        if self.on_error not in ("stop", "skip"):
-            raise InputError(f"on_error={self.on_error!r} is not one of 'stop', 'skip'.")
-        for name in ("rows_per_part", "token_budget", "max_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value} must be at least 1.")
-        if self.workers is not None and self.workers < 0:
-            raise InputError(f"workers={self.workers} must not be negative.")
 
     def rows_of_shard(self, rows: int) -> int:
         """How many of ``rows`` rows of a corpus are in this shard's parts."""

@@ -15,7 +15,8 @@ from ..model.config import resolve_config
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.tokenization import Preparer
 from ..runtime import java
-from ..searching.index import SearchIndex, SearchOptions
+from ..searching.index import SearchIndex
+from ..searching.options import SearchOptions
 from ..store.spec import SPEC, read_spec
 from .evidence import interaction, mean_cosine, overlap, shown_term, view_texts
 from .ranking import ranked_entries

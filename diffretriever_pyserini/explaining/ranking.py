@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..scoring.fusion import RankedList, fuse_lists
-from ..searching.index import SearchOptions
+from ..searching.options import SearchOptions
 from .records import RankedEntry
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +17,12 @@ from ..store.store import Store
 from .docids import check_unique
 from .faiss import DensePlan, DenseWriter, threads_for
 from .lucene import LuceneWriter, encoder_terms
-from .multivector.build import MultiBuild, build_multi
+from .multivector.build import build_multi
+from .options import DENSE, LEXICAL, MULTI, IndexOptions
 
 FORMAT = 2
 INDEX = "index.json"
-DENSE, LEXICAL, MULTI = "dense", "lexical", "multi"
 _SHARE = 0.8  # of the memory that is free
-
-
-@dataclass(frozen=True)
-class IndexOptions:
-    """What is made of a store.
-
-    Attributes
-    ----------
-    dense : flat, sq8, pq, ivfpq or hnsw; None for no dense index.
-    lexical : whether to write the Lucene impact index.
-    multi : how the K vectors are kept for MaxSim; None for no such index.
-    threads : for FAISS; None for all (one for HNSW, whose graph depends on the timing of several).
-    max_memory : bytes that a flat or HNSW index may take; None for 80 % of what is free.
-    encoder : name of the encoder, where it has moved since the corpus was encoded.
-    verify : check the checksum of every part on the way.
-    gpu : let k-means of ivfpq run on the GPUs, where FAISS sees any.
-    quiet : no progress bar.
-    """
-
-    dense: str | None = "flat"
-    lexical: bool = True
-    multi: MultiBuild | None = None
-    threads: int | None = None
-    max_memory: int | None = None
-    encoder: str | None = None
-    verify: bool = True
-    gpu: bool = False
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.sides:
-            raise InputError("neither a dense nor a lexical nor a multi-vector index is asked for.")
-        for name in ("threads", "max_memory"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value} must be at least 1.")
-
-    @property
-    def sides(self) -> tuple[str, ...]:
-        """The sides that are made."""
-        asked = {DENSE: self.dense is not None, LEXICAL: self.lexical, MULTI: self.multi is not None}
-        return tuple(side for side, wanted in asked.items() if wanted)
 
 
 def build_index(
@@ -135,7 +92,7 @@ def _plan(store: Store, options: IndexOptions) -> DensePlan | None:
     plan = DensePlan(options.dense, len(store), store.spec.dimension)
     free = available_bytes()
     if options.max_memory is not None:
-        plan.check_memory(options.max_memory, "--max-memory")
+        plan.check_memory(int(options.max_memory * 1e9), "--max-memory")
     elif free is not None:
         plan.check_memory(int(_SHARE * free), f"{_SHARE:.0%} of what is free; --max-memory sets another")
     if options.gpu:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from ..store.part import Part
 from ..store.store import Store
 from .codes import CodesFile, file_layout
 from .inverted_lists import ListsFile, lists_head
+from .options import DenseKind
 
-KINDS = ("flat", "sq8", "pq", "ivfpq", "hnsw")
+KINDS = get_args(DenseKind)
 _SEED = 20260601
 _BATCH_BYTES = 32 << 20  # of K vectors in float32
 _LEAST_SAMPLE, _SAMPLE_PER_LIST = 1 << 15, 40  # training vectors; k-means wants 39 a centroid

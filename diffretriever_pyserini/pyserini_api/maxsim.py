@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..indexes.multivector.exact import ExactIndex
-from ..indexes.multivector.index import CompressedIndex, MultiOptions
+from ..indexes.multivector.index import CompressedIndex
+from ..indexes.options import MultiOptions
 from ..model.provenance import SEARCH_REMEDY, require_same_encoder
 from ..runtime import java
 from ..searching.searchers import open_vectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import InputError
 from ..indexes.build import FORMAT
@@ -13,8 +13,9 @@ from ..indexes.build import INDEX as FILE_NAME
 from ..indexes.multivector.manifest import is_multi, read_manifest
 from ..model.provenance import Provenance, read_provenance
 from ..store.spec import SPEC, read_spec
+from .options import Side
 
-SIDES = ("dense", "multi", "lexical")
+SIDES = get_args(Side)
 MODES = (*SIDES, "hybrid")
 
 

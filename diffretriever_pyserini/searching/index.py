@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import batched
 from pathlib import Path
@@ -15,86 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..runtime.threads import processors
-from ..scoring.fusion import FUSIONS, RRF_K, RankedList, fuse_lists, lexical_floor
+from ..scoring.fusion import RankedList, fuse_lists, lexical_floor
 from ..scoring.ranking import Hits, best
 from .encoder import QueryEncoder, open_encoder
-from .folder import SIDES, IndexFolder, read_index
+from .folder import IndexFolder, read_index
+from .options import SearchOptions
 from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Scores, Searcher
 
 if TYPE_CHECKING:
-    from ..indexes.multivector.index import MultiOptions
+    from ..indexes.options import MultiOptions
     from ..model.retriever import DiffRetriever, QueryRepresentation
 
 _BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
-_DEPTH = 1000  # of the lists that are fused (METHOD section 5)
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How to search. Everything but ``hits`` has a default that is the paper's or changes no result.
-
-    Attributes
-    ----------
-    hits : passages a query in the result.
-    depth : passages of each list that are fused, at least ``hits``; None is 1000, or ``hits`` where that is more. The
-        min-max of a list depends on it, and a result of fewer hits is the head of a longer one of the same depth. One
-        side alone has nothing to fuse: its list is ``hits`` long.
-    batch_size : queries of one forward pass.
-    threads : of FAISS and Lucene; None takes the processors that this process may use.
-    alpha : weight of the lexical list against 1 for the others; 1 is the paper's 0.5/0.5.
-    weights : weights by side (dense, multi, lexical), where they are not 1; ``lexical`` goes before ``alpha``.
-    fusion : ``minmax`` (METHOD section 5) or ``rrf`` (reciprocal ranks with ``rrf_k``).
-    remove_query : drop the document whose docid is the query's id, before fusion; the lists keep their length.
-    """
-
-    hits: int = 1000
-    batch_size: int = 32
-    threads: int | None = None
-    alpha: float = 1.0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    fusion: str = "minmax"
-    rrf_k: int = RRF_K
-    remove_query: bool = False
-    depth: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raise InputError for what cannot be searched with."""
-        for name in ("hits", "batch_size", "rrf_k"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name}={value!r} must be a whole number of at least 1.")
-        if self.depth is not None and (not isinstance(self.depth, int) or self.depth < self.hits):
-            raise InputError(
-                f"depth={self.depth!r} must be a whole number of at least hits={self.hits}: the lists that are fused "
-                "cannot be shorter than the result; ask for more depth or fewer hits."
-            )
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads={self.threads} must be at least 1.")
-        if not (math.isfinite(self.alpha) and self.alpha >= 0):
-            raise InputError(f"alpha={self.alpha} cannot weigh two lists: it must be a number of at least 0.")
-        for side, weight in self.weights.items():
-            if side not in SIDES or not (math.isfinite(weight) and weight >= 0):
-                raise InputError(f"weight {side}={weight}: sides are {', '.join(SIDES)}, weights numbers from 0.")
-        if self.fusion not in FUSIONS:
-            raise InputError(f"fusion {self.fusion!r} is not one of {', '.join(FUSIONS)}.")
-
-    @property
-    def all_weights(self) -> dict[str, float]:
-        """Weights by side, ``alpha`` among them; a side that is not named has the weight 1."""
-        return {"lexical": self.alpha} | dict(self.weights)
-
-    def listed(self, sides: int) -> int:
-        """Passages of each side's list, where so many ``sides`` are searched."""
-        if sides == 1:
-            return self.hits
-        return max(self.hits, _DEPTH) if self.depth is None else self.depth
-
-    def check_sides(self, mode: str, sides: Sequence[str]) -> None:
-        """Raise InputError for a weight of a side that ``mode`` does not search."""
-        if unused := [side for side in self.weights if side not in sides]:
-            raise InputError(
-                f"a weight for {unused[0]}, but mode {mode} searches {' and '.join(sides)}: it has no effect."
-            )
 
 
 class SearchIndex:

@@ -11,8 +11,9 @@ import numpy as np
 from ..errors import DiffRetrieverError, InputError
 from ..indexes.faiss import read_faiss_folder
 from ..indexes.multivector.exact import ExactIndex
-from ..indexes.multivector.index import CompressedIndex, MultiOptions
+from ..indexes.multivector.index import CompressedIndex
 from ..indexes.multivector.manifest import is_multi
+from ..indexes.options import MultiOptions
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import SEARCH_REMEDY, Needed, Provenance, require_same_encoder
 from ..runtime import java

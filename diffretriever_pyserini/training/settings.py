@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Lt
 
@@ -14,8 +14,8 @@ from ..model.config import LexicalTerms, MaskPositionIds, MaskTokenType, Prompt
 from ..model.prebuilt import read_yaml
 from ..settings import AboveZero, Count, CountFrom0, Help, OnError, Weight, check_names, checked, validate
 
-METRICS = ("dense", "multi", "lexical", "hybrid")
 Metric = Literal["dense", "multi", "lexical", "hybrid"]
+METRICS = get_args(Metric)
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 WeightDtype = Literal["float32", "bfloat16"]  # in float16 small gradients would be lost
 SaveDtype = Literal["float32", "bfloat16", "float16"]

@@ -86,9 +86,12 @@ def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--hits", "0"], "hits=0"),
+        (["--hits", "0"], "--hits: '0' must be a whole number of at least 1"),
         (["--depth", "10"], "depth=10 must be a whole number of at least hits=1000"),
-        (["--alpha", "-1"], "alpha=-1.0"),
+        (["--alpha", "-1"], "--alpha: '-1' must be a number of at least 0"),
+        (["--weights", "sparse=1"], "must be a mapping from one of 'dense', 'multi', 'lexical' to a number"),
+        (["--weights", "multi=x"], "to a number of at least 0"),
+        (["--candidates", "0"], "--candidates: '0' must be"),
         (["--tag", "my run"], "the tag 'my run': empty or with blanks"),
         (["--nprobe", "3"], "has no parameter nprobe"),
         (["--dtype", "float8"], "dtype 'float8' is not one of"),
@@ -98,7 +101,11 @@ def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path
 def test_a_failure_leaves_no_run(
     work: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
 ) -> None:
-    assert main(command(work, name, "--output", str(tmp_path / "run.txt"), *more)) == 2
+    try:
+        code = main(command(work, name, "--output", str(tmp_path / "run.txt"), *more))
+    except SystemExit as stop:  # from argparse
+        code = stop.code
+    assert code == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

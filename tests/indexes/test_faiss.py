@@ -131,11 +131,11 @@ def test_the_sample_is_drawn_evenly_and_always_the_same(store: Store) -> None:
 def test_too_little_memory_is_said_before_anything_is_read(store: Store, tmp_path: Path) -> None:
     for kind in ("flat", "hnsw"):
         with pytest.raises(DiffRetrieverError, match="limit") as error:
-            build(store, tmp_path / "I", kind, max_memory=40_000)
+            build(store, tmp_path / "I", kind, max_memory=4e-5)
         for part in (kind, "sq8", "ivfpq", "--max-memory", "700 vectors"):
             assert part in str(error.value)
     assert not list(tmp_path.iterdir())
-    build(store, tmp_path / "I", "sq8", max_memory=40_000)
+    build(store, tmp_path / "I", "sq8", max_memory=4e-5)
 
 
 def test_memory_is_asked_of_the_machine(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

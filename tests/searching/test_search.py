@@ -283,7 +283,7 @@ def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> No
         ({"threads": 0}, "threads=0"),
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"alpha": float("nan")}, "alpha=nan"),
-        ({"fusion": "sum"}, "fusion 'sum' is not one of minmax, rrf"),
+        ({"fusion": "sum"}, "fusion='sum' must be one of 'minmax', 'rrf'"),
         ({"mode": "sparse"}, "mode 'sparse'"),
         ({"mode": "dense,dense"}, "names a side twice"),
         ({"weights": {"multi": 2.0}}, "a weight for multi, but mode hybrid searches dense and lexical"),

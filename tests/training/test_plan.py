@@ -136,7 +136,9 @@ def test_the_verdict_and_the_steps(bases: dict[str, str], capsys: pytest.Capture
     out = capsys.readouterr().out
     assert "of 24: does NOT fit" in out and "steps: 7, 16 queries each" in out
     assert main(["train", "--plan", "--model", "no-such-model", "--data", str(data), "--output", "o"]) == 2
-    assert main([*told, "--gpus", "0"]) == 2
+    with pytest.raises(SystemExit):
+        main([*told, "--gpus", "0"])
+    assert "argument --gpus: '0' must be a whole number of at least 1" in capsys.readouterr().err
     assert not Path("o").exists()
 
 

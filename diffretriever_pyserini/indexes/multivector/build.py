@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...files.atomic import link, read_json, write_json
 from ...store.index_record import IndexRecord
 from ...store.part import Part, int8_vectors
 from ...store.store import Store
+from ..options import MultiBuild
 from . import candidates, measure, records
 from .codec import PlaceCodec, read_codec, train_codec
 from .index import CompressedIndex
@@ -27,36 +28,6 @@ _LEAST_SAMPLE = 1 << 14
 _SAMPLE_BYTES = 1 << 30  # of the sample's vectors in float32
 _BATCH_BYTES = 64 << 20
 _STATE, _EMPTY = "building.json", "candidates.empty"
-
-
-@dataclass(frozen=True)
-class MultiBuild:
-    """What a multi-vector index is made like.
-
-    Attributes
-    ----------
-    bytes_per_vector : bytes of a passage's record and first-stage code, divided by K; None is 1/16 of float16.
-    dim : components that are kept of H; None keeps 99.9 % of the energy.
-    refine : ``int8`` keeps all vectors on disk, too, so that the best passages can be scored by them.
-    """
-
-    bytes_per_vector: int | None = None
-    dim: int | None = None
-    refine: str | None = None
-
-    def __post_init__(self) -> None:
-        """Raise InputError for what cannot be built."""
-        for name in ("bytes_per_vector", "dim"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value} must be at least 1.")
-        if self.refine not in (None, "int8"):
-            raise InputError(f"refine={self.refine!r}: only int8 is known.")
-
-    def budget(self, store: Store) -> int:
-        """Bytes of a passage."""
-        spec = store.spec
-        return spec.k_passage * (self.bytes_per_vector or max(1, spec.dimension // 8))
 
 
 def build_multi(

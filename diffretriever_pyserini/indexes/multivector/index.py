@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from ...errors import InputError
 from ...model.provenance import Provenance
 from ...runtime.threads import Workers
+from ..options import MultiOptions
 from .candidates import propose
 from .codec import read_codec
 from .exact import Found, maxsim_block
@@ -21,33 +21,6 @@ from .records import Records
 from .scorer import QueryTables
 
 _SHARED_BYTES = 2 << 20  # of codes to look up; below, one thread has the answer before others are awake
-_MORE_CANDIDATES, _PER_HIT = 400, 1.5  # what the first stage proposes beyond the hits, or for each hit
-
-
-@dataclass(frozen=True)
-class MultiOptions:
-    """How far to look.
-
-    Attributes
-    ----------
-    candidates : passages that the first stage proposes; None takes half as many again as the list is to hold, at least
-        400 more.
-    refine : passages that are scored once more by the vectors on disk, where they were kept.
-    """
-
-    candidates: int | None = None
-    refine: int = 200
-
-    def __post_init__(self) -> None:
-        """Raise InputError for numbers that make no sense."""
-        if self.candidates is not None and self.candidates < 1:
-            raise InputError(f"candidates={self.candidates} must be at least 1.")
-        if self.refine < 0:
-            raise InputError(f"refine={self.refine} must be at least 0.")
-
-    def wanted(self, depth: int) -> int:
-        """Passages to propose for ``depth`` hits."""
-        return max(depth, self.candidates or max(depth + _MORE_CANDIDATES, int(_PER_HIT * depth)))
 
 
 class CompressedIndex:

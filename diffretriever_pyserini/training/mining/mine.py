@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import batched
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,54 +23,9 @@ from ..data.examples import RowFiles
 from ..data.sources import row_files
 from ..data.store import PassageStore, text_digest
 from .candidates import Vectors, bm25_candidates, model_candidates
+from .options import MineOptions
 
 MARKER = "mined.json"
-METHODS = ("bm25", "model")
-
-
-@dataclass(frozen=True)
-class MineOptions:
-    """What `diffretriever mine-negatives` was asked for.
-
-    Attributes
-    ----------
-    output : folder for train.jsonl, corpus/corpus.jsonl and mined.json.
-    pairs, split : sources of queries with positives (see sources.py); none with ``documents``.
-    corpus : as for `Corpus`: a file or folder, a BEIR folder among them; None takes the passages of the pairs.
-    documents : a folder of texts: passages are cut from them, queries made of headings and sentences.
-    method, encoder : ``bm25`` or ``model``; with ``bm25`` an encoder only filters.
-    negatives, depth, skip : how many a query, from how many candidates, without the first ``skip``.
-    max_ratio : a candidate that the encoder scores above this share of the best positive's score is left out.
-    """
-
-    output: Path
-    pairs: tuple[str, ...] = ()
-    split: str = "train"
-    corpus: Path | None = None
-    documents: Path | None = None
-    method: str = "bm25"
-    encoder: str | None = None
-    device: str = "cpu"
-    negatives: int = 15
-    depth: int = 100
-    skip: int = 0
-    max_ratio: float = 0.95
-    words: int = 100
-    on_error: str = "stop"
-    seed: int = 42
-    threads: int = 2
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"method {self.method!r} is not one of {', '.join(METHODS)}.")
-        if bool(self.pairs) == bool(self.documents):
-            raise InputError("give either --pairs (queries with positives) or --documents (a folder of texts).")
-        if self.method == "model" and not self.encoder:
-            raise InputError("--method model needs --encoder, the model that searches.")
-        if self.negatives < 1 or self.depth < self.negatives + self.skip:
-            raise InputError("negatives must be at least 1, and depth at least negatives + skip.")
-        if not 0 < self.max_ratio <= 1:
-            raise InputError(f"max_ratio={self.max_ratio} must lie in (0, 1].")
 
 
 def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, int]:

@@ -291,7 +291,7 @@ def test_what_cannot_be_built(store: Store, tmp_path: Path) -> None:
     for options, message in (
         ({"bytes_per_vector": 0}, "bytes_per_vector=0"),
         ({"dim": -1}, "dim=-1"),
-        ({"refine": "int4"}, "only int8"),
+        ({"refine": "int4"}, "refine='int4' must be one of 'int8'"),
     ):
         with pytest.raises(InputError, match=message):
             MultiBuild(**options)

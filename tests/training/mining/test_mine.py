@@ -144,8 +144,8 @@ def test_places_without_candidates_come_up_empty() -> None:
         ({"pairs": ()}, "give either"),
         ({"documents": Path("x")}, "give either"),
         ({"method": "model"}, "needs --encoder"),
-        ({"method": "guess"}, "not one of"),
-        ({"depth": 3, "negatives": 3, "skip": 1}, "depth at least"),
+        ({"method": "guess"}, "method=.guess. must be one of"),
+        ({"depth": 3, "negatives": 3, "skip": 1}, "depth=3 must be at least negatives . skip = 4"),
         ({"max_ratio": 1.5}, "max_ratio"),
     ],
 )

@@ -1,0 +1,64 @@
+"""How an index is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from ..errors import InputError
+from ..settings import Count, Help, Weight, validate
+
+Side = Literal["dense", "multi", "lexical"]
+_DEPTH = 1000  # of the lists that are fused (METHOD section 5)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search. Everything but ``hits`` has a default that is the paper's or changes no result.
+
+    The min-max of a list depends on ``depth``, and a result of fewer hits is the head of a longer one of the same
+    depth. One side alone has nothing to fuse: its list is ``hits`` long. ``weights`` are those of sides, where they are
+    not 1; ``lexical`` goes before ``alpha``. Values that cannot be raise InputError.
+    """
+
+    hits: Annotated[Count, Help("passages a query")] = 1000
+    remove_query: Annotated[bool, Help("drop the passage whose id is the query's, before fusion")] = False
+    fusion: Annotated[
+        Literal["minmax", "rrf"], Help("min-max and weighted sum, or reciprocal ranks", group="hybrid")
+    ] = "minmax"
+    depth: Annotated[
+        Count | None,
+        Help("passages of each list that are fused, at least hits", default="1000, or hits where that is more"),
+    ] = None
+    alpha: Annotated[Weight, Help("lexical weight against 1 for the others; 1 is the paper's 0.5/0.5", "A")] = 1.0
+    weights: Mapping[Side, Weight] = field(default_factory=dict)
+    rrf_k: Annotated[Count, Help("constant of rrf", "K")] = 60
+    batch_size: Annotated[Count, Help("queries of one forward pass", group="speed")] = 32
+    threads: Annotated[Count | None, Help("of FAISS and Lucene", default="all processors")] = None
+
+    def __post_init__(self) -> None:
+        validate(self, InputError)
+        if self.depth is not None and self.depth < self.hits:
+            raise InputError(
+                f"depth={self.depth!r} must be a whole number of at least hits={self.hits}: the lists that are fused "
+                "cannot be shorter than the result; ask for more depth or fewer hits."
+            )
+
+    @property
+    def all_weights(self) -> dict[str, float]:
+        """Weights by side, ``alpha`` among them; a side that is not named has the weight 1."""
+        return {"lexical": self.alpha} | {str(side): weight for side, weight in self.weights.items()}
+
+    def listed(self, sides: int) -> int:
+        """Passages of each side's list, where so many ``sides`` are searched."""
+        if sides == 1:
+            return self.hits
+        return max(self.hits, _DEPTH) if self.depth is None else self.depth
+
+    def check_sides(self, mode: str, sides: Sequence[str]) -> None:
+        """Raise InputError for a weight of a side that ``mode`` does not search."""
+        if unused := [side for side in self.weights if side not in sides]:
+            raise InputError(
+                f"a weight for {unused[0]}, but mode {mode} searches {' and '.join(sides)}: it has no effect."
+            )
