@@ -35,8 +35,8 @@ from diffretriever_pyserini.evaluation.report import markdown_table  # noqa: E40
 from diffretriever_pyserini.indexes.build import IndexOptions, build_index  # noqa: E402
 from diffretriever_pyserini.model.representations import Representations  # noqa: E402
 from diffretriever_pyserini.searching import SearchOptions, open_index  # noqa: E402
-from diffretriever_pyserini.store.part import write_part  # noqa: E402
-from diffretriever_pyserini.store.store import finish_shard  # noqa: E402
+from diffretriever_pyserini.store.part import PartRows, write_part  # noqa: E402
+from diffretriever_pyserini.store.store import ShardNote  # noqa: E402
 
 HITS = 1000
 
@@ -85,9 +85,9 @@ def build(folder: Path, options: argparse.Namespace) -> dict[str, str]:
             weights.eliminate_zeros()
         ids = [f"{passage.docid}.{copy}" for passage in collection.passages]
         found = Representations(vectors, weights, model.term_names)
-        write_part(folder / "store", copy, spec, ids, found, [], len(ids))
+        write_part(folder / "store", spec, PartRows(copy, len(ids), ids), found)
     count = len(texts) * options.copies
-    finish_shard(folder / "store", 0, 1, rows=count, passages=count, skipped=0)
+    ShardNote(rows=count, passages=count, skipped=0).write(folder / "store", 0, 1)
     build_index(folder / "store", folder / "index", IndexOptions(quiet=True))
     return dict(collection.queries)
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..corpora.corpus import Corpus, RawRow
 from ..errors import DiffRetrieverError, NumericalError
 from ..files.atomic import held, only_writer
+from ..model.representations import Representations
 from ..model.retriever import DiffRetriever
 from ..runtime.threads import processors
 from ..store.begin import begun
+from ..store.part import Part, part_path, write_part
 from ..store.spec import LOCKS, StoreSpec
-from .finish import ShardEnd, finish, shard_lock
+from .finish import finish
 from .options import EncodeOptions
-from .parts import PartRows, UniqueIds, gathered
+from .parts import ReadyPart, UniqueIds, gathered
 from .prefetch import Ahead
 from .progress import Progress
 from .scan import Scan
-from .writer import PartWriter
 
-__all__ = ["EncodeOptions", "encode_corpus", "spec_for"]
+__all__ = ["EncodeOptions", "EncodingJob", "encode_corpus", "spec_for"]
 
 # Tokens of a batch: enough to fill the device, and few enough for its memory and a processor's cache.
 TOKEN_BUDGETS = {"cpu": 1024, "cuda": 16384}
@@ -62,12 +65,12 @@ def encode_corpus(
     """
     output = Path(output).expanduser()
     progress = progress or Progress(model, shard=options.shard, shards=options.shards)
-    spec = spec_for(model, corpus, options)
+    job = EncodingJob(model, corpus, output, spec_for(model, corpus, options), options, progress)
     try:
         rows = corpus.rows()
         rows = itertools.chain((next(rows),), rows)  # a corpus that cannot be read should not make a folder
-        with begun(output, spec):
-            return _encode(model, corpus, rows, output, spec, options, progress)
+        with begun(output, job.spec):
+            return job.run(rows)
     except (DiffRetrieverError, BrokenPipeError):  # OSErrors too, some of them, but none of the disk
         raise
     except OSError as error:
@@ -79,88 +82,97 @@ def encode_corpus(
         progress.close()
 
 
-def _refuse_other_shards(output: Path, shards: int) -> None:
-    """Refuse to run beside a process that divides the same store otherwise: both would write the same parts."""
-    for lock in sorted((output / LOCKS).glob("*-of-*")):
-        if lock.name.rpartition("-")[2] != f"{shards:05d}" and held(lock):
-            raise DiffRetrieverError(
-                f"{output} is being written by a process with another number of shards than {shards} (it holds "
-                f"{lock}); wait for it or stop it."
-            )
+@dataclass(frozen=True)
+class EncodingJob:
+    """One shard of a corpus on its way into a store: what all steps need to know."""
 
+    model: DiffRetriever
+    corpus: Corpus
+    output: Path
+    spec: StoreSpec
+    options: EncodeOptions
+    progress: Progress
 
-def _encode(
-    model: DiffRetriever,
-    corpus: Corpus,
-    rows: Iterable[RawRow],
-    output: Path,
-    spec: StoreSpec,
-    options: EncodeOptions,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Encode the missing parts of a shard and finish it; returns figures."""
-    skip = options.on_error == "skip"
+    @property
+    def skip(self) -> bool:
+        """Whether bad rows are listed rather than an error."""
+        return self.options.on_error == "skip"
 
-    def encode_missing(rows: Iterable[RawRow], options: EncodeOptions) -> Scan:
-        ids = UniqueIds(corpus, skip)
-        scan = Scan(rows, output, spec, options, ids, progress)
-        _encode_missing(model, output, spec, options, scan, ids, progress)
+    @property
+    def everything(self) -> EncodingJob:
+        """The same for all shards at once, trusting the parts that are there."""
+        return replace(self, options=replace(self.options, shard=0, shards=1, verify=False))
+
+    def part(self, number: int) -> Part:
+        """Part ``number``, which may not be there yet."""
+        return Part(part_path(self.output, number), self.spec)
+
+    def lock(self, shard: int) -> Path:
+        """The lock file of a shard's writer."""
+        return self.output / LOCKS / f"{shard:05d}-of-{self.options.shards:05d}"
+
+    def run(self, rows: Iterable[RawRow]) -> dict[str, Any]:
+        """Encode the missing parts of the shard and finish it; ``rows`` are the whole corpus. Returns figures."""
+        shard, shards = self.options.shard, self.options.shards
+        with only_writer(self.lock(shard), f"{self.output}, shard {shard} of {shards},"):
+            self.spec.write(self.output)
+            self._refuse_other_shards()
+            scan = self.encode_missing(rows)
+        note = finish(self, scan.rows)
+        counts = {"rows": scan.rows, "passages": note.passages, "skipped": note.skipped}
+        return self.progress.summary(**counts, parts=scan.parts, kept=scan.kept)
+
+    def _refuse_other_shards(self) -> None:
+        """Refuse to run beside a process that divides the same store otherwise: both would write the same parts."""
+        for lock in sorted((self.output / LOCKS).glob("*-of-*")):
+            if lock.name.rpartition("-")[2] != f"{self.options.shards:05d}" and held(lock):
+                raise DiffRetrieverError(
+                    f"{self.output} is being written by a process with another number of shards than "
+                    f"{self.options.shards} (it holds {lock}); wait for it or stop it."
+                )
+
+    def encode_missing(self, rows: Iterable[RawRow]) -> Scan:
+        """The shard's parts that are not there, through the model and to the disk; returns what was passed."""
+        ids = UniqueIds(self.corpus, self.skip)
+        scan = Scan(self, rows, ids)
+        ahead = Ahead(self.model.prepare, self.options.max_length, self.skip, self._workers())
+        writing: Future[Path] | None = None
+        with contextlib.closing(ahead), ThreadPoolExecutor(1, "store-writer") as writer:
+            for part in self._unique(gathered(ahead(scan)), ids):
+                found = self._represented(part)
+                with self.progress.waiting("write"):
+                    if writing is not None:
+                        writing.result()  # nothing may be written behind a gap that a person does not know of
+                    writing = writer.submit(write_part, self.output, self.spec, part, found)
+            with self.progress.waiting("write"):
+                if writing is not None:
+                    writing.result()
         return scan
 
-    what = f"{output}, shard {options.shard} of {options.shards},"
-    with only_writer(shard_lock(output, options.shard, options.shards), what):
-        spec.write(output)
-        _refuse_other_shards(output, options.shards)
-        scan = encode_missing(rows, options)
-    end = ShardEnd(output, spec, options.shard, options.shards, scan.rows)
-    everything = replace(options, shard=0, shards=1, verify=False)
-    passages, skipped = finish(end, corpus, skip, lambda: encode_missing(corpus.rows(), everything), progress)
-    return progress.summary(rows=scan.rows, passages=passages, skipped=skipped, parts=scan.parts, kept=scan.kept)
+    def _unique(self, parts: Iterator[ReadyPart], ids: UniqueIds) -> Iterator[ReadyPart]:
+        """``parts`` without ids that were seen before."""
+        while True:
+            with self.progress.waiting("texts"):
+                part = next(parts, None)
+            if part is None:
+                return
+            ids.apply(part)
+            yield part
 
+    def _represented(self, part: ReadyPart) -> Representations:
+        prepared = part.prepared()
+        device = self.model.device.partition(":")[0]
+        budget = self.options.token_budget or TOKEN_BUDGETS.get(device, TOKEN_BUDGETS["cuda"])
+        pooled = self.spec.vectors == "pooled"
+        started = time.perf_counter()
+        try:
+            found = self.model.represent(prepared, token_budget=budget, tick=self.progress.tick, pooled=pooled)
+        except NumericalError as error:
+            raise NumericalError(f"{part.wheres[error.index or 0]}: {error}") from error
+        self.progress.model(part.rows, len(prepared), int(prepared.lengths.sum()), time.perf_counter() - started)
+        return found
 
-def _encode_missing(
-    model: DiffRetriever,
-    output: Path,
-    spec: StoreSpec,
-    options: EncodeOptions,
-    scan: Scan,
-    ids: UniqueIds,
-    progress: Progress,
-) -> None:
-    """The parts that ``scan`` finds missing, through the model and to the disk."""
-    ahead = Ahead(model.prepare, options.max_length, options.on_error == "skip", _workers(model, options))
-    budget = options.token_budget or TOKEN_BUDGETS.get(model.device.partition(":")[0], TOKEN_BUDGETS["cuda"])
-    writer = PartWriter(output, spec)
-    parts = gathered(ahead(scan))
-    try:
-        while (part := _next(parts, ids, progress)) is not None:
-            prepared = part.prepared()
-            started = time.perf_counter()
-            try:
-                pooled = spec.vectors == "pooled"
-                found = model.represent(prepared, token_budget=budget, tick=progress.tick, pooled=pooled)
-            except NumericalError as error:
-                raise NumericalError(f"{part.wheres[error.index or 0]}: {error}") from error
-            progress.model(part.rows, len(prepared), int(prepared.lengths.sum()), time.perf_counter() - started)
-            with progress.waiting("write"):
-                writer.put(part, found)
-        with progress.waiting("write"):
-            writer.close()
-    finally:
-        ahead.close()
-        writer.abandon()
-
-
-def _next(parts: Iterator[PartRows], ids: UniqueIds, progress: Progress) -> PartRows | None:
-    """The next part, without ids that were seen before; None at the end."""
-    with progress.waiting("texts"):
-        part = next(parts, None)
-    if part is not None:
-        ids.apply(part)
-    return part
-
-
-def _workers(model: DiffRetriever, options: EncodeOptions) -> int:
-    if options.workers is not None:
-        return options.workers
-    return 1 if model.device == "cpu" else max(1, min(8, processors() - 1))
+    def _workers(self) -> int:
+        if self.options.workers is not None:
+            return self.options.workers
+        return 1 if self.model.device == "cpu" else max(1, min(8, processors() - 1))

@@ -11,17 +11,14 @@ from ..corpora.corpus import Corpus, parse_row
 from ..errors import InputError
 from ..model.tokenization import Prepared, Ragged
 from ..store.docids import Hashes, SeenIds, hashes
+from ..store.part import PartRows
 from .prefetch import ReadyRows
 
 
 @dataclass
-class PartRows:
-    """Rows of one part that are still to be encoded."""
+class ReadyPart(PartRows):
+    """A part whose rows are ready for the model: also where each passage is, and the prepared texts."""
 
-    number: int
-    rows: int = 0
-    docids: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
     wheres: list[str] = field(default_factory=list)
     pieces: list[Prepared] = field(default_factory=list)
 
@@ -48,14 +45,14 @@ class PartRows:
         self.docids, self.wheres = [self.docids[i] for i in places], [self.wheres[i] for i in places]
 
 
-def gathered(ready: Iterator[tuple[int, ReadyRows]]) -> Iterator[PartRows]:
+def gathered(ready: Iterator[tuple[int, ReadyRows]]) -> Iterator[ReadyPart]:
     """Whole parts of (part number, some of its rows)."""
-    part: PartRows | None = None
+    part: ReadyPart | None = None
     for number, rows in ready:
         if part is not None and part.number != number:
             yield part
             part = None
-        part = part or PartRows(number)
+        part = part or ReadyPart(number)
         part.add(rows)
     if part is not None:
         yield part
@@ -77,7 +74,7 @@ class UniqueIds:
         """Part ``number`` is there already, with ``docids``; parts before it may still come to :meth:`apply`."""
         self._kept.append((number, hashes(docids)))
 
-    def apply(self, part: PartRows) -> None:
+    def apply(self, part: ReadyPart) -> None:
         """Drop the passages of ``part`` whose ids were seen before.
 
         Raises

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..corpora.corpus import RawRow
 from ..errors import InputError
-from ..store.part import Part, part_path
-from ..store.spec import StoreSpec
-from .options import EncodeOptions
+from ..store.part import Part
 from .parts import UniqueIds
 from .prefetch import chunks
-from .progress import Progress
+
+if TYPE_CHECKING:
+    from .job import EncodingJob
 
 
 class Scan:
@@ -24,25 +24,16 @@ class Scan:
     rows : the whole corpus.
     """
 
-    def __init__(
-        self,
-        rows: Iterable[RawRow],
-        output: Path,
-        spec: StoreSpec,
-        options: EncodeOptions,
-        ids: UniqueIds,
-        progress: Progress,
-    ):
-        self._rows, self._output, self._spec = iter(rows), output, spec
-        self._options, self._ids, self._progress = options, ids, progress
+    def __init__(self, job: EncodingJob, rows: Iterable[RawRow], ids: UniqueIds):
+        self._job, self._rows, self._ids = job, iter(rows), ids
         self.rows = self.parts = self.kept = 0
 
     def __iter__(self) -> Iterator[tuple[int, list[RawRow]]]:
         """(part number, some of its rows)."""
-        rows, size = self._rows, self._spec.rows_per_part
+        rows, size, options = self._rows, self._job.spec.rows_per_part, self._job.options
         number = 0
         while True:
-            ours = number % self._options.shards == self._options.shard
+            ours = number % options.shards == options.shard
             kept = self._there(number) if ours else None
             if ours and kept is None:
                 count = 0
@@ -61,16 +52,16 @@ class Scan:
 
     def _there(self, number: int) -> Part | None:
         """Part ``number`` if it is on the disk and sound; a damaged one is named and removed."""
-        part = Part(part_path(self._output, number), self._spec)
+        part = self._job.part(number)
         if not part.path.is_file():
             return None
         try:
-            if self._options.verify:
+            if self._job.options.verify:
                 part.verify()
             if part.header["part"] != number:
                 raise InputError(f"{part.path}: holds part {part.header['part']}.")
         except InputError as error:
-            self._progress.say(f"{error} Doing it again now.")
+            self._job.progress.say(f"{error} Doing it again now.")
             part.path.unlink()
             return None
         return part
@@ -84,4 +75,4 @@ class Scan:
             )
         self.kept += 1
         self._ids.kept(number, part.docids)
-        self._progress.keep(rows)
+        self._job.progress.keep(rows)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,22 +33,21 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / "parts" / f"{number // 1000:05d}" / f"part-{number:08d}.safetensors"
 
 
-def write_part(
-    folder: Path,
-    number: int,
-    spec: StoreSpec,
-    docids: Sequence[str],
-    representations: Representations,
-    skipped: Sequence[tuple[str, str]],
-    rows: int,
-) -> Path:
-    """Write part ``number``: ``docids`` with their representations, in order. The same input gives the same bytes.
+@dataclass
+class PartRows:
+    """The corpus rows of one part: ids of its passages, in order, and (where, reason) of the rows that gave none.
 
-    Parameters
-    ----------
-    skipped : (where, reason) of the corpus rows that gave no passage.
-    rows : corpus rows that the part covers.
+    ``rows`` are all of them.
     """
+
+    number: int
+    rows: int = 0
+    docids: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def write_part(folder: Path, spec: StoreSpec, part: PartRows, representations: Representations) -> Path:
+    """Write ``part`` with the representations of its passages. The same input gives the same bytes."""
     from safetensors.numpy import save
 
     tensors = _encoded(representations.vectors if spec.vectors == "all" else representations.pooled[:, None], spec)
@@ -56,18 +55,18 @@ def write_part(
     tensors["terms"] = weights.indices.astype(np.int32)
     tensors["impacts"] = weights.data.astype(impact_dtype(spec))
     tensors["bounds"] = weights.indptr.astype(np.int64)
-    names = [docid.encode() for docid in docids]
+    names = [docid.encode() for docid in part.docids]
     tensors["docids"] = np.frombuffer(b"".join(names), dtype=np.uint8)
     tensors["docid_bounds"] = np.cumsum([0, *map(len, names)], dtype=np.int64)
     header = {
         "spec": spec.digest,
-        "part": number,
-        "rows": rows,
-        "passages": len(docids),
-        "skipped": [list(one) for one in skipped],
+        "part": part.number,
+        "rows": part.rows,
+        "passages": len(part.docids),
+        "skipped": [list(one) for one in part.skipped],
     }
     header["sha256"] = checksum(tensors, header)
-    path = part_path(folder, number)
+    path = part_path(folder, part.number)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, save(tensors, {_KEY: json.dumps(header, sort_keys=True)}))
     return path

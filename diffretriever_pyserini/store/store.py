@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,11 +19,19 @@ def shard_path(folder: Path, shard: int, shards: int) -> Path:
     return folder / "shards" / f"{shard:05d}-of-{shards:05d}.json"
 
 
-def finish_shard(folder: Path, shard: int, shards: int, rows: int, passages: int, skipped: int) -> None:
-    """Write the note: ``rows`` of the whole corpus, ``passages`` and ``skipped`` rows of this shard."""
-    path = shard_path(folder, shard, shards)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"rows": rows, "passages": passages, "skipped": skipped})
+@dataclass(frozen=True)
+class ShardNote:
+    """What the note says: ``rows`` of the whole corpus, ``passages`` and ``skipped`` rows of the shard."""
+
+    rows: int
+    passages: int
+    skipped: int
+
+    def write(self, folder: Path, shard: int, shards: int) -> None:
+        """Say that shard ``shard`` of ``shards`` is done."""
+        path = shard_path(folder, shard, shards)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, asdict(self))
 
 
 class Store:

@@ -22,7 +22,7 @@ from diffretriever_pyserini.encoding.progress import Progress, peak_flops
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.files.atomic import only_writer
 from diffretriever_pyserini.store.part import Part
-from diffretriever_pyserini.store.store import Store, finish_shard
+from diffretriever_pyserini.store.store import ShardNote, Store
 
 from .conftest import passages, write_corpus
 from .test_job import content, encode
@@ -91,7 +91,7 @@ def test_a_corpus_that_changed_behind_its_name_is_refused(model: DiffRetriever, 
 def test_shards_that_disagree_make_no_store(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
     encode(model, corpus_file, tmp_path / "S", shard=0, shards=2)
     encode(model, corpus_file, tmp_path / "S", shard=1, shards=2)
-    finish_shard(tmp_path / "S", 1, 2, 99, 50, 0)
+    ShardNote(99, 50, 0).write(tmp_path / "S", 1, 2)
     with pytest.raises(InputError, match="counted 99 and 100 rows"):
         Store(tmp_path / "S")
 

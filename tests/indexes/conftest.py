@@ -13,9 +13,9 @@ from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
 from diffretriever_pyserini.model.provenance import Provenance
 from diffretriever_pyserini.model.representations import Representations
-from diffretriever_pyserini.store.part import write_part
+from diffretriever_pyserini.store.part import PartRows, write_part
 from diffretriever_pyserini.store.spec import StoreSpec
-from diffretriever_pyserini.store.store import Store, finish_shard
+from diffretriever_pyserini.store.store import ShardNote, Store
 
 from ..encoding.conftest import passages, write_corpus
 from ..model.conftest import one_thread, save_masked_lm
@@ -102,8 +102,8 @@ def made_up_store(
         weights = scipy.sparse.csr_matrix((keep @ weights).astype(np.int32))
         weights.eliminate_zeros()
         found = Representations(rows.astype(np.float32), weights, None)  # type: ignore[arg-type]
-        write_part(folder, number, spec, docids[start : start + n], found, (), n)
-    finish_shard(folder, 0, 1, count, count, 0)
+        write_part(folder, spec, PartRows(number, n, docids[start : start + n]), found)
+    ShardNote(count, count, 0).write(folder, 0, 1)
     return Store(folder)
 
 

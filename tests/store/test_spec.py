@@ -12,7 +12,7 @@ import pytest
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.model.representations import Representations
-from diffretriever_pyserini.store.part import write_part
+from diffretriever_pyserini.store.part import PartRows, write_part
 from diffretriever_pyserini.store.spec import StoreSpec, read_spec
 from diffretriever_pyserini.store.store import Store
 
@@ -32,7 +32,8 @@ def test_a_part_of_another_store_is_noticed(tmp_path: Path) -> None:
     assert spec.digest != other.spec.digest
     part = other.parts[number]
     found = Representations(part.vectors(), part.weights, None)  # type: ignore[arg-type]
-    shutil.copy(write_part(tmp_path / "third", number, spec, part.docids, found, (), 100), store.parts[number].path)
+    third = write_part(tmp_path / "third", spec, PartRows(number, 100, part.docids), found)
+    shutil.copy(third, store.parts[number].path)
     store = Store(tmp_path / "S")
     for look in (lambda: len(store), store.parts[number].verify, lambda: len(store.parts[number])):
         with pytest.raises(InputError, match=r"part-00000001\.safetensors: a part of another store"):

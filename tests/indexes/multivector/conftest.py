@@ -10,9 +10,9 @@ import pytest
 import scipy.sparse
 
 from diffretriever_pyserini.model.representations import Representations
-from diffretriever_pyserini.store.part import write_part
+from diffretriever_pyserini.store.part import PartRows, write_part
 from diffretriever_pyserini.store.spec import StoreSpec
-from diffretriever_pyserini.store.store import Store, finish_shard
+from diffretriever_pyserini.store.store import ShardNote, Store
 
 from ...model.conftest import one_thread
 from ..conftest import SPEC, made_up_provenance
@@ -44,8 +44,8 @@ def write_store(
         some = vectors[start : start + rows]
         nothing = scipy.sparse.csr_matrix((len(some), 9), dtype=np.int32)
         found = Representations(some, nothing, None)  # type: ignore[arg-type]
-        write_part(folder, number, spec, docids[start : start + rows], found, (), len(some))
-    finish_shard(folder, 0, 1, count, count, 0)
+        write_part(folder, spec, PartRows(number, len(some), list(docids[start : start + rows])), found)
+    ShardNote(count, count, 0).write(folder, 0, 1)
     return Store(folder)
 
 
