@@ -46,11 +46,11 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
         say(f"Model: {model.name}, {model.k_query} masks a query, {model.k_passage} a passage, {dimension} dimensions")
         say(f"Working in {folder}\n")
         steps = pyserini_steps(encoder, dimension, options.device, options.threads)
-        seconds = _run_all(steps, folder, collection, say)
+        ran = _run_all(steps, folder, collection, say)
         runs = {name: read_run(folder / file) for name, file in RUNS.items()}
         evaluations = {name: evaluate(run, collection.qrels, MEASURES) for name, run in runs.items()}
         hits = top_hits(folder, collection, runs["hybrid"])
-        record = _record(options, model, collection, steps, seconds, evaluations)
+        record = _record(options, model, collection, ran, evaluations)
         write_json(folder / MARKER, record)
     say(f"\nFirst hits of the hybrid run:\n\n{hits}\n\n{_measured(evaluations)}\n")
     say("Run files:")
@@ -69,15 +69,17 @@ def _target(encoder: str) -> str:
 
 def _run_all(
     steps: list[Step], folder: Path, collection: WrittenCollection, say: Callable[[str], None]
-) -> dict[str, float]:
+) -> list[dict[str, object]]:
+    """Run the steps in order; returns their commands and seconds."""
     (folder / "logs").mkdir()
-    seconds = {}
+    ran: list[dict[str, object]] = []
     for number, step in enumerate(steps, start=1):
         say(f"[{number}/{len(steps)}] {step.title}\n  $ {shown(step.arguments)}")
-        seconds[step.title] = round(run_step(step, folder, folder / "logs" / f"{number}.log"), 1)
-        say(f"  {seconds[step.title]} s")
+        seconds = round(run_step(step, folder, folder / "logs" / f"{number}.log"), 1)
+        ran.append({"command": shown(step.arguments), "seconds": seconds})
+        say(f"  {seconds} s")
         _check_encoded(step, folder, collection.passages)
-    return seconds
+    return ran
 
 
 def _check_encoded(step: Step, folder: Path, passages: int) -> None:
@@ -111,8 +113,7 @@ def _record(
     options: DemoOptions,
     model: RetrieverConfig,
     collection: WrittenCollection,
-    steps: list[Step],
-    seconds: dict[str, float],
+    ran: list[dict[str, object]],
     evaluations: dict[str, Evaluation],
 ) -> dict[str, object]:
     return {
@@ -124,5 +125,5 @@ def _record(
         "model": model.name,
         "device": options.device,
         "measures": {name: found.means for name, found in evaluations.items()},
-        "steps": [{"command": shown(step.arguments), "seconds": seconds[step.title]} for step in steps],
+        "steps": ran,
     }

@@ -51,39 +51,44 @@ def objective(
     if settings.denoising_weight and "denoising" in outputs:
         parts["denoising"] = outputs["denoising"]
         total = total + settings.denoising_weight * parts["denoising"]
-    for name, weight, value in _distillation(queries, own_passages, similarities, positives, batch, settings, teacher):
+    terms = []
+    if settings.margin_mse_weight or settings.relational_kl_weight:
+        terms += _from_scores(similarities / queries.shape[1], positives, batch["teacher_scores"], settings)
+    if teacher is not None:
+        terms += _from_embeddings(queries.mean(dim=1), own_passages.mean(dim=1), teacher, settings)
+    for name, weight, value in terms:
         parts[name] = value
         total = total + weight * value
     return {"loss": total} | parts
 
 
-def _distillation(
-    queries: Tensor,
-    passages: Tensor,
-    similarities: Tensor,
-    positives: Tensor,
-    batch: dict[str, Any],
-    settings: TrainSettings,
-    teacher: dict[str, Tensor] | None,
-) -> list[tuple[str, float, Tensor]]:
-    """(name, weight, value) of each distillation term that this run has."""
-    found: list[tuple[str, float, Tensor]] = []
-    if settings.margin_mse_weight or settings.relational_kl_weight:
-        scores = batch["teacher_scores"]
-        own = positives.unsqueeze(1) + torch.arange(scores.shape[1], device=scores.device)
-        ours = similarities.gather(1, own) / queries.shape[1]
-        if settings.margin_mse_weight:
-            found.append(("margin_mse", settings.margin_mse_weight, losses.margin_mse(ours, scores)))
-        if settings.relational_kl_weight:
-            kl = losses.relational_kl(ours, scores, settings.temperature, settings.teacher_temperature)
-            found.append(("relational_kl", settings.relational_kl_weight, kl))
-    if teacher is not None:
-        q, p = queries.mean(dim=1), passages.mean(dim=1)
-        if settings.embedding_weight:
-            both = torch.cat([q, p]), torch.cat([teacher["query"], teacher["passage"]])
-            found.append(("embedding", settings.embedding_weight, losses.embedding_distance(*both)))
-        if settings.embedding_kl_weight:
-            theirs = teacher["query"] @ teacher["passage"].T
-            kl = losses.relational_kl(q @ p.T, theirs, settings.temperature, settings.teacher_temperature)
-            found.append(("embedding_kl", settings.embedding_kl_weight, kl))
-    return found
+Term = tuple[str, float, Tensor]
+"""Name, weight and value of one distillation loss."""
+
+
+def _from_scores(similarities: Tensor, positives: Tensor, scores: Tensor, settings: TrainSettings) -> list[Term]:
+    """What the rows' own ``scores`` [Nq, n] teach about ``similarities`` [Nq, Np]."""
+    own = positives.unsqueeze(1) + torch.arange(scores.shape[1], device=scores.device)
+    ours = similarities.gather(1, own)
+    terms: list[Term] = []
+    if settings.margin_mse_weight:
+        terms.append(("margin_mse", settings.margin_mse_weight, losses.margin_mse(ours, scores)))
+    if settings.relational_kl_weight:
+        kl = losses.relational_kl(ours, scores, settings.temperature, settings.teacher_temperature)
+        terms.append(("relational_kl", settings.relational_kl_weight, kl))
+    return terms
+
+
+def _from_embeddings(
+    queries: Tensor, passages: Tensor, teacher: dict[str, Tensor], settings: TrainSettings
+) -> list[Term]:
+    """What the base's own embeddings teach about pooled ``queries`` [Nq, H] and ``passages`` [Np, H]."""
+    terms: list[Term] = []
+    if settings.embedding_weight:
+        both = torch.cat([queries, passages]), torch.cat([teacher["query"], teacher["passage"]])
+        terms.append(("embedding", settings.embedding_weight, losses.embedding_distance(*both)))
+    if settings.embedding_kl_weight:
+        theirs = teacher["query"] @ teacher["passage"].T
+        kl = losses.relational_kl(queries @ passages.T, theirs, settings.temperature, settings.teacher_temperature)
+        terms.append(("embedding_kl", settings.embedding_kl_weight, kl))
+    return terms

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,6 +23,9 @@ from .develop import DevelopmentSet, development_set
 from .log import plot_log, read_log
 from .lora import LoraSettings
 from .settings import TrainSettings
+
+if TYPE_CHECKING:
+    from .trainer import Parts
 
 SETTINGS = "train.yaml"
 LOG = "log.jsonl"
@@ -44,7 +47,6 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     DiffRetrieverError
         For a setting, a row or a checkpoint that cannot be used, or a loss that is no number.
     """
-    import torch
     from transformers import set_seed
 
     from .gather import rank
@@ -78,33 +80,28 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     final = {f"eval_{name}": value for name, value in trainer.measured().items()} if development is not None else {}
-    dtype = None if settings.save_dtype == "float32" else getattr(torch, settings.save_dtype)
     trainer.accelerator.wait_for_everyone()
     figures = _figures(settings, trainer, final, rows, len(training))
     state = trainer.trained_state()
     if trainer.is_world_process_zero():
-        _finish(output, settings, config, parts, figures, dtype, state)
+        _finish(parts, figures, state)
     trainer.accelerator.wait_for_everyone()
     return figures
 
 
-def _finish(
-    output: Path,
-    settings: TrainSettings,
-    config: RetrieverConfig,
-    parts: Any,
-    figures: dict[str, Any],
-    dtype: Any,
-    state: dict[str, Any] | None,
-) -> None:
+def _finish(parts: Parts, figures: dict[str, Any], state: dict[str, Any] | None) -> None:
     """The finished checkpoint, the plot and the model card."""
+    import torch
+
     from .release import save_release
 
+    settings, output = parts.settings, Path(parts.settings.output)
+    dtype = None if settings.save_dtype == "float32" else getattr(torch, settings.save_dtype)
     save_release(output, parts.model.backbone, parts.release, dtype, state)
-    records = read_log(output / LOG)
-    plot_log(records, output / PLOT)
+    plot_log(read_log(output / LOG), output / PLOT)
     write_json(output / "figures.json", figures)
-    write_whole(output / "README.md", model_card(settings, config, parts.release, figures))
+    card = model_card(settings, parts.release.config, parts.release, figures)
+    write_whole(output / "README.md", card)
     parts.say(f"Checkpoint: {output} (use it as --encoder diffretriever:{output}); log {LOG}, plot {PLOT}")
 
 
@@ -120,7 +117,7 @@ def retriever_for(settings: TrainSettings) -> RetrieverConfig:
     changed = config.replace(**changes)
     if settings.lora_r == 0 and config.adapter:
         raise ConfigError(f"{settings.model} is an adapter; lora_r: 0 trains all weights and starts from a base only")
-    if (settings.embedding_weight or settings.embedding_kl_weight) and (settings.lora_r == 0 or settings.fsdp):
+    if settings.distils_embeddings and (settings.lora_r == 0 or settings.fsdp):
         raise ConfigError("distillation from the base's embeddings needs LoRA (the base must stay) and no FSDP")
     return changed
 
@@ -142,14 +139,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     backbone = trainable_backbone(config, dtype, lora, settings.train_head, settings.seed)
     if settings.gradient_checkpointing:
         use_gradient_checkpointing(backbone)
-    collator = Collator(
-        tokenizer,
-        layouts,
-        backbone.pad_left,
-        terms=config.lexical_terms,
-        denoise_passages=settings.denoising_passages if settings.denoising_weight else 0,
-        plain=bool(settings.embedding_weight or settings.embedding_kl_weight),
-    )
+    collator = Collator(tokenizer, layouts, backbone.pad_left, config.lexical_terms, settings)
     name = base_name(settings.model, config)
     release = Release(config, layouts, tokenizer, lora, name, settings.temperature, settings.lexical_weight)
     return MaskReader(backbone, layouts, settings.chunk), rows, collator, release

@@ -120,6 +120,11 @@ class TrainSettings:
         """Whether there is a development set."""
         return bool(self.dev or self.dev_rows)
 
+    @property
+    def distils_embeddings(self) -> bool:
+        """Whether the base's own embeddings are a teacher."""
+        return bool(self.embedding_weight or self.embedding_kl_weight)
+
     def overrides(self) -> dict[str, Any]:
         """Fields of RetrieverConfig that this run sets, None for those it leaves to the model."""
         names = ("k_query", "k_passage", "max_length", "prompt", "lexical_terms", "mask_position_ids")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -37,7 +38,8 @@ def reader(settings: TrainSettings, lora: LoraSettings | None, chunk: int = 0) -
     tokenizer = load_tokenizer(config)
     layouts = {side: build_layout(config, tokenizer, side) for side in ("query", "passage")}
     backbone = trainable_backbone(config, torch.float32, lora)
-    return MaskReader(backbone, layouts, chunk), Collator(tokenizer, layouts, backbone.pad_left, denoise_passages=2)
+    masked = dataclasses.replace(settings, denoising_weight=1.0, denoising_passages=2)
+    return MaskReader(backbone, layouts, chunk), Collator(tokenizer, layouts, backbone.pad_left, settings=masked)
 
 
 @pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada"])

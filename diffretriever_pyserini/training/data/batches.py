@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...model.layout import Layout, TokenTable, tokenize_texts
 from ...model.lexical import ContentTokens
+from ..settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Collator:
     tokenizer, layouts : of the model; a Layout per side.
     pad_left : as the backbone wants it.
     terms : ``lexical_terms`` of the retriever; ``vocabulary`` has no content filter.
-    denoise_passages : positives per batch that are also read with part of their text masked; 0 for none.
-    plain : also lay out both sides as ``prefix text suffix`` without masks, for a teacher that reads plain texts.
+    settings : of the run: whether positives are also read with part of their text masked, and both sides also laid out
+        as ``prefix text suffix`` without masks, for a teacher that reads plain texts.
     """
 
     def __init__(
@@ -45,14 +46,13 @@ class Collator:
         layouts: dict[str, Layout],
         pad_left: bool,
         terms: str = "content",
-        denoise_passages: int = 0,
-        plain: bool = False,
+        settings: TrainSettings | None = None,
     ):
         self.tokenizer = tokenizer
         self.layouts = layouts
         self.pad_left = pad_left
-        self.denoise_passages = denoise_passages
-        self.plain = plain
+        self.denoise_passages = settings.denoising_passages if settings and settings.denoising_weight else 0
+        self.plain = settings is not None and settings.distils_embeddings
         # The mask's own id stays in, as in the published training; it is no word of any ordinary text.
         self._content = None if terms == "vocabulary" else ContentTokens(tokenizer, stems=terms == "stems")
 

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import batched
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +41,8 @@ def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, 
         write_corpus(folder / "corpus" / "corpus.jsonl", store)
         pairs = _pairs(options, store, work, folder)
         say(f"{len(pairs)} queries, {len(store)} passages")
-        _write(options, store, pairs, work, folder / "train.jsonl", counts)
+        miner = _Miner(options, store, _vectors(options, store, work), counts)
+        miner.write(pairs, work, folder / "train.jsonl")
         store.close()
         counts.update({"queries": len(pairs), "passages": len(store), "bad_rows": pairs.bad.count})
         settings = {name: str(value) for name, value in asdict(options).items()}
@@ -128,27 +129,59 @@ def _pairs(options: MineOptions, store: PassageStore, work: Path, folder: Path) 
     return RowFiles(files, False, options.on_error, folder / "bad-rows.txt")
 
 
-def _write(
-    options: MineOptions, store: PassageStore, pairs: RowFiles, work: Path, path: Path, counts: Counter[str]
-) -> None:
-    queries = _Queries(pairs)
-    vectors = None
-    if options.encoder:
-        from ...model.retriever import DiffRetriever
+@dataclass(frozen=True)
+class _Miner:
+    """What every row's negatives are chosen with; ``counts`` says at the end what was left out."""
 
-        vectors = Vectors(DiffRetriever.from_pretrained(options.encoder, options.device), store, work / "vectors.npy")
-    if options.method == "model":
-        assert vectors is not None
-        found = model_candidates(vectors, queries, options.depth)
-    else:
-        found = bm25_candidates(store, queries, work / "bm25", options.depth, options.threads)
-    with path.open("w", encoding="utf-8") as file:
-        for group in batched(_every_place(found, len(queries)), 256):
-            if vectors is not None:
-                vectors.queries([queries[place] for place, _ in group])  # together; each is then remembered
-            for place, numbers in group:
-                row = _mined(options, store, pairs[place], numbers, vectors, counts)
-                file.write(json.dumps(rows.to_record(row)) + "\n")
+    options: MineOptions
+    store: PassageStore
+    vectors: Vectors | None
+    counts: Counter[str]
+
+    def write(self, pairs: RowFiles, work: Path, path: Path) -> None:
+        """Write each of ``pairs`` with its negatives."""
+        queries, depth, vectors = _Queries(pairs), self.options.depth, self.vectors
+        if self.options.method == "model":
+            assert vectors is not None
+            found = model_candidates(vectors, queries, depth)
+        else:
+            found = bm25_candidates(self.store, queries, work / "bm25", depth, self.options.threads)
+        with path.open("w", encoding="utf-8") as file:
+            for group in batched(_every_place(found, len(queries)), 256):
+                if vectors is not None:
+                    vectors.queries([queries[place] for place, _ in group])  # together; each is then remembered
+                for place, numbers in group:
+                    file.write(json.dumps(rows.to_record(self.mined(pairs[place], numbers))) + "\n")
+
+    def mined(self, row: rows.Row, candidates: Sequence[int]) -> rows.Row:
+        """``row`` with the best candidates that are neither positives nor likely ones."""
+        known = positive_numbers(self.store, row)
+        kept = [number for number in candidates if number not in known]
+        self.counts["known positives among candidates"] += len(candidates) - len(kept)
+        kept = kept[self.options.skip :]
+        vectors = self.vectors
+        if vectors is not None and kept:
+            query = vectors.queries([row.query])[0]
+            best = vectors.scores(query, sorted(known)).max() if known else _own_score(vectors, query, row)
+            limit = best - (1 - self.options.max_ratio) * abs(best)
+            scores = vectors.scores(query, kept)
+            below = [number for number, score in zip(kept, scores, strict=True) if score <= limit]
+            self.counts["likely positives left out"] += len(kept) - len(below)
+            kept = below
+        kept = kept[: self.options.negatives]
+        self.counts["negatives"] += len(kept)
+        self.counts["queries without negatives"] += not kept
+        self.counts["queries with too few"] += 0 < len(kept) < self.options.negatives
+        passages = (self.store[number] for number in kept)
+        return replace(row, negatives=tuple(rows.scored(one) for one in passages))
+
+
+def _vectors(options: MineOptions, store: PassageStore, work: Path) -> Vectors | None:
+    if not options.encoder:
+        return None
+    from ...model.retriever import DiffRetriever
+
+    return Vectors(DiffRetriever.from_pretrained(options.encoder, options.device), store, work / "vectors.npy")
 
 
 def _every_place(found: Iterable[tuple[int, list[int]]], count: int) -> Iterator[tuple[int, list[int]]]:
@@ -161,34 +194,6 @@ def _every_place(found: Iterable[tuple[int, list[int]]], count: int) -> Iterator
         yield place, numbers
         expected = place + 1
     yield from ((missed, []) for missed in range(expected, count))
-
-
-def _mined(
-    options: MineOptions,
-    store: PassageStore,
-    row: rows.Row,
-    candidates: Sequence[int],
-    vectors: Vectors | None,
-    counts: Counter[str],
-) -> rows.Row:
-    """``row`` with the best candidates that are neither positives nor likely ones."""
-    known = positive_numbers(store, row)
-    kept = [number for number in candidates if number not in known]
-    counts["known positives among candidates"] += len(candidates) - len(kept)
-    kept = kept[options.skip :]
-    if vectors is not None and kept:
-        query = vectors.queries([row.query])[0]
-        best = vectors.scores(query, sorted(known)).max() if known else _own_score(vectors, query, row)
-        limit = best - (1 - options.max_ratio) * abs(best)
-        scores = vectors.scores(query, kept)
-        below = [number for number, score in zip(kept, scores, strict=True) if score <= limit]
-        counts["likely positives left out"] += len(kept) - len(below)
-        kept = below
-    kept = kept[: options.negatives]
-    counts["negatives"] += len(kept)
-    counts["queries without negatives"] += not kept
-    counts["queries with too few"] += 0 < len(kept) < options.negatives
-    return replace(row, negatives=tuple(rows.scored(store[number]) for number in kept))
 
 
 def positive_numbers(store: PassageStore, row: rows.Row) -> set[int]:

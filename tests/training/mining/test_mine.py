@@ -126,7 +126,7 @@ def test_candidates_scored_like_the_positive_are_left_out(scores: list[float], k
     row = rows.Row("q", (rows.ScoredPassage("d0", "", "a"),), ())
     counts: Counter[str] = Counter()
     store = store_of(tmp_path, ["a", "b", "c", "d"])
-    found = mining._mined(options, store, row, [0, 1, 2, 3], FakeVectors(scores), counts)  # type: ignore[arg-type]
+    found = mining._Miner(options, store, FakeVectors(scores), counts).mined(row, [0, 1, 2, 3])  # type: ignore[arg-type]
     assert [one.docid for one in found.negatives] == kept
     assert counts["known positives among candidates"] == 1
     assert counts["likely positives left out"] == 3 - len(kept)
