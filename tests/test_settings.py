@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -178,24 +176,6 @@ def test_one_option_alone() -> None:
     assert parser_of(Count)("7") == 7
     with pytest.raises(argparse.ArgumentTypeError, match="'0' must be a whole number of at least 1"):
         parser_of(Count)("0")
-
-
-def test_import_and_help_load_nothing_heavy() -> None:
-    """Of the package and of each command."""
-    code = """
-import contextlib, io, sys
-import diffretriever_pyserini
-from diffretriever_pyserini.cli import main
-commands = "demo doctor encode store index multi encode-queries search explain evaluate mine-negatives models train"
-for words in ([], *([command] for command in commands.split())):
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        main([*words, "--help"])
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
-"""
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "diffretriever_pyserini" in loaded
-    heavy = {"pydantic", "pydantic_core", "torch", "transformers", "pyserini", "faiss", "jnius", "numpy", "scipy"}
-    assert not {*heavy, "nltk", "datasets", "pyarrow", "yaml", "tqdm", "matplotlib"} & set(loaded)
 
 
 def test_choices_are_those_of_the_code_that_takes_them() -> None:
