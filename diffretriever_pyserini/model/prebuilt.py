@@ -5,10 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
-from .resources import prebuilt_dir
+from ..errors import ConfigError, DiffRetrieverError
 
 DEFAULT_NAME = "diffretriever-mini"
+
+
+def prebuilt_dir() -> Path:
+    """The folder of prebuilt configurations (``models/*.yaml``, ``runs/*.yaml``, ``checkpoints/``).
+
+    A wheel carries it inside the package; in a checkout (editable install, or PYTHONPATH) it is the top-level folder.
+
+    Raises:
+        DiffRetrieverError: neither place has it, so the installation is incomplete.
+    """
+    package = Path(__file__).resolve().parents[1]
+    places = (package / "prebuilt_configs", package.parent / "prebuilt_configs")
+    for place in places:
+        if (place / "models").is_dir():
+            return place
+    raise DiffRetrieverError(
+        f"the prebuilt configurations are missing (looked in {places[0]} and {places[1]}): "
+        "the installation is incomplete; install the package again."
+    )
 
 
 def list_prebuilt() -> dict[str, dict[str, Any]]:

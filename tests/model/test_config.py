@@ -18,8 +18,7 @@ from diffretriever_pyserini.model.config import (
     family_of,
     resolve_config,
 )
-from diffretriever_pyserini.model.prebuilt import list_prebuilt, prebuilt_values, read_yaml
-from diffretriever_pyserini.model.resources import prebuilt_dir
+from diffretriever_pyserini.model.prebuilt import list_prebuilt, prebuilt_dir, prebuilt_values, read_yaml
 
 from .conftest import copy_folder, edit_json
 

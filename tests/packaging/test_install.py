@@ -18,7 +18,7 @@ BUILT = ("*.egg-info", "__pycache__", "build", "dist", ".*", "tests", "docs", "b
 STATE = (
     "import os, pyserini, sys; from diffretriever_pyserini.plugin import registry; "
     "from diffretriever_pyserini.model.lexical import stopwords; "
-    "from diffretriever_pyserini.model.resources import prebuilt_dir; "
+    "from diffretriever_pyserini.model.prebuilt import prebuilt_dir; "
     "print(registry.route(), len(stopwords()) == 198, "
     "len(list((prebuilt_dir() / 'models').glob('*.yaml'))))"
 )
