@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from ..errors import InputError
+from ..files.atomic import read_json, restore_folder
 from ..indexes.build import FORMAT
 from ..indexes.build import INDEX as FILE_NAME
 from ..indexes.multivector.manifest import is_multi, read_manifest
@@ -88,29 +88,29 @@ def read_index(path: str | Path) -> IndexFolder:
         When the folder is no index, was made in another format, or lacks a part that it names.
     """
     folder = Path(path).expanduser()
+    restore_folder(folder, FILE_NAME)
     record_file = folder / FILE_NAME
     if (folder / SPEC).is_file():
         return _exact(folder)
     if not record_file.is_file():
         raise InputError(f"{folder} is no index of `diffretriever index`: {_what_it_is(folder)}")
+    record = read_json(record_file, "build the index again")
+    if record.get("format") != FORMAT:
+        raise InputError(
+            f"{record_file}: format {record.get('format')} is not the format {FORMAT} that this version reads; "
+            "build the index again, or search with the version that built it."
+        )
+    made = read_provenance(record.get("provenance"), record_file)
     try:
-        record: Any = json.loads(record_file.read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise InputError(
-                f"{record_file}: format {record['format']} is not the format {FORMAT} that this version reads; "
-                "build the index again, or search with the version that built it."
-            )
         found = IndexFolder(
             str(folder),
             folder / "dense" if record["dense"] is not None else None,
             folder / "lexical" if record["lexical"] is not None else None,
-            read_provenance(record["provenance"], record_file),
+            made,
             int(record["passages"]),
             folder / "multi" if record.get("multi") is not None else None,
         )
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{record_file}: damaged ({type(error).__name__}: {error}); build the index again.") from error
     if not found.modes:
         raise InputError(f"{record_file} names no side; build the index again.")

@@ -80,11 +80,18 @@ def test_a_bad_record_is_refused(tmp_path: Path, changes: dict[str, object], mes
     assert "index.json" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2', '{"format": 2}'])
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     (make_index(tmp_path / "I") / "index.json").write_text(text)
-    with pytest.raises(InputError, match=r"index\.json: damaged .*build the index again"):
+    with pytest.raises(InputError, match=r"index\.json.*build the index again"):
         read_index(tmp_path / "I")
+
+
+def test_an_index_that_a_kill_left_without_its_name_is_found(tmp_path: Path) -> None:
+    """As between the two renames of a folder that is built anew."""
+    make_index(tmp_path / "I").rename(tmp_path / "I.replaced")
+    assert read_index(tmp_path / "I").passages == 3
+    assert not (tmp_path / "I.replaced").exists()
 
 
 def test_a_part_that_is_gone_is_named(tmp_path: Path) -> None:
