@@ -23,11 +23,11 @@ from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.corpora.qrels import Qrels
 from diffretriever_pyserini.demo.collection import write_collection
 from diffretriever_pyserini.demo.commands import pyserini_steps
-from diffretriever_pyserini.demo.runner import run_step
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.report import markdown_table
 from diffretriever_pyserini.evaluation.runs import Run, read_run, write_run
 from diffretriever_pyserini.model.hub import local_folder
+from diffretriever_pyserini.runtime.commands import run_step
 
 MEASURES = ("nDCG@10", "R@100")
 DEPTH = 1000

@@ -4,9 +4,8 @@ Relative names also keep Pyserini from guessing: it reads any topic file whose p
 format, and its sub-command splitter swallows arguments that equal dense, sparse, fusion, run, input or output.
 """
 
-from dataclasses import dataclass
-
 from ..model.encoder_names import EncoderName
+from ..runtime.commands import Step
 
 RUNS = {
     "BM25": "run.bm25.txt",
@@ -57,15 +56,6 @@ search: hybrid
   run --topics topics.json --output run.hybrid.txt --batch-size 16 --threads {threads}
 | run.hybrid.txt
 """
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command: the arguments after `python -m`, and the file or folder that it must leave behind."""
-
-    title: str
-    arguments: list[str]
-    produces: str
 
 
 def pyserini_steps(encoder: str, dimension: int, device: str = "cpu", threads: int = 2) -> list[Step]:

@@ -13,10 +13,10 @@ from ..model.config import RetrieverConfig, resolve_config
 from ..model.encoder_names import parse_encoder_name
 from ..model.hub import local_folder
 from ..model.prebuilt import prebuilt_values
+from ..runtime.commands import Step, StepError, run_step, shown
 from .collection import WrittenCollection, write_collection
-from .commands import RUNS, Step, pyserini_steps
+from .commands import RUNS, pyserini_steps
 from .options import DemoOptions
-from .runner import StepError, run_step, shown
 from .show import top_hits
 
 MARKER = "demo.json"

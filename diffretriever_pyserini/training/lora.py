@@ -9,18 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from ..model.backbones import llada
 from ..model.backbones.base import Backbone, quiet_loading
-from ..model.backbones.loading import attach_adapter, load_base, load_head
+from ..model.backbones.loading import attach_adapter, family_module, load_base, load_head
 from ..model.config import RetrieverConfig
 from ..model.hub import local_folder
 
-# Bare layer names as the released adapters list them; LLaDA's ff_out is the blocks' output and the output head.
-RELEASED_TARGETS = {
-    "dream": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    "llada": ("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out"),
-}
-TASK_TYPES = {"dream": "FEATURE_EXTRACTION", "llada": "CAUSAL_LM", "masked_lm": "FEATURE_EXTRACTION"}
 _LAYER = re.compile(r"\.\d+\.(.+)$")
 
 
@@ -42,31 +35,19 @@ def adapted_layers(family: str, model: Any) -> list[str]:
     from torch.nn import Linear
 
     names = [name for name, module in model.named_modules() if isinstance(module, Linear) and _LAYER.search(name)]
-    if family == "masked_lm":
-        inside = f"{model.base_model_prefix}."
-        names = [name for name in names if name.startswith(inside)]
-    if family == "llada":
+    names = [name for name in names if name.startswith(f"{model.base_model_prefix}.")]
+    if family_module(family).RELEASE.adapts_head:
         names.append("lm_head")
     if not names:
         raise ConfigError(f"{type(model).__name__} has no linear layers in numbered blocks: LoRA finds no place")
     return names
 
 
-def released_names(family: str, layers: int) -> dict[str, str]:
-    """From a module path in the running model to its name in a released file; empty where they are the same."""
-    if family != "llada":
-        return {}
-    blocks = (*RELEASED_TARGETS["llada"], "attn_norm", "ff_norm")
-    names = [f"model.transformer.blocks.{i}.{name}" for i in range(layers) for name in blocks]
-    names += [f"model.transformer.{name}" for name in ("wte", "ln_f", "ff_out")]
-    return {llada.adapter_key(name): name for name in names}
-
-
 def target_names(family: str, layers: Iterable[str]) -> list[str]:
     """``target_modules`` of adapter_config.json for adapted ``layers``: the released bare names, else what stands
     behind the layer's number."""
-    if family in RELEASED_TARGETS:
-        return sorted(RELEASED_TARGETS[family])
+    if released := family_module(family).RELEASE.targets:
+        return sorted(released)
     return sorted({match[1] for name in layers if (match := _LAYER.search(name))})
 
 

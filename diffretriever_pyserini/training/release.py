@@ -14,12 +14,12 @@ from typing import Any
 from ..errors import ConfigError, NumericalError
 from ..files.atomic import whole_file, write_json
 from ..model.backbones.base import Backbone
+from ..model.backbones.loading import family_module
 from ..model.config import RetrieverConfig
 from ..model.hub import is_hub_id, local_folder
 from ..model.layout import Layout
-from .lora import TASK_TYPES, LoraSettings, head_parameters, released_names, target_names
+from .lora import LoraSettings, head_parameters, target_names
 
-_MODEL_TYPES = {"dream": "dream", "llada": "llada1", "masked_lm": "masked_lm"}
 _LORA_PREFIX = "base_model.model."
 
 
@@ -63,7 +63,7 @@ def _save_lora(folder: Path, backbone: Backbone, release: Release, dtype: Any, s
 
     family = release.config.family
     weights = {key.removesuffix(".default.weight"): tensor for key, tensor in state.items() if ".lora_" in key}
-    names = released_names(family, _layers(backbone))
+    names = family_module(family).released_names(_layers(backbone))
     renamed = {}
     for key, tensor in weights.items():
         path, _, letter = key.rpartition(".")  # letter: lora_A or lora_B
@@ -94,7 +94,7 @@ def _stored(name: str, tensor: Any, dtype: Any) -> Any:
 def _save_whole(folder: Path, backbone: Backbone, release: Release, weights: dict[str, Any]) -> None:
     from huggingface_hub import save_torch_state_dict
 
-    names = released_names(release.config.family, _layers(backbone))
+    names = family_module(release.config.family).released_names(_layers(backbone))
     tied = set(backbone.model.all_tied_weights_keys)
     state = {}
     for key, tensor in weights.items():
@@ -121,7 +121,7 @@ def adapter_config(release: Release, targets: list[str]) -> dict[str, Any]:
         use_rslora=release.lora.rslora,
         target_modules=targets,
         bias="none",
-        task_type=TASK_TYPES[release.config.family],
+        task_type=family_module(release.config.family).RELEASE.task_type,
         base_model_name_or_path=release.base_name,
         inference_mode=True,
     )
@@ -135,7 +135,7 @@ def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
     query, passage = layouts["query"], layouts["passage"]
     options = [1, 2, 4, 8, 16]
     values: dict[str, Any] = {
-        "model_type": _MODEL_TYPES[config.family],
+        "model_type": family_module(config.family).RELEASE.model_type,
         "mask_token_id": query.mask_id,
         "hidden_size": backbone.hidden_size,
         "max_length": config.max_length,
@@ -176,7 +176,7 @@ def load_trained(folder: Path, backbone: Backbone, family: str) -> None:
     import torch
     from safetensors.torch import load_file
 
-    names = {released: own for own, released in released_names(family, _layers(backbone)).items()}
+    names = {released: own for own, released in family_module(family).released_names(_layers(backbone)).items()}
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for key, tensor in load_file(path).items():

@@ -12,7 +12,7 @@ import yaml
 
 from ..errors import ConfigError, InputError
 from ..files.atomic import read_json, write_json, write_whole
-from ..model.backbones.loading import load_tokenizer
+from ..model.backbones.loading import family_module, load_tokenizer
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.layout import build_layout
 from ..model.prebuilt import prebuilt_values
@@ -32,9 +32,6 @@ LOG = "log.jsonl"
 PLOT = "training.png"
 DATA = "data"
 DIGESTS = "files.json"
-# Where the paper's selection on training queries came out (METHOD section 7), for a base that says nothing itself.
-_BUDGETS = {"dream": (4, 16), "llada": (4, 4), "masked_lm": (4, 4)}
-_PAPER_LENGTH = 156
 # What may change between a run and its continuation.
 _FREE = {"output", "workers", "device", "log_steps", "keep_checkpoints"}
 
@@ -109,11 +106,12 @@ def retriever_for(settings: TrainSettings) -> RetrieverConfig:
     """The retriever that the run trains, K and length from the settings, the model, or the paper, in this order."""
     config = resolve_config(settings.model, **settings.overrides())
     bare = config.adapter is None and prebuilt_values(settings.model) is None and not Path(settings.model).is_file()
+    facts = family_module(config.family).RELEASE
     changes: dict[str, Any] = {}
     if bare and settings.k_query is None and settings.k_passage is None:
-        changes["k_query"], changes["k_passage"] = _BUDGETS[config.family]
-    if bare and settings.max_length is None and config.family != "masked_lm":
-        changes["max_length"] = _PAPER_LENGTH
+        changes["k_query"], changes["k_passage"] = facts.budgets
+    if bare and settings.max_length is None and facts.max_length is not None:
+        changes["max_length"] = facts.max_length
     changed = config.replace(**changes)
     if settings.lora_r == 0 and config.adapter:
         raise ConfigError(f"{settings.model} is an adapter; lora_r: 0 trains all weights and starts from a base only")

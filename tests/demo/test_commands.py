@@ -1,7 +1,7 @@
 """The commands of the demo are the documented ones, and survive odd paths."""
 
 from diffretriever_pyserini.demo.commands import RUNS, pyserini_steps
-from diffretriever_pyserini.demo.runner import shown
+from diffretriever_pyserini.runtime.commands import shown
 
 
 def test_the_documented_commands() -> None:

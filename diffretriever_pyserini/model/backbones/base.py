@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,28 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """What training and its checkpoints say of a family.
+
+    Attributes
+    ----------
+    model_type : in retriever_config.json.
+    task_type : in adapter_config.json.
+    budgets : K_q and K_p that the paper's selection came to (METHOD section 7), for a base that says nothing itself.
+    max_length : of such a base; None takes the family's own.
+    targets : bare layer names as released adapters list them; empty for what follows the layer's number.
+    adapts_head : whether LoRA goes on the output head, too.
+    """
+
+    model_type: str
+    task_type: str
+    budgets: tuple[int, int]
+    max_length: int | None = None
+    targets: tuple[str, ...] = ()
+    adapts_head: bool = False
 
 
 class Backbone:

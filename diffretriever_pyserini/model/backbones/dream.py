@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, check_family, check_loaded, load_weights, refuse
+from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, refuse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -22,6 +22,15 @@ _SAME = (
 )
 # fmt: on
 _NEEDED = [*_SAME[:6], "rms_norm_eps", "rope_theta"]
+
+
+RELEASE = ReleaseFacts(
+    model_type="dream",
+    task_type="FEATURE_EXTRACTION",
+    budgets=(4, 16),
+    max_length=156,
+    targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)
 
 
 class DreamBackbone(Backbone):
@@ -55,3 +64,8 @@ def load(folder: Path, dtype: Any) -> DreamBackbone:
 def adapter_key(name: str) -> str:
     """Module path of a LoRA weight in Qwen2ForCausalLM, from its path in the released file."""
     return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
+
+
+def released_names(layers: int) -> dict[str, str]:
+    """From a module path in the running model to its name in a released file; empty, as they are the same."""
+    return {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, check_family, check_loaded, load_weights, refuse
+from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, refuse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -44,6 +44,17 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "weight_tying": (False,),
     "clip_qkv": (None,),
 }
+
+
+RELEASE = ReleaseFacts(
+    model_type="llada1",
+    task_type="CAUSAL_LM",
+    budgets=(4, 4),
+    max_length=156,
+    # ff_out is the blocks' output and the output head.
+    targets=("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out"),
+    adapts_head=True,
+)
 
 
 class LladaBackbone(Backbone):
@@ -95,3 +106,11 @@ def adapter_key(name: str) -> str:
     for pattern, replacement in _RENAMES.items():
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def released_names(layers: int) -> dict[str, str]:
+    """From a module path in LlamaForCausalLM to its name in a released file, for a model of ``layers`` blocks."""
+    blocks = (*RELEASE.targets, "attn_norm", "ff_norm")
+    names = [f"model.transformer.blocks.{i}.{name}" for i in range(layers) for name in blocks]
+    names += [f"model.transformer.{name}" for name in ("wte", "ln_f", "ff_out")]
+    return {adapter_key(name): name for name in names}

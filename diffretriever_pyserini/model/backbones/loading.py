@@ -49,6 +49,11 @@ def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
     return backbone
 
 
+def family_module(name: str) -> ModuleType:
+    """A family, with ``read_config``, ``load``, ``adapter_key``, ``released_names`` and ``RELEASE``."""
+    return _FAMILIES[name]
+
+
 def load_base(config: RetrieverConfig, dtype: Any, head_may_miss: bool = False) -> Backbone:
     """The base weights of ``config`` alone, on the CPU; a masked LM's head may miss where something else brings it."""
     folder = local_folder(config.backbone)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, check_family, check_loaded, load_weights, refuse
+from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, refuse
 from .packing import Packing, run_packed
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 NOT_LOADED = ("pooler", "position_ids", "seq_relationship")  # in names of tensors that checkpoints have and we do not
+
+
+RELEASE = ReleaseFacts(model_type="masked_lm", task_type="FEATURE_EXTRACTION", budgets=(4, 4))
 
 
 class MaskedLmBackbone(Backbone):
@@ -136,3 +139,8 @@ def load(
 def adapter_key(name: str) -> str:
     """Module path of a LoRA weight in the ``...ForMaskedLM`` class, from its path in the file."""
     return name
+
+
+def released_names(layers: int) -> dict[str, str]:
+    """From a module path in the running model to its name in a released file; empty, as they are the same."""
+    return {}

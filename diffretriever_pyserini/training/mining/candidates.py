@@ -11,9 +11,8 @@ import numpy as np
 
 from ...corpora.corpus import write_corpus
 from ...corpora.topics import write_topics
-from ...demo.commands import Step
-from ...demo.runner import run_step
 from ...files.jsonl import read_lines
+from ...runtime.commands import Step, run_step
 from ..data.store import PassageStore
 
 if TYPE_CHECKING:

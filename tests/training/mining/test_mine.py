@@ -11,8 +11,8 @@ import pytest
 
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.corpora.corpus import Passage
-from diffretriever_pyserini.demo.commands import Step
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.runtime.commands import Step
 from diffretriever_pyserini.training.data import rows
 from diffretriever_pyserini.training.data.documents import made_rows, read_documents
 from diffretriever_pyserini.training.data.examples import RowFiles

@@ -7,17 +7,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from ..errors import DiffRetrieverError
-from .commands import Step
 
 _LAST_LINES = 15
 
 
+@dataclass(frozen=True)
+class Step:
+    """One command: the arguments after `python -m`, and the file or folder that it must leave behind."""
+
+    title: str
+    arguments: list[str]
+    produces: str
+
+
 class StepError(DiffRetrieverError):
-    """A command of the demo that failed, with the last lines it wrote."""
+    """A command that failed, with the last lines it wrote."""
 
 
 def shown(arguments: list[str]) -> str:

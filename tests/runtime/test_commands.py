@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from diffretriever_pyserini.demo.commands import Step
-from diffretriever_pyserini.demo.runner import StepError, run_step
+from diffretriever_pyserini.runtime.commands import Step, StepError, run_step
 
 
 class Terminal(io.StringIO):
