@@ -78,8 +78,8 @@ setup(
     py_modules=[HOOK],
     package_dir={"diffretriever_pyserini.prebuilt_configs": "prebuilt_configs"},
     package_data={
-        "diffretriever_pyserini": ["model/data/*", "explaining/page.*", "py.typed"],
-        "diffretriever_pyserini.prebuilt_configs": ["*.md", "models/*.yaml", "runs/*.yaml", "checkpoints/**/*"],
+        "diffretriever_pyserini": ["model/data/*", "explaining/page.*"],
+        "diffretriever_pyserini.prebuilt_configs": ["models/*.yaml", "checkpoints/**/*"],
     },
     cmdclass={"build_py": BuildWithStartupFiles, "editable_wheel": EditableWithStartupFiles},
 )

@@ -85,10 +85,10 @@ def _summary(facts: dict, output: Path, seconds: float) -> str:
     from ..indexes.multivector.manifest import CODEC, recall_text
 
     lines = [f"{facts['passages']:,} passages indexed in {seconds:,.1f} s: {output}"]
-    for half in ("dense", "lexical"):
-        if facts[half]:
-            what = facts[half].get("kind") or f"{facts[half]['documents']:,} passages with terms"
-            lines.append(f"  {output / half}: {what}, {_taken(output / half)}")
+    for part in ("dense", "lexical"):
+        if facts[part]:
+            what = facts[part].get("kind") or f"{facts[part]['documents']:,} passages with terms"
+            lines.append(f"  {output / part}: {what}, {_taken(output / part)}")
     if facts["multi"]:
         told = facts["multi"]["bytes_per_passage"]
         shared = size((output / "multi" / CODEC).stat().st_size)

@@ -1,4 +1,4 @@
-"""`diffretriever search`: topics against an index, dense, lexical or both, into a TREC run."""
+"""`diffretriever search`: topics against an index, by one signal or several fused, into a TREC run."""
 
 import argparse
 import json

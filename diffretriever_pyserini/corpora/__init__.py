@@ -1,1 +1,1 @@
-"""Readers of test collections: BEIR folders, topic files, and the documentation inside the interpreter."""
+"""Readers of corpora, topics and judgements."""

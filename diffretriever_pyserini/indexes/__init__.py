@@ -1,1 +1,1 @@
-"""Indexes that Pyserini reads, made from a store in bounded memory."""
+"""A store into FAISS and Lucene indexes that Pyserini reads, and compressed vectors for MaxSim, in bounded memory."""

@@ -1,4 +1,4 @@
-"""A store once through, part by part, into a FAISS folder, a Lucene index, or both."""
+"""A store once through, part by part, into a FAISS folder, a Lucene index, compressed vectors, or several of them."""
 
 from __future__ import annotations
 
@@ -146,8 +146,8 @@ def _fill(
             "store": store.digest,
             MULTI: None,
         }
-        for half, one in ((DENSE, dense), (LEXICAL, lexical)):
-            facts[half] = one.close() if one is not None else None
+        for name, one in ((DENSE, dense), (LEXICAL, lexical)):
+            facts[name] = one.close() if one is not None else None
     return facts
 
 

@@ -1,4 +1,4 @@
-"""Reading settings from files: the prebuilt configs that ship with the package, a user's YAML, a checkpoint's JSON."""
+"""Reading settings from YAML files: the prebuilt configs that ship with the package, and a user's own."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ DEFAULT_NAME = "diffretriever-mini"
 
 
 def prebuilt_dir() -> Path:
-    """The folder of prebuilt configurations (``models/*.yaml``, ``runs/*.yaml``, ``checkpoints/``).
+    """The folder of prebuilt configurations (``models/*.yaml``, ``checkpoints/``).
 
     A wheel carries it inside the package; in a checkout (editable install, or PYTHONPATH) it is the top-level folder.
 
-    Raises:
-        DiffRetrieverError: neither place has it, so the installation is incomplete.
+    Raises
+    ------
+    DiffRetrieverError
+        When neither has it, so the installation is incomplete.
     """
     package = Path(__file__).resolve().parents[1]
-    places = (package / "prebuilt_configs", package.parent / "prebuilt_configs")
-    for place in places:
-        if (place / "models").is_dir():
-            return place
+    folders = (package / "prebuilt_configs", package.parent / "prebuilt_configs")
+    for folder in folders:
+        if (folder / "models").is_dir():
+            return folder
     raise DiffRetrieverError(
-        f"the prebuilt configurations are missing (looked in {places[0]} and {places[1]}): "
+        f"the prebuilt configurations are missing (looked in {folders[0]} and {folders[1]}): "
         "the installation is incomplete; install the package again."
     )
 

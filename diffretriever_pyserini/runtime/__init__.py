@@ -1,0 +1,1 @@
+"""The machine: Java, FAISS, devices, memory, processors, threads and commands."""

@@ -1,4 +1,4 @@
-"""Where the two sides of an index lie and which encoder made them; nothing heavy is opened here."""
+"""Where the parts of an index lie and which encoder made them; nothing heavy is opened here."""
 
 from __future__ import annotations
 

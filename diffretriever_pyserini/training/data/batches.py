@@ -29,7 +29,7 @@ class Example:
 
 
 class Collator:
-    """Make the arguments of :class:`~.model.MaskReader` from examples.
+    """Make the arguments of :class:`~..model.MaskReader` from examples.
 
     Parameters
     ----------

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.backbones import dream, llada, masked_lm
-from diffretriever_pyserini.model.backbones.loading import load_tokenizer
-from diffretriever_pyserini.model.config import resolve_config
+from diffretriever_pyserini.model.backbones.base import ReleaseFacts
+from diffretriever_pyserini.model.backbones.loading import family_module, load_tokenizer
+from diffretriever_pyserini.model.config import FAMILIES, family_of, resolve_config
 
 from ..conftest import TEXTS, Load, assert_alike, copy_folder, edit_json, edit_weights, save_masked_lm
 
@@ -292,3 +293,15 @@ def test_a_head_with_an_unmerged_adapter_is_asked_whole(tiny_llada: Path) -> Non
         adapted = backbone.head_columns(rows, columns)
         torch.testing.assert_close(adapted, backbone.head(rows).gather(2, columns.unsqueeze(1)))
     assert (adapted - plain).abs().max() > 1e-4
+
+
+def test_every_family_declares_all_that_is_asked_of_it() -> None:
+    """The loader, training and releases ask a family's module for these."""
+    for name in FAMILIES:
+        module = family_module(name)
+        assert callable(module.load) and callable(module.read_config)
+        assert module.adapter_key("model.layers.0.x") and isinstance(module.released_names(2), dict)
+        assert isinstance(module.RELEASE, ReleaseFacts)
+        assert family_of(module.RELEASE.model_type, Path("config.json")) == name, (
+            "what training writes can be read back"
+        )
