@@ -116,7 +116,8 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
 
     Parameters
     ----------
-    model_name : prebuilt name, hub id, checkpoint folder or YAML file; see :func:`~..model.encoder_names.parse_encoder_name`.
+    model_name : prebuilt name, hub id, checkpoint folder or YAML file; see
+        :func:`~..model.encoder_names.parse_encoder_name`.
     device : ``cpu``, ``cuda:0`` …; None takes the device where the model was loaded before, else the CPU.
     options : any field of :class:`~diffretriever_pyserini.model.config.RetrieverConfig`, and Pyserini's own
         (:data:`HOST_OPTIONS`).

@@ -1,8 +1,8 @@
 """The first stage: one FAISS index of pooled vectors with codes of four bits, which proposes passages.
 
 MaxSim cannot be larger than K_q times the best inner product, and the vectors of a passage are alike, so the order by
-pooled vectors is close: of the exact top 10 by MaxSim, 99.8 % were among the first 100 by exact pooled scores on the
-collections that it was measured on. Scanning all codes beats inverted lists until a collection has millions of passages.
+pooled vectors is close: of the exact top 10 by MaxSim, 99.8 % were among the first 100 by exact pooled scores where it
+was measured. Scanning all codes beats inverted lists until a collection has millions of passages.
 """
 
 from __future__ import annotations
