@@ -98,6 +98,13 @@ def attach(module):
         )
 
 
+def ensure():
+    """Register the plugin unless that was done or switched off: an encoder was made where this hook did not run."""
+    from diffretriever_pyserini.plugin import registry
+
+    registry.ensure_registered()
+
+
 def install():
     """Wait for Pyserini; calling it twice, or after Pyserini was imported, does no harm."""
     if "pyserini" not in sys.modules:

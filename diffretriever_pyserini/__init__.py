@@ -44,8 +44,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f".{_HOMES[name]}", __name__)
-    if _HOMES[name].startswith("pyserini_api."):  # whoever takes one of these means to use it inside Pyserini
-        importlib.import_module(".plugin.registry", __name__).ensure_registered()
     return module if name == "scoring" else getattr(module, name)
 
 

@@ -36,6 +36,7 @@ def write_encoded_queries(
     DiffRetrieverError
         When `output` is something else than an earlier output, or the model cannot encode a text.
     """
+    provenance = model.provenance.record()  # first: encoding may take hours, and a checkpoint may be replaced meanwhile
     vectors = np.zeros((len(topics), model.dimension), dtype=np.float32)
     with whole_folder(output, MARKER) as folder:
         with (folder / "queries.jsonl").open("w", encoding="utf-8") as file:
@@ -49,7 +50,7 @@ def write_encoded_queries(
         np.save(folder / "vectors.npy", vectors, allow_pickle=False)
         (folder / "ids.txt").write_text("".join(f"{qid}\n" for qid in topics), encoding="utf-8")
         manifest = {
-            "provenance": model.provenance.record(),
+            "provenance": provenance,
             "side": "query",
             "queries": len(topics),
             "dimension": model.dimension,

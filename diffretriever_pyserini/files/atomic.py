@@ -74,12 +74,12 @@ def write_json(path: str | Path, values: dict[str, Any]) -> None:
     write_whole(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path, remedy: str = "") -> dict[str, Any]:
+def read_json(path: str | Path, remedy: str = "", error: type[DiffRetrieverError] = InputError) -> dict[str, Any]:
     """The JSON object in ``path``; ``remedy`` is what to do where there is none.
 
     Raises
     ------
-    InputError
+    InputError, or ``error``
         For a file that cannot be read or holds no JSON object; the message names the file and, if any, the line.
     """
     end = f"; {remedy}." if remedy else "."
@@ -87,14 +87,14 @@ def read_json(path: str | Path, remedy: str = "") -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
         refuse_deep(text, str(path))
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: broken JSON ({error.msg}){end}") from error
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}){end}") from error
+    except json.JSONDecodeError as problem:
+        raise error(f"{path}, line {problem.lineno}: broken JSON ({problem.msg}){end}") from problem
+    except InputError as problem:
+        raise error(str(problem)) from problem
+    except (OSError, ValueError) as problem:
+        raise error(f"{path}: cannot be read ({problem}){end}") from problem
     if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}{end}")
+        raise error(f"{path}: expected a JSON object, found {type(values).__name__}{end}")
     return values
 
 

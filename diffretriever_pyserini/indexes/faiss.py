@@ -237,10 +237,10 @@ def read_faiss_folder(folder: Path) -> tuple[Any, list[str]]:
 
     try:
         index = faiss.read_index(str(folder / "index"))
-        docids = (folder / "docid").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        text = (folder / "docid").read_text(encoding="utf-8").removesuffix("\n")
     except (RuntimeError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{folder}: this FAISS index cannot be opened ({error}); build it again.") from error
-    docids = [docid.rstrip() for docid in docids if index.ntotal]
+    docids = [docid.rstrip() for docid in text.split("\n")] if text else []
     if len(docids) != index.ntotal:
         raise InputError(
             f"{folder}: index holds {index.ntotal:,} vectors and docid {len(docids):,} ids: one of the files is "

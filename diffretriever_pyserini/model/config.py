@@ -188,7 +188,7 @@ def _release_values(folder: Path) -> dict[str, Any]:
     path = folder / "retriever_config.json"
     if not path.is_file():
         return {}
-    raw = read_json(path)
+    raw = read_json(path, error=ConfigError)
     legacy = raw.get("n_gen_tokens")  # only stands in where the per-side keys are missing
     values: dict[str, Any] = _FINE_TUNED | {
         "family": family_of(raw.get("model_type"), path),
@@ -218,7 +218,7 @@ def _base_values(folder: Path) -> dict[str, Any]:
     """Settings of a bare base: zero-shot, or of a fully fine-tuned folder that carries its retriever_config.json."""
     values = _release_values(folder)
     path = folder / "config.json"
-    raw = read_json(path) if path.is_file() else {}
+    raw = read_json(path, error=ConfigError) if path.is_file() else {}
     if not values:
         if not raw:
             raise ConfigError(
@@ -234,7 +234,7 @@ def _base_values(folder: Path) -> dict[str, Any]:
 
 def _adapter_base(folder: Path, family: str | None) -> str:
     """Where an adapter's base is: beside the folder, as written, or the hub id of its model type (METHOD section 2)."""
-    written = str(read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "")
+    written = str(read_json(folder / "adapter_config.json", error=ConfigError).get("base_model_name_or_path") or "")
     for candidate in (folder / written, Path(written)):
         if written and candidate.is_dir():
             return str(candidate.resolve())

@@ -31,8 +31,12 @@ _READOUT = (
     "family", "denoising_steps", "denoising_schedule", "cut_at_stop", "impact_rounding", "lexical_terms",
     "top_terms", "impact_scale", "max_lexical_chars", "mask_position_ids", "mask_token_type",
 )
+_READ = (
+    "config.json", "adapter_config.json", "retriever_config.json", "model.safetensors.index.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+    "chat_template.jinja",
+)
 # fmt: on
-_READ = (".json", ".safetensors", ".txt", ".model", ".jinja")  # endings of the files that are loaded
 _TIED = ("lm_head.weight", "decoder.weight", "decoder.bias", "vocab_projector.weight")
 
 
@@ -63,13 +67,18 @@ def provenance_of(config: RetrieverConfig, prepare: Preparer) -> Provenance:
 
 
 def stamps(config: RetrieverConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Path, size, inode and time of the files in the folders that ``config``'s model and tokenizer are loaded from.
+    """Path, size, inode and time of the files that ``config``'s model and tokenizer are loaded from.
 
-    The same while nobody replaces them.
+    The same while nobody replaces them. Raises ConfigError, ModelNotFoundError.
     """
-    folders = [local_folder(source).resolve() for source in (config.backbone, config.adapter) if source]
-    files = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in _READ and path.is_file())
-    return tuple((str(path), stamp(path)[:3]) for path in files)
+    base = local_folder(config.backbone).resolve()
+    files = weight_files(base)
+    folders = [base]
+    if config.adapter:
+        folders.append(local_folder(config.adapter).resolve())
+        files += adapter_files(folders[-1])
+    files += [folder / name for folder in folders for name in _READ]
+    return tuple((str(path), stamp(path)[:3]) for path in files if path.is_file())
 
 
 def _loaded(weights: Digests, family: str, base: Any) -> Digests:
@@ -92,18 +101,36 @@ def _config_values(base: Any) -> dict[str, Any]:
     defaults = dict(flat(type(base)().to_dict()))
     values = {name: value for name, value in flat(base.to_dict()) if name.partition(".")[0] not in _UNDECIDING}
     decided = {name: value for name, value in values.items() if defaults.get(name, ...) != value}
+    if all(value in (None, "default") for name, value in values.items() if name.endswith("rope_type")):
+        decided.pop("max_position_embeddings", None)  # the size of a table, which its weights say, or nothing at all
+    if set(decided.get("layer_types", ())) == {"full_attention"}:
+        del decided["layer_types"]  # one entry per layer: what every layer does anyway
     return _plain(decided | {"model_type": base.model_type})
 
 
 def _tokenizer_digests(tokenizer: Any, name: str) -> dict[str, str]:
-    """A digest of each part of ``tokenizer``, parsed; how it cuts and pads, which every call says anew, is left out."""
+    """A digest of each part of ``tokenizer`` that decides ids of texts without special tokens around them.
+
+    How it cuts and pads every call says anew. What is off or absent counts as left out, and a merge as one text,
+    whatever version of the library wrote it.
+    """
     core = getattr(tokenizer, "backend_tokenizer", None)
     if core is None:
         raise ConfigError(f"{name}: its tokenizer is not a fast one: add its tokenizer.json to the checkpoint")
-    parts = json.loads(core.to_str())
+    parts = _present(json.loads(core.to_str()))
+    merges = parts.get("model", {}).get("merges", [])
+    if merges:
+        parts["model"]["merges"] = [one if isinstance(one, str) else " ".join(one) for one in merges]
     parts["special_tokens"] = [sorted(tokenizer.all_special_ids), bool(tokenizer.split_special_tokens)]
-    kept = sorted(parts.keys() - {"version", "truncation", "padding"})
+    kept = sorted(parts.keys() - {"version", "truncation", "padding", "decoder", "post_processor"})
     return {part: digest_of(parts[part])[:16] for part in kept}
+
+
+def _present(values: Any) -> Any:
+    """``values`` without entries of objects that are null or false."""
+    if isinstance(values, dict):
+        return {key: _present(value) for key, value in values.items() if value is not None and value is not False}
+    return [_present(value) for value in values] if isinstance(values, list) else values
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

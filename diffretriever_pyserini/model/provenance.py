@@ -100,7 +100,8 @@ def read_provenance(values: Any, path: Path, remedy: str = "build the index agai
         raise InputError(f"{path}: another version of this package says here which encoder made it; {remedy}.")
     try:
         made = Provenance(**{field.name: values[field.name] for field in fields(Provenance)})
-        whole = (made.fingerprint, made.k_passage) == (values["fingerprint"], values["passage"]["k"])
+        fingerprints = values["fingerprint"], values["passage_fingerprint"]
+        whole = (made.fingerprint, made.passage_fingerprint) == fingerprints and made.k_passage > 0
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); {remedy}.") from error
     if not whole:

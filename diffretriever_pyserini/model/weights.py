@@ -66,7 +66,7 @@ def _of_file(path: Path) -> Digests:
     found = _read(path)
     if stamp(path) != before:
         raise ConfigError(f"{path} changed while it was read: wait until it is written, then try again")
-    if keep and now - max(before[2:]) > _SETTLED:
+    if keep and now - before[3] > _SETTLED:  # the time of change, which nobody can set
         _known[path, before] = found
         _write_cache(path, before, found)
     return found

@@ -233,7 +233,7 @@ def ensure_registered() -> None:
 
 
 def route() -> str | None:
-    """How we were registered: ``hook``, ``explicit``, ``encoder`` (by making one of our encoders), or None."""
+    """How we were registered: ``hook``, ``explicit``, ``encoder`` (one of our encoders was made), or None."""
     return _route
 
 

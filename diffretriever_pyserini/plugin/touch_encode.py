@@ -209,6 +209,7 @@ def write_faiss(original: Host) -> Host:
                     f"--encoder {encoder.name} makes vectors of dimension {encoder.dimension}, but --dimension is "
                     f"{self.dimension}: pass --dimension {encoder.dimension}."
                 )
+            _ = encoder.provenance  # now: at the end of a long run the checkpoint may have been replaced
             self._diffretriever_encoder = encoder
         return original(self, batch_info, fields)
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import _diffretriever_pyserini_startup as startup
+
 from ..errors import ConfigError, InputError
 from ..model.config import FIELDS, resolve_config
 from ..model.encoder_names import EncoderName, parse_encoder_name
@@ -78,6 +80,7 @@ class _Named:
         local_folder(config.backbone)
         if asked is not None and asked < config.max_length:  # a host's length can only shorten the model's own
             self._overrides["max_length"] = asked
+        startup.ensure()
 
     def _remark(self, options: dict[str, Any]) -> None:
         """Say once which of the host's ``options`` have no effect; refuse a misspelt field of RetrieverConfig."""

@@ -27,7 +27,7 @@ def device_name(device: str) -> str:
     except RuntimeError as error:
         raise ConfigError(f"device {device!r} is not one that torch knows, such as cpu, cuda or cuda:1") from error
     if known.type != "cuda":
-        return str(known)
+        return known.type if known.type == "cpu" or known.index in (None, 0) else str(known)
     if not torch.cuda.is_available():
         raise ConfigError(f"device {device!r}: torch sees no CUDA device here; use cpu")
     return f"cuda:{torch.cuda.current_device() if known.index is None else known.index}"

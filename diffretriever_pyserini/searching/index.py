@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import batched
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InputError
 from ..runtime.threads import processors
@@ -45,34 +45,50 @@ class SearchIndex:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._parameters = dict(parameters or {})
         self._multi_options = multi_options
+        self._searchers: dict[str, Searcher] = {}
+        self._opening = threading.RLock()
 
     @property
     def model(self) -> DiffRetriever:
         """The query encoder's model, shared with whoever else asks for it."""
         return self.encoder.model
 
-    @cached_property
+    @property
     def dense(self) -> DenseSearcher:
         """Opened when first used. Raises InputError where there is none, or it is not of this index or encoder."""
-        folder = self._part("dense")
-        return self._checked(folder, DenseSearcher(folder, self.encoder, self._parameters))
 
-    @cached_property
+        def opened() -> DenseSearcher:
+            folder = self._part("dense")
+            return self._checked(folder, DenseSearcher(folder, self.encoder, self._parameters))
+
+        return self._once("dense", opened)
+
+    @property
     def multi(self) -> MultiSearcher:
         """Opened when first used. Raises InputError where there is none, or it is not of this index or encoder."""
-        folder = self._part("multi")
-        return self._checked(folder, MultiSearcher(folder, self.encoder, self._multi_options))
 
-    @cached_property
+        def opened() -> MultiSearcher:
+            folder = self._part("multi")
+            return self._checked(folder, MultiSearcher(folder, self.encoder, self._multi_options))
+
+        return self._once("multi", opened)
+
+    @property
     def lexical(self) -> LexicalSearcher:
         """Opened when first used. Raises InputError where there is none, or it is not of this encoder."""
-        return LexicalSearcher(self._part("lexical"), self.encoder)
+        return self._once("lexical", lambda: LexicalSearcher(self._part("lexical"), self.encoder))
 
     def searcher(self, signal: str) -> Searcher:
         """The searcher of ``dense``, ``multi`` or ``lexical``, opened when first used."""
         if signal == "dense":
             return self.dense
         return self.multi if signal == "multi" else self.lexical
+
+    def _once[S: Searcher](self, signal: str, opened: Callable[[], S]) -> S:
+        with self._opening:  # threads that ask first at the same time get the same one
+            if signal not in self._searchers:
+                self._searchers[signal] = opened()
+            return cast(S, self._searchers[signal])
 
     def _part(self, signal: str) -> Path:
         self.folder.mode(signal)
@@ -179,9 +195,9 @@ class SearchIndex:
 
     def close(self) -> None:
         """Close Lucene's files; the model stays, as others may share it."""
-        if "lexical" in self.__dict__:
-            self.lexical.close()
-            del self.__dict__["lexical"]
+        with self._opening:
+            while self._searchers:
+                self._searchers.popitem()[1].close()
 
     def __enter__(self) -> SearchIndex:
         return self

@@ -147,7 +147,11 @@ class LexicalSearcher:
             raise InputError(f"{folder}: Lucene cannot open this index ({error}); build it again.") from error
         self._folder = folder
         documents = self._searcher.object.get_total_num_docs()
-        check_lexical(folder, encoder.provenance, documents, "everything" if encoder.own_query_side else "terms")
+        try:
+            check_lexical(folder, encoder.provenance, documents, "everything" if encoder.own_query_side else "terms")
+        except InputError:
+            self._searcher.close()
+            raise
         record = read_index_record(folder)
         # Passages without terms are part of the collection, though not in the index.
         self.documents = record.count if record is not None and record.documents == documents else documents
@@ -158,10 +162,11 @@ class LexicalSearcher:
         numbers = [str(number) for number in range(len(queries))]
         terms = [strongest(query.impacts, LUCENE_CLAUSES) for query in queries]
         answers = self._searcher.batch_search(terms, numbers, max(1, min(depth, self.documents)), threads)
-        lost = sum(number not in answers for number in numbers)
+        lost = [one for one, number in zip(terms, numbers, strict=True) if number not in answers]
         if lost:
             raise DiffRetrieverError(
-                f"{self._folder}: Lucene gave no answer to {lost} of {len(queries)} queries; its own message is above."
+                f"{self._folder}: Lucene gave no answer to {len(lost)} of {len(queries)} queries, the first of them "
+                f"with the terms {', '.join(sorted(lost[0])):.200}; its own message is above."
             )
         return [whole_scores({hit.docid: hit.score for hit in answers[number]}) for number in numbers]
 

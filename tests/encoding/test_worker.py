@@ -24,15 +24,15 @@ open("ran", "a").write("x")
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
-from diffretriever_pyserini.encoding import ahead
-ahead.CHUNK = 8  # many chunks; a worker is waited for, so that it does some of them
-start = ahead.Ahead.__init__
+from diffretriever_pyserini.encoding import prefetch
+prefetch.CHUNK = 8  # many chunks; a worker is waited for, so that it does some of them
+start = prefetch.Ahead.__init__
 def started(self, *arguments):
     start(self, *arguments)
     assert len([one.result() for one in self._starting]) == 2
     work = self._work
     self._work = lambda chunk: (open("chunks", "a").write("x"), work(chunk))[1]
-ahead.Ahead.__init__ = started
+prefetch.Ahead.__init__ = started
 model = DiffRetriever.from_pretrained({model!r})
 encode_corpus(model, Corpus(["corpus.jsonl"]), "S", EncodeOptions(workers=2))
 """
@@ -150,11 +150,11 @@ def test_an_interrupt_ends_the_program_and_its_workers(tmp_path: Path, model: Di
         "    os.killpg(0, signal.SIGINT)\n"
         "    return represent(*arguments, **options)\n"
         "model.represent = interrupted\n"
-        "begin = ahead.Ahead.__init__\n"
+        "begin = prefetch.Ahead.__init__\n"
         "def noted(self, *arguments):\n"
         "    begin(self, *arguments)\n"
         "    print(json.dumps([one.process.pid for one in self._workers]), flush=True)\n"
-        "ahead.Ahead.__init__ = noted\n"
+        "prefetch.Ahead.__init__ = noted\n"
         "encode_corpus(",
     ).replace("import sys\n", "import json, os\nos.setpgid(0, 0)\n", 1)
     done = run(tmp_path, program, "script", model)

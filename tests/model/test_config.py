@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from diffretriever_pyserini.errors import ConfigError, InputError, ModelNotFoundError
+from diffretriever_pyserini.errors import ConfigError, ModelNotFoundError
 from diffretriever_pyserini.model.config import (
     FIELDS,
     HUB_BASES,
@@ -321,10 +321,10 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no config\.json"):
         resolve_config(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": ')
-    with pytest.raises(InputError, match=r"config\.json, line 1: broken JSON"):
+    with pytest.raises(ConfigError, match=r"config\.json, line 1: broken JSON"):
         resolve_config(str(tmp_path))
     (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(InputError, match=r"expected a JSON object, found list"):
+    with pytest.raises(ConfigError, match=r"expected a JSON object, found list"):
         resolve_config(str(tmp_path))
     with pytest.raises(ConfigError, match=r"cannot be read as YAML"):
         read_yaml(tmp_path / "absent.yaml")

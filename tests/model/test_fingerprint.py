@@ -127,6 +127,41 @@ def test_what_decides_a_representation_changes_the_fingerprint(
     assert after.passage_fingerprint in str(error.value)
 
 
+NOT_DECIDING: dict[str, tuple[str, Change]] = {
+    "decoder": ("tiny_dream", lambda folder: edit_tokenizer(folder, lambda values: values.update(decoder=None))),
+    "post_processor": (
+        "tiny_bert",
+        lambda folder: edit_tokenizer(folder, lambda values: values.update(post_processor=None)),
+    ),
+    "a key of another version": (
+        "tiny_dream",
+        lambda folder: edit_tokenizer(folder, lambda values: values["model"].update(byte_fallback=False)),
+    ),
+    "length of a rotary model": (
+        "tiny_dream",
+        lambda folder: edit_json(folder / "config.json", max_position_embeddings=4096),
+    ),
+    "a note beside it": ("tiny_bert", lambda folder: (folder / "notes.txt").write_text("trained on Monday")),
+}
+
+
+@pytest.mark.parametrize("name", NOT_DECIDING)
+def test_what_decides_nothing_is_no_change(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    fixture, change = NOT_DECIDING[name]
+    folder = editable(request.getfixturevalue(fixture), tmp_path / "copy")
+    before = provenance(folder)
+    change(folder)
+    assert differences(before, provenance(folder)) == []
+
+
+def test_a_file_put_beside_a_loaded_checkpoint_is_no_change(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = copy_folder(tiny_bert, tmp_path / "copy")
+    model = DiffRetriever.from_pretrained(folder)
+    (folder / "eval_results.json").write_text("{}")
+    assert model.provenance == provenance(folder)
+    assert DiffRetriever.from_pretrained(folder)._backbone is model._backbone
+
+
 def test_where_a_weight_lies_is_no_change(tiny_bert: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForMaskedLM
 

@@ -84,4 +84,5 @@ def test_vectors_have_unit_length_and_are_zero_where_not_kept() -> None:
 
 def test_pooling_is_the_mean_of_the_rows_that_are_not_zero() -> None:
     vectors = np.array([[[0.6, 0.8], [0.0, -1.0], [0.0, 0.0]], [[0.0, 0.0]] * 3], dtype=np.float32)
-    np.testing.assert_allclose(pool(vectors), [[0.3, -0.1], [0.0, 0.0]], atol=1e-7)
+    assert pool(vectors).dtype == np.float32
+    np.testing.assert_allclose(pool(vectors), [[0.3, -0.1], [0.0, 0.0]], atol=1e-7)  # not made unit length

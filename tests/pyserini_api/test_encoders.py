@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +184,15 @@ def test_settings_of_the_config_can_be_given(tiny_name: str) -> None:
     made = encoder.record(7).provenance
     assert (made.encoder, made.k_passage) == (tiny_name, 3)
     assert made.fingerprint != DiffRetrieverDocumentEncoder(tiny_name).provenance.fingerprint
+
+
+@pytest.mark.parametrize("home", ["diffretriever_pyserini", "diffretriever_pyserini.pyserini_api.encoders"])
+def test_making_an_encoder_attaches_the_plugin_where_the_hook_does_not_run(tiny_name: str, home: str) -> None:
+    """By either import, since a hybrid search with Pyserini's own fusion would be wrong without a word."""
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}\nfrom {home} import DiffRetrieverQueryEncoder\n"
+        "from diffretriever_pyserini.plugin import registry\nprint(registry.route())\n"
+        f"DiffRetrieverQueryEncoder({tiny_name!r})\nprint(registry.route())\n"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "encoder"]

@@ -78,6 +78,12 @@ def test_empty_single_and_equal_lists_never_divide_by_zero(
     assert all(math.isfinite(score) for _, score in fused)
 
 
+def test_one_hit_in_each_list() -> None:
+    assert min_max({"a": 0.3}, {"a": 7.0}, 0.0) == [("a", 0.5)]  # the list's minimum is the 0 of all others
+    assert min_max({"a": 0.3}, {"a": 7.0}) == min_max({"a": 0.3}, {}) == [("a", 0.0)]
+    assert min_max({}, {}) == []
+
+
 def test_ties_go_by_docid() -> None:
     assert min_max({}, {"z": 7.0, "y": 7.0, "x": 5.0}) == [("y", 0.5), ("z", 0.5), ("x", 0.0)]
 

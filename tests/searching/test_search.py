@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
 from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index, separate_folders
+from diffretriever_pyserini.searching.searchers import LexicalSearcher
 from diffretriever_pyserini.store.index_record import IndexRecord
 
 from ..indexes.conftest import made_up_provenance
@@ -88,6 +90,26 @@ def test_a_short_result_is_the_head_of_a_long_one(
     assert min(map(len, whole.values())) >= 5
     for hits in (1, 2, 4):
         assert index.search(TOPICS, hits=hits, **options) == {qid: found[:hits] for qid, found in whole.items()}
+
+
+def test_threads_that_ask_first_at_once_open_one_searcher(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[LexicalSearcher] = []
+    init = LexicalSearcher.__init__
+
+    def slow(self: LexicalSearcher, *arguments: Any) -> None:
+        made.append(self)
+        init(self, *arguments)
+
+    monkeypatch.setattr(LexicalSearcher, "__init__", slow)
+    with open_index(folder) as index, ThreadPoolExecutor(4) as pool:
+        assert len({id(one) for one in pool.map(lambda _: index.lexical, range(8))}) == len(made) == 1
+
+
+def test_scores_of_lexical_ties_are_whole(folder: Path, index: SearchIndex) -> None:
+    """Anserini lowers the second of two equal scores by about 1e-6."""
+    query = index.model.encode_queries_cached(["fox and dog"])[0]
+    for hit in index.lexical.search([query, query], 10, 1)[1].values():
+        assert hit == int(hit)
 
 
 def test_depth_is_of_a_fusion(index: SearchIndex) -> None:
@@ -287,7 +309,10 @@ def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> No
         ({"mode": "sparse"}, "mode 'sparse'"),
         ({"mode": "dense,dense"}, "names a side twice"),
         ({"weights": {"multi": 2.0}}, "a weight for multi, but mode hybrid searches dense and lexical"),
-        ({"weights": {"sparse": 2.0}}, "weight sparse=2.0: sides are dense, multi, lexical"),
+        (
+            {"weights": {"sparse": 2.0}},
+            "must be a mapping from one of 'dense', 'multi', 'lexical' to a number of at least 0",
+        ),
     ],
 )
 def test_options_that_make_no_sense(index: SearchIndex, options: dict[str, Any], message: str) -> None:

@@ -160,7 +160,7 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): there is no model.safetensors")
-    shards = read_json(index).get("weight_map")
+    shards = read_json(index, error=ConfigError).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise ConfigError(f"{index}: no weight_map, which says where the weights lie")
     return sorted({folder / str(name) for name in shards.values()})

@@ -41,7 +41,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """The configuration of the base in ``folder``, as transformers' Qwen2 has it."""
     from transformers import Qwen2Config
 
-    raw = read_json(folder / "config.json")
+    raw = read_json(folder / "config.json", error=ConfigError)
     check_family(folder, raw, "dream")
     refuse(folder, raw, {"use_sliding_window": (False, None), "use_mrope": (False, None)})
     missing = [key for key in _NEEDED if raw.get(key) is None]

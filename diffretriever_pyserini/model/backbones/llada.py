@@ -65,7 +65,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """The configuration of the base in ``folder``, as transformers' Llama has it."""
     from transformers import LlamaConfig
 
-    raw = read_json(folder / "config.json")
+    raw = read_json(folder / "config.json", error=ConfigError)
     check_family(folder, raw, "llada")
     refuse(folder, raw, _FIXED)
     try:

@@ -91,7 +91,7 @@ def lora_settings(folder: Path) -> dict[str, Any]:
     LoRA.
     """
     path = folder / "adapter_config.json"
-    raw = read_json(path)
+    raw = read_json(path, error=ConfigError)
     if raw.get("peft_type") != "LORA":
         raise ConfigError(f"{path}: peft_type {raw.get('peft_type')!r} is not LORA")
     for key in _NOT_PLAIN:

@@ -109,7 +109,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """The configuration of the base in ``folder``."""
     from transformers import AutoConfig
 
-    raw = read_json(folder / "config.json")
+    raw = read_json(folder / "config.json", error=ConfigError)
     check_family(folder, raw, "masked_lm")
     if "auto_map" in raw:
         raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run")
