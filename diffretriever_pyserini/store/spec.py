@@ -14,6 +14,7 @@ from ..model.provenance import Provenance, read_provenance, require_same_encoder
 FORMAT = 3
 SPEC = "store.json"
 LOCKS = "locks"
+FINISH_LOCK = "finish"
 DTYPES = ("float16", "float32", "int8")
 VECTORS = ("all", "pooled")
 _REMEDY = "go on with the same encoder, or name another folder"
