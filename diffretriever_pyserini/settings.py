@@ -289,7 +289,11 @@ def _plain(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
         value = value.item()
     if isinstance(value, bool) and kind in (int, float):
         raise ValueError("true and false are no numbers")
+    if isinstance(value, set | frozenset | bytes | bytearray):
+        raise ValueError("sets have no order, and bytes are no text")
     if kind is Literal:
+        if isinstance(value, float) and value.is_integer() and int(value) in parts:
+            value = int(value)
         value = next((one for one in parts if str(one) == str(value)), None)  # pydantic takes True for 1
     if kind is tuple and isinstance(value, str | os.PathLike):
         return (value,)

@@ -55,6 +55,7 @@ def bake(**values: Any) -> Baking:
     [
         ("loaves", np.int64(3), 3),
         ("loaves", 64.0, 64),
+        ("rises", 1.0, 1),
         ("loaves", "5", 5),
         ("heat", "1e-4", 1e-4),
         ("heat", np.float32(0.25), 0.25),
@@ -102,6 +103,12 @@ def test_an_error_says_what_a_value_must_be(values: dict[str, object], message: 
     with pytest.raises(InputError) as raised:
         bake(**values)
     assert str(raised.value).endswith(message)
+
+
+@pytest.mark.parametrize("values", [{"seeds": {"a", "b"}}, {"seeds": frozenset("a")}, {"note": b"x"}, {"loaves": b"1"}])
+def test_sets_and_bytes_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(values))}=.* must be"):
+        bake(**values)
 
 
 def test_where_a_value_came_from_goes_before_the_error() -> None:

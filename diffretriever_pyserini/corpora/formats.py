@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Rows = Generator["RawRow", None, int]
 """Rows to be parsed; returns how many rows are still to be skipped in the next file."""
 
-_IDS = ("id", "_id", "docid")
+_IDS = ("_id", "id", "docid")
 _TEXTS = ("text", "contents")
 _READ = frozenset((*_IDS, "title", *_TEXTS))
 _PIECE = 256  # records turned into Python objects at once
@@ -58,9 +58,10 @@ class Passage:
 def parse_row(row: RawRow) -> Passage:
     """The passage in a row; a pure function.
 
-    The id is the first of the fields ``id``, ``_id`` and ``docid`` that is there. Without a field ``text``, the field
-    ``contents`` is taken whole and ``title`` is not read, as Pyserini does. In TSV, two columns
-    are id and text, four are id, URL, title and body (MS MARCO passages and documents).
+    The id is the first of the fields ``_id``, ``id`` and ``docid`` that is there and not null. Without a field
+    ``text``, the field ``contents`` is taken whole and ``title`` is not read, as Pyserini does; in BEIR's layout
+    (``_id``) a title alone is a passage, too. In TSV, two columns are id and text, four are id, URL, title and body
+    (MS MARCO passages and documents).
 
     Raises
     ------
@@ -83,8 +84,8 @@ def parse_row(row: RawRow) -> Passage:
 
 
 def _from_record(record: dict[str, Any], where: str) -> Passage:
-    docid = checked_id(next((record[name] for name in _IDS if name in record), None), where, "passage")
-    if "text" in record:
+    docid = checked_id(next((record[name] for name in _IDS if record.get(name) is not None), None), where, "passage")
+    if "text" in record or ("title" in record and "_id" in record and "contents" not in record):
         return Passage(docid, text_field(record, "title", where), text_field(record, "text", where))
     if "contents" in record:
         return Passage(docid, "", text_field(record, "contents", where))
@@ -216,7 +217,8 @@ _OPENERS = {"parquet": _parquet_batches, "arrow": _arrow_batches, "hub": _hub_ba
 
 def _columns(names: list[str], where: str) -> list[str]:
     """The columns of a passage among ``names``; the others (vectors, perhaps) are not read."""
-    for purpose, wanted in (("id", _IDS), ("text", _TEXTS)):
+    texts = (*_TEXTS, "title") if "_id" in names else _TEXTS
+    for purpose, wanted in (("id", _IDS), ("text", texts)):
         if not set(wanted) & set(names):
             choice = ", ".join(map(repr, wanted))
             raise InputError(f"{where}: no column for the {purpose} (one of {choice}); found {_listed(names)}.")

@@ -1,6 +1,6 @@
 """Relevance judgements: BEIR's three columns or TREC's four, plain, .gz or .zst."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import InputError
@@ -22,6 +22,16 @@ def read_qrels(path: str | Path) -> Qrels:
         For a line of another layout, a grade that is no whole number, or a pair judged twice with different grades.
     """
     path, qrels = Path(path), Qrels()
+    for where, qid, docid, grade in judgements(path):
+        if qrels.setdefault(qid, {}).setdefault(docid, grade) != grade:
+            raise InputError(f"{where}: query '{qid}' and passage '{docid}' were judged before with another grade.")
+    if not qrels:
+        raise InputError(f"{path}: no judgements in this file.")
+    return qrels
+
+
+def judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
+    """Yield (file and line, query id, docid, grade) for each line of a file of judgements; raises as `read_qrels`."""
     columns = 0
     for number, line in read_lines(path):
         where, parts = f"{path}, line {number}", line.split()
@@ -36,11 +46,7 @@ def read_qrels(path: str | Path) -> Qrels:
             value = int(grade)
         except ValueError as error:
             raise InputError(f"{where}: the grade {grade!r} is not a whole number.") from error
-        if qrels.setdefault(qid, {}).setdefault(docid, value) != value:
-            raise InputError(f"{where}: query '{qid}' and passage '{docid}' were judged before with another grade.")
-    if not qrels:
-        raise InputError(f"{path}: no judgements in this file.")
-    return qrels
+        yield where, qid, docid, value
 
 
 def judged_queries(queries: dict[str, str], qrels: Qrels, source: Path) -> dict[str, str]:

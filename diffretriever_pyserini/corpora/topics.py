@@ -10,6 +10,7 @@ from ..files.jsonl import checked_id, read_lines, read_objects, refuse_deep, tex
 
 _ID_KEYS = ("qid", "_id", "id")
 _TEXT_KEYS = ("title", "query", "text")
+_BEIR_TEXT_KEYS = ("text", "title", "query")  # a title is an empty string there, or metadata
 _LAYOUTS = (
     "use .tsv (query id, tab, query), .jsonl ({'qid', 'title'}, or BEIR's {'_id', 'text'}), plain or .gz, "
     "or .json ({query id: {'title'}})"
@@ -18,6 +19,9 @@ _LAYOUTS = (
 
 def read_topics(path: str | Path) -> dict[str, str]:
     """Read a topic file into query id → query (stripped), in the file's order. Equal texts under two ids are kept.
+
+    In JSON lines the query is the first of ``title``, ``query`` and ``text`` that is not empty; in BEIR's layout
+    (``_id``) ``text`` comes first.
 
     Raises
     ------
@@ -63,12 +67,12 @@ def _tsv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
     for number, record in read_objects(path):
         where = f"{path}, line {number}"
-        text_key = next((key for key in _TEXT_KEYS if key in record), None)
-        id_key = next((key for key in _ID_KEYS if key in record), None)
-        if text_key is None or id_key is None:
-            missing = f"an id ({', '.join(_ID_KEYS)})" if id_key is None else f"a query ({', '.join(_TEXT_KEYS)})"
-            raise InputError(f"{where}: has no {missing.removeprefix('an ').removeprefix('a ')}; {_LAYOUTS}.")
-        yield where, record[id_key], text_field(record, text_key, where)
+        for what, keys in (("id", _ID_KEYS), ("query", _TEXT_KEYS)):
+            if not record.keys() & set(keys):
+                raise InputError(f"{where}: has no {what} ({', '.join(keys)}); {_LAYOUTS}.")
+        identifier = next((record[key] for key in _ID_KEYS if record.get(key) is not None), None)
+        texts = (text_field(record, key, where) for key in (_BEIR_TEXT_KEYS if "_id" in record else _TEXT_KEYS))
+        yield where, identifier, next((text for text in texts if text.strip()), "")
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..files.atomic import only_writer
 from ..store.docids import repeats
 from ..store.part import Part
-from ..store.spec import LOCKS
+from ..store.spec import FINISH_LOCK, LOCKS
 from ..store.store import ShardNote, shard_path
 from .parts import repeated, rows_of
 
@@ -37,11 +37,14 @@ def finish(job: EncodingJob, rows: int) -> ShardNote:
     """
     shards = job.options.shards
     others = [shard for shard in range(shards) if shard != job.options.shard]
-    with only_writer(job.output / LOCKS / "finish", str(job.output), wait=True):
+    with only_writer(job.output / LOCKS / FINISH_LOCK, str(job.output), wait=True):
+        job.spec.write(job.output)  # again: a run that failed may have removed it since the shard's lock was released
         if all(shard_path(job.output, shard, shards).is_file() for shard in others) and (bad := _bad(job, rows)):
             with contextlib.ExitStack() as locks:
-                for lock in {job.everything.lock(0), *map(job.lock, range(shards))}:
+                own = {job.everything.lock(0), *map(job.lock, range(shards))}
+                for lock in own:
                     locks.enter_context(only_writer(lock, f"{job.output}, where parts must be done again,"))
+                job.refuse_other_shards(own)
                 job.progress.again(
                     f"{len(bad)} parts hold ids of earlier parts, written by other runs; doing them again."
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,16 +116,20 @@ class EncodingJob:
         shard, shards = self.options.shard, self.options.shards
         with only_writer(self.lock(shard), f"{self.output}, shard {shard} of {shards},"):
             self.spec.write(self.output)
-            self._refuse_other_shards()
+            self.refuse_other_shards()
             scan = self.encode_missing(rows)
         note = finish(self, scan.rows)
         counts = {"rows": scan.rows, "passages": note.passages, "skipped": note.skipped}
         return self.progress.summary(**counts, parts=scan.parts, kept=scan.kept)
 
-    def _refuse_other_shards(self) -> None:
-        """Refuse to run beside a process that divides the same store otherwise: both would write the same parts."""
+    def refuse_other_shards(self, own: Collection[Path] = ()) -> None:
+        """Refuse to run beside a process that divides the same store otherwise: both would write the same parts.
+
+        ``own`` are lock files that this process holds.
+        """
         for lock in sorted((self.output / LOCKS).glob("*-of-*")):
-            if lock.name.rpartition("-")[2] != f"{self.options.shards:05d}" and held(lock):
+            same = lock in own or lock.name.rpartition("-")[2] == f"{self.options.shards:05d}"
+            if not same and held(lock):
                 raise DiffRetrieverError(
                     f"{self.output} is being written by a process with another number of shards than "
                     f"{self.options.shards} (it holds {lock}); wait for it or stop it."

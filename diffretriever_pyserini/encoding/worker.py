@@ -41,8 +41,8 @@ class Worker:
             self.process = subprocess.Popen(
                 command, stdin=nothing, stdout=nothing, pass_fds=[theirs.fileno()], start_new_session=True
             )
-        self._pipe.send(sys.path)
-        self._pipe.send((setup, arguments))
+        self._send(sys.path)
+        self._send((setup, arguments))
 
     def wait(self) -> None:
         """Wait until it is set up, which takes some seconds. Raises what :meth:`__call__` raises."""
@@ -56,11 +56,14 @@ class Worker:
         DiffRetrieverError
             When the process died.
         """
+        self._send(argument)
+        return self._receive()
+
+    def _send(self, value: Any) -> None:
         try:
-            self._pipe.send(argument)
+            self._pipe.send(value)
         except OSError as error:
             raise self._died() from error
-        return self._receive()
 
     def _receive(self) -> Any:
         try:

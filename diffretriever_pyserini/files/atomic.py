@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ from .jsonl import refuse_deep
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP))
+_BROKEN = frozenset((errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO, errno.ENOTCONN))  # the disk, or its server
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/)|/proc/")  # names of what a process has open already
+_DESCRIPTOR = re.compile(r"/(?:dev/(?P<name>stdout|stderr)|(?:dev|proc/self)/fd/(?P<number>\d+))\Z")
+_OURS = r"(\.partial|\.lock|(\.multi)?\.unfinished|\.replaced)?(/|\Z)"  # ends of the names beside an output
 _PATIENCE = 0.2  # seconds: long enough for `held`, which takes a lock for a moment, and for a holder that is leaving
 
 
@@ -26,7 +31,8 @@ def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
     """Yield a name to write to; it becomes ``path``, on the disk, when the block ends without an error.
 
     After an error ``path`` is as it was. A symbolic link stays one, and the file that it names is replaced; what is no
-    regular file (a pipe, a device) is written to directly.
+    regular file (a pipe, a device) is written to directly. What this process has open already (``/dev/stdout``) goes on
+    where it is, also where it is a file.
 
     Parameters
     ----------
@@ -40,8 +46,8 @@ def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
     """
     given = Path(path)
     if _STREAM.match(str(given.absolute())) or (given.exists() and not given.is_file() and not given.is_dir()):
-        with _explained(given, given):
-            yield given
+        with _explained(given, given), _written_on(given) as name:
+            yield name
         return
     path = Path(os.path.realpath(given))
     partial = partial or path.with_name(f"{path.name}.partial")
@@ -63,6 +69,24 @@ def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
         _flush(path.parent)
 
 
+@contextlib.contextmanager
+def _written_on(stream: Path) -> Iterator[Path]:
+    """A name to write to for ``stream``; a file that is open already is written on, not from its start."""
+    match = _DESCRIPTOR.match(str(stream.absolute()))
+    if match is None or not stream.is_file():
+        yield stream
+        return
+    number = int(match["number"] or {"stdout": 1, "stderr": 2}[match["name"]])
+    with tempfile.TemporaryDirectory(prefix="diffretriever-") as folder:
+        path = Path(folder, "output")
+        yield path
+        for printed in (sys.stdout, sys.stderr):
+            if printed is not None:
+                printed.flush()
+        with path.open("rb") as content, os.fdopen(os.dup(number), "wb") as file:
+            shutil.copyfileobj(content, file)
+
+
 def write_whole(path: str | Path, content: bytes | str) -> None:
     """Give ``path`` this content (text as UTF-8), or leave it as it was; see :func:`whole_file`."""
     with whole_file(path) as partial:
@@ -70,8 +94,8 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 
 
 def write_json(path: str | Path, values: dict[str, Any]) -> None:
-    """:func:`write_whole` for a JSON object, keys sorted."""
-    write_whole(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    """:func:`write_whole` for a JSON object, keys sorted, in ASCII: names of files need not be UTF-8."""
+    write_whole(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: str | Path, remedy: str = "", error: type[DiffRetrieverError] = InputError) -> dict[str, Any]:
@@ -177,7 +201,7 @@ def _remove(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _explained(given: Path, *targets: Path) -> Iterator[None]:
-    """Turn an OSError about ``targets``, what lies in or beside them (``TARGET.*``), or a full disk into a sentence."""
+    """Turn an OSError about ``targets``, what lies in them or is written beside them, or their disk into a sentence."""
     try:
         yield
     except OSError as error:
@@ -185,8 +209,9 @@ def _explained(given: Path, *targets: Path) -> Iterator[None]:
             raise
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         full = error.errno in _FULL
-        ours = re.compile("|".join(rf"{re.escape(str(target))}($|[./])" for target in targets))
-        if not full and not any(ours.match(name) or Path(name) in targets[0].parents for name in names):
+        ours = re.compile("|".join(rf"{re.escape(str(target))}{_OURS}" for target in targets))
+        disk = full or (not names and error.errno in _BROKEN)  # a write or fsync that fails names no file
+        if not disk and not any(ours.match(name) or Path(name) in targets[0].parents for name in names):
             raise
         remedy = "make room and run the command again" if full else "correct that or name another"
         raise DiffRetrieverError(
@@ -240,6 +265,7 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
     lock = filelock.FileLock(path, fallback_to_soft=False, preserve_lock_file=True)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
         try:
             # Not a single attempt: that would also fail on a file that its holder has just removed.
             lock.acquire(timeout=-1 if wait else _PATIENCE, poll_interval=0.01)
@@ -255,6 +281,8 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
                 raise
             if not required:
                 break
+            if new:
+                path.unlink(missing_ok=True)
             raise DiffRetrieverError(
                 f"{path}: this file system cannot lock files ({error.strerror or error}); name a folder on one that "
                 "can (Lustre needs the mount option flock)."

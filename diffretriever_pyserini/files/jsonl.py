@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, cast
 
 from ..errors import InputError
 
@@ -40,9 +40,27 @@ def open_bytes(path: Path) -> IO[bytes]:
     return io.BufferedReader(cast(Any, pyarrow.CompressedInputStream(str(path), "zstd")), 1 << 17)
 
 
-def open_text(path: Path) -> TextIO:
-    """Open a UTF-8 text file, decompressing .gz and .zst; a leading byte order mark is skipped."""
-    return io.TextIOWrapper(cast(Any, open_bytes(path)), encoding="utf-8-sig", newline="\n")
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """Yield all bytes of a file, decompressed when its name ends in .gz or .zst, some at a time.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, or is a damaged gzip or zstd file.
+    """
+    try:
+        with open_bytes(path) as file:
+            while block := file.read(1 << 20):
+                yield block
+    except (EOFError, OSError, zlib.error) as error:
+        raise _unread(path, error) from error
+
+
+def _unread(path: Path, error: Exception, after: str = "") -> InputError:
+    if isinstance(error, OSError) and error.errno is not None:
+        return InputError(f"{path}: cannot be read ({error.strerror or error}).")
+    kind = compression_of(path) or "unreadable"
+    return InputError(f"{path}{after}: damaged {kind} file ({error}); fetch it again.")
 
 
 def read_raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -72,10 +90,7 @@ def read_raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if line and not line.isspace():
                     yield number, line
     except (EOFError, OSError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
-        kind = compression_of(path) or "unreadable"
-        raise InputError(f"{path}, after line {number}: damaged {kind} file ({error}); fetch it again.") from error
+        raise _unread(path, error, f", after line {number}") from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

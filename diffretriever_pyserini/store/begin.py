@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import DiffRetrieverError
 from ..files.atomic import held, only_writer
-from .spec import LOCKS, SPEC, StoreSpec, check_folder, read_spec
+from .spec import FINISH_LOCK, LOCKS, SPEC, StoreSpec, check_folder, read_spec
 
 
 @contextlib.contextmanager
@@ -33,11 +33,18 @@ def begun(folder: Path, spec: StoreSpec) -> Iterator[None]:
 
 
 def remove_unused(folder: Path, spec: StoreSpec | None = None) -> None:
-    """Remove ``store.json`` (where it is of ``spec``) and the locks of a store that has no parts and no writer."""
+    """Remove ``store.json`` (where it is of ``spec``) and the locks of a store that has no parts and no writer.
+
+    Raises
+    ------
+    DiffRetrieverError
+        While a shard is being finished: it holds no other lock, and may have no part.
+    """
     locks = folder / LOCKS
     if not locks.is_dir():
         return
-    with only_writer(locks / "spec", str(folder), wait=True):
+    # Locks are taken in this order by `encoding.finish.finish`, too.
+    with only_writer(locks / FINISH_LOCK, str(folder)), only_writer(locks / "spec", str(folder), wait=True):
         busy = any(held(lock) for lock in locks.glob("*-of-*"))
         if busy or any((folder / name).exists() for name in ("parts", "shards")):
             return

@@ -47,7 +47,7 @@ def read_index_record(folder: str | Path) -> IndexRecord | None:
     path = Path(folder, FILE_NAME)
     if not path.is_file():
         return None
-    values = read_json(path)
+    values = read_json(path, "build the index again")
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
     made = read_provenance(values.get("provenance"), path)

@@ -14,9 +14,11 @@ from ..model.provenance import Provenance, read_provenance, require_same_encoder
 FORMAT = 3
 SPEC = "store.json"
 LOCKS = "locks"
+FINISH_LOCK = "finish"
 DTYPES = ("float16", "float32", "int8")
 VECTORS = ("all", "pooled")
 _REMEDY = "go on with the same encoder, or name another folder"
+_AGAIN = "encode the corpus again into another folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +122,17 @@ def read_spec(folder: Path) -> StoreSpec:
     """The spec of the store in ``folder``; InputError where there is none, or one of another format."""
     if not (folder / SPEC).is_file():
         raise InputError(f"{folder}: no store here ({SPEC} is missing); make one with `diffretriever encode`.")
-    values = read_json(folder / SPEC)
+    values = read_json(folder / SPEC, _AGAIN)
     if values.get("format") != FORMAT:
         raise InputError(
             f"{folder / SPEC}: a store of format {values.get('format')!r}, and this version reads format {FORMAT}: "
-            "encode the corpus again into another folder."
+            f"{_AGAIN}."
         )
-    made = read_provenance(values.get("provenance"), folder / SPEC, "encode the corpus again into another folder")
+    made = read_provenance(values.get("provenance"), folder / SPEC, _AGAIN)
     try:
         return StoreSpec(**values | {"provenance": made, "files": tuple(values["files"])})
     except (KeyError, TypeError) as error:
-        raise InputError(f"{folder / SPEC}: damaged ({error}).") from error
+        raise InputError(f"{folder / SPEC}: damaged ({error}); {_AGAIN}.") from error
 
 
 def _short(value: object) -> str:

@@ -6,13 +6,14 @@ tokenizer (a masked LM's trained head in head.safetensors). Without: the whole m
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, NumericalError
-from ..files.atomic import whole_file, write_json
+from ..files.atomic import whole_file, write_whole
 from ..model.backbones.base import Backbone
 from ..model.backbones.loading import family_module
 from ..model.config import RetrieverConfig
@@ -50,7 +51,8 @@ def save_release(
     """
     folder.mkdir(parents=True, exist_ok=True)
     release.tokenizer.save_pretrained(folder)
-    write_json(folder / "retriever_config.json", retriever_config(backbone, release))
+    # In the order of the released files.
+    write_whole(folder / "retriever_config.json", json.dumps(retriever_config(backbone, release), indent=2) + "\n")
     state = backbone.model.state_dict() if state is None else state
     if release.lora is None:
         _save_whole(folder, backbone, release, state)
@@ -71,7 +73,7 @@ def _save_lora(folder: Path, backbone: Backbone, release: Release, dtype: Any, s
     with whole_file(folder / "adapter_model.safetensors") as partial:
         save_file(renamed, partial, metadata={"format": "pt"})
     targets = target_names(family, {key.rpartition(".")[0] for key in weights})
-    write_json(folder / "adapter_config.json", adapter_config(release, targets))
+    write_whole(folder / "adapter_config.json", json.dumps(adapter_config(release, targets), indent=2) + "\n")
     if family == "masked_lm":
         head = [name for name, tensor in head_parameters(backbone.model).items() if tensor.requires_grad]
         if head:

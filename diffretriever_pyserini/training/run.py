@@ -55,7 +55,7 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
         checkpoint = _start(output, settings, resume)
     set_seed(settings.seed)
     config = retriever_for(settings)
-    with args.main_process_first():  # one process writes what the others then read
+    with args.main_process_first(local=False):  # one process writes what the others then read
         rows, training, development = _rows(settings, output / DATA)
     quiet = rank() > 0
     speak: Callable[[str], None] = (lambda _: None) if quiet else say
@@ -185,7 +185,7 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
     if not resume:
         if checkpoints or (output / LOG).is_file():
             raise ConfigError(f"{output} holds a run already; --resume goes on with it, or name another output")
-        others = sorted({path.name for path in output.glob("*")} - {SETTINGS, DATA})
+        others = sorted({path.name for path in output.glob("*")} - {SETTINGS, f"{SETTINGS}.partial", DATA})
         if others:
             raise ConfigError(f"{output} is not empty (it holds {others[0]}) and would be written over; name another")
     elif written.is_file():

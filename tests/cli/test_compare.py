@@ -96,3 +96,10 @@ def test_deltas_and_plot(arguments: list[str], tmp_path: Path) -> None:
 def test_bad_options(arguments: list[str], capsys: pytest.CaptureFixture[str], more: list[str], message: str) -> None:
     assert main([*arguments, *more]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_seed_is_a_whole_number_of_at_least_0(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--compare", "better", "--seed", "-1"])
+    assert caught.value.code == 2
+    assert "--seed: '-1' must be a whole number of at least 0" in capsys.readouterr().err

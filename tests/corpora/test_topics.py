@@ -27,6 +27,22 @@ def test_every_layout_gives_the_same_topics(tmp_path: Path, name: str, text: str
     assert list(read_topics(path).items()) == [("1", "first"), ("007", "second one")]
 
 
+@pytest.mark.parametrize(
+    ("record", "query"),
+    [
+        ('{"_id": "1", "title": "", "text": "what is x"}', "what is x"),
+        ('{"_id": "1", "title": "Ti", "text": "what is x"}', "what is x"),
+        ('{"_id": "1", "title": "Ti", "text": null}', "Ti"),
+        ('{"qid": "1", "title": "Ti", "text": "what is x"}', "Ti"),
+        ('{"qid": "1", "title": " ", "query": null, "text": "what is x"}', "what is x"),
+        ('{"qid": null, "id": "1", "title": "Ti"}', "Ti"),
+    ],
+)
+def test_the_field_that_holds_the_query(tmp_path: Path, record: str, query: str) -> None:
+    (tmp_path / "t.jsonl").write_text(record + "\n")
+    assert read_topics(tmp_path / "t.jsonl") == {"1": query}
+
+
 def test_topics_are_read_back_as_written(tmp_path: Path) -> None:
     topics = {"007": 'a\ttab, a "quote", \u2028 and', "b": "né"}
     write_topics(tmp_path / "t.json", topics)

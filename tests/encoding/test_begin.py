@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.corpora.corpus import Corpus
+from diffretriever_pyserini.encoding import finish as finishing
+from diffretriever_pyserini.encoding import job
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.files.atomic import only_writer
+from diffretriever_pyserini.store.begin import remove_unused
 from diffretriever_pyserini.store.store import Store
 
 from .conftest import passages, write_corpus
@@ -70,6 +74,27 @@ def test_the_begun_store_of_another_run_stays(model: DiffRetriever, bad: Path, t
     with pytest.raises(DiffRetrieverError, match="begun with rows_per_part = 100"):
         encode(model, bad, tmp_path / "S", rows_per_part=50)
     assert content(tmp_path / "S") == before
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_run_that_fails_leaves_a_store_that_is_being_finished(
+    model: DiffRetriever, corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Shard 1 of 2 has no parts and no lock of its own any more; shard 0 fails in this moment."""
+    module, name = (job, "finish") if when == "before" else (finishing, "_leave_note")
+    real = getattr(module, name)
+
+    def interrupted(*arguments: Any) -> Any:
+        with contextlib.suppress(DiffRetrieverError):
+            remove_unused(tmp_path / "S")
+        return real(*arguments)
+
+    monkeypatch.setattr(module, name, interrupted)
+    encode(model, corpus_file, tmp_path / "S", rows_per_part=100, shard=1, shards=2)
+    monkeypatch.undo()
+    assert {"store.json"} < content(tmp_path / "S").keys()
+    encode(model, corpus_file, tmp_path / "S", rows_per_part=100, shard=0, shards=2)
+    assert len(Store(tmp_path / "S")) == 100
 
 
 def test_a_lock_that_was_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini import DiffRetriever
+from diffretriever_pyserini.encoding import worker as worker_module
 from diffretriever_pyserini.encoding.worker import Worker
 from diffretriever_pyserini.errors import ConfigError, DiffRetrieverError, InputError
 
@@ -119,6 +120,13 @@ def test_what_keeps_it_from_starting_is_said() -> None:
     with pytest.raises(ConfigError, match="no such setting"):
         worker.wait()
     worker.end()
+
+
+def test_a_worker_that_never_starts_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is sent than a pipe holds, so that the end of the other side is seen while sending."""
+    monkeypatch.setattr(worker_module, "_PROGRAM", "raise SystemExit(3)")
+    with pytest.raises(DiffRetrieverError, match=r"a worker process that prepares texts died \(exit code 3"):
+        Worker(_adder, "x" * (8 << 20))
 
 
 def test_a_worker_that_was_killed_is_an_error() -> None:

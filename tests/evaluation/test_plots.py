@@ -41,7 +41,14 @@ def test_thousands_of_queries_are_a_png(tmp_path: Path) -> None:
     assert (tmp_path / "deltas.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", ["none/deltas.png", "deltas.xyz"])
-def test_what_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DiffRetrieverError, match=name):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none/deltas.png", "none/deltas.png: cannot be written"),
+        ("deltas.xyz", "deltas.xyz: a plot cannot be written as 'xyz'; name a .png file"),
+        ("deltas", "deltas: a plot cannot be written as 'a file without ending'; name a .png file"),
+    ],
+)
+def test_what_cannot_be_written_is_named(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(DiffRetrieverError, match=message):
         plot_deltas(tmp_path / name, [comparison("x", "RR@10", [0.1])], "base.txt")

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all, whatever happens, and the lock of their writer."""
 
+import errno
 import os
 import signal
 import stat
@@ -152,11 +153,19 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-def test_stdout_is_written_to_even_where_it_is_a_file(tmp_path: Path) -> None:
-    code = "from diffretriever_pyserini.files.atomic import write_whole; write_whole('/dev/stdout', 'x'); print('y')"
-    with (tmp_path / "f").open("w") as file:
-        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
-    assert "y" in (tmp_path / "f").read_text()
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("w", "before\nlong x\nafter\n"), ("a", "old\nbefore\nlong x\nafter\n")]
+)
+def test_stdout_is_written_on_even_where_it_is_a_file(tmp_path: Path, name: str, mode: str, expected: str) -> None:
+    code = (
+        "import sys; from diffretriever_pyserini.files.atomic import write_whole; print('before'); "
+        "write_whole(sys.argv[1], 'long x\\n'); print('after')"
+    )
+    (tmp_path / "f").write_text("old\n")
+    with (tmp_path / "f").open(mode) as file:
+        subprocess.run([sys.executable, "-c", code, name], stdout=file, check=True)
+    assert (tmp_path / "f").read_text() == expected
     assert [one.name for one in tmp_path.iterdir()] == ["f"]
 
 
@@ -201,6 +210,16 @@ with made as path:
 def test_an_error_about_another_file_is_not_explained(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="other"), whole_file(tmp_path / "f"):
         (tmp_path / "other").read_bytes()
+    with pytest.raises(FileNotFoundError, match="part"), whole_folder(tmp_path / "msmarco", "marker"):
+        (tmp_path / "msmarco.store" / "part").read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE])
+def test_an_error_of_the_disk_that_names_no_file_is_one_sentence(tmp_path: Path, number: int) -> None:
+    with pytest.raises(DiffRetrieverError, match="f: cannot be written .*; correct that"), whole_file(tmp_path / "f"):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(BrokenPipeError), whole_file(tmp_path / "f"):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 
 def test_two_writers_of_a_file_refuse_each_other(tmp_path: Path) -> None:
@@ -292,7 +311,6 @@ with only_writer(Path(sys.argv[1]), "x"):
 
 
 def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
     import fcntl
 
     def flock(*arguments: object) -> None:
@@ -302,6 +320,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
     refused = pytest.raises(DiffRetrieverError, match="lock: this file system cannot lock files")
     with refused, only_writer(tmp_path / "lock", "x"):
         pass
+    assert not (tmp_path / "lock").exists()
     write_whole(tmp_path / "f", "a single file is written all the same")
     assert (tmp_path / "f").read_text().startswith("a single file")
 
@@ -318,3 +337,9 @@ def test_json_that_is_no_object_is_named(tmp_path: Path, text: str, message: str
         read_json(tmp_path / "none")
     write_json(tmp_path / "f.json", {"b": "ü", "a": [1]})
     assert read_json(tmp_path / "f.json") == {"a": [1], "b": "ü"}
+
+
+def test_a_name_that_is_not_utf_8_can_be_kept(tmp_path: Path) -> None:
+    values = {"file": os.fsdecode(b"\xff.jsonl")}
+    write_json(tmp_path / "f.json", values)
+    assert read_json(tmp_path / "f.json") == values

@@ -71,7 +71,7 @@ def read_manifest(folder: Path) -> Manifest:
         inside = folder / "multi"
         hint = f"did you mean {inside}?" if is_multi(inside) else "make one with `diffretriever index --multi`."
         raise InputError(f"{folder} is no multi-vector index ({MANIFEST} is missing): {hint}")
-    values = read_json(path)
+    values = read_json(path, "build the index again")
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
     made = read_provenance(values.get("provenance"), path)

@@ -1,7 +1,8 @@
 """Where training rows come from: files as they are, and what must first be written out row by row on disk.
 
 Plain ``.jsonl`` and ``.tsv`` files are read in place. Compressed files, BEIR folders, parquet files and hub data sets
-are streamed once into ``.jsonl`` files in a work folder; none of them is ever held in memory.
+are streamed once into ``.jsonl`` files in a work folder. No text of a passage is held in memory; of a BEIR folder the
+judgements of the split and the texts of all queries are, while its rows are made.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any
 
 from ...corpora.beir import BeirFolder, is_beir, open_beir
 from ...corpora.corpus import Corpus, parse_row
-from ...corpora.qrels import read_qrels
+from ...corpora.qrels import judgements, read_qrels
 from ...corpora.topics import read_topics
 from ...errors import InputError
 from ...files.atomic import whole_file
-from ...files.jsonl import read_raw_lines
+from ...files.jsonl import read_blocks
 from ...model.hub import is_hub_id
 from .rows import Row, ScoredPassage, to_record
 
@@ -131,8 +132,7 @@ def _unzipped(path: Path, work: Path) -> Path:
     if not target.is_file():
         work.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as partial, partial.open("wb") as file:
-            for _, line in read_raw_lines(path):
-                file.write(line)
+            file.writelines(read_blocks(path))  # all bytes: messages count the lines of the file that was named
     return target
 
 
@@ -152,6 +152,7 @@ def _dataset_rows(name: str, split: str, **arguments: Any) -> Iterator[dict[str,
 def beir_rows(files: BeirFolder, work: Path) -> Iterator[dict[str, Any]]:
     """Rows of a BEIR collection's judgements: one a query, every passage with a positive grade.
 
+    They follow the first positive judgement of each query in the file.
     Passages are looked up through an SQLite file in ``work``, so that memory does not grow with the corpus. Raises
     InputError for a judgement whose query or passage has no text.
     """
@@ -160,19 +161,18 @@ def beir_rows(files: BeirFolder, work: Path) -> Iterator[dict[str, Any]]:
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as table:
         _fill(table, files.corpus)
-        for qid, grades in qrels.items():
+        for qid in dict.fromkeys(qid for _, qid, _, grade in judgements(files.qrels) if grade > 0):
             positives = []
-            for docid in (docid for docid, grade in grades.items() if grade > 0):
+            for docid in (docid for docid, grade in qrels[qid].items() if grade > 0):
                 found = table.execute("SELECT id, title, text FROM corpus WHERE id = ?", (docid,)).fetchone()
                 if found is None:
                     raise InputError(
                         f"{files.folder}: passage '{docid}' is judged for query '{qid}' but is not in the corpus."
                     )
                 positives.append(ScoredPassage(*found))
-            if positives and qid not in queries:
+            if qid not in queries:
                 raise InputError(f"{files.folder}: query '{qid}' is judged in {files.qrels} but has no text.")
-            if positives:
-                yield to_record(Row(queries[qid], tuple(positives), (), qid))
+            yield to_record(Row(queries[qid], tuple(positives), (), qid))
     path.unlink()
 
 

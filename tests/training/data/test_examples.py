@@ -100,6 +100,19 @@ def test_several_files_compressed_and_plain(tmp_path: Path) -> None:
     assert again[1] != files[1], "a changed source must not be read from the old copy"
 
 
+def test_unpacking_keeps_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blank lines, so that messages count the source's lines, and lines that are too long to be read."""
+    monkeypatch.setattr("diffretriever_pyserini.files.jsonl.LINE_LIMIT", 10)
+    content = b"a\tb\n\n \n" + b"c" * 50 + b"\nd\te"
+    path = tmp_path / "rows.tsv.gz"
+    path.write_bytes(gzip.compress(content))
+    [plain] = row_files([str(path)], tmp_path / "work")
+    assert plain.read_bytes() == content
+    path.write_bytes(gzip.compress(content)[:-9])
+    with pytest.raises(InputError, match=r"rows\.tsv\.gz: damaged gzip file"):
+        row_files([str(path)], tmp_path / "work")
+
+
 def test_parquet_goes_through_datasets(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     path = tmp_path / "rows.parquet"
@@ -122,6 +135,12 @@ def test_beir_folders(tmp_path: Path) -> None:
     rows = RowFiles(files, need_negatives=False, on_error="stop", report=tmp_path / "bad")
     assert len(rows) == 1
     assert rows[0] == Row("ask 1", (ScoredPassage("d1", "T", "text 1"), ScoredPassage("d2", "T", "text 2")), (), "q1")
+
+
+def test_beir_rows_follow_the_first_positive_judgement(tmp_path: Path) -> None:
+    folder = beir(tmp_path / "c", "q1\td1\t0\nq2\td3\t1\nq1\td2\t1\n")
+    rows = RowFiles(row_files([str(folder)], tmp_path / "work"), False, "stop", tmp_path / "bad")
+    assert [rows[i].query for i in range(len(rows))] == ["ask 2", "ask 1"]
 
 
 def test_a_split_without_judgements(tmp_path: Path) -> None:
