@@ -202,14 +202,14 @@ def weights_dtype(settings: TrainSettings) -> str:
 def _check_fsdp(path: Path) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         raise ConfigError(f"fsdp ({path}) spreads weights over several processes; start the run with torchrun")
-    values = read_json(path)
+    values = read_json(path, error=ConfigError)
     if str(values.get("version", values.get("fsdp_version", 2))) != "2":
         raise ConfigError(f"{path}: version 1 of FSDP is not supported; set version: 2")
 
 
 def _check_deepspeed(settings: TrainSettings, path: Path) -> None:
     """What can be wrong in a DeepSpeed file is found before a machine with DeepSpeed is needed."""
-    values = read_json(path)
+    values = read_json(path, error=ConfigError)
     stage = (values.get("zero_optimization") or {}).get("stage", 0)
     if stage not in (0, 1, 2):
         raise ConfigError(f"{path}: ZeRO stage {stage} is not supported; spread the weights by fsdp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.indexes.multivector.manifest import read_manifest
 from diffretriever_pyserini.model.representations import Representations
+from diffretriever_pyserini.store.index_record import read_index_record
 from diffretriever_pyserini.store.part import PartRows, write_part
 from diffretriever_pyserini.store.spec import StoreSpec, read_spec
 from diffretriever_pyserini.store.store import Store
@@ -80,3 +83,19 @@ def test_a_store_of_an_older_format_is_refused(tmp_path: Path) -> None:
         read_spec(tmp_path / "S")
     with pytest.raises(InputError, match="format 2"):
         store.spec.write(tmp_path / "S")
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "remedy"),
+    [
+        ("store.json", read_spec, "encode the corpus again into another folder"),
+        ("diffretriever.json", read_index_record, "build the index again"),
+        ("multi.json", read_manifest, "build the index again"),
+    ],
+)
+def test_a_record_that_is_cut_in_half_says_what_to_do(
+    tmp_path: Path, name: str, read: Callable[[Path], object], remedy: str
+) -> None:
+    (tmp_path / name).write_text('{"format": 2')
+    with pytest.raises(InputError, match=f"{name}, line 1: broken JSON .*; {remedy}"):
+        read(tmp_path)

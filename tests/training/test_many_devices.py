@@ -196,7 +196,7 @@ def test_deepspeed_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
         (None, "cannot be read"),
         ('{"zero_optimization": {"stage": 2}', "line 1: broken JSON"),
         ("[2]", "expected a JSON object"),
-        ('{"zero_optimization": {"stage": 7}}', "stage 7 is not one of"),
+        ('{"zero_optimization": {"stage": 7}}', "stage 7 is not supported"),
         ('{"zero_optimization": {"stage": 3}}', "stage 3 is not supported"),
         ('{"train_micro_batch_size_per_gpu": 8}', "train_micro_batch_size_per_gpu is 8, but batch_size is 4"),
         ('{"gradient_accumulation_steps": 2}', "gradient_accumulation_steps is 2, but accumulate is 1"),

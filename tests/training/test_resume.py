@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.training.data.sources import digests
 from diffretriever_pyserini.training.log import read_log
-from diffretriever_pyserini.training.run import last_complete, train
+from diffretriever_pyserini.training.run import _start, last_complete, train
 from diffretriever_pyserini.training.settings import TrainSettings
 
 Settings = Callable[..., TrainSettings]
@@ -78,6 +78,16 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert last_complete(list(tmp_path.glob("checkpoint-*"))) == tmp_path / "checkpoint-2"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"], "half-written ones must not stay"
     assert last_complete([]) is None
+
+
+def test_settings_that_a_kill_left_half_written_do_not_stop_the_next_run(
+    tiny_settings: Settings, tmp_path: Path
+) -> None:
+    settings = tiny_settings(output=str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.yaml.partial").write_text("outp")
+    assert _start(tmp_path / "run", settings, resume=False) is None
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["data", "train.yaml"]
 
 
 def test_early_stopping_keeps_the_best_checkpoint(tiny_settings: Settings, tmp_path: Path) -> None:
