@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -139,10 +139,11 @@ class LexicalSearcher:
     def __init__(self, folder: Path, encoder: QueryEncoder):
         java.check_process()
         java.prepare()
+        make = _impact_searcher()  # imports Pyserini, which tells jnius where the classes lie before it starts the JVM
         from jnius import JavaException
 
         try:
-            self._searcher = _impact_searcher(str(folder))
+            self._searcher = make(str(folder))
         except JavaException as error:
             raise InputError(f"{folder}: Lucene cannot open this index ({error}); build it again.") from error
         self._folder = folder
@@ -216,8 +217,8 @@ class _EveryTerm(dict[str, float]):
         return 0.0
 
 
-def _impact_searcher(folder: str) -> Any:
-    """Pyserini's impact searcher for encoded queries, which neither drops a term nor walks all terms to open."""
+def _impact_searcher() -> Callable[[str], Any]:
+    """Opens Pyserini's impact searcher for encoded queries, which neither drops a term nor walks all terms to open."""
     from pyserini.encode import QueryEncoder
     from pyserini.search.lucene import LuceneImpactSearcher
 
@@ -234,4 +235,4 @@ def _impact_searcher(folder: str) -> Any:
         def _compute_idf(index_path: str) -> dict[str, float]:
             return _EveryTerm()
 
-    return Searcher(folder, Encoded(), min_idf=-1)
+    return lambda folder: Searcher(folder, Encoded(), min_idf=-1)

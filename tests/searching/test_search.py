@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +112,18 @@ def test_scores_of_lexical_ties_are_whole(folder: Path, index: SearchIndex) -> N
     query = index.model.encode_queries_cached(["fox and dog"])[0]
     for hit in index.lexical.search([query, query], 10, 1)[1].values():
         assert hit == int(hit)
+
+
+@pytest.mark.parametrize("mode", ["lexical", "dense"])
+def test_the_first_thing_that_a_process_does(folder: Path, mode: str) -> None:
+    """Lucene's classes are found though nothing imported Pyserini before; a dense search needs no JVM at all."""
+    program = (
+        "import sys\nfrom diffretriever_pyserini.searching import open_index\n"
+        f"print(open_index({str(folder)!r}).search({{'q': 'fox and dog'}}, {mode!r}, 1)['q'][0][0])\n"
+        "print('jnius' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == str(mode == "lexical")
 
 
 def test_depth_is_of_a_fusion(index: SearchIndex) -> None:
