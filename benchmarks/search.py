@@ -132,21 +132,24 @@ def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) ->
             plain._hybrid_results(hits["dense"][qid], hits["lexical"][qid], 1.0, HITS, True)
 
     mine = {
-        "dense": ours.dense.search(vectors, qids, HITS, threads),
-        "lexical": ours.lexical.search(impacts, qids, HITS, threads),
+        "dense": ours.dense.search(queries, HITS, threads),
+        "lexical": ours.lexical.search(queries, HITS, threads),
     }
     settings = SearchOptions(hits=HITS, threads=threads)
     sides: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "dense": (
-            lambda: ours.dense.search(vectors, qids, HITS, threads),
+            lambda: ours.dense.search(queries, HITS, threads),
             lambda: dense_host.batch_search(vectors, qids, HITS, threads),
         ),
         "lexical": (
-            lambda: ours.lexical.search(impacts, qids, HITS, threads),
+            lambda: ours.lexical.search(queries, HITS, threads),
             lambda: lexical_host.batch_search(impacts, qids, HITS, threads),
         ),
         "fuse": (
-            lambda: [ours._fuse(qid, {side: mine[side][qid] for side in mine}, settings) for qid in qids],
+            lambda: [
+                ours._fuse(qid, {signal: scores[i] for signal, scores in mine.items()}, settings)
+                for i, qid in enumerate(qids)
+            ],
             host_fuse,
         ),
     }
