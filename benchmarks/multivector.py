@@ -42,10 +42,10 @@ from diffretriever_pyserini.corpora.topics import read_topics
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.report import markdown_table
 from diffretriever_pyserini.indexes.multivector.build import MultiBuild, build_multi
-from diffretriever_pyserini.indexes.multivector.codec import PlaceCodec, train_codec
+from diffretriever_pyserini.indexes.multivector.codec import RecordCodec, train_codec
 from diffretriever_pyserini.indexes.multivector.exact import ExactIndex, maxsim_block
 from diffretriever_pyserini.indexes.multivector.index import CompressedIndex, MultiOptions
-from diffretriever_pyserini.indexes.multivector.scorer import QueryTables
+from diffretriever_pyserini.indexes.multivector.scorer import QueryScorer
 from diffretriever_pyserini.runtime.threads import Workers
 from diffretriever_pyserini.store.store import Store
 
@@ -263,7 +263,7 @@ def wide(bench: Bench) -> Rows:
             codec = train_codec(vectors[:3000], 2 * k * width // share)
             trained = time.perf_counter() - started
             records = codec.encode(vectors)
-            ranked = [np.argsort(-QueryTables(codec, query).scores(records))[:DEPTH] for query in queries]
+            ranked = [np.argsort(-QueryScorer(codec, query).scores(records))[:DEPTH] for query in queries]
             found = [
                 np.mean([len(np.intersect1d(a[:n], b)) / n for a, b in zip(exact, ranked, strict=True)])
                 for n in (10, DEPTH)
@@ -276,12 +276,12 @@ def wide(bench: Bench) -> Rows:
     return rows
 
 
-def rescoring(codec: PlaceCodec, queries: np.ndarray, records: np.ndarray, workers: Workers) -> tuple[float, float]:
+def rescoring(codec: RecordCodec, queries: np.ndarray, records: np.ndarray, workers: Workers) -> tuple[float, float]:
     """Median milliseconds of scoring ``records`` for a query, in one thread and shared by all; they take turns."""
 
     def scored(query: np.ndarray, shared: Workers | None = None) -> float:
         started = time.perf_counter()
-        QueryTables(codec, query, shared).scores(records)
+        QueryScorer(codec, query, shared).scores(records)
         return 1000 * (time.perf_counter() - started)
 
     both = [(workers.run(scored, query), scored(query, workers)) for query in queries]

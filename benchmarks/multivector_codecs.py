@@ -111,8 +111,8 @@ def ways(material: Material, budget: int) -> Iterator[tuple[str, Callable[[], Ma
 
         return made
 
-    yield "**transform over the places** (ours)", lambda: places(material.passages, budget)
-    yield "the same, weighed by queries", weighed(lambda v: places(v, budget), material.passages)
+    yield "**scalar codes of rotated positions** (ours)", lambda: scalar_codes(material.passages, budget)
+    yield "the same, weighed by queries", weighed(lambda v: scalar_codes(v, budget), material.passages)
     yield f"PQ{size}", each(lambda: by_faiss(f"PQ{size}", flat))
     yield f"OPQ{size},PQ{size}", each(lambda: by_faiss(f"OPQ{size},PQ{size}", flat))
     for name in (f"PCAR{width},PQ{size}", f"PCAR{half},PQ{size}"):
@@ -142,7 +142,7 @@ def ways(material: Material, budget: int) -> Iterator[tuple[str, Callable[[], Ma
             )
 
 
-def places(sample: np.ndarray, budget: int) -> Made:
+def scalar_codes(sample: np.ndarray, budget: int) -> Made:
     """The index's codec."""
     codec = train_codec(sample, budget)
     return lambda v: codec.decode(codec.encode(v)), codec.stride

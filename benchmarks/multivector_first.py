@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -22,6 +23,7 @@ from diffretriever_pyserini.runtime.threads import faiss_threads
 from diffretriever_pyserini.searching import open_index
 
 PROPOSED = 500
+OURS, WORDS = "**pooled, 4-bit codes** (ours at 1/{})", "the lexical index"
 _TRAINED_ON = 1 << 16
 _PER_VECTOR = 4096  # hits of each query vector among the flattened ones
 _FINAL = (1280, 2560)  # components of fixed dimensional encodings, at least
@@ -36,9 +38,11 @@ class Table:
     def __init__(self, bench: Bench):
         self._bench = bench
         self.rows: Rows = [["first stage", "bytes a passage", "10 in 100", "10 in 500", "ms a query"]]
+        self.results: dict[str, tuple[float, list[np.ndarray], float]] = {}
 
     def add(self, name: str, size: float, found: list[np.ndarray], ms: float) -> None:
         """One more row."""
+        self.results[name] = size, found, ms
         shares = (f"{self._bench.overlap(found, 10, depth):.4f}" for depth in (100, PROPOSED))
         self.rows.append([name, f"{size:.0f}", *shares, f"{ms:.2f}"])
         print(*self.rows[-1], sep=" | ", flush=True)
@@ -61,6 +65,7 @@ def first_stages(bench: Bench) -> Rows:
     by_fixed_encodings(bench, table)
     by_each_vector(bench, table)
     by_words(bench, table)
+    by_both(table)
     return table.rows
 
 
@@ -102,7 +107,7 @@ def by_pooled(bench: Bench, table: Table) -> None:
     nibbles = sizes[16]
     for share, size in sizes.items():
         name = f"PQ{size}x4fs"
-        table.search(f"**pooled, {name}** (ours at 1/{share})", size / 2, summed, nearest(filled(name, pooled)))
+        table.search(OURS.format(share), size / 2, summed, nearest(filled(name, pooled)))
     table.search("pooled, Flat", 4 * width, summed, nearest(filled("Flat", pooled)))
     for name in (f"RR{width},RaBitQ", f"RR{width},RaBitQfs"):
         index = filled(name, pooled)
@@ -171,4 +176,14 @@ def by_words(bench: Bench, table: Table) -> None:
             run = index.search(bench.topics, mode="lexical", hits=PROPOSED, threads=1)
             ms = 1000 * (index.seconds["lexical"] - before) / len(run)
         found = [np.array([numbers[docid] for docid, _ in run[qid]], np.int64) for qid in bench.topics]
-        table.add("the lexical index", size / len(bench.store), found, ms)
+        table.add(WORDS, size / len(bench.store), found, ms)
+
+
+def by_both(table: Table) -> None:
+    """Passages of the pooled and the lexical list in turn, each once."""
+    (one, pooled, fast), (other, words, slow) = table.results[OURS.format(16)], table.results[WORDS]
+    found = []
+    for lists in zip(pooled, words, strict=True):
+        in_turn = (int(row) for pair in itertools.zip_longest(*lists) for row in pair if row is not None)
+        found.append(np.array(list(dict.fromkeys(in_turn))[:PROPOSED], np.int64))
+    table.add("both, in turn", one + other, found, fast + slow)

@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     both = arguments.dense is None and not arguments.lexical and not arguments.multi
     if not arguments.multi and given(MultiBuild, arguments):
-        raise DiffRetrieverError("--bytes-per-vector, --dim and --refine belong to --multi: add it.")
+        raise DiffRetrieverError("--bytes-per-vector and --refine belong to --multi: add it.")
     if arguments.encoder:
         arguments.encoder = parse_encoder_name(arguments.encoder).target
     options = from_arguments(

@@ -28,7 +28,6 @@ class MultiBuild:
             group="multi-vector index",
         ),
     ] = None
-    dim: Annotated[Count | None, Help("components kept of H", "D", default="99.9 % of the energy")] = None
     refine: Annotated[
         Literal["int8"] | None, Help("keep the vectors on disk, too, so that the best passages can be scored by them")
     ] = None

@@ -19,7 +19,7 @@ from ...store.part import Part, int8_vectors
 from ...store.store import Store
 from ..options import MultiBuild
 from . import candidates, measure, records
-from .codec import PlaceCodec, read_codec, train_codec
+from .codec import RecordCodec, read_codec, train_codec
 from .index import CompressedIndex
 from .manifest import CANDIDATES, CODEC, FORMAT, Manifest
 
@@ -93,7 +93,7 @@ def _begin(work: Path, store: Store, options: MultiBuild) -> None:
     write_json(work / _STATE, {"task": task, "parts": 0, "written": {}})
 
 
-def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tuple[PlaceCodec, Any]:
+def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tuple[RecordCodec, Any]:
     """The codec and the empty first stage; trained once, then read."""
     import faiss
 
@@ -103,7 +103,7 @@ def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tupl
         most = max(1024, _SAMPLE_BYTES // (4 * spec.k_passage * spec.dimension))
         sample = sample_vectors(store, min(len(store), _LEAST_SAMPLE, most))
         try:
-            codec = train_codec(sample, room, options.dim)
+            codec = train_codec(sample, room)
         except InputError as error:
             raise InputError(
                 f"{budget} bytes a passage ({budget // spec.k_passage} a vector) leave {max(0, room)} beside the first "
@@ -122,7 +122,7 @@ def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tupl
 def _stream(
     work: Path,
     store: Store,
-    codec: PlaceCodec,
+    codec: RecordCodec,
     first: Any,
     options: MultiBuild,
     verify: bool,
@@ -154,7 +154,7 @@ def _stream(
     writer.close()
 
 
-def record_arrays(codec: PlaceCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
+def record_arrays(codec: RecordCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
     """What the files say of ``vectors`` [n, K, H], by file name without its ending."""
     arrays = {"records": codec.encode(vectors)}
     return arrays | int8_vectors(vectors) if refine else arrays

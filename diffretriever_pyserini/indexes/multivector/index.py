@@ -18,7 +18,7 @@ from .codec import read_codec
 from .exact import Found, maxsim_block
 from .manifest import CANDIDATES, CODEC, read_manifest
 from .records import Records
-from .scorer import QueryTables
+from .scorer import QueryScorer
 
 _SHARED_BYTES = 2 << 20  # of codes to look up; below, one thread has the answer before others are awake
 
@@ -90,7 +90,7 @@ class CompressedIndex:
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():
             return rows[:depth], np.zeros(len(rows[:depth]), np.float32)
-        scores = QueryTables(self.codec, query, workers, threads).scores(self.records(rows))
+        scores = QueryScorer(self.codec, query, workers, threads).scores(self.records(rows))
         if len(rows) and self.manifest.refine and self.options.refine:
             return self._refined(query, rows, scores, depth)
         order = np.lexsort((rows, -scores))[:depth]
@@ -137,7 +137,7 @@ class CompressedIndex:
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        return {docid: row for row, docid in enumerate(self._files.all_docids())}
+        return {docid: row for row, docid in enumerate(self.docids(np.arange(self.passages)))}
 
     def _read_first(self) -> Any:
         import faiss

@@ -11,7 +11,7 @@ from ...files.atomic import read_json, write_json
 from ...model.provenance import Provenance, read_provenance
 from ...store.spec import SPEC
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "multi.json"
 CODEC = "codec.safetensors"
 CANDIDATES = "candidates.faiss"

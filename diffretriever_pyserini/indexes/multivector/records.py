@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,83 +16,54 @@ RECORDS, DOCIDS, BOUNDS = "records.u8", "docids.utf8", "docid_bounds.i64"
 VECTORS, SCALES = "vectors.i8", "scales.f32"
 
 
-@dataclass(frozen=True)
 class Records:
-    """``count`` passages in ``folder``; sizes are checked when it is opened.
+    """The files of ``count`` passages in ``folder``, read through memory maps.
 
-    Attributes
+    Parameters
     ----------
     stride : bytes of a record.
     shape : (K, H) where vectors are kept in int8 beside the records, else None.
+
+    Attributes
+    ----------
+    records : uint8 [count, stride].
+
+    Raises
+    ------
+    InputError
+        For a file that is missing, or has another size than the manifest says.
     """
 
-    folder: Path
-    count: int
-    stride: int
-    shape: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        """Raise InputError for a file that is missing or has another size than the manifest says."""
-        sizes = {RECORDS: self.count * self.stride, BOUNDS: 8 * (self.count + 1)}
-        if self.shape is not None:
-            k, width = self.shape
-            sizes |= {VECTORS: self.count * k * width, SCALES: 4 * self.count * k}
-        for name, size in sizes.items():
-            path = self.folder / name
-            if not path.is_file() or path.stat().st_size != size:
-                raise InputError(f"{path}: missing or damaged (expected {size:,} bytes); build the index again.")
-        try:  # a map outlives its file: whoever has an index open goes on when it is replaced
-            _ = (self.records, self._docids, *((self.whole, self.scales) if self.shape else ()))
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be read ({error.strerror or error}).") from error
-
-    @cached_property
-    def records(self) -> np.ndarray:
-        """uint8 [count, stride]."""
-        return _mapped(self.folder / RECORDS, np.uint8, (self.count, self.stride))
-
-    @cached_property
-    def _bounds(self) -> np.ndarray:
-        return _mapped(self.folder / BOUNDS, np.int64, (self.count + 1,))
-
-    @cached_property
-    def _docids(self) -> np.ndarray:
-        path, size = self.folder / DOCIDS, int(self._bounds[-1])
-        if not path.is_file() or path.stat().st_size != size:
-            raise InputError(f"{path}: missing or damaged (expected {size:,} bytes); build the index again.")
-        return _mapped(path, np.uint8, (size,))
+    def __init__(self, folder: Path, count: int, stride: int, shape: tuple[int, int] | None = None):
+        # All are opened here: a map outlives its file, so whoever has an index open goes on when it is replaced.
+        self.records = _mapped(folder / RECORDS, np.uint8, (count, stride))
+        self._bounds = _mapped(folder / BOUNDS, np.int64, (count + 1,))
+        self._docids = _mapped(folder / DOCIDS, np.uint8, (int(self._bounds[-1]),))
+        if shape is not None:
+            self._vectors = _mapped(folder / VECTORS, np.int8, (count, *shape))
+            self._scales = _mapped(folder / SCALES, np.float32, (count, shape[0]))
 
     def docids(self, rows: np.ndarray) -> list[str]:
         """Ids of ``rows``."""
         starts, ends = self._bounds[rows].tolist(), self._bounds[rows + 1].tolist()
-        text = self._docids
-        return [text[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
-
-    def all_docids(self) -> list[str]:
-        """Every id, in order."""
-        return self.docids(np.arange(self.count))
-
-    @cached_property
-    def whole(self) -> np.ndarray:
-        """int8 [count, K, H]; InputError where no vectors were kept."""
-        if self.shape is None:
-            raise InputError(f"{self.folder}: no vectors were kept beside the codes (--refine int8 keeps them).")
-        return _mapped(self.folder / VECTORS, np.int8, (self.count, *self.shape))
-
-    @cached_property
-    def scales(self) -> np.ndarray:
-        """float32 [count, K]: what one step of ``whole`` is."""
-        assert self.shape is not None
-        return _mapped(self.folder / SCALES, np.float32, (self.count, self.shape[0]))
+        return [self._docids[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """float32 [n, K, H] of ``rows`` out of the int8 ones."""
-        return self.whole[rows].astype(np.float32) * self.scales[rows][:, :, None]
+        """float32 [n, K, H] of ``rows``, where they are kept."""
+        return self._vectors[rows].astype(np.float32) * self._scales[rows][:, :, None]
 
 
-def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _mapped(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
     """The file as a read-only array; a plain one, as slices of numpy's own memmap class take several times as long."""
-    return np.asarray(np.memmap(path, dtype, "r", shape=shape)) if 0 not in shape else np.empty(shape, dtype)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    try:
+        if path.stat().st_size == size:
+            return np.asarray(np.memmap(path, dtype, "r", shape=shape)) if size else np.empty(shape, dtype)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    raise InputError(f"{path}: missing or damaged (expected {size:,} bytes); build the index again.")
 
 
 class RecordsWriter:

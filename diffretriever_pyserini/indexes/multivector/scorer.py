@@ -1,4 +1,4 @@
-"""MaxSim of one query with records, without decoding them: tables of inner products, summed up by code."""
+"""MaxSim of one query with records, without decoding them: a few matrix products with the codes themselves."""
 
 from __future__ import annotations
 
@@ -8,99 +8,85 @@ from typing import Any
 import numpy as np
 
 from ...runtime.threads import Workers
-from .codec import PlaceCodec, Tier
+from .codec import Plane, RecordCodec
 
-# Records, and components of the query, at a time; fixed, so that no sum depends on the number of threads.
-_CHUNK, _COMPONENTS = 512, 512
-_BLOCK = 96  # bytes of a code at a time, so that their part of the table stays in a processor's own cache
+# Of records, and of components of the query, at a time; fixed, so that no sum depends on the number of threads.
+_CHUNK_BYTES, _COMPONENTS = 512 << 10, 512
+_COLUMNS = 16  # of a product: more are mostly zeros, fewer leave a processor's registers empty
 
 
-class QueryTables:
+class QueryScorer:
     """The inner products of one query [K_q, H] with everything that a record can say.
 
-    With ``v_k = m_k + P' sum_j U_kj c_j`` the score of place k is ``q m_k + sum_j U_kj (P q) c_j``, and ``(P q) c_j``
-    is a sum of one table row per code byte. With ``workers`` several threads (at most ``threads``) share the work; the
-    scores are the same.
+    With ``v_k = m_k + sum_j U_kj P' c_j`` the score of position k is ``q m_k + sum_j U_kj (P q) c_j``. A component of
+    ``c_j`` is ``step * (code + lowest)``, so the steps are taken into the query and ``(P q) c_j`` is a product of codes
+    and a matrix. Coefficients share a product; each has columns of its own, zero where a component is another's.
+    With ``workers`` several threads (at most ``threads``) share the work; the scores are the same.
     """
 
     def __init__(
-        self, codec: PlaceCodec, query: np.ndarray, workers: Workers | None = None, threads: int | None = None
+        self, codec: RecordCodec, query: np.ndarray, workers: Workers | None = None, threads: int | None = None
     ):
         import torch
 
         self._codec, self._workers, self._threads = codec, workers, threads
         query = query[query.any(axis=1)]  # a zero vector meets nothing
         self._k_query = len(query)
-        components = torch.from_numpy(codec.components).split(
-            _COMPONENTS
-        )  # torch, as numpy would wake threads of its own
-        asked = torch.from_numpy(np.ascontiguousarray(query))
-        inner = torch.cat(self._each(lambda some: asked @ some.T, components), dim=1).numpy()  # [K_q, d]
-        self._place = torch.from_numpy(query @ codec.means.T)  # [K_q, K]
-        # Rows in the tiers' order, their scales taken in, so that sums of codes need neither.
-        rows = [codec.directions.T[tier.coefficients] * tier.scales[:, None] for tier in codec.tiers]
-        self._directions = torch.from_numpy(np.concatenate(rows))  # [J, K]
-        self._sums = [self._summing(tier, inner[:, tier.order]) for tier in codec.tiers if self._k_query]
-        self._first = torch.arange(_BLOCK, dtype=torch.int32) * 256
+        # By torch, as numpy would wake threads of its own.
+        components = torch.from_numpy(codec.components).split(_COMPONENTS)
+        asked = torch.from_numpy(np.ascontiguousarray(query.T))
+        inner = torch.cat([torch.empty(0, self._k_query), *self._each(lambda some: some @ asked, components)]).numpy()
+        self._products, lowest_codes = self._matrices(inner)
+        self._means = torch.from_numpy(query @ codec.means.T + lowest_codes.T @ codec.directions.T)  # [K_q, K]
+        self._directions = torch.from_numpy(np.ascontiguousarray(codec.directions.T))  # [J, K]
+        self._rows = max(1, _CHUNK_BYTES // codec.stride)
+
+    def _matrices(self, inner: np.ndarray) -> tuple[list[tuple[Plane, slice, slice, Any]], np.ndarray]:
+        """What to multiply a plane's codes by: (plane, its codes, columns of the result, matrix); and what code 0 says.
+
+        ``inner`` [d, K_q] is ``P q``. The second result, float32 [J, K_q], sums up each coefficient's lowest levels.
+        """
+        import torch
+
+        count, k_query = len(self._codec.bits), self._k_query
+        together = max(1, _COLUMNS // max(1, k_query))  # coefficients
+        base, products = np.zeros((count, k_query), np.float32), []
+        for plane in self._codec.planes:
+            weights = plane.steps[:, None] * inner[plane.components]  # [n, K_q]
+            for first in range(0, count, together):
+                last = min(first + together, count)
+                some = slice(*np.searchsorted(plane.coefficients, (first, last)).tolist())
+                matrix = np.zeros((some.stop - some.start, last - first, k_query), np.float32)
+                matrix[np.arange(len(matrix)), plane.coefficients[some] - first] = weights[some]
+                base[first:last] += plane.lowest * matrix.sum(axis=0)
+                if len(matrix):
+                    columns = slice(first * k_query, last * k_query)
+                    products.append((plane, some, columns, torch.from_numpy(matrix.reshape(len(matrix), -1))))
+        return products, base
 
     def scores(self, records: np.ndarray) -> np.ndarray:
-        """uint8 [n, stride] -> float32 [n]: sum over query vectors of max(0, best place)."""
-        import torch
-
+        """uint8 [n, stride] -> float32 [n]: sum over query vectors of max(0, best position)."""
         if not self._k_query or not len(records):
             return np.zeros(len(records), np.float32)
-        products = torch.cat(self._each(self._products, torch.from_numpy(records).split(_CHUNK)))
-        if self._workers is None:
-            return self._best_places(products, records)
-        return self._workers.run(self._best_places, products, records)
+        chunks = [records[at : at + self._rows] for at in range(0, len(records), self._rows)]
+        return np.concatenate(self._each(self._scored, chunks))
 
-    def _best_places(self, products: Any, records: np.ndarray) -> np.ndarray:
+    def _scored(self, records: np.ndarray) -> np.ndarray:
         import torch
 
-        rows = products.transpose(1, 2).reshape(-1, products.shape[1])  # one product: many small ones take longer
-        places = (rows @ self._directions).view(len(records), self._k_query, -1).add_(self._place)  # [n, K_q, K]
-        there = self._codec.places(records)
+        n, k_query, count = len(records), self._k_query, len(self._directions)
+        codes = {plane: torch.from_numpy(plane.codes(records)).float() for plane in self._codec.planes}
+        products = torch.zeros(n, count * k_query)
+        for plane, some, columns, matrix in self._products:
+            products[:, columns].addmm_(codes[plane][:, some], matrix)
+        by_vector = products.view(n, count, k_query).transpose(1, 2).reshape(n * k_query, count)
+        similarities = (by_vector @ self._directions).view(n, k_query, -1).add_(self._means)
+        there = self._codec.positions(records)
         if not there.all():
-            places.masked_fill_(torch.from_numpy(~there)[:, None], -torch.inf)
-        return places.amax(dim=2).clamp_min_(0).sum(dim=1).numpy()
+            similarities.masked_fill_(torch.from_numpy(~there)[:, None], -torch.inf)
+        return similarities.amax(dim=2).clamp_min_(0).sum(dim=1).numpy()
 
     def _each[T](self, function: Callable[[Any], T], values: Iterable[Any]) -> list[T]:
         if self._workers is None:
             return [function(value) for value in values]
         return self._workers.map(function, values, self._threads)
-
-    def _products(self, codes: Any) -> Any:
-        """``(P q) c_j`` without its scale, by record and query vector: uint8 [n, stride] -> float32 [n, J, K_q]."""
-        import torch
-
-        found, at = [], 0
-        for tier, sums_of in zip(self._codec.tiers, self._sums, strict=True):
-            width = len(tier.coefficients) * tier.size
-            sums = sums_of(codes[:, at : at + width].reshape(-1, tier.size))
-            found.append(sums.view(len(codes), len(tier.coefficients), self._k_query))
-            at += width
-        return torch.cat(found, dim=1)
-
-    def _summing(self, tier: Tier, inner: np.ndarray) -> Callable[[Any], Any]:
-        """From a tier's codes uint8 [m, bytes] to their inner products [m, K_q] with the query's ``inner`` [K_q, d]."""
-        import torch
-
-        if tier.scale_and_start is not None:  # codes are numbers, so this is a matrix product
-            scale, start = tier.scale_and_start
-            factors = torch.from_numpy(np.ascontiguousarray((inner * scale).T))
-            constant = torch.from_numpy(inner @ start)
-            return lambda codes: torch.addmm(constant, codes.float(), factors)
-        parts = inner.reshape(self._k_query, tier.size, -1).transpose(1, 2, 0)
-        tables = torch.from_numpy(np.matmul(tier.centroids, parts)).split(_BLOCK)  # [bytes, 256, K_q]
-        flat = [table.reshape(-1, self._k_query) for table in tables]
-        return lambda codes: self._looked_up(codes, flat)
-
-    def _looked_up(self, codes: Any, tables: list[Any]) -> Any:
-        import torch
-
-        sums = torch.zeros((len(codes), self._k_query))
-        for number, table in enumerate(tables):
-            block = codes[:, number * _BLOCK : (number + 1) * _BLOCK]
-            rows = block.to(torch.int32).add_(self._first[: block.shape[1]])
-            sums += torch.nn.functional.embedding_bag(rows, table, mode="sum")
-        return sums

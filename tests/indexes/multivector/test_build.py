@@ -148,10 +148,10 @@ def test_threads_share_a_query_that_is_much_work(
 ) -> None:
     alone = [index.search(query, 30, threads=1) for query in queries]
     shared: list[bool] = []
-    scores = multi_index.QueryTables.scores
+    scores = multi_index.QueryScorer.scores
     monkeypatch.setattr(multi_index, "_SHARED_BYTES", 30 * index.manifest.stride)
     monkeypatch.setattr(
-        multi_index.QueryTables,
+        multi_index.QueryScorer,
         "scores",
         lambda tables, records: (shared.append(tables._workers is not None), scores(tables, records))[1],
     )
@@ -290,7 +290,6 @@ def test_another_store_of_the_same_shape_begins_anew(
 def test_what_cannot_be_built(store: Store, tmp_path: Path) -> None:
     for options, message in (
         ({"bytes_per_vector": 0}, "bytes_per_vector=0"),
-        ({"dim": -1}, "dim=-1"),
         ({"refine": "int4"}, "refine='int4' must be one of 'int8'"),
     ):
         with pytest.raises(InputError, match=message):
@@ -335,7 +334,7 @@ def test_a_damaged_file_is_named(store: Store, name: str, message: str, tmp_path
     assert Path(name).name in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "value"), [("format", 1), ("segments", [["00000", 50]])])
+@pytest.mark.parametrize(("name", "value"), [("format", 2), ("segments", [["00000", 50]])])
 def test_an_index_of_an_earlier_layout_is_refused(name: str, value: object, tmp_path: Path) -> None:
     folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder
     write_json(folder / "multi.json", read_json(folder / "multi.json") | {name: value})
