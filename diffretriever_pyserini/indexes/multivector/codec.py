@@ -3,7 +3,7 @@
 The K vectors that one forward pass gives are alike, so most of a passage is told by what they share. The mean over
 passages is taken off each mask position, the K positions are rotated to the principal directions of their K x K Gram
 matrix, and the components of all of these coefficients to principal ones. What results is uncorrelated and mostly near
-zero: a few components that vary much get 8 bits, more get 4, most get none (docs/multivector.md, "How it works").
+zero: the few components that vary much get up to 10 bits, most get none (docs/multivector.md, "A record").
 """
 
 from __future__ import annotations
@@ -18,58 +18,70 @@ import numpy as np
 from ...errors import InputError
 from ...files.atomic import write_whole
 
-_UNIFORM = {2: (0.9957, 0.1188), 4: (0.3352, 0.0115), 8: (0.0308, 0.00012)}
+_UNIFORM = {
+    2: (0.9957, 0.11885),
+    4: (0.3352, 0.01154),
+    6: (0.1041, 0.00104),
+    8: (0.03076, 8.77e-5),
+    10: (0.00879, 7e-6),
+}
 """By bits, of the best uniform quantiser of a Gaussian: its step over sigma, its squared error over sigma squared."""
+_WIDTHS = (8, 4, 2)  # a code's bits are a sum of these; 8 is a byte of its own, of 4 and 2 several share a byte
+_RANGES = np.array([0.8, 0.9, 1, 1.15, 1.35, 1.6, 2])  # times the Gaussian's step, tried for each component
 _BATCH = 512  # passages
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Codes that lie at the same bits of neighbouring bytes, one component in each byte.
+    """Parts of codes that lie at the same bits of neighbouring bytes, one code in each byte.
 
     Attributes
     ----------
     columns : bytes of a record.
-    shift, bits : where in these bytes, and how many.
-    coefficients, components : int64 [n], of which component each byte tells; coefficients ascend.
-    steps : float32 [n], of the components.
+    shift, width : where in these bytes, and how many bits.
+    codes : int64 [n], of which of the codec's codes each byte holds a part; ascending.
+    below : int64 [n], how many bits of the code come after this part of it.
+    steps : float32 [n], what one more in this part means.
     """
 
     columns: slice
     shift: int
-    bits: int
-    coefficients: np.ndarray
-    components: np.ndarray
+    width: int
+    codes: np.ndarray
+    below: np.ndarray
     steps: np.ndarray
 
     @property
-    def lowest(self) -> float:
-        """What code 0 says, in steps; each further code says one more. The levels lie evenly around zero."""
-        return 0.5 - (1 << self.bits - 1)
+    def lowest(self) -> np.float32:
+        """What 0 means, in steps: values lie evenly around zero, those of a part as those of the whole code."""
+        return np.float32(0.5 - 2**self.width / 2)
 
-    def codes(self, records: np.ndarray) -> np.ndarray:
-        """uint8 [n, stride] -> uint8 [n, components]."""
-        codes = records[:, self.columns]
+    def parts(self, records: np.ndarray) -> np.ndarray:
+        """uint8 [passages, stride] -> uint8 [passages, n]."""
+        parts = records[:, self.columns]
         if self.shift:
-            codes = codes >> self.shift
-        return codes & ((1 << self.bits) - 1) if self.shift + self.bits < 8 else codes
+            parts = parts >> self.shift
+        return parts & ((1 << self.width) - 1) if self.shift + self.width < 8 else parts
 
 
 @dataclass(frozen=True)
 class RecordCodec:
-    """K vectors of width H <-> one record of ``stride`` bytes.
+    """K vectors of width H <-> one record of ``stride`` bytes, which holds ``m`` codes.
 
     Attributes
     ----------
     means : float32 [K, H], taken off each mask position.
     directions : float32 [K, J], orthonormal columns: position k is the sum over j of ``directions[k, j] * c_j``.
-    components : float32 [d, H], orthonormal rows, shared by all coefficients.
-    bits : uint8 [J, d], of each component's code; 0 where it is left out.
-    steps : float32 [J, d], between two neighbouring levels.
+    basis : float32 [d, H], orthonormal rows, shared by all coefficients.
+    coefficients, components : int64 [m], of which component of which coefficient each code is; coefficients ascend.
+    bits : int64 [m], of each code.
+    steps : float32 [m], between two neighbouring values of a code.
     """
 
     means: np.ndarray
     directions: np.ndarray
+    basis: np.ndarray
+    coefficients: np.ndarray
     components: np.ndarray
     bits: np.ndarray
     steps: np.ndarray
@@ -86,16 +98,17 @@ class RecordCodec:
 
     @cached_property
     def planes(self) -> tuple[Plane, ...]:
-        """Where a record holds what: codes of 8 bits, then of 4, the first half of them in the lower bits."""
+        """Where a record holds what: parts of 8 bits, of 4 (the first half of them in the lower bits), and of 2."""
         found, start = [], 0
-        for bits in sorted({int(some) for some in self.bits.flat} - {0}, reverse=True):
-            coefficients, components = np.nonzero(self.bits == bits)
-            width = -(-len(coefficients) * bits // 8)
-            for number, at in enumerate(range(0, len(coefficients), width)):
-                where = coefficients[at : at + width], components[at : at + width]
-                columns = slice(start, start + len(where[0]))
-                found.append(Plane(columns, number * bits, bits, *where, self.steps[where]))
-            start += width
+        for width in _WIDTHS:
+            codes = np.flatnonzero(self.bits & width)
+            size = _bytes(self.bits, width)
+            for number, at in enumerate(range(0, len(codes), max(1, size))):
+                some = codes[at : at + size]
+                below = self.bits[some] & (width - 1)
+                steps = np.ldexp(self.steps[some], below)
+                found.append(Plane(slice(start, start + len(some)), number * width, width, some, below, steps))
+            start += size
         return tuple(found)
 
     @property
@@ -108,21 +121,22 @@ class RecordCodec:
         records = np.zeros((len(vectors), self.stride), np.uint8)
         for some, record in zip(_batches(vectors), _batches(records), strict=True):
             filled, there = fill(some)
-            coefficients = rotate(filled - self.means, self.directions, self.components)
+            values = rotate(filled - self.means, self.directions, self.basis)[:, self.coefficients, self.components]
+            codes = _codes(values, self.bits, self.steps).astype(np.uint16)
             for plane in self.planes:
-                values = coefficients[:, plane.coefficients, plane.components] / plane.steps
-                codes = np.rint(values - plane.lowest).clip(0, (1 << plane.bits) - 1).astype(np.uint8)
-                record[:, plane.columns] |= codes << plane.shift
+                parts = codes[:, plane.codes] >> plane.below.astype(np.uint16) & np.uint16((1 << plane.width) - 1)
+                record[:, plane.columns] |= parts.astype(np.uint8) << plane.shift
             record[:, -self.mask_bytes :] = np.packbits(there, axis=1)
         return records
 
     def decode(self, records: np.ndarray) -> np.ndarray:
         """uint8 [n, stride] -> float32 [n, K, H]; positions without a vector are zero again."""
-        coefficients = np.zeros((len(records), *self.bits.shape), np.float32)
+        values = np.zeros((len(records), len(self.bits)), np.float32)
         for plane in self.planes:
-            values = (plane.codes(records) + np.float32(plane.lowest)) * plane.steps
-            coefficients[:, plane.coefficients, plane.components] = values
-        vectors = np.einsum("kj,njd->nkd", self.directions, coefficients, optimize=True) @ self.components + self.means
+            values[:, plane.codes] += (plane.parts(records) + plane.lowest) * plane.steps
+        coefficients = np.zeros((len(records), self.directions.shape[1], len(self.basis)), np.float32)
+        coefficients[:, self.coefficients, self.components] = values
+        vectors = np.einsum("kj,njd->nkd", self.directions, coefficients, optimize=True) @ self.basis + self.means
         return vectors * self.positions(records)[:, :, None]
 
     def positions(self, records: np.ndarray) -> np.ndarray:
@@ -134,6 +148,16 @@ class RecordCodec:
         from safetensors.numpy import save
 
         write_whole(path, save({one.name: np.ascontiguousarray(getattr(self, one.name)) for one in fields(self)}))
+
+
+def _codes(values: np.ndarray, bits: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The nearest codes of ``values`` [n, m], whole numbers in float32; c means ``(c - _middle(bits)) * steps``."""
+    return np.rint(values / steps + _middle(bits)).clip(0, 2 * _middle(bits))
+
+
+def _middle(bits: np.ndarray) -> np.ndarray:
+    """What would mean zero, half way between two codes: float32 [m]."""
+    return (np.exp2(bits) / 2 - 0.5).astype(np.float32)
 
 
 def read_codec(path: Path) -> RecordCodec:
@@ -164,41 +188,47 @@ def train_codec(sample: np.ndarray, budget: int) -> RecordCodec:
         over_positions += np.einsum("nkh,njh->kj", centred, centred, optimize=True)
         flat = centred.reshape(-1, width)
         over_components += flat.T @ flat
-    directions, components = principal(over_positions), np.ascontiguousarray(principal(over_components).T)
-    energies = np.zeros((k, width))
+    directions, basis = principal(over_positions), np.ascontiguousarray(principal(over_components).T)
+    variances = np.zeros((k, width))
     for some in _batches(filled):
-        energies += np.square(rotate(some - means, directions, components)).sum(axis=0)
-    variances = energies / len(sample)
-    bits = allocate(variances, 8 * (budget - -(-k // 8)))
+        variances += np.square(rotate(some - means, directions, basis)).sum(axis=0) / len(sample)
+    bits = allocate(variances, budget - -(-k // 8))
     if variances.any() and not bits.any():
         raise InputError(f"{budget} bytes a passage are too few for {k} vectors of {width} components: give more.")
-    steps = np.select([bits == size for size in _UNIFORM], [step for step, _ in _UNIFORM.values()]) * variances**0.5
-    used = np.ix_(bits.any(axis=1), bits.any(axis=0))  # of coefficients and components
-    return RecordCodec(
-        means,
-        directions[:, bits.any(axis=1)],
-        components[bits.any(axis=0)],
-        bits[used],
-        steps[used].astype(np.float32),
-    )
+    directions, basis = directions[:, bits.any(axis=1)], basis[bits.any(axis=0)]
+    coefficients, components = np.nonzero(bits[np.ix_(bits.any(axis=1), bits.any(axis=0))])
+    bits, sigmas = bits[bits > 0], np.sqrt(variances[bits > 0])
+    usual = (np.array([_UNIFORM[size][0] for size in bits.tolist()]) * sigmas).astype(np.float32)
+    errors = np.zeros((len(_RANGES), len(bits)))
+    for some in _batches(filled):
+        values = rotate(some - means, directions, basis)[:, coefficients, components]
+        for error, steps in zip(errors, np.outer(_RANGES, usual).astype(np.float32), strict=True):
+            error += np.square((_codes(values, bits, steps) - _middle(bits)) * steps - values).sum(axis=0)
+    steps = (usual * _RANGES[errors.argmin(axis=0)]).astype(np.float32)
+    return RecordCodec(means, directions, basis, coefficients, components, bits, steps)
 
 
-def allocate(variances: np.ndarray, budget: int, sizes: tuple[int, ...] = (4, 8)) -> np.ndarray:
-    """Bits of each component, uint8 like ``variances``, ``budget`` in all: reverse water-filling.
+def allocate(variances: np.ndarray, size: int) -> np.ndarray:
+    """Bits of each component, int64 like ``variances``, ``size`` bytes in all: reverse water-filling.
 
     A component's squared error is its variance times what its number of bits leaves of it, so bits go where each of
     them takes away most (Cover and Thomas, Elements of Information Theory, 10.3.3). The first bits of a component gain
     more than its further ones, so the best steps up, in order, are the optimum.
     """
-    levels = [(0, 1.0), *((size, _UNIFORM[size][1]) for size in sizes)]
-    costs = np.diff([size for size, _ in levels])
-    gains = np.outer(-np.diff([left for _, left in levels]) / costs, variances)  # a bit
+    sizes = np.array([0, *_UNIFORM])
+    gains = np.outer(-np.diff([1.0, *(left for _, left in _UNIFORM.values())]), variances)
     best = np.argsort(-gains, axis=None, kind="stable")
-    step, component = np.divmod(best[gains.flat[best] > 0], variances.size)
-    chosen = np.cumsum(costs[step]) <= budget
-    bits = np.zeros(variances.size, np.uint8)
-    np.add.at(bits, component[chosen], costs[step[chosen]].astype(np.uint8))
-    return bits.reshape(variances.shape)
+    best = best[gains.flat[best] > 0] % variances.size
+    for count in range(8 * size // sizes[1], -1, -1):  # each step up is of as many bits; the last byte may be half used
+        bits = sizes[np.bincount(best[:count], minlength=variances.size)]
+        if sum(_bytes(bits, width) for width in _WIDTHS) <= size:
+            return bits.reshape(variances.shape)
+    return np.zeros(variances.shape, np.int64)
+
+
+def _bytes(bits: np.ndarray, width: int) -> int:
+    """What the parts of ``width`` bits take of a record."""
+    return -(-int(np.count_nonzero(bits & width)) * width // 8)
 
 
 def principal(gram: np.ndarray) -> np.ndarray:
@@ -220,9 +250,9 @@ def fill(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(there[:, :, None], vectors, means[:, None]), there
 
 
-def rotate(centred: np.ndarray, directions: np.ndarray, components: np.ndarray) -> np.ndarray:
+def rotate(centred: np.ndarray, directions: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Coefficients float32 [n, J, d] of ``centred`` [n, K, H]."""
-    return np.einsum("kj,nkh->njh", directions, centred, optimize=True) @ components.T
+    return np.einsum("kj,nkh->njh", directions, centred, optimize=True) @ basis.T
 
 
 def _batches(passages: np.ndarray) -> Iterator[np.ndarray]:

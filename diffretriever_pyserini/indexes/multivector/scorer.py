@@ -33,9 +33,9 @@ class QueryScorer:
         query = query[query.any(axis=1)]  # a zero vector meets nothing
         self._k_query = len(query)
         # By torch, as numpy would wake threads of its own.
-        components = torch.from_numpy(codec.components).split(_COMPONENTS)
+        basis = torch.from_numpy(codec.basis).split(_COMPONENTS)
         asked = torch.from_numpy(np.ascontiguousarray(query.T))
-        inner = torch.cat([torch.empty(0, self._k_query), *self._each(lambda some: some @ asked, components)]).numpy()
+        inner = torch.cat([torch.empty(0, self._k_query), *self._each(lambda some: some @ asked, basis)]).numpy()
         self._products, lowest_codes = self._matrices(inner)
         self._means = torch.from_numpy(query @ codec.means.T + lowest_codes.T @ codec.directions.T)  # [K_q, K]
         self._directions = torch.from_numpy(np.ascontiguousarray(codec.directions.T))  # [J, K]
@@ -48,16 +48,18 @@ class QueryScorer:
         """
         import torch
 
-        count, k_query = len(self._codec.bits), self._k_query
+        codec = self._codec
+        count, k_query = codec.directions.shape[1], self._k_query
         together = max(1, _COLUMNS // max(1, k_query))  # coefficients
         base, products = np.zeros((count, k_query), np.float32), []
-        for plane in self._codec.planes:
-            weights = plane.steps[:, None] * inner[plane.components]  # [n, K_q]
+        for plane in codec.planes:
+            coefficients = codec.coefficients[plane.codes]
+            weights = plane.steps[:, None] * inner[codec.components[plane.codes]]  # [n, K_q]
             for first in range(0, count, together):
                 last = min(first + together, count)
-                some = slice(*np.searchsorted(plane.coefficients, (first, last)).tolist())
+                some = slice(*np.searchsorted(coefficients, (first, last)).tolist())
                 matrix = np.zeros((some.stop - some.start, last - first, k_query), np.float32)
-                matrix[np.arange(len(matrix)), plane.coefficients[some] - first] = weights[some]
+                matrix[np.arange(len(matrix)), coefficients[some] - first] = weights[some]
                 base[first:last] += plane.lowest * matrix.sum(axis=0)
                 if len(matrix):
                     columns = slice(first * k_query, last * k_query)
@@ -75,7 +77,7 @@ class QueryScorer:
         import torch
 
         n, k_query, count = len(records), self._k_query, len(self._directions)
-        codes = {plane: torch.from_numpy(plane.codes(records)).float() for plane in self._codec.planes}
+        codes = {plane: torch.from_numpy(plane.parts(records)).float() for plane in self._codec.planes}
         products = torch.zeros(n, count * k_query)
         for plane, some, columns, matrix in self._products:
             products[:, columns].addmm_(codes[plane][:, some], matrix)
