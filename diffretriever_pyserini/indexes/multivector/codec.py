@@ -3,7 +3,7 @@
 The K vectors that one forward pass gives are alike, so most of a passage is told by what they share. The mean over
 passages is taken off each mask position, the K positions are rotated to the principal directions of their K x K Gram
 matrix, and the components of all of these coefficients to principal ones. What results is uncorrelated and mostly near
-zero: the few components that vary much get up to 10 bits, most get none (docs/multivector.md, "A record").
+zero: the few components that vary much get up to 12 bits, most get none (docs/multivector.md, "A record").
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ _UNIFORM = {
     4: (0.3352, 0.01154),
     6: (0.1041, 0.00104),
     8: (0.03076, 8.77e-5),
-    10: (0.00879, 7e-6),
+    10: (0.008785, 7e-6),
+    12: (0.002448, 5.36e-7),
 }
 """By bits, of the best uniform quantiser of a Gaussian: its step over sigma, its squared error over sigma squared."""
+_FINE = 1 << 10  # bytes of a record up to which bits go by two, else by four: fewer codes, so less to multiply
 _WIDTHS = (8, 4, 2)  # a code's bits are a sum of these; 8 is a byte of its own, of 4 and 2 several share a byte
 _RANGES = np.array([0.8, 0.9, 1, 1.15, 1.35, 1.6, 2])  # times the Gaussian's step, tried for each component
 _BATCH = 512  # passages
@@ -192,7 +194,7 @@ def train_codec(sample: np.ndarray, budget: int) -> RecordCodec:
     variances = np.zeros((k, width))
     for some in _batches(filled):
         variances += np.square(rotate(some - means, directions, basis)).sum(axis=0) / len(sample)
-    bits = allocate(variances, budget - -(-k // 8))
+    bits = allocate(variances, budget - -(-k // 8), 2 if budget <= _FINE else 4)
     if variances.any() and not bits.any():
         raise InputError(f"{budget} bytes a passage are too few for {k} vectors of {width} components: give more.")
     directions, basis = directions[:, bits.any(axis=1)], basis[bits.any(axis=0)]
@@ -208,18 +210,18 @@ def train_codec(sample: np.ndarray, budget: int) -> RecordCodec:
     return RecordCodec(means, directions, basis, coefficients, components, bits, steps)
 
 
-def allocate(variances: np.ndarray, size: int) -> np.ndarray:
-    """Bits of each component, int64 like ``variances``, ``size`` bytes in all: reverse water-filling.
+def allocate(variances: np.ndarray, size: int, unit: int) -> np.ndarray:
+    """Bits of each component, int64 like ``variances``, ``size`` bytes in all, by steps of ``unit``: water-filling.
 
     A component's squared error is its variance times what its number of bits leaves of it, so bits go where each of
     them takes away most (Cover and Thomas, Elements of Information Theory, 10.3.3). The first bits of a component gain
     more than its further ones, so the best steps up, in order, are the optimum.
     """
-    sizes = np.array([0, *_UNIFORM])
-    gains = np.outer(-np.diff([1.0, *(left for _, left in _UNIFORM.values())]), variances)
+    sizes = np.array([0, *(bits for bits in _UNIFORM if bits % unit == 0)])
+    gains = np.outer(-np.diff([1.0, *(_UNIFORM[bits][1] for bits in sizes[1:].tolist())]), variances)
     best = np.argsort(-gains, axis=None, kind="stable")
     best = best[gains.flat[best] > 0] % variances.size
-    for count in range(8 * size // sizes[1], -1, -1):  # each step up is of as many bits; the last byte may be half used
+    for count in range(8 * size // unit, -1, -1):  # the last byte of a width may be used in part
         bits = sizes[np.bincount(best[:count], minlength=variances.size)]
         if sum(_bytes(bits, width) for width in _WIDTHS) <= size:
             return bits.reshape(variances.shape)
