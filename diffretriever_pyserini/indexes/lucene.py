@@ -103,26 +103,29 @@ class LuceneWriter:
         if weights.nnz and int(weights.indices.max()) >= len(prefixes):
             raise InputError(f"{part.path}: a term beyond the {len(prefixes)} of the vocabulary.")
         bounds = weights.indptr.tolist()
-        for docid, (start, stop) in zip(docids, itertools.pairwise(bounds), strict=True):
-            terms, impacts = weights.indices[start:stop].tolist(), weights.data[start:stop].tolist()
-            text = " ".join([f"{prefixes[t]}{w}" for t, w in zip(terms, impacts, strict=True) if w > 0])
-            if text:
-                self._id.setStringValue(docid)
-                self._tie.setBytesValue(docid.encode())
-                self._tokenizer.setReader(self._reader(text))
-                self._writer.addDocument(self._document)
-                self._documents += 1
+        with java.calls:
+            for docid, (start, stop) in zip(docids, itertools.pairwise(bounds), strict=True):
+                terms, impacts = weights.indices[start:stop].tolist(), weights.data[start:stop].tolist()
+                text = " ".join([f"{prefixes[t]}{w}" for t, w in zip(terms, impacts, strict=True) if w > 0])
+                if text:
+                    self._id.setStringValue(docid)
+                    self._tie.setBytesValue(docid.encode())
+                    self._tokenizer.setReader(self._reader(text))
+                    self._writer.addDocument(self._document)
+                    self._documents += 1
         self._count += len(docids)
 
     def close(self) -> dict[str, Any]:
         """Merge everything into one segment and close; returns what ``index.json`` says about it."""
-        self._writer.forceMerge(1)
-        self._writer.commit()
-        self._writer.close()
+        with java.calls:
+            self._writer.forceMerge(1)
+            self._writer.commit()
+            self._writer.close()
         spec = self._spec
         IndexRecord(spec.provenance, spec.dimension, self._count, self._documents).write(self._folder)
         return {"documents": self._documents, "terms": spec.vocab_size}
 
     def abandon(self) -> None:
         """Let go of the files of an index that will not be finished."""
-        self._writer.rollback()
+        with java.calls:
+            self._writer.rollback()

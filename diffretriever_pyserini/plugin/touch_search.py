@@ -70,12 +70,14 @@ def _is_cached_queries(name: str) -> bool:
 
 
 def impact_searcher(original: Host) -> Host:
-    """Open a Lucene impact index, and refuse one that our encoder did not build."""
+    """Open a Lucene impact index where this process is, and refuse one that our encoder did not build."""
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         if _ours(query_encoder) or (isinstance(query_encoder, str) and is_ours(query_encoder)):
             java.check_process()
-        original(self, index_dir, query_encoder, *args, **kwargs)
+        index_dir = str(Path(index_dir).absolute())  # the JVM stays in the directory where it started
+        with java.calls:
+            original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
             check_lexical(Path(index_dir), self.query_encoder.model.provenance, self.num_docs)
         made = read_index_record(index_dir)
@@ -98,15 +100,29 @@ def impact_encode(original: Host) -> Host:
 
 
 def impact_batch_search(original: Host) -> Host:
-    """Encode the batch's queries together; the host then asks for them one by one."""
+    """Encode the batch's queries together; the host then asks for them one by one, one thread at a time."""
 
     def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
         if _ours(self.query_encoder):
             java.check_process()
             self.query_encoder.prepare(queries)
-        return original(self, queries, *args, **kwargs)
+        with java.calls:
+            return original(self, queries, *args, **kwargs)
 
     return batch_search
+
+
+def impact_search(original: Host) -> Host:
+    """One thread at a time."""
+
+    def search(self: Any, q: str, *args: Any, **kwargs: Any) -> Any:
+        if _ours(self.query_encoder):
+            java.check_process()
+            self.query_encoder.prepare([q])
+        with java.calls:
+            return original(self, q, *args, **kwargs)
+
+    return search
 
 
 def faiss_encoder(original: Host) -> Host:

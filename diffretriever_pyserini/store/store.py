@@ -44,7 +44,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # parts are opened when first read, maybe in another directory
         self.spec = read_spec(self.folder)
         self.rows = self._rows()
         count = -(-self.rows // self.spec.rows_per_part)

@@ -37,7 +37,7 @@ class CompressedIndex:
     """
 
     def __init__(self, folder: str | Path, options: MultiOptions | None = None):
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # files are opened when first read, maybe in another directory
         self.options = options or MultiOptions()
         self.manifest = manifest = read_manifest(self.folder)
         self.codec = read_codec(self.folder / CODEC)
