@@ -27,6 +27,9 @@ def compression_of(path: Path) -> str | None:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading whole lines of bytes, decompressing it when its name ends in .gz or .zst."""
+    from .atomic import restore
+
+    restore(path)
     compression = compression_of(path)
     if compression is None:
         return path.open("rb", buffering=1 << 20)
