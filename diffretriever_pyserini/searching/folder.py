@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from ..errors import InputError
-from ..files.atomic import read_json, restore_folder
+from ..files.atomic import read_json, restore, restore_folder
 from ..indexes.build import FORMAT
 from ..indexes.build import INDEX as FILE_NAME
 from ..indexes.multivector.manifest import is_multi, read_manifest
@@ -139,6 +139,9 @@ def separate_folders(
         raise InputError(
             "no index: give --index, or --dense-index, --multi-index and --lexical-index, or some of these."
         )
+    for side in sides:
+        if side is not None:
+            restore(side)
     name = " and ".join(str(side) for side in sides if side)
     dense, lexical, multi = (side.absolute() if side is not None else None for side in sides)
     found = IndexFolder(name, dense, lexical, multi=multi)
