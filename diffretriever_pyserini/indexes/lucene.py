@@ -69,32 +69,33 @@ class LuceneWriter:
         def lucene(name: str) -> Any:
             return autoclass(f"org.apache.lucene.{name}")
 
-        self._folder, self._spec = folder, spec
-        self._prefixes = [names.name(row) + DELIMITER for row in range(spec.vocab_size)]
-        self._count = self._documents = 0
-        folder.mkdir(parents=True)
-        config = lucene("index.IndexWriterConfig")()
-        config.setSimilarity(autoclass("io.anserini.search.similarity.ImpactSimilarity")())
-        config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
-        config.setUseCompoundFile(False)
-        config.setMergeScheduler(lucene("index.SerialMergeScheduler")())  # the same segments in every run
-        # Not memory-mapped: what merging reads would count as this process's memory.
-        directory = lucene("store.NIOFSDirectory")(autoclass("java.nio.file.Paths").get(str(folder)))
-        self._writer = lucene("index.IndexWriter")(directory, config)
-        self._tokenizer = lucene("analysis.core.WhitespaceTokenizer")(_LONGEST)
-        frequencies = lucene("analysis.miscellaneous.DelimitedTermFrequencyTokenFilter")(self._tokenizer, DELIMITER)
-        kind = lucene("document.FieldType")()
-        kind.setIndexOptions(lucene("index.IndexOptions").DOCS_AND_FREQS)
-        self._reader = autoclass("java.io.StringReader")
-        self._id = lucene("document.StringField")("id", "", lucene("document.Field$Store").YES)
-        self._tie = lucene("document.BinaryDocValuesField")("id", lucene("util.BytesRef")(b""))
-        self._document = lucene("document.Document")()  # one for all passages, with new values each time
-        for field in (
-            self._id,
-            self._tie,
-            lucene("document.Field")("contents", frequencies, kind, signature=_TOKEN_FIELD),
-        ):
-            self._document.add(field)
+        with java.calls:
+            self._folder, self._spec = folder, spec
+            self._prefixes = [names.name(row) + DELIMITER for row in range(spec.vocab_size)]
+            self._count = self._documents = 0
+            folder.mkdir(parents=True)
+            config = lucene("index.IndexWriterConfig")()
+            config.setSimilarity(autoclass("io.anserini.search.similarity.ImpactSimilarity")())
+            config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
+            config.setUseCompoundFile(False)
+            config.setMergeScheduler(lucene("index.SerialMergeScheduler")())  # the same segments in every run
+            # Not memory-mapped: what merging reads would count as this process's memory.
+            directory = lucene("store.NIOFSDirectory")(autoclass("java.nio.file.Paths").get(str(folder)))
+            self._writer = lucene("index.IndexWriter")(directory, config)
+            self._tokenizer = lucene("analysis.core.WhitespaceTokenizer")(_LONGEST)
+            frequencies = lucene("analysis.miscellaneous.DelimitedTermFrequencyTokenFilter")(self._tokenizer, DELIMITER)
+            kind = lucene("document.FieldType")()
+            kind.setIndexOptions(lucene("index.IndexOptions").DOCS_AND_FREQS)
+            self._reader = autoclass("java.io.StringReader")
+            self._id = lucene("document.StringField")("id", "", lucene("document.Field$Store").YES)
+            self._tie = lucene("document.BinaryDocValuesField")("id", lucene("util.BytesRef")(b""))
+            self._document = lucene("document.Document")()  # one for all passages, with new values each time
+            for field in (
+                self._id,
+                self._tie,
+                lucene("document.Field")("contents", frequencies, kind, signature=_TOKEN_FIELD),
+            ):
+                self._document.add(field)
 
     def add(self, part: Part, docids: list[str]) -> None:
         """Append a part."""

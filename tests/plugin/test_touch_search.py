@@ -309,3 +309,14 @@ def test_threads_get_what_one_thread_gets(indexes: tuple[str, str], tiny_name: s
                 assert list(pool.map(search, queries)) == [expected[query] for query in queries]
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_cached_queries_that_a_kill_left_without_their_folders_name_are_found(tmp_path: Path) -> None:
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    older = tmp_path / "queries.replaced"
+    older.mkdir()
+    (older / "queries.jsonl").write_text('{"id": "1", "contents": "moon", "vector": {"moon": 3}}\n')
+    (older / "manifest.json").touch()
+    encoder = LuceneImpactSearcher._init_query_encoder_from_str(str(tmp_path / "queries" / "queries.jsonl"))
+    assert encoder.encode("moon") == {"moon": 3}
