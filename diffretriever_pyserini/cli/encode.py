@@ -83,7 +83,7 @@ def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
 
     options = from_arguments(EncodeOptions, arguments)
     corpus = Corpus(arguments.corpus)  # before the model: a wrong path should not cost its loading time
-    refuse_inputs({"--output": arguments.output}, {"--corpus": corpus.given})
+    refuse_inputs({"--output": arguments.output}, {"--corpus": corpus.folders})
     name = parse_encoder_name(arguments.encoder).target
     model = DiffRetriever.from_pretrained(
         name, device=arguments.device, dtype=arguments.dtype, k_passage=arguments.k_passage

@@ -46,6 +46,10 @@ class Corpus:
     split
         The split of a data set that names none.
 
+    Attributes
+    ----------
+    folders : those of ``sources`` that are folders, of which every file counts.
+
     Raises
     ------
     InputError
@@ -53,8 +57,9 @@ class Corpus:
     """
 
     def __init__(self, sources: str | Path | Sequence[str | Path], split: str = "train") -> None:
-        self.given = [str(one) for one in ([sources] if isinstance(sources, str | Path) else sources)]
-        self._sources = tuple(one for source in self.given for one in _resolved(source, split))
+        given = [sources] if isinstance(sources, str | Path) else list(sources)
+        self._sources = tuple(one for source in given for one in _resolved(str(source), split))
+        self.folders = [path for path in (Path(source).expanduser() for source in given) if path.is_dir()]
         if not self._sources:
             raise InputError("No corpus is named: give files, folders or ids of data sets (owner/name).")
         _refuse_repeated(self._sources)

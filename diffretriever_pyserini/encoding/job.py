@@ -64,7 +64,7 @@ def encode_corpus(
     DiffRetrieverError
         For an output folder of another encoder or corpus, a second writer, or a disk that is full.
     """
-    refuse_inputs({"--output": output}, {"--corpus": corpus.given})
+    refuse_inputs({"--output": output}, {"--corpus": corpus.folders})
     output = Path(output).expanduser()
     if output.is_symlink():
         output = real_target(output)  # its folder may be missing yet

@@ -221,7 +221,7 @@ def test_a_store_is_no_file_and_no_device(model: DiffRetriever, corpus_file: Pat
 
 
 def test_a_store_is_kept_apart_from_its_corpus(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
-    for output in (tmp_path, corpus_file, tmp_path / "S"):
+    for output in (tmp_path, tmp_path / "S", tmp_path / "deep" / "S"):
         with pytest.raises(InputError, match="--corpus"):
             encode_corpus(model, Corpus([tmp_path]), output, EncodeOptions(workers=0))
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]
