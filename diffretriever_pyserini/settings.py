@@ -194,7 +194,7 @@ def _reading(hint: Any, told: Help) -> dict[str, Any]:
     metavar = {"metavar": told.metavar or {int: "N", float: "X"}.get(kind)}
     if kind in (int, float):
         return {"type": parser_of(hint)} | metavar
-    return metavar | ({"type": Path} if kind is Path else {})
+    return metavar | ({"type": parser_of(Path)} if kind is Path else {})
 
 
 def _help(hint: Any, told: Help, default: Any) -> str:
@@ -291,6 +291,8 @@ def _plain(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
         raise ValueError("true and false are no numbers")
     if isinstance(value, set | frozenset | bytes | bytearray):
         raise ValueError("sets have no order, and bytes are no text")
+    if kind is Path and value == "":
+        raise ValueError("an empty name would be the current directory")
     if kind is Literal:
         if isinstance(value, float) and value.is_integer() and int(value) in parts:
             value = int(value)

@@ -25,8 +25,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--compare", type=Path, nargs="+", metavar="FILE", help="more TREC runs")
     group.add_argument("--topics", type=Path, metavar="FILE", help="topic file, to show the texts of queries")
-    group.add_argument("--deltas", type=Path, metavar="FILE", help="write the differences of every query (TSV) there")
-    group.add_argument("--plot", type=Path, metavar="FILE", help="draw the sorted differences (.png, .pdf, .svg)")
+    group.add_argument("--deltas", type=parser_of(Path), metavar="FILE", help="write differences by query (TSV) there")
+    group.add_argument(
+        "--plot", type=parser_of(Path), metavar="FILE", help="draw the sorted differences (.png, .pdf, .svg)"
+    )
     group.add_argument(
         "--seed", type=parser_of(CountFrom0), default=0, metavar="N", help="of the randomisation test (default: 0)"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..demo.options import DemoOptions
-from ..settings import add_options, from_arguments
+from ..settings import add_options, from_arguments, parser_of
 
 _HELP = "encode, index, search and measure a whole collection with Pyserini's own commands"
 _EXAMPLES = """examples:
@@ -25,7 +25,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: .demo/<name of the collection>")
+    parser.add_argument("--output", type=parser_of(Path), metavar="DIR", help="default: .demo/<name of the collection>")
     add_options(parser, DemoOptions)
     parser.set_defaults(function=_run)
     return parser

@@ -42,7 +42,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     parser.add_argument("--encoder", default="diffretriever", metavar="NAME", help="model (default: %(default)s)")
     parser.add_argument("--corpus", nargs="+", required=True, metavar="SOURCE", help="files, folders or hub ids")
-    parser.add_argument("--output", type=Path, required=True, metavar="STORE", help="folder of the store")
+    parser.add_argument("--output", type=parser_of(Path), required=True, metavar="STORE", help="folder of the store")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--devices", metavar="A,B", help="several devices of this machine, one process each")
     parser.add_argument("--one-device", dest="devices", action="store_const", const=None, help=argparse.SUPPRESS)
@@ -77,11 +77,13 @@ def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
     from ..corpora.corpus import Corpus
     from ..encoding.job import encode_corpus
     from ..encoding.progress import Progress
+    from ..files.outputs import refuse_inputs
     from ..model.encoder_names import parse_encoder_name
     from ..model.retriever import DiffRetriever
 
     options = from_arguments(EncodeOptions, arguments)
     corpus = Corpus(arguments.corpus)  # before the model: a wrong path should not cost its loading time
+    refuse_inputs({"--output": arguments.output}, {"--corpus": corpus.folders})
     name = parse_encoder_name(arguments.encoder).target
     model = DiffRetriever.from_pretrained(
         name, device=arguments.device, dtype=arguments.dtype, k_passage=arguments.k_passage

@@ -30,7 +30,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--encoder", default="diffretriever", metavar="NAME", help="model (default: %(default)s)")
     parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--output", type=parser_of(Path), required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
     parser.add_argument("--batch-size", type=parser_of(Count), default=32, metavar="N", help="default: %(default)s")
@@ -44,9 +44,11 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ..corpora.topics import read_topics
     from ..encoding.queries import write_encoded_queries
+    from ..files.outputs import refuse_inputs
     from ..model.encoder_names import parse_encoder_name
     from ..model.retriever import load_shared
 
+    refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics})
     topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
     model = load_shared(parse_encoder_name(arguments.encoder).target, device=arguments.device, dtype=arguments.dtype)
     write_encoded_queries(model, topics, arguments.output, arguments.batch_size, arguments.max_length)

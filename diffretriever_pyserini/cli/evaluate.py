@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..settings import parser_of
+
 _HELP = "measure run files against judgements"
 _EXAMPLES = """examples:
   diffretriever evaluate --qrels qrels/test.tsv --run run.dense.txt run.hybrid.txt
@@ -38,7 +40,9 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         metavar="M",
         help=f"default: {' '.join(DEFAULT_MEASURES)}",
     )
-    parser.add_argument("--per-query", type=Path, metavar="FILE", help="write run, query, measure, value (TSV) there")
+    parser.add_argument(
+        "--per-query", type=parser_of(Path), metavar="FILE", help="write run, query, measure, value (TSV) there"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     compare.add_to(parser)
     parser.set_defaults(function=_run)
@@ -50,9 +54,14 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..evaluation.metrics import evaluate
     from ..evaluation.report import measures_table
     from ..evaluation.runs import read_run
+    from ..files.outputs import refuse_inputs
     from .compare import check
 
     check(arguments)
+    refuse_inputs(
+        {"--per-query": arguments.per_query, "--deltas": arguments.deltas, "--plot": arguments.plot},
+        {name: getattr(arguments, name.removeprefix("--")) for name in ("--qrels", "--run", "--compare", "--topics")},
+    )
     qrels = read_qrels(arguments.qrels)
     paths = [*arguments.run, *(arguments.compare or ())]
     found = {str(path): evaluate(read_run(path), qrels, arguments.measures) for path in paths}

@@ -45,7 +45,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     text = parser.add_mutually_exclusive_group()
     text.add_argument("--corpus", nargs="+", metavar="SOURCE", help="where the texts are, as for `encode`")
     text.add_argument("--text", help="text of the one passage (title and text with a blank between)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that stands alone, too")
+    parser.add_argument("--html", type=parser_of(Path), metavar="FILE", help="write a page that stands alone, too")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
         "--top", type=parser_of(Count), default=5, metavar="N", help="tokens per mask position (default: 5)"
@@ -58,10 +58,12 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     from ..explaining import explain
     from ..explaining.text import to_text
-    from .search import index_of, options_of
+    from ..files.outputs import refuse_inputs
+    from .search import folders_of, index_of, options_of
 
     options = options_of(arguments)
     _check_page(arguments.html)
+    refuse_inputs({"--html": arguments.html}, {"--corpus": arguments.corpus} | folders_of(arguments))
     texts, notes = _texts(arguments)  # before the model: a wrong path should not cost its loading time
     with index_of(arguments) as index:
         explanations = explain(index, arguments.query, arguments.docid, texts, arguments.mode, options, arguments.top)

@@ -9,7 +9,7 @@ from typing import get_args
 
 from ..errors import DiffRetrieverError
 from ..indexes.options import DenseKind, IndexOptions, MultiBuild
-from ..settings import add_options, from_arguments, given
+from ..settings import add_options, from_arguments, given, parser_of
 from .format import size
 
 _HEAP_MEGABYTES = 192  # enough to write an index of any size; a program that also searches needs more
@@ -45,7 +45,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "index", help=_HELP, description=_HELP, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--store", type=Path, required=True, help="folder that `diffretriever encode` wrote")
-    parser.add_argument("--output", type=Path, required=True, metavar="INDEX", help="folder of the indexes")
+    parser.add_argument("--output", type=parser_of(Path), required=True, metavar="INDEX", help="folder of the indexes")
     parser.add_argument("--dense", choices=get_args(DenseKind), help="build this FAISS index")
     parser.add_argument("--lexical", action="store_true", help="build the Lucene impact index")
     add_options(parser, IndexOptions, skip=("dense", "lexical"))

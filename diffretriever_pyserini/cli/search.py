@@ -36,7 +36,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
-    parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="TREC run to write")
+    parser.add_argument("--output", type=parser_of(Path), required=True, metavar="RUN", help="TREC run to write")
     parser.add_argument("--tag", default="diffretriever", help="last column of the run (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print counts and times as JSON")
     add_search_options(parser)
@@ -76,14 +76,11 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
 
 def _run(arguments: argparse.Namespace) -> None:
     from ..corpora.topics import read_topics
-    from ..errors import InputError
     from ..evaluation.runs import run_writer
+    from ..files.outputs import refuse_inputs
 
     options = options_of(arguments)
-    if arguments.output.resolve() == arguments.topics.resolve():
-        raise InputError(
-            f"--output {arguments.output} is the topic file: the run would overwrite it; name another file."
-        )
+    refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics} | folders_of(arguments))
     topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
     # The run is opened before the model, too, so that a wrong path is found in the first second.
     with run_writer(arguments.output, arguments.tag, _DECIMALS) as write, index_of(arguments) as index:
@@ -102,6 +99,12 @@ def _weight(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r}: write a side and a number, for example multi=2")
     return side, weight
+
+
+def folders_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
+    """What the arguments of :func:`add_search_options` read, by option."""
+    names = ("index", "dense-index", "lexical-index", "multi-index")
+    return {f"--{name}": getattr(arguments, name.replace("-", "_")) for name in names}
 
 
 def index_of(arguments: argparse.Namespace) -> Any:

@@ -50,6 +50,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
         print(plan(settings, arguments.gpus, arguments.gpu_memory))
         return
-    from ..training.run import train
+    from ..files.outputs import refuse_inputs
+    from ..training.run import SETTINGS, train
 
+    if not arguments.resume:
+        refuse_inputs({"--output": Path(settings.output, SETTINGS)}, {"--config": arguments.config})
     train(settings, resume=arguments.resume)

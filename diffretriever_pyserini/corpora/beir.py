@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.atomic import restore
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def open_beir(folder: str | Path, split: str = "test") -> BeirFolder:
         When the folder or one of the three files is missing.
     """
     folder = Path(folder).expanduser()
+    restore(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv.")
     names = ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv")

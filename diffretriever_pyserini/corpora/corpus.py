@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.atomic import whole_file
-from ..files.jsonl import compression_of
+from ..files.atomic import restore, whole_file
+from ..files.jsonl import compression_of, regular
 from ..model.hub import is_hub_id
 from .formats import Passage, RawRow, line_rows, parse_row, record_rows
 
@@ -46,6 +46,10 @@ class Corpus:
     split
         The split of a data set that names none.
 
+    Attributes
+    ----------
+    folders : those of ``sources`` that are folders, of which every file counts.
+
     Raises
     ------
     InputError
@@ -55,6 +59,7 @@ class Corpus:
     def __init__(self, sources: str | Path | Sequence[str | Path], split: str = "train") -> None:
         given = [sources] if isinstance(sources, str | Path) else list(sources)
         self._sources = tuple(one for source in given for one in _resolved(str(source), split))
+        self.folders = [path for path in (Path(source).expanduser() for source in given) if path.is_dir()]
         if not self._sources:
             raise InputError("No corpus is named: give files, folders or ids of data sets (owner/name).")
         _refuse_repeated(self._sources)
@@ -169,6 +174,7 @@ def _may_be(row: RawRow, patterns: Sequence[bytes]) -> bool:
 
 def _resolved(source: str, split: str) -> list[_Source]:
     path = Path(source).expanduser()
+    restore(path)
     if path.is_dir():
         return _inside(path)
     if path.is_file():
@@ -218,7 +224,7 @@ def _inside(folder: Path) -> list[_Source]:
             )
         if _OTHERWISE.search(name.lower()):
             raise InputError(f"{path}: queries or judgements, by the name; name the files of the corpus one by one.")
-        source = _file(path)
+        source = _file(regular(path))
         plain = path.stem if compression_of(path) else name
         if plain in found:
             raise InputError(

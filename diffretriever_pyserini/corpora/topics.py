@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.atomic import write_whole
+from ..files.atomic import restore, write_whole
 from ..files.jsonl import checked_id, read_lines, read_objects, refuse_deep, text_field
 
 _ID_KEYS = ("qid", "_id", "id")
@@ -44,6 +44,7 @@ def read_topics(path: str | Path) -> dict[str, str]:
 def _rows(path: Path) -> Iterator[tuple[str, object, str]]:
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     kind = suffixes[-1].lower() if suffixes else ""
+    restore(path)
     if not path.is_file():
         raise InputError(f"{path}: no such topic file; {_LAYOUTS}.")
     if kind in (".tsv", ".txt"):

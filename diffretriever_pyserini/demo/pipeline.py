@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..corpora.beir import open_beir
 from ..errors import ConfigError
 from ..evaluation.metrics import Evaluation, evaluate
 from ..evaluation.report import measures_table
 from ..evaluation.runs import read_run
 from ..files.atomic import read_json, whole_folder, write_json
+from ..files.outputs import refuse_inputs
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.encoder_names import parse_encoder_name
 from ..model.hub import local_folder
@@ -38,6 +40,9 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
     encoder = _target(options.encoder)
     model = resolve_config(encoder)
     dimension = vector_width(model)
+    if options.dataset is not None:
+        beir = open_beir(options.dataset)
+        refuse_inputs({"--output": options.output}, {"--dataset": (beir.corpus, beir.queries, beir.qrels)})
     with whole_folder(options.output, MARKER) as folder:
         collection = write_collection(folder, options.dataset, options.limit)
         say(f"Collection: {collection.name}, {collection.passages} passages, {len(collection.queries)} queries")

@@ -14,6 +14,7 @@ from typing import Any
 from ..corpora.corpus import Corpus, RawRow
 from ..errors import DiffRetrieverError, NumericalError
 from ..files.atomic import held, only_writer
+from ..files.outputs import real_target, refuse_inputs
 from ..model.representations import Representations
 from ..model.retriever import DiffRetriever
 from ..runtime.threads import processors
@@ -63,7 +64,10 @@ def encode_corpus(
     DiffRetrieverError
         For an output folder of another encoder or corpus, a second writer, or a disk that is full.
     """
+    refuse_inputs({"--output": output}, {"--corpus": corpus.folders})
     output = Path(output).expanduser()
+    if output.is_symlink():
+        output = real_target(output)  # its folder may be missing yet
     progress = progress or Progress(model, shard=options.shard, shards=options.shards)
     job = EncodingJob(model, corpus, output, spec_for(model, corpus, options), options, progress)
     try:

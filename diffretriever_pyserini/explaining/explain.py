@@ -198,23 +198,26 @@ class _Postings:
         from pyserini.index.lucene import LuceneIndexReader
         from pyserini.pyclass import autoclass
 
-        self._index: Any = LuceneIndexReader(str(folder))
+        with java.calls:
+            self._index: Any = LuceneIndexReader(str(folder.absolute()))
         self._terms = autoclass("org.apache.lucene.index.MultiTerms")
         self._bytes = autoclass("org.apache.lucene.util.BytesRef")
 
     def impacts(self, docid: str, terms: Iterable[str]) -> dict[str, int] | None:
         """Impacts of those ``terms`` that the passage has; None where the index does not hold the passage."""
         java.check_process()
-        number = self._index.convert_collection_docid_to_internal_docid(docid)
-        if number < 0:
-            return None
-        impacts = {}
-        for term in terms:
-            postings = self._terms.getTermPostingsEnum(self._index.reader, _FIELD, self._bytes(term.encode()))
-            if postings is not None and postings.advance(number) == number:
-                impacts[term] = int(postings.freq())
-        return impacts
+        with java.calls:
+            number = self._index.convert_collection_docid_to_internal_docid(docid)
+            if number < 0:
+                return None
+            impacts = {}
+            for term in terms:
+                postings = self._terms.getTermPostingsEnum(self._index.reader, _FIELD, self._bytes(term.encode()))
+                if postings is not None and postings.advance(number) == number:
+                    impacts[term] = int(postings.freq())
+            return impacts
 
     def close(self) -> None:
         """Close Lucene's files."""
-        self._index.reader.close()
+        with java.calls:
+            self._index.reader.close()

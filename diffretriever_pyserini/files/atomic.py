@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any
 
 from ..errors import DiffRetrieverError, InputError
 from .jsonl import refuse_deep
+from .outputs import exchanged, real_target, refuse_unmovable
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP))
@@ -23,6 +25,7 @@ _BROKEN = frozenset((errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO, errno.EN
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/)|/proc/")  # names of what a process has open already
 _DESCRIPTOR = re.compile(r"/(?:dev/(?P<name>stdout|stderr)|(?:dev|proc/self)/fd/(?P<number>\d+))\Z")
 _OURS = r"(\.partial|\.lock|(\.multi)?\.unfinished|\.replaced)?(/|\Z)"  # ends of the names beside an output
+_MARKERS = ("index.json", "manifest.json", "mined.json", "demo.json")  # of the folders that commands replace whole
 _PATIENCE = 0.2  # seconds: long enough for `held`, which takes a lock for a moment, and for a holder that is leaving
 
 
@@ -31,8 +34,9 @@ def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
     """Yield a name to write to; it becomes ``path``, on the disk, when the block ends without an error.
 
     After an error ``path`` is as it was. A symbolic link stays one, and the file that it names is replaced; what is no
-    regular file (a pipe, a device) is written to directly. What this process has open already (``/dev/stdout``) goes on
-    where it is, also where it is a file.
+    regular file (a pipe, a device) is written to directly, but for a disk, which is refused. What this process has open
+    already (``/dev/stdout``) goes on where it is, also where it is a file. Where the file system has no locks, each
+    process writes to a name of its own, and the last one wins.
 
     Parameters
     ----------
@@ -44,19 +48,21 @@ def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
     DiffRetrieverError
         When it cannot be written, or another process is writing it.
     """
-    given = Path(path)
+    given, path = Path(path).expanduser(), real_target(path)
     if _STREAM.match(str(given.absolute())) or (given.exists() and not given.is_file() and not given.is_dir()):
         with _explained(given, given), _written_on(given) as name:
+            if given.is_block_device():
+                raise OSError(errno.EINVAL, "it is a disk", str(given))
             yield name
         return
-    path = Path(os.path.realpath(given))
     partial = partial or path.with_name(f"{path.name}.partial")
     with _explained(given, path, partial), contextlib.ExitStack() as stack:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
         if not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(path))
-        stack.enter_context(only_writer(partial, str(given), required=False))
+        if not stack.enter_context(only_writer(partial, str(given), required=False)):
+            partial = partial.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
         try:
             yield partial
             _flush(partial)
@@ -130,13 +136,19 @@ def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
     the older folder is as it was, and the work folder stays (``TARGET.unfinished``) for a look at it; the next attempt
     starts it anew. A symbolic link stays one, and the folder that it names is replaced.
 
+    Both change names in one step where the system can do that (Linux, macOS; most local file systems): whenever a kill
+    comes, and whoever reads, one of them is there. Elsewhere a kill may leave the older one as ``TARGET.replaced``; the
+    next attempt, `restore_folder` and `restore` give it its name back.
+
     Raises
     ------
     DiffRetrieverError
-        When ``target`` is a file, or a folder with other contents, or cannot be written, or another process writes it.
+        When ``target`` is a file, or a folder with other contents, or cannot be written or replaced (the current
+        directory, a mount point), or another process writes it.
     """
     given = Path(target).expanduser()
-    target = Path(os.path.realpath(given))
+    target = real_target(target)
+    refuse_unmovable(given, target)
     work, old = (target.with_name(f"{target.name}.{state}") for state in ("unfinished", "replaced"))
     with _explained(given, target), _only_writer_of_folder(target, wait=False):
         _restore(target, marker)
@@ -152,16 +164,34 @@ def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
                 _flush(Path(folder, name))
             _flush(Path(folder))
         _remove(old)
-        try:
-            if target.exists():
-                target.rename(old)
+        if not target.exists():
             work.rename(target)
-        except BaseException:
-            _restore(target, marker)
-            raise
+        elif not exchanged(work, target):
+            try:
+                target.rename(old)
+                work.rename(target)
+            except BaseException:
+                _restore(target, marker)
+                raise
+            old.rename(work)
         _flush(target.parent)
-        (old / marker).unlink(missing_ok=True)  # first: what a kill leaves of it must not look whole
-        _remove(old)
+        if work.exists():  # the older one
+            (work / marker).unlink(missing_ok=True)  # first: what a kill leaves of it must not look whole
+            _remove(work)
+
+
+def restore(path: str | Path) -> None:
+    """:func:`restore_folder` for ``path`` and the folders above it, where ``path`` is missing.
+
+    Whoever reads a file that may lie in such a folder calls this first.
+    """
+    path = Path(path).expanduser()
+    if path.exists():
+        return
+    for folder in reversed((path, *path.absolute().parents)):
+        for marker in _MARKERS:
+            if not folder.exists() and Path(f"{os.path.realpath(folder)}.replaced", marker).is_file():
+                restore_folder(folder, marker)
 
 
 def restore_folder(target: str | Path, marker: str) -> None:
@@ -241,8 +271,10 @@ def _flush(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_writer(path: Path, what: str, wait: bool = False, required: bool = True) -> Iterator[None]:
+def only_writer(path: Path, what: str, wait: bool = False, required: bool = True) -> Iterator[bool]:
     """Hold the lock file ``path`` while the block runs; the system releases it when the process ends, however.
+
+    Yields whether it is held.
 
     The lock is flock(2), by ``filelock``: over NFS it holds between machines from Linux 2.6.12 on (it becomes a lock
     of the server), on Lustre where it is mounted with the option flock; with localflock it holds on one machine only.
@@ -262,14 +294,17 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
     """
     import filelock
 
-    lock = filelock.FileLock(path, fallback_to_soft=False, preserve_lock_file=True)
+    handles: list[int] = []
+    lock = filelock.FileLock(path, fallback_to_soft=False, preserve_lock_file=True, on_acquired=handles.append)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
         try:
             # Not a single attempt: that would also fail on a file that its holder has just removed.
             lock.acquire(timeout=-1 if wait else _PATIENCE, poll_interval=0.01)
-            break
+            if _names(path, handles[-1]):
+                break
+            lock.release()  # its last holder has given the file another name, and another process may hold the new one
         except FileNotFoundError:
             continue  # its folder was removed in this moment
         except filelock.Timeout as error:
@@ -288,9 +323,17 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
                 "can (Lustre needs the mount option flock)."
             ) from error
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
+
+
+def _names(path: Path, handle: int) -> bool:
+    """Whether the open file ``handle`` is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def held(path: Path) -> bool:

@@ -25,8 +25,19 @@ def compression_of(path: Path) -> str | None:
     return _COMPRESSION.get(path.suffix.lower())
 
 
+def regular(path: Path) -> Path:
+    """``path``, one of a folder's files; InputError for a broken link, and for a pipe or device, which may hang."""
+    if path.is_file():
+        return path
+    what = f"a broken link, to {path.readlink()}" if path.is_symlink() and not path.exists() else "no regular file"
+    raise InputError(f"{path}: {what}; correct it, take it away, or name the files one by one.")
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading whole lines of bytes, decompressing it when its name ends in .gz or .zst."""
+    from .atomic import restore
+
+    restore(path)
     compression = compression_of(path)
     if compression is None:
         return path.open("rb", buffering=1 << 20)

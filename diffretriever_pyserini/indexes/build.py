@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import DiffRetrieverError, InputError
 from ..files.atomic import link, read_json, restore_folder, whole_folder, write_json
+from ..files.outputs import real_target, refuse_inputs
 from ..model.lexical import TermNames
 from ..runtime.memory import available_bytes
 from ..runtime.threads import faiss_threads
@@ -47,11 +48,12 @@ def build_index(
         would get lost, a second writer, and a disk that is full.
     """
     options = options or IndexOptions()
+    refuse_inputs({"--output": output}, {"--store": store.folder if isinstance(store, Store) else store})
     store = store if isinstance(store, Store) else Store(store)
-    output = Path(output).expanduser()
+    target, output = real_target(output), Path(output).expanduser()
     if len(store) == 0:
         raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
-    work = output.with_name(f"{output.name}.multi.unfinished")
+    work = target.with_name(f"{target.name}.multi.unfinished")  # beside the folder, not beside a link to it
     restore_folder(output, INDEX)
     kept = _kept(output, options, store)
     plan = _plan(store, options)

@@ -69,32 +69,33 @@ class LuceneWriter:
         def lucene(name: str) -> Any:
             return autoclass(f"org.apache.lucene.{name}")
 
-        self._folder, self._spec = folder, spec
-        self._prefixes = [names.name(row) + DELIMITER for row in range(spec.vocab_size)]
-        self._count = self._documents = 0
-        folder.mkdir(parents=True)
-        config = lucene("index.IndexWriterConfig")()
-        config.setSimilarity(autoclass("io.anserini.search.similarity.ImpactSimilarity")())
-        config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
-        config.setUseCompoundFile(False)
-        config.setMergeScheduler(lucene("index.SerialMergeScheduler")())  # the same segments in every run
-        # Not memory-mapped: what merging reads would count as this process's memory.
-        directory = lucene("store.NIOFSDirectory")(autoclass("java.nio.file.Paths").get(str(folder)))
-        self._writer = lucene("index.IndexWriter")(directory, config)
-        self._tokenizer = lucene("analysis.core.WhitespaceTokenizer")(_LONGEST)
-        frequencies = lucene("analysis.miscellaneous.DelimitedTermFrequencyTokenFilter")(self._tokenizer, DELIMITER)
-        kind = lucene("document.FieldType")()
-        kind.setIndexOptions(lucene("index.IndexOptions").DOCS_AND_FREQS)
-        self._reader = autoclass("java.io.StringReader")
-        self._id = lucene("document.StringField")("id", "", lucene("document.Field$Store").YES)
-        self._tie = lucene("document.BinaryDocValuesField")("id", lucene("util.BytesRef")(b""))
-        self._document = lucene("document.Document")()  # one for all passages, with new values each time
-        for field in (
-            self._id,
-            self._tie,
-            lucene("document.Field")("contents", frequencies, kind, signature=_TOKEN_FIELD),
-        ):
-            self._document.add(field)
+        with java.calls:
+            self._folder, self._spec = folder, spec
+            self._prefixes = [names.name(row) + DELIMITER for row in range(spec.vocab_size)]
+            self._count = self._documents = 0
+            folder.mkdir(parents=True)
+            config = lucene("index.IndexWriterConfig")()
+            config.setSimilarity(autoclass("io.anserini.search.similarity.ImpactSimilarity")())
+            config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
+            config.setUseCompoundFile(False)
+            config.setMergeScheduler(lucene("index.SerialMergeScheduler")())  # the same segments in every run
+            # Not memory-mapped: what merging reads would count as this process's memory.
+            directory = lucene("store.NIOFSDirectory")(autoclass("java.nio.file.Paths").get(str(folder)))
+            self._writer = lucene("index.IndexWriter")(directory, config)
+            self._tokenizer = lucene("analysis.core.WhitespaceTokenizer")(_LONGEST)
+            frequencies = lucene("analysis.miscellaneous.DelimitedTermFrequencyTokenFilter")(self._tokenizer, DELIMITER)
+            kind = lucene("document.FieldType")()
+            kind.setIndexOptions(lucene("index.IndexOptions").DOCS_AND_FREQS)
+            self._reader = autoclass("java.io.StringReader")
+            self._id = lucene("document.StringField")("id", "", lucene("document.Field$Store").YES)
+            self._tie = lucene("document.BinaryDocValuesField")("id", lucene("util.BytesRef")(b""))
+            self._document = lucene("document.Document")()  # one for all passages, with new values each time
+            for field in (
+                self._id,
+                self._tie,
+                lucene("document.Field")("contents", frequencies, kind, signature=_TOKEN_FIELD),
+            ):
+                self._document.add(field)
 
     def add(self, part: Part, docids: list[str]) -> None:
         """Append a part."""
@@ -103,26 +104,29 @@ class LuceneWriter:
         if weights.nnz and int(weights.indices.max()) >= len(prefixes):
             raise InputError(f"{part.path}: a term beyond the {len(prefixes)} of the vocabulary.")
         bounds = weights.indptr.tolist()
-        for docid, (start, stop) in zip(docids, itertools.pairwise(bounds), strict=True):
-            terms, impacts = weights.indices[start:stop].tolist(), weights.data[start:stop].tolist()
-            text = " ".join([f"{prefixes[t]}{w}" for t, w in zip(terms, impacts, strict=True) if w > 0])
-            if text:
-                self._id.setStringValue(docid)
-                self._tie.setBytesValue(docid.encode())
-                self._tokenizer.setReader(self._reader(text))
-                self._writer.addDocument(self._document)
-                self._documents += 1
+        with java.calls:
+            for docid, (start, stop) in zip(docids, itertools.pairwise(bounds), strict=True):
+                terms, impacts = weights.indices[start:stop].tolist(), weights.data[start:stop].tolist()
+                text = " ".join([f"{prefixes[t]}{w}" for t, w in zip(terms, impacts, strict=True) if w > 0])
+                if text:
+                    self._id.setStringValue(docid)
+                    self._tie.setBytesValue(docid.encode())
+                    self._tokenizer.setReader(self._reader(text))
+                    self._writer.addDocument(self._document)
+                    self._documents += 1
         self._count += len(docids)
 
     def close(self) -> dict[str, Any]:
         """Merge everything into one segment and close; returns what ``index.json`` says about it."""
-        self._writer.forceMerge(1)
-        self._writer.commit()
-        self._writer.close()
+        with java.calls:
+            self._writer.forceMerge(1)
+            self._writer.commit()
+            self._writer.close()
         spec = self._spec
         IndexRecord(spec.provenance, spec.dimension, self._count, self._documents).write(self._folder)
         return {"documents": self._documents, "terms": spec.vocab_size}
 
     def abandon(self) -> None:
         """Let go of the files of an index that will not be finished."""
-        self._writer.rollback()
+        with java.calls:
+            self._writer.rollback()

@@ -140,7 +140,8 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.search.lucene",
         "LuceneImpactSearcher.__init__",
-        "an index that says another model built it is refused; its size counts passages without terms",
+        "an index that says another model built it is refused; its size counts passages without terms; a relative path "
+        "is of this process, not of the directory where the JVM started",
         "touch_search:impact_searcher",
         ("self", "index_dir", "query_encoder"),
     ),
@@ -154,9 +155,17 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.search.lucene",
         "LuceneImpactSearcher.batch_search",
-        "the queries of a batch go through the model together, not one at a time",
+        "the queries of a batch go through the model together, not one at a time; threads take turns, as pyjnius mixes "
+        "up their objects",
         "touch_search:impact_batch_search",
         ("self", "queries"),
+    ),
+    TouchPoint(
+        "pyserini.search.lucene",
+        "LuceneImpactSearcher.search",
+        "threads take turns, as above",
+        "touch_search:impact_search",
+        ("self", "q"),
     ),
     TouchPoint(
         "pyserini.search.faiss",

@@ -140,10 +140,9 @@ def _beside(folder: Path, final: str) -> Path | None:
 def _begin(original: Host, attributes: tuple[str, ...], partial: Callable[[Path, str], Path | None]) -> Host:
     def enter(self: Any) -> Any:
         if _encoding() and all(isinstance(getattr(self, name, None), str) for name in attributes):
-            folder = Path(self.dir_path)
+            folder = Path(os.path.realpath(self.dir_path))
             self._diffretriever_made = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
-            folder = folder.resolve()
             with contextlib.ExitStack() as stack:  # an error while one is opened closes the others
                 for name in attributes:
                     final = getattr(self, name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files.atomic import restore
 from ..indexes.multivector.manifest import holds_vectors
 from ..model.encoder_names import is_ours
 from ..runtime import java
@@ -55,7 +56,7 @@ def impact_encoder(original: Host) -> Host:
     """Our lexical query encoder for our names; a file of cached queries is left to the host."""
 
     def from_name(query_encoder: str | None) -> Any:
-        if query_encoder is None or not is_ours(query_encoder) or _is_cached_queries(query_encoder):
+        if query_encoder is None or _is_cached_queries(query_encoder) or not is_ours(query_encoder):
             return original(query_encoder)
         from ..pyserini_api.encoders import DiffRetrieverQueryEncoder
 
@@ -66,16 +67,20 @@ def impact_encoder(original: Host) -> Host:
 
 def _is_cached_queries(name: str) -> bool:
     path = Path(name)
+    restore(path)
     return path.is_file() and path.suffix not in (".yaml", ".yml")
 
 
 def impact_searcher(original: Host) -> Host:
-    """Open a Lucene impact index, and refuse one that our encoder did not build."""
+    """Open a Lucene impact index where this process is, and refuse one that our encoder did not build."""
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         if _ours(query_encoder) or (isinstance(query_encoder, str) and is_ours(query_encoder)):
             java.check_process()
-        original(self, index_dir, query_encoder, *args, **kwargs)
+        restore(index_dir)
+        index_dir = str(Path(index_dir).absolute())  # the JVM stays in the directory where it started
+        with java.calls:
+            original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
             check_lexical(Path(index_dir), self.query_encoder.model.provenance, self.num_docs)
         made = read_index_record(index_dir)
@@ -98,15 +103,29 @@ def impact_encode(original: Host) -> Host:
 
 
 def impact_batch_search(original: Host) -> Host:
-    """Encode the batch's queries together; the host then asks for them one by one."""
+    """Encode the batch's queries together; the host then asks for them one by one, one thread at a time."""
 
     def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
         if _ours(self.query_encoder):
             java.check_process()
             self.query_encoder.prepare(queries)
-        return original(self, queries, *args, **kwargs)
+        with java.calls:
+            return original(self, queries, *args, **kwargs)
 
     return batch_search
+
+
+def impact_search(original: Host) -> Host:
+    """One thread at a time."""
+
+    def search(self: Any, q: str, *args: Any, **kwargs: Any) -> Any:
+        if _ours(self.query_encoder):
+            java.check_process()
+            self.query_encoder.prepare([q])
+        with java.calls:
+            return original(self, q, *args, **kwargs)
+
+    return search
 
 
 def faiss_encoder(original: Host) -> Host:
@@ -126,6 +145,7 @@ def faiss_searcher(original: Host) -> Host:
     """Open a FAISS index, and refuse one that our encoder did not build; a folder of several vectors becomes MaxSim."""
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
+        restore(index_dir)
         if holds_vectors(index_dir):
             from ..pyserini_api.maxsim import MaxSimSearcher
 

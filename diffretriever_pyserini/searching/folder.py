@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from ..errors import InputError
-from ..files.atomic import read_json, restore_folder
+from ..files.atomic import read_json, restore, restore_folder
 from ..indexes.build import FORMAT
 from ..indexes.build import INDEX as FILE_NAME
 from ..indexes.multivector.manifest import is_multi, read_manifest
@@ -101,14 +101,15 @@ def read_index(path: str | Path) -> IndexFolder:
             "build the index again, or search with the version that built it."
         )
     made = read_provenance(record.get("provenance"), record_file)
+    sides = folder.absolute()  # they are opened when first used, maybe in another directory
     try:
         found = IndexFolder(
             str(folder),
-            folder / "dense" if record["dense"] is not None else None,
-            folder / "lexical" if record["lexical"] is not None else None,
+            sides / "dense" if record["dense"] is not None else None,
+            sides / "lexical" if record["lexical"] is not None else None,
             made,
             int(record["passages"]),
-            folder / "multi" if record.get("multi") is not None else None,
+            sides / "multi" if record.get("multi") is not None else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record_file}: damaged ({type(error).__name__}: {error}); build the index again.") from error
@@ -120,7 +121,7 @@ def read_index(path: str | Path) -> IndexFolder:
 
 def _exact(folder: Path) -> IndexFolder:
     """A store as an index of one side."""
-    return IndexFolder(str(folder), None, None, read_spec(folder).provenance, multi=folder)
+    return IndexFolder(str(folder), None, None, read_spec(folder).provenance, multi=folder.absolute())
 
 
 def separate_folders(
@@ -138,7 +139,12 @@ def separate_folders(
         raise InputError(
             "no index: give --index, or --dense-index, --multi-index and --lexical-index, or some of these."
         )
-    found = IndexFolder(" and ".join(str(side) for side in sides if side), sides[0], sides[1], multi=sides[2])
+    for side in sides:
+        if side is not None:
+            restore(side)
+    name = " and ".join(str(side) for side in sides if side)
+    dense, lexical, multi = (side.absolute() if side is not None else None for side in sides)
+    found = IndexFolder(name, dense, lexical, multi=multi)
     _check_sides(found)
     if found.multi is not None:
         multi_record = read_manifest(found.multi) if is_multi(found.multi) else read_spec(found.multi)

@@ -143,15 +143,16 @@ class LexicalSearcher:
         from jnius import JavaException
 
         try:
-            self._searcher = make(str(folder))
+            with java.calls:
+                self._searcher = make(str(folder.absolute()))  # the JVM stays in the directory where it started
+                documents = self._searcher.object.get_total_num_docs()
         except JavaException as error:
             raise InputError(f"{folder}: Lucene cannot open this index ({error}); build it again.") from error
         self._folder = folder
-        documents = self._searcher.object.get_total_num_docs()
         try:
             check_lexical(folder, encoder.provenance, documents, "everything" if encoder.own_query_side else "terms")
         except InputError:
-            self._searcher.close()
+            self.close()
             raise
         record = read_index_record(folder)
         # Passages without terms are part of the collection, though not in the index.
@@ -162,18 +163,21 @@ class LexicalSearcher:
         java.check_process()
         numbers = [str(number) for number in range(len(queries))]
         terms = [strongest(query.impacts, LUCENE_CLAUSES) for query in queries]
-        answers = self._searcher.batch_search(terms, numbers, max(1, min(depth, self.documents)), threads)
+        with java.calls:
+            found = self._searcher.batch_search(terms, numbers, max(1, min(depth, self.documents)), threads)
+            answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in found.items()}
         lost = [one for one, number in zip(terms, numbers, strict=True) if number not in answers]
         if lost:
             raise DiffRetrieverError(
                 f"{self._folder}: Lucene gave no answer to {len(lost)} of {len(queries)} queries, the first of them "
                 f"with the terms {', '.join(sorted(lost[0])):.200}; its own message is above."
             )
-        return [whole_scores({hit.docid: hit.score for hit in answers[number]}) for number in numbers]
+        return [whole_scores(answers[number]) for number in numbers]
 
     def close(self) -> None:
         """Close Lucene's files."""
-        self._searcher.close()
+        with java.calls:
+            self._searcher.close()
 
 
 def check_dense(folder: Path, asked: Provenance, dimension: int, shape: tuple[int, int]) -> None:

@@ -112,6 +112,8 @@ class StoreSpec:
 
 def check_folder(folder: Path) -> None:
     """Raise DiffRetrieverError where ``folder`` holds something else than a store."""
+    if folder.exists() and not folder.is_dir():
+        raise DiffRetrieverError(f"{folder} is no folder, and a store is one; name another.")
     if not (folder / SPEC).is_file() and folder.exists():
         strange = {path.name for path in folder.iterdir()} - {LOCKS, f"{SPEC}.partial"}
         if strange and not (folder / SPEC).is_file():  # another shard may have begun the store in this moment

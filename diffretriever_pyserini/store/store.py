@@ -44,8 +44,8 @@ class Store:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.spec = read_spec(self.folder)
+        self.spec = read_spec(Path(folder))
+        self.folder = Path(folder).absolute()  # parts are opened when first read, maybe in another directory
         self.rows = self._rows()
         count = -(-self.rows // self.spec.rows_per_part)
         self.parts = [Part(part_path(self.folder, number), self.spec) for number in range(count)]

@@ -12,6 +12,7 @@ import yaml
 
 from ..errors import ConfigError, InputError
 from ..files.atomic import read_json, write_json, write_whole
+from ..files.outputs import real_target
 from ..model.backbones.loading import family_module, load_tokenizer
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.layout import build_layout
@@ -179,6 +180,8 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
     from .gather import rank
 
     written = output / SETTINGS
+    if output.is_symlink() and not output.exists():
+        real_target(output).mkdir(parents=True)
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output {output} is a file; name a folder")
     checkpoints = [path for path in output.glob("checkpoint-*") if path.name.partition("-")[2].isdigit()]

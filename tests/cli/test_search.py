@@ -131,5 +131,5 @@ def test_the_topic_file_is_not_overwritten(work: Path, name: str, capsys: pytest
     topics = work / "topics.tsv"
     before = topics.read_text()
     assert main(command(work, name, "--output", str(topics))) == 2
-    assert "is the topic file" in capsys.readouterr().err
+    assert "would overwrite --topics" in capsys.readouterr().err
     assert topics.read_text() == before

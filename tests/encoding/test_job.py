@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,26 @@ def test_long_texts_cost_no_more_than_a_passage(model: DiffRetriever, tmp_path: 
     part = Store(tmp_path / "S").parts[0]
     np.testing.assert_array_equal(part.vectors()[0], part.vectors()[1])
     assert abs(part.weights[0] - part.weights[1]).max() == 0
+
+
+def test_a_link_to_a_folder_that_is_still_to_be_made_is_followed(
+    model: DiffRetriever, corpus_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "S").symlink_to("disk/S")
+    encode(model, corpus_file, tmp_path / "S")
+    assert (tmp_path / "S").is_symlink() and len(Store(tmp_path / "disk" / "S")) == 100
+
+
+def test_a_store_is_no_file_and_no_device(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "S").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("S", "pipe"):
+        with pytest.raises(DiffRetrieverError, match=f"{name} is no folder"):
+            encode(model, corpus_file, tmp_path / name)
+
+
+def test_a_store_is_kept_apart_from_its_corpus(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+    for output in (tmp_path, tmp_path / "S", tmp_path / "deep" / "S"):
+        with pytest.raises(InputError, match="--corpus"):
+            encode_corpus(model, Corpus([tmp_path]), output, EncodeOptions(workers=0))
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]

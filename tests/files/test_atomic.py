@@ -8,14 +8,17 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
+from diffretriever_pyserini.files import atomic
 from diffretriever_pyserini.files.atomic import (
     held,
     only_writer,
     read_json,
+    restore,
     restore_folder,
     whole_file,
     whole_folder,
@@ -153,6 +156,24 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
+def test_a_device_stays_one_and_a_disk_is_refused(tmp_path: Path) -> None:
+    """As root, in a container: ``--output /dev/null`` once replaced the device by a file, for everybody."""
+    try:
+        os.mknod(tmp_path / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        os.mknod(tmp_path / "disk", stat.S_IFBLK | 0o600, os.makedev(7, 250))
+    except PermissionError:
+        pytest.skip("device nodes cannot be made here")
+    (tmp_path / "link").symlink_to("null")
+    for name in ("null", "link"):
+        write_whole(tmp_path / name, "gone")
+    assert stat.S_ISCHR((tmp_path / "null").stat().st_mode)
+    with pytest.raises(DiffRetrieverError, match=r"disk: cannot be written \(it is a disk\)"):
+        write_whole(tmp_path / "disk", "x")
+    with pytest.raises(DiffRetrieverError, match="null exists and is not an output of this command"):
+        fill(tmp_path / "null", "first")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["disk", "link", "null"]
+
+
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize(
     ("mode", "expected"), [("w", "before\nlong x\nafter\n"), ("a", "old\nbefore\nlong x\nafter\n")]
@@ -230,10 +251,93 @@ def test_two_writers_of_a_file_refuse_each_other(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_text() == "first"
 
 
+def test_a_lock_on_a_file_that_has_another_name_since_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits may get the lock of a file that its writer has just renamed; the next one would get another."""
+    import filelock
+
+    acquire, calls = filelock.FileLock.acquire, list[int]()
+
+    def acquired(self: filelock.FileLock, *arguments: Any, **options: Any) -> Any:
+        done = acquire(self, *arguments, **options)
+        if not calls:
+            (tmp_path / "f.partial").rename(tmp_path / "f")
+        calls.append(1)
+        return done
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquired)
+    with only_writer(tmp_path / "f.partial", "f"):
+        monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+        assert held(tmp_path / "f.partial")
+        assert not held(tmp_path / "f")
+    assert len(calls) == 2
+
+
+def test_the_last_of_two_writers_wins_whole_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def flock(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with whole_file(tmp_path / "f") as one, one.open("w") as first:
+        first.write("long line of the first\n")
+        first.flush()
+        write_whole(tmp_path / "f", "second\n")
+        assert (tmp_path / "f").read_text() == "second\n"
+        first.write("and another\n")
+    assert (tmp_path / "f").read_text() == "long line of the first\nand another\n"
+
+
+def test_a_folder_is_there_whenever_a_kill_comes(tmp_path: Path) -> None:
+    """Where two folders can change names in one step, readers who know nothing of this always find a whole one."""
+    code = """
+import os, sys
+from pathlib import Path
+from diffretriever_pyserini.files import atomic
+exchanged = atomic.exchanged
+def killed(one, other):
+    if sys.argv[2] == "after":
+        assert exchanged(one, other)
+    os.kill(os.getpid(), 9)
+atomic.exchanged = killed
+with atomic.whole_folder(sys.argv[1], "marker") as folder:
+    (folder / "data").write_text("second")
+    (folder / "marker").touch()
+"""
+    out = tmp_path / "out"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    if not atomic.exchanged(tmp_path / "one", tmp_path / "two"):
+        pytest.skip("this file system cannot exchange two names")
+    fill(out, "first")
+    for when, expected in (("before", "first"), ("after", "second")):
+        done = subprocess.run([sys.executable, "-c", code, str(out), when], capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert (out / "data").read_text() == expected
+    fill(out, "second")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["one", "out", "two"]
+
+
+def test_a_reader_of_a_file_inside_gives_the_older_folder_its_name_back(tmp_path: Path) -> None:
+    older = tmp_path / "mined.replaced"
+    older.mkdir()
+    (older / "train.jsonl").write_text("rows")
+    restore(tmp_path / "mined" / "train.jsonl")
+    assert older.exists()  # without the file that its command writes last it is no whole output
+    (older / "mined.json").touch()
+    restore(tmp_path / "elsewhere" / "train.jsonl")
+    restore(tmp_path / "mined" / "corpus" / "none.jsonl")
+    assert (tmp_path / "mined" / "train.jsonl").read_text() == "rows"
+    assert [one.name for one in tmp_path.iterdir()] == ["mined"]
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
 from diffretriever_pyserini.files import atomic
+atomic.exchanged = lambda one, other: False  # as on a file system that cannot
 rename, done = Path.rename, []
 def renamed(self, target):
     if len(done) == int(sys.argv[2]):
@@ -275,6 +379,7 @@ def test_a_failed_rename_gives_the_older_folder_its_name_back(tmp_path: Path, mo
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(atomic, "exchanged", lambda one, other: False)
     with pytest.raises(DiffRetrieverError, match=r"out: cannot be written \(Permission denied\)"):
         fill(tmp_path / "out", "second")
     assert (tmp_path / "out" / "data").read_text() == "first"

@@ -1,6 +1,8 @@
 """Pyserini's own searchers with our query encoders, on small real indexes; the JVM runs inside this process."""
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -272,3 +274,49 @@ def test_topics_that_the_host_reads_stay_as_they_are(tmp_path: Path) -> None:
     assert list(get_query_iterator(str(tmp_path / "t.tsv"), TopicsFormat.DEFAULT)) == [(2, "second"), (10, "tenth")]
     with pytest.raises(ValueError, match="Topic no-such-topics Not Found"):
         get_query_iterator("no-such-topics", TopicsFormat.DEFAULT)
+
+
+def test_a_relative_path_is_of_this_process_not_of_the_virtual_machine(
+    indexes: tuple[str, str], tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The JVM has started in another directory, and stays there."""
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    (tmp_path / "L").symlink_to(indexes[1])
+    monkeypatch.chdir(tmp_path)
+    relative = LuceneImpactSearcher("L", f"{tiny_name}-lexical", min_idf=-1)
+    whole = impact_searcher(indexes, f"{tiny_name}-lexical")
+    found, expected = ([(hit.docid, hit.score) for hit in one.search(QUERIES["q2"])] for one in (relative, whole))
+    assert found == expected != []
+
+
+def test_threads_get_what_one_thread_gets(indexes: tuple[str, str], tiny_name: str) -> None:
+    searcher = impact_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name).lexical)
+
+    def single(query: str) -> list[tuple[str, float]]:
+        return [(hit.docid, hit.score) for hit in searcher.search(query)]
+
+    def batch(query: str) -> list[tuple[str, float]]:
+        return [(hit.docid, hit.score) for hit in searcher.batch_search([query], ["q"])["q"]]
+
+    queries = [query for query in QUERIES.values() if query] * 60
+    expected = {query: single(query) for query in queries}
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads change as often as they can
+    try:
+        with ThreadPoolExecutor(20) as pool:
+            for search in (single, batch):
+                assert list(pool.map(search, queries)) == [expected[query] for query in queries]
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_cached_queries_that_a_kill_left_without_their_folders_name_are_found(tmp_path: Path) -> None:
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    older = tmp_path / "queries.replaced"
+    older.mkdir()
+    (older / "queries.jsonl").write_text('{"id": "1", "contents": "moon", "vector": {"moon": 3}}\n')
+    (older / "manifest.json").touch()
+    encoder = LuceneImpactSearcher._init_query_encoder_from_str(str(tmp_path / "queries" / "queries.jsonl"))
+    assert encoder.encode("moon") == {"moon": 3}

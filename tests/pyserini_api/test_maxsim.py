@@ -72,6 +72,21 @@ def test_a_store_is_searched_where_the_encoder_is(
     assert vectors.device == "meta"
 
 
+@pytest.mark.parametrize("side", ["store", "multi"])
+def test_a_folder_stays_the_one_that_was_opened_whatever_the_directory(
+    store: Store, index: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Files are opened when they are first read."""
+    from diffretriever_pyserini import MaxSimSearcher
+
+    folder = store.folder if side == "store" else index / "multi"
+    expected = MaxSimSearcher(folder, checkpoint).batch_search(QUERIES, QUERIES, 5)
+    monkeypatch.chdir(folder.parent)
+    searcher = MaxSimSearcher(folder.name, checkpoint)
+    monkeypatch.chdir(tmp_path)
+    assert searcher.batch_search(QUERIES, QUERIES, 5) == expected
+
+
 def test_a_store_is_searched_exactly(store: Store, checkpoint: str, expected: dict[str, dict[str, float]]) -> None:
     from diffretriever_pyserini import MaxSimSearcher
 

@@ -94,6 +94,15 @@ def test_an_index_that_a_kill_left_without_its_name_is_found(tmp_path: Path) -> 
     assert not (tmp_path / "I.replaced").exists()
 
 
+def test_the_parts_of_a_demo_that_a_kill_left_without_its_name_are_found(tmp_path: Path) -> None:
+    make_faiss(tmp_path / "demo.replaced" / "index.dense")
+    make_lucene(tmp_path / "demo.replaced" / "index.lexical")
+    (tmp_path / "demo.replaced" / "demo.json").touch()
+    index = separate_folders(tmp_path / "demo" / "index.dense", tmp_path / "demo" / "index.lexical")
+    assert index.dense == tmp_path / "demo" / "index.dense" and index.dense.is_dir()
+    assert not (tmp_path / "demo.replaced").exists()
+
+
 def test_a_part_that_is_gone_is_named(tmp_path: Path) -> None:
     (make_index(tmp_path / "I") / "dense/docid").unlink()
     with pytest.raises(InputError, match=r"I/dense is no FAISS folder"):

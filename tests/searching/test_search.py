@@ -345,3 +345,45 @@ def test_a_closed_index_opens_again(folder: Path) -> None:
         before = index.search(TOPICS, mode="lexical")
     assert index.search(TOPICS, mode="lexical") == before
     assert set(index.seconds) == {"open", "encode", "lexical", "fuse"}
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_an_index_stays_the_one_that_was_opened_whatever_the_directory(
+    folder: Path, tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separate: bool
+) -> None:
+    """The JVM resolves relative paths where it started, and searchers are opened when they are first used."""
+    for name, passages in (("A", {"a1": "fox and dog"}), ("B", {"b1": "fox and dog", "b2": "finance"})):
+        write_sides(tmp_path / name / "ix", tiny_name, passages)
+        write_record(tmp_path / name / "ix", DiffRetrieverDocumentEncoder(tiny_name), passages=len(passages))
+
+    def opened() -> SearchIndex:
+        return open_index(separate_folders("ix/dense", "ix/lexical") if separate else "ix", tiny_name)
+
+    monkeypatch.chdir(tmp_path / "A")
+    in_a, late = opened(), opened()
+    for index, directory, expected in ((in_a, "B", {"a1"}), (opened, "B", {"b1", "b2"}), (late, tmp_path, {"a1"})):
+        monkeypatch.chdir(tmp_path / directory)
+        with index() if callable(index) else index as one:
+            for mode in ("dense", "lexical", "hybrid"):
+                found = {docid for docid, _ in one.search({"q": "fox and dog finance"}, mode=mode)["q"]}
+                assert found and found <= expected, (directory, mode)
+
+
+def test_threads_of_a_server_get_what_one_thread_gets(folder: Path, index: SearchIndex) -> None:
+    """pyjnius keeps the object of a call in the method, one for all threads: terms went into others' queries."""
+    with open_index(folder) as other:
+        expected = {qid: other.search({qid: text}, mode="lexical") for qid, text in TOPICS.items()}
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)  # threads change as often as they can
+        try:
+            with ThreadPoolExecutor(20) as pool:
+                asked = [qid for _ in range(100) for qid in TOPICS]
+                indexes = (index, other)  # two open indexes share Java's classes
+                work = [
+                    pool.submit(indexes[i % 2].search, {qid: TOPICS[qid]}, mode="lexical")
+                    for i, qid in enumerate(asked)
+                ]
+                for qid, one in zip(asked, work, strict=True):
+                    assert one.result() == expected[qid]
+        finally:
+            sys.setswitchinterval(interval)

@@ -90,6 +90,14 @@ def test_settings_that_a_kill_left_half_written_do_not_stop_the_next_run(
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["data", "train.yaml"]
 
 
+def test_a_link_to_a_folder_that_is_still_to_be_made_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    settings = TrainSettings(model="m", data=[str(tmp_path / "rows.jsonl")], output=str(tmp_path / "run"))
+    (tmp_path / "run").symlink_to("disk/run")
+    assert _start(tmp_path / "run", settings, resume=False) is None
+    assert (tmp_path / "disk" / "run" / "train.yaml").is_file() and (tmp_path / "run").is_symlink()
+
+
 def test_early_stopping_keeps_the_best_checkpoint(tiny_settings: Settings, tmp_path: Path) -> None:
     settings = tiny_settings(max_steps=6, learning_rate=0.5, dev_rows=8, eval_steps=1, patience=1, metric="multi")
     figures = train(settings, say=lambda _: None)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from ...files.atomic import restore
 from ...model.provenance import Provenance
 from ...runtime.threads import Workers
 from ..options import MultiOptions
@@ -37,7 +38,8 @@ class CompressedIndex:
     """
 
     def __init__(self, folder: str | Path, options: MultiOptions | None = None):
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # files are opened when first read, maybe in another directory
+        restore(self.folder)
         self.options = options or MultiOptions()
         self.manifest = manifest = read_manifest(self.folder)
         self.codec = read_codec(self.folder / CODEC)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...corpora.corpus import Passage
 from ...errors import InputError
+from ...files.jsonl import regular
 from ...model.lexical import content_words
 from . import rows
 
@@ -33,7 +34,8 @@ def read_documents(folder: Path, words: int = 100) -> Iterator[Passage]:
     A passage never crosses a heading; its title is that heading, empty before the first one. Ids are the file's path
     with the passage's number. Raises InputError for an empty folder or a file that is not UTF-8.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
+    inside = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and not path.is_dir())
+    files = [regular(path) for path in inside]
     if not files:
         raise InputError(f"{folder}: no {', '.join(SUFFIXES)} files here or below.")
     for path in files:

@@ -20,8 +20,8 @@ from ...corpora.corpus import Corpus, parse_row
 from ...corpora.qrels import judgements, read_qrels
 from ...corpora.topics import read_topics
 from ...errors import InputError
-from ...files.atomic import whole_file
-from ...files.jsonl import read_blocks
+from ...files.atomic import restore, whole_file
+from ...files.jsonl import read_blocks, regular
 from ...model.hub import is_hub_id
 from .rows import Row, ScoredPassage, to_record
 
@@ -55,6 +55,7 @@ def digests(sources: Iterable[str], split: str = "train") -> dict[str, str]:
     found: dict[str, str] = {}
     for source in sources:
         path = Path(source).expanduser()
+        restore(path)
         files = [path] if path.is_file() else _inside(path, split) if path.is_dir() else []
         found |= {str(file): f"{file.stat().st_size} bytes, {_file_digest(file)[:16]}" for file in files}
     return found
@@ -82,11 +83,12 @@ def _inside(folder: Path, split: str) -> list[Path]:
     inside = sorted(one for one in folder.iterdir() if one.name.removesuffix(".gz").endswith((*_PLAIN, ".parquet")))
     if not inside:
         raise InputError(f"{folder}: neither a folder in BEIR layout nor one of .jsonl, .tsv or .parquet files.")
-    return inside
+    return [regular(one) for one in inside]
 
 
 def _files(source: str, work: Path, split: str) -> list[Path]:
     path = Path(source).expanduser()
+    restore(path)
     if path.is_dir():
         inside = _inside(path, split)
         if is_beir(path):

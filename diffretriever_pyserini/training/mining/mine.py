@@ -17,6 +17,7 @@ import numpy as np
 from ...corpora.corpus import Corpus, Passage, write_corpus
 from ...errors import InputError
 from ...files.atomic import whole_folder, write_json
+from ...files.outputs import refuse_inputs
 from ..data import rows
 from ..data.documents import made_rows, read_documents
 from ..data.examples import RowFiles
@@ -33,6 +34,8 @@ def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, 
 
     Rows for which no candidate is left stay in, without negatives, and are counted. Raises DiffRetrieverError.
     """
+    read = {"--pairs": options.pairs, "--documents": options.documents, "--corpus": options.corpus}
+    refuse_inputs({"--output": options.output}, read)
     counts: Counter[str] = Counter()
     with whole_folder(options.output, MARKER) as folder, TemporaryDirectory(dir=folder) as temporary:
         work = Path(temporary)

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -392,3 +393,35 @@ def test_the_command_says_what_was_made(
         out = capsys.readouterr().out
         assert told in out
         assert re.search(r"multi: \d+ bytes a passage, [\d.,]+ \w+ for all, ", out)
+
+
+def test_a_link_to_another_disk_holds_what_is_made_and_what_a_failure_leaves(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the link there may be no room, and a rename would not reach."""
+    from diffretriever_pyserini.indexes import build as building
+    from diffretriever_pyserini.indexes.options import IndexOptions
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "here").mkdir()
+    link = tmp_path / "here" / "link"
+    link.symlink_to(tmp_path / "disk" / "ix")
+    options = IndexOptions(dense=None, lexical=False, multi=MultiBuild(bytes_per_vector=12), quiet=True)
+
+    def failing(*arguments: Any) -> None:
+        made_multi(*arguments)
+        raise RuntimeError
+
+    made_multi = building.build_multi
+    for attempt in (failing, made_multi, made_multi):
+        monkeypatch.setattr(building, "build_multi", attempt)
+        if attempt is failing:
+            with pytest.raises(RuntimeError):
+                building.build_index(store, link, options)
+            left = ["ix.multi.unfinished", "ix.unfinished"]
+            assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == left
+        else:
+            building.build_index(store, link, options)
+            assert [path.name for path in (tmp_path / "disk").iterdir()] == ["ix"]
+        assert link.is_symlink() and [path.name for path in (tmp_path / "here").iterdir()] == ["link"]
+    assert CompressedIndex(link / "multi").passages == len(store)
