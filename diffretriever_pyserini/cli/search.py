@@ -23,7 +23,6 @@ An INDEX comes from `diffretriever index`, a STORE (searched exactly) from `diff
 `pyserini.encode ... --to-faiss` and `pyserini.index.lucene`.
 Topics: TSV (query id, tab, query), or JSON lines with qid/_id/id and title/query/text; .gz too.
 """
-_DECIMALS = 9  # six would make neighbours of a reciprocal rank list equal
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -86,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
     # The run is opened before the model, too, so that a wrong path is found in the first second.
-    with run_writer(arguments.output, arguments.tag, _DECIMALS) as write, index_of(arguments) as index:
+    with run_writer(arguments.output, arguments.tag) as write, index_of(arguments) as index:
         summary = _search(index, topics, options, arguments.mode, write)
     summary = {"output": str(arguments.output), **summary}
     print(json.dumps(summary, indent=2) if arguments.json else _text(summary))
