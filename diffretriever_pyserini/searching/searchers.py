@@ -17,7 +17,7 @@ from ..indexes.options import MultiOptions
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import SEARCH_REMEDY, Needed, Provenance, require_same_encoder
 from ..runtime import java
-from ..scoring.ranking import whole_scores
+from ..scoring.ranking import through_ties, whole_scores
 from ..store.index_record import read_index_record
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Searcher(Protocol):
     """How many documents it can find."""
 
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
-        """The best ``depth`` documents of each query."""
+        """The best ``depth`` documents of each query, in the one order of :mod:`..scoring.ranking`."""
 
     def close(self) -> None:
         """Let go of files."""
@@ -71,15 +71,17 @@ class DenseSearcher:
         """By inner product with the pooled vectors."""
         from ..runtime.threads import faiss_threads
 
-        vectors = np.stack([query.vector for query in queries])
+        vectors = np.ascontiguousarray(np.stack([query.vector for query in queries]), np.float32)
+
+        def search(asked: Sequence[int], wanted: int) -> list[Scores]:
+            scores, rows = self._index.search(vectors, wanted)  # all: the last bits depend on how many are asked for
+            return [
+                {self._docids[row]: score for row, score in zip(*one, strict=True) if row >= 0}
+                for one in ((rows[number].tolist(), scores[number].tolist()) for number in asked)
+            ]
+
         with faiss_threads(threads):
-            scores, rows = self._index.search(
-                np.ascontiguousarray(vectors, np.float32), max(1, min(depth, self.documents))
-            )
-        return [
-            {self._docids[row]: score for row, score in zip(*one, strict=True) if row >= 0}
-            for one in zip(rows.tolist(), scores.tolist(), strict=True)
-        ]
+            return through_ties(search, len(vectors), depth, self.documents)
 
     def vector(self, docid: str) -> np.ndarray | None:
         """float32 [H] of a passage as the index holds it, decoded if need be; None where it is not there."""
@@ -160,13 +162,21 @@ class LexicalSearcher:
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
         """By the dot product of term weights, whole numbers; only documents that share a term."""
         java.check_process()
-        numbers = [str(number) for number in range(len(queries))]
         terms = [strongest(query.impacts, LUCENE_CLAUSES) for query in queries]
-        answers = self._searcher.batch_search(terms, numbers, max(1, min(depth, self.documents)), threads)
+
+        def search(asked: Sequence[int], wanted: int) -> list[Scores]:
+            return self._search([terms[number] for number in asked], wanted, threads)
+
+        return through_ties(search, len(terms), depth, self.documents)
+
+    def _search(self, terms: Sequence[Mapping[str, int]], depth: int, threads: int) -> list[Scores]:
+        """Lucene's own lists, which end in the midst of ties."""
+        numbers = [str(number) for number in range(len(terms))]
+        answers = self._searcher.batch_search(terms, numbers, depth, threads)
         lost = [one for one, number in zip(terms, numbers, strict=True) if number not in answers]
         if lost:
             raise DiffRetrieverError(
-                f"{self._folder}: Lucene gave no answer to {len(lost)} of {len(queries)} queries, the first of them "
+                f"{self._folder}: Lucene gave no answer to {len(lost)} of {len(terms)} queries, the first of them "
                 f"with the terms {', '.join(sorted(lost[0])):.200}; its own message is above."
             )
         return [whole_scores({hit.docid: hit.score for hit in answers[number]}) for number in numbers]
