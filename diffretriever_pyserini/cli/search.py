@@ -9,7 +9,7 @@ from typing import Any
 
 from ..indexes.options import MultiOptions
 from ..searching.options import SearchOptions
-from ..settings import Count, add_options, from_arguments, parser_of
+from ..settings import Count, Effort, Masks, add_options, from_arguments, parser_of
 
 _HELP = "search an index with a topic file and write a TREC run"
 _EXAMPLES = """examples:
@@ -68,9 +68,12 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
     encoder.add_argument(
         "--max-length", type=count, metavar="N", help="tokens a query; can only shorten the model's own"
     )
-    encoder.add_argument("--k-query", type=count, metavar="K", help="masks a query (default: the model's own)")
-    groups["speed"].add_argument("--nprobe", type=count, metavar="N", help="lists that an IVF index looks into")
-    groups["speed"].add_argument("--ef-search", type=count, metavar="N", help="candidates that an HNSW index keeps")
+    encoder.add_argument(
+        "--k-query", type=parser_of(Masks), metavar="K", help="masks a query (default: the model's own)"
+    )
+    effort = parser_of(Effort)
+    groups["speed"].add_argument("--nprobe", type=effort, metavar="N", help="lists that an IVF index looks into")
+    groups["speed"].add_argument("--ef-search", type=effort, metavar="N", help="candidates that an HNSW index keeps")
 
 
 def _run(arguments: argparse.Namespace) -> None:

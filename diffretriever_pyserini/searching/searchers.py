@@ -19,6 +19,7 @@ from ..model.provenance import SEARCH_REMEDY, Needed, Provenance, require_same_e
 from ..runtime import java
 from ..scoring.ranking import through_ties, whole_scores
 from ..store.index_record import read_index_record
+from .options import check_effort
 
 if TYPE_CHECKING:
     from ..model.retriever import QueryRepresentation
@@ -61,7 +62,7 @@ class DenseSearcher:
         check_dense(folder, encoder.provenance, encoder.model.dimension, (self.documents, self._index.d))
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise InputError(f"{folder}: this FAISS index measures distances; dense scores are inner products.")
-        for name, value in (parameters or {}).items():
+        for name, value in check_effort(parameters or {}).items():
             try:
                 faiss.ParameterSpace().set_index_parameter(self._index, name, value)
             except RuntimeError as error:

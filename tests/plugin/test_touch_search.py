@@ -140,7 +140,7 @@ def test_hybrid_is_the_papers_fusion_score_by_score(
         fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], depth=depth)[0]
         fused = dict(zip(PASSAGES, fused.tolist(), strict=True))
         hits = hits_of(found[qid])
-        assert list(hits) == sorted(hits, key=lambda docid: (-hits[docid], docid))
+        assert list(hits) == sorted(hits, key=lambda docid: (hits[docid], docid), reverse=True)
         # A passage that is only in the lexical list, with score 0, is returned by no searcher.
         in_lists = {docid for docid, score in fused.items() if not np.isnan(score)}
         assert hits.keys() <= in_lists

@@ -15,6 +15,7 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
+from diffretriever_pyserini.scoring.ranking import ranked
 from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index, separate_folders
 from diffretriever_pyserini.searching.searchers import LexicalSearcher
 from diffretriever_pyserini.store.index_record import IndexRecord
@@ -39,7 +40,7 @@ def test_each_side_is_the_equations_score_by_score(index: SearchIndex, scores: E
         assert dict(dense[qid]) == pytest.approx({docid: s[0] for docid, s in expected.items()}, abs=1e-5)
         assert dict(lexical[qid]) == {docid: s[1] for docid, s in expected.items() if s[1] > 0}
         for hits in (dense[qid], lexical[qid]):
-            assert hits == sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+            assert hits == ranked(dict(hits))
     assert list(dense) == list(lexical) == list(TOPICS)
     assert lexical["q4"] == lexical["10"] == []  # stopwords only, and a word of no passage
     assert lexical["q2"] and lexical["q2"] == lexical["q5"] and dense["q2"] == dense["q5"]
@@ -56,7 +57,7 @@ def test_hybrid_is_the_papers_fusion(
         fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], weight=1 / (1 + alpha), depth=depth or 1000)[0]
         by_docid = dict(zip(PASSAGES, fused.tolist(), strict=True))
         listed = {docid: score for docid, score in by_docid.items() if not np.isnan(score)}
-        assert found[qid] == sorted(found[qid], key=lambda hit: (-hit[1], hit[0]))
+        assert found[qid] == ranked(dict(found[qid]))
         assert len(found[qid]) == min(hits, len(PASSAGES))
         for docid, score in found[qid]:
             assert score == pytest.approx(listed[docid], abs=1e-5)
