@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..indexes.faiss import read_faiss_folder
 from ..indexes.multivector.manifest import holds_vectors
 from ..model.encoder_names import is_ours
 from ..runtime import java
 from ..scoring.fusion import RankedList, add_raw, fuse_lists, lexical_floor, pyserini_weights
 from ..scoring.ranking import ranked, whole_scores
+from ..searching.folder import check_part
 from ..searching.searchers import check_dense, check_lexical
 from ..store.index_record import read_index_record
 
@@ -75,6 +77,7 @@ def impact_searcher(original: Host) -> Host:
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         if _ours(query_encoder) or (isinstance(query_encoder, str) and is_ours(query_encoder)):
             java.check_process()
+        check_part(index_dir, "lexical")
         original(self, index_dir, query_encoder, *args, **kwargs)
         if _ours(self.query_encoder):
             check_lexical(Path(index_dir), self.query_encoder.model.provenance, self.num_docs)
@@ -132,7 +135,13 @@ def faiss_searcher(original: Host) -> Host:
             self.__class__ = MaxSimSearcher  # a subclass of FaissSearcher
             MaxSimSearcher.__init__(self, index_dir, query_encoder, *args, **kwargs)
             return
-        original(self, index_dir, query_encoder, *args, **kwargs)
+        check_part(index_dir, "dense")
+        try:
+            original(self, index_dir, query_encoder, *args, **kwargs)
+        except (AssertionError, RuntimeError):  # of one of its two files, in C++ or without a word
+            if all(Path(index_dir, name).is_file() for name in ("index", "docid")):
+                read_faiss_folder(Path(index_dir))
+            raise
         if _ours(self.query_encoder):
             check_index(str(index_dir), self.query_encoder, self.dimension, self.index.ntotal)
 

@@ -239,6 +239,13 @@ def configuring(original: Callable[..., None]) -> Callable[..., None]:
     return configure
 
 
+def said(error: Exception) -> str:
+    """What Java says in the JavaException ``error``: its class and the first sentence, without where it was thrown."""
+    message = str(getattr(error, "innermessage", None) or error).partition("\n")[0].partition(" (resource")[0]
+    name = str(getattr(error, "classname", None) or type(error).__name__).rpartition(".")[2]
+    return f"{name}: {message:.300}"
+
+
 def check_process() -> None:
     """Raise DiffRetrieverError in a process that was forked by one with a JVM: Java would hang here sooner or later."""
     if _left_behind:

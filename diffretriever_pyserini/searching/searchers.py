@@ -57,6 +57,7 @@ class DenseSearcher:
     def __init__(self, folder: Path, encoder: QueryEncoder, parameters: Mapping[str, int] | None = None):
         import faiss
 
+        self._folder = folder
         self._index, self._docids = read_faiss_folder(folder)
         self.documents = len(self._docids)
         check_dense(folder, encoder.provenance, encoder.model.dimension, (self.documents, self._index.d))
@@ -76,13 +77,18 @@ class DenseSearcher:
 
         def search(asked: Sequence[int], wanted: int) -> list[Scores]:
             scores, rows = self._index.search(vectors, wanted)  # all: the last bits depend on how many are asked for
-            return [
-                {self._docids[row]: score for row, score in zip(*one, strict=True) if row >= 0}
-                for one in ((rows[number].tolist(), scores[number].tolist()) for number in asked)
-            ]
+            return [self._named(rows[number].tolist(), scores[number].tolist()) for number in asked]
 
         with faiss_threads(threads):
             return through_ties(search, len(vectors), depth, self.documents)
+
+    def _named(self, rows: list[int], scores: list[float]) -> Scores:
+        listed = {self._docids[row]: score for row, score in zip(rows, scores, strict=True) if row >= 0}
+        if len(listed) < sum(row >= 0 for row in rows):
+            ids = [self._docids[row] for row in rows if row >= 0]
+            twice = next(docid for docid in ids if ids.count(docid) > 1)
+            raise InputError(f"{self._folder / 'docid'}: {twice!r} is the id of several vectors; build it again.")
+        return listed
 
     def vector(self, docid: str) -> np.ndarray | None:
         """float32 [H] of a passage as the index holds it, decoded if need be; None where it is not there."""
@@ -148,7 +154,9 @@ class LexicalSearcher:
         try:
             self._searcher = make(str(folder))
         except JavaException as error:
-            raise InputError(f"{folder}: Lucene cannot open this index ({error}); build it again.") from error
+            raise InputError(
+                f"{folder}: Lucene cannot open this index ({java.said(error)}); build it again."
+            ) from error
         self._folder = folder
         documents = self._searcher.object.get_total_num_docs()
         try:

@@ -272,3 +272,38 @@ def test_topics_that_the_host_reads_stay_as_they_are(tmp_path: Path) -> None:
     assert list(get_query_iterator(str(tmp_path / "t.tsv"), TopicsFormat.DEFAULT)) == [(2, "second"), (10, "tenth")]
     with pytest.raises(ValueError, match="Topic no-such-topics Not Found"):
         get_query_iterator("no-such-topics", TopicsFormat.DEFAULT)
+
+
+def test_another_folder_than_the_command_takes(tmp_path: Path, indexes: tuple[str, str], tiny_name: str) -> None:
+    """What a person means, and what to type."""
+    from pyserini.search.faiss import FaissSearcher
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    dense, lexical = indexes
+    for name, part in (("dense", dense), ("lexical", lexical)):
+        (tmp_path / name).symlink_to(part)
+    (tmp_path / "index.json").write_text("{}")
+    for open_it, name in ((FaissSearcher, "dense"), (LuceneImpactSearcher, "lexical")):
+        with pytest.raises(InputError, match=f"an index of `diffretriever index`.*: name {tmp_path / name}"):
+            open_it(str(tmp_path), tiny_name)
+        with pytest.raises(InputError, match="nowhere: there is no such folder"):
+            open_it(str(tmp_path / "nowhere"), tiny_name)
+    with pytest.raises(InputError, match="no FAISS folder; it is a Lucene index: name the folder"):
+        FaissSearcher(lexical, tiny_name)
+    with pytest.raises(InputError, match="no Lucene index: name the folder of the impact index"):
+        LuceneImpactSearcher(dense, tiny_name)
+
+
+def test_a_damaged_folder_says_what_it_is(tmp_path: Path, indexes: tuple[str, str], tiny_name: str) -> None:
+    import shutil
+
+    from pyserini.search.faiss import FaissSearcher
+
+    shutil.copytree(indexes[0], tmp_path / "D")
+    lines = (tmp_path / "D/docid").read_text().splitlines(keepends=True)
+    (tmp_path / "D/docid").write_text("".join(lines[1:]))
+    with pytest.raises(InputError, match=rf"holds {len(lines)} vectors and docid {len(lines) - 1} ids"):
+        FaissSearcher(str(tmp_path / "D"), tiny_name)
+    (tmp_path / "D/index").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="this FAISS index cannot be opened .Index type .* not recognized"):
+        FaissSearcher(str(tmp_path / "D"), tiny_name)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...model.provenance import Provenance
+from ...runtime.faiss import said
 from ...runtime.threads import Workers
 from ...scoring.ranking import best_rows
 from ..options import MultiOptions
@@ -141,8 +142,8 @@ class CompressedIndex:
         path = self.folder / CANDIDATES
         try:
             first = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise InputError(f"{path}: FAISS cannot read it; build the index again. ({error})") from error
+        except (RuntimeError, MemoryError) as error:
+            raise InputError(f"{path}: FAISS cannot read it; build the index again. ({said(error)})") from error
         if first.ntotal != self.passages or first.d != self.manifest.dimension:
             raise InputError(
                 f"{path}: holds {first.ntotal:,} passages, {self.passages:,} expected; build the index again."
