@@ -22,6 +22,11 @@ from .errors import ConfigError, DiffRetrieverError
 
 Count = Annotated[int, Ge(1)]
 CountFrom0 = Annotated[int, Ge(0)]
+# Beyond these numbers libraries in C run out of memory, or take them for others.
+Threads = Annotated[int, Ge(1), Le(1024)]
+Batch = Annotated[int, Ge(1), Le(1 << 16)]
+Masks = Annotated[int, Ge(1), Le(1024)]
+Effort = Annotated[int, Ge(1), Le(1_000_000)]
 Weight = Annotated[float, Ge(0)]
 AboveZero = Annotated[float, Gt(0)]
 OnError = Literal["stop", "skip"]
@@ -123,6 +128,16 @@ def parser_of(hint: Any) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"{text!r} must be {wanted(hint)}") from problem
 
     return parse
+
+
+def parsed(value: Any, hint: Any, error: type[DiffRetrieverError], name: str) -> Any:
+    """``value`` as the annotated type ``hint``, or ``error`` that says what ``name`` must be."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValidationError as problem:
+        raise error(f"{name}={value!r:.80} must be {wanted(hint)}.") from problem
 
 
 def add_options(
@@ -236,7 +251,11 @@ def _taken_apart(hint: Any) -> tuple[Any, str, tuple[Any, ...]]:
         origin = get_origin(hint)
         if origin is Annotated:
             hint, *marks = get_args(hint)
-            limits += [f"{_LIMITS[type(one)]} {dataclasses.astuple(one)[0]}" for one in marks if type(one) in _LIMITS]
+            ends = {type(one): dataclasses.astuple(one)[0] for one in marks if type(one) in _LIMITS}
+            if hint is int and ends.keys() == {Ge, Le}:
+                limits.append(f"between {ends[Ge]:,} and {ends[Le]:,}")
+            else:
+                limits += [f"{_LIMITS[kind]} {end}" for kind, end in ends.items()]
         elif origin in (Union, UnionType):
             hint = next(one for one in get_args(hint) if one is not type(None))
         else:

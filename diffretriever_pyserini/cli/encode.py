@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..encoding.options import EncodeOptions
 from ..errors import DiffRetrieverError
-from ..settings import Count, add_options, from_arguments, parser_of
+from ..settings import Masks, add_options, from_arguments, parser_of
 from .format import counted
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--one-device", dest="devices", action="store_const", const=None, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help="of the model: float32, bfloat16, float16 (default: float32 on the CPU)")
     parser.add_argument(
-        "--k-passage", type=parser_of(Count), metavar="K", help="masks a passage (default: the model's own)"
+        "--k-passage", type=parser_of(Masks), metavar="K", help="masks a passage (default: the model's own)"
     )
     add_options(parser, EncodeOptions)
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..settings import Count, parser_of
+from ..settings import Batch, Count, parser_of
 
 _HELP = "encode a topic file once, for the lexical and the dense side"
 _DETAILS = """writes into --output:
@@ -33,7 +33,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=parser_of(Path), required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
-    parser.add_argument("--batch-size", type=parser_of(Count), default=32, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=parser_of(Batch), default=32, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--max-length", type=parser_of(Count), metavar="N", help="tokens a query; can only shorten the model's own"
     )

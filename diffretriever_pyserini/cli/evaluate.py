@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,12 @@ def _run(arguments: argparse.Namespace) -> None:
     means = {run: evaluation.means for run, evaluation in found.items()}
     if arguments.json:
         print(json.dumps({"runs": means, **comparison[1]} if comparison else means, indent=2))
-        return
-    print(measures_table(found, arguments.measures))
+    else:
+        print(measures_table(found, list(dict.fromkeys(arguments.measures))))
     for run, evaluation in found.items():
-        for kind, qids in (
-            ("without results (counted 0)", evaluation.without_results),
-            ("not judged", evaluation.unjudged),
-        ):
-            if qids:
-                print(f"{run}: {len(qids)} queries {kind}, for instance {qids[0]}")
-    if comparison:
+        for note in evaluation.notes:
+            print(f"{run}: {note}", file=sys.stderr if arguments.json else sys.stdout)
+    if comparison and not arguments.json:
         print(f"\n{comparison[0]}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..indexes.options import MultiOptions
 from ..searching.options import SearchOptions
-from ..settings import Count, add_options, from_arguments, parser_of
+from ..settings import Count, Effort, Masks, add_options, from_arguments, parser_of
 
 _HELP = "search an index with a topic file and write a TREC run"
 _EXAMPLES = """examples:
@@ -23,7 +23,6 @@ An INDEX comes from `diffretriever index`, a STORE (searched exactly) from `diff
 `pyserini.encode ... --to-faiss` and `pyserini.index.lucene`.
 Topics: TSV (query id, tab, query), or JSON lines with qid/_id/id and title/query/text; .gz too.
 """
-_DECIMALS = 9  # six would make neighbours of a reciprocal rank list equal
 
 
 def add_to(commands: Any) -> argparse.ArgumentParser:
@@ -69,9 +68,12 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
     encoder.add_argument(
         "--max-length", type=count, metavar="N", help="tokens a query; can only shorten the model's own"
     )
-    encoder.add_argument("--k-query", type=count, metavar="K", help="masks a query (default: the model's own)")
-    groups["speed"].add_argument("--nprobe", type=count, metavar="N", help="lists that an IVF index looks into")
-    groups["speed"].add_argument("--ef-search", type=count, metavar="N", help="candidates that an HNSW index keeps")
+    encoder.add_argument(
+        "--k-query", type=parser_of(Masks), metavar="K", help="masks a query (default: the model's own)"
+    )
+    effort = parser_of(Effort)
+    groups["speed"].add_argument("--nprobe", type=effort, metavar="N", help="lists that an IVF index looks into")
+    groups["speed"].add_argument("--ef-search", type=effort, metavar="N", help="candidates that an HNSW index keeps")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -83,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics} | folders_of(arguments))
     topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
     # The run is opened before the model, too, so that a wrong path is found in the first second.
-    with run_writer(arguments.output, arguments.tag, _DECIMALS) as write, index_of(arguments) as index:
+    with run_writer(arguments.output, arguments.tag) as write, index_of(arguments) as index:
         summary = _search(index, topics, options, arguments.mode, write)
     summary = {"output": str(arguments.output), **summary}
     print(json.dumps(summary, indent=2) if arguments.json else _text(summary))

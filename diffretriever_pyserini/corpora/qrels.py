@@ -1,7 +1,9 @@
 """Relevance judgements: BEIR's three columns or TREC's four, plain, .gz or .zst."""
 
+import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import SupportsIndex
 
 from ..errors import InputError
 from ..files.atomic import whole_file
@@ -9,6 +11,9 @@ from ..files.jsonl import read_lines
 
 Qrels = dict[str, dict[str, int]]
 """Query id → docid → relevance grade."""
+
+GRADES = 1_000_000
+"""The highest grade: trec_eval counts the passages of each, and from 2**31 on no measure of any query is right."""
 
 _HEADINGS = ("query-id", "qid", "query_id")
 
@@ -19,7 +24,8 @@ def read_qrels(path: str | Path) -> Qrels:
     Raises
     ------
     InputError
-        For a line of another layout, a grade that is no whole number, or a pair judged twice with different grades.
+        For a line of another layout, a grade that is no whole number or out of range, or a pair judged twice with
+        different grades.
     """
     path, qrels = Path(path), Qrels()
     for where, qid, docid, grade in judgements(path):
@@ -46,7 +52,18 @@ def judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
             value = int(grade)
         except ValueError as error:
             raise InputError(f"{where}: the grade {grade!r} is not a whole number.") from error
-        yield where, qid, docid, value
+        yield where, qid, docid, check_grade(value, where)
+
+
+def check_grade(grade: SupportsIndex, where: str) -> int:
+    """``grade``, or InputError where it is no whole number of at most a million, above or below 0."""
+    try:
+        value = operator.index(grade)
+    except TypeError as error:
+        raise InputError(f"{where}: the grade {grade!r} is not a whole number.") from error
+    if abs(value) > GRADES:
+        raise InputError(f"{where}: the grade {value} is out of range: from {-GRADES:,} to {GRADES:,}.")
+    return value
 
 
 def judged_queries(queries: dict[str, str], qrels: Qrels, source: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from ..errors import InputError
 from ..runtime.threads import processors
-from ..settings import Count, Help, validate
+from ..settings import Count, Help, Threads, validate
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class DemoOptions:
     ] = None
     encoder: Annotated[str, Help("model", "NAME")] = "diffretriever"
     device: Annotated[str, Help("cpu, cuda, cuda:1 ...")] = "cpu"
-    threads: Annotated[Count, Help("for Lucene")] = field(default_factory=lambda: min(4, processors()))
+    threads: Annotated[Threads, Help("for Lucene")] = field(default_factory=lambda: min(4, processors()))
     limit: Annotated[
         Count | None,
         Help("encode at most so many passages", default="all; 1000 of the documentation inside this Python"),

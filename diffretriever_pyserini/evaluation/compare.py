@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..scoring.ranking import ranked
 from .metrics import Evaluation
 
 if TYPE_CHECKING:
@@ -64,10 +63,10 @@ class Comparison:
 
     def extremes(self, count: int = 5) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
         """The ``count`` largest gains and the ``count`` largest losses as (query id, delta), the largest first."""
-        ordered = ranked(self.deltas)
-        gains = [item for item in ordered if item[1] > 0][:count]
-        losses = sorted((item for item in ordered if item[1] < 0), key=lambda item: (item[1], item[0]))[:count]
-        return gains, losses
+        rising = sorted(self.deltas.items(), key=lambda item: (item[1], item[0]))
+        falling = sorted(self.deltas.items(), key=lambda item: (-item[1], item[0]))
+        gains = [item for item in falling if item[1] > 0]
+        return gains[:count], [item for item in rising if item[1] < 0][:count]
 
 
 def compare(

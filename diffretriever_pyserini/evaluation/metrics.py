@@ -1,29 +1,43 @@
 """Retrieval measures by ir-measures (trec_eval's definitions), counted over every judged query."""
 
-import re
+from __future__ import annotations
+
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import InputError
 
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10")
-_MEASURE = re.compile(r"(?P<name>\w+)(\(rel=(?P<rel>\d+)\))?(@(?P<cutoff>\d+))?")
+_OF_JUDGEMENTS = ("NumQ", "NumRel")  # whatever a run holds
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measures of one run: per query (measure → query id → value) and what the run left out."""
+    """Measures of one run: per query (measure → query id → value) and what the run left out.
+
+    ``sums`` are the measures that count (NumRet), whose value of a run is not a mean.
+    """
 
     per_query: dict[str, dict[str, float]]
     without_results: list[str]
     unjudged: list[str]
+    sums: frozenset[str] = frozenset()
 
     @property
     def means(self) -> dict[str, float]:
-        """Mean of each measure over all judged queries; a query without results counts 0."""
-        return {name: statistics.fmean(values.values()) for name, values in self.per_query.items()}
+        """Mean, or sum, of each measure over all judged queries; a query without results counts 0."""
+        return {
+            name: math.fsum(values.values()) if name in self.sums else statistics.fmean(values.values())
+            for name, values in self.per_query.items()
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of queries that only the run or only the judgements have."""
+        kinds = (("without results (counted 0)", self.without_results), ("not judged", self.unjudged))
+        return [f"{len(qids)} queries {kind}, for instance {qids[0]}" for kind, qids in kinds if qids]
 
 
 def evaluate(
@@ -34,44 +48,53 @@ def evaluate(
     """Measure a run against judgements.
 
     Only queries with at least one positive grade count, as there is nothing to find for the others. Any positive
-    grade is relevant for recall and reciprocal rank; nDCG takes the grade as its gain.
+    grade is relevant for recall and reciprocal rank; nDCG takes the grade as its gain. Every measure sees the passages
+    in trec_eval's order, equal scores by falling docid.
+
+    Parameters
+    ----------
+    measures : ir-measures' names; results have them as they are written here, each once.
 
     Raises
     ------
     InputError
-        For an unknown measure, or judgements without any relevant passage.
+        For a measure that cannot be computed, a score that is no number, and judgements without any relevant passage
+        or with a grade out of range.
     """
-    import ir_measures
+    from ir_measures.measures import SumAgg
 
-    parsed = {name: _measure(name) for name in measures}
-    judged = {qid: dict(grades) for qid, grades in qrels.items() if any(grade > 0 for grade in grades.values())}
+    from ..scoring.ranking import trec_eval_order
+    from .measures import parse_measure, values
+
+    parsed = {name: parse_measure(name) for name in measures}
+    judged = {qid: _grades(qid, grades) for qid, grades in qrels.items() if any(grade > 0 for grade in grades.values())}
     if not judged:
         raise InputError("the judgements hold no relevant passage, so nothing can be measured.")
-    hits = {qid: dict(run.get(qid, {})) for qid in judged}
-    names = {str(measure): name for name, measure in parsed.items()}
-    per_query: dict[str, dict[str, float]] = {name: dict.fromkeys(judged, 0.0) for name in measures}
-    filled = {qid: found for qid, found in hits.items() if found}
-    if filled:
-        for metric in ir_measures.iter_calc(list(parsed.values()), judged, filled):
-            per_query[names[str(metric.measure)]][metric.query_id] = float(metric.value)
+    # ir-measures' packages order ties in different ways, and one knows only numbers as ids of queries.
+    numbers = {qid: str(number) for number, qid in enumerate(judged, start=1)}
+    ranks: dict[str, dict[str, float]] = {}
+    for qid, number in numbers.items():
+        if hits := run.get(qid):
+            if any(map(math.isnan, hits.values())):
+                raise InputError(f"the run has a score for query '{qid}' that is not a number.")
+            ranks[number] = {docid: float(len(hits) - i) for i, docid in enumerate(trec_eval_order(hits))}
+    grades = {numbers[qid]: of_query for qid, of_query in judged.items()}
+    found = {measure: dict.fromkeys(judged, 0.0) for measure in parsed.values()}
+    qids = dict(zip(numbers.values(), numbers, strict=True))
+    counts = [measure for measure in found if measure.NAME in _OF_JUDGEMENTS]
+    for some, hits_of in ((counts, grades), ([one for one in found if one not in counts], ranks)):
+        if hits_of:
+            for measure, number, value in values(some, grades, hits_of):
+                found[measure][qids[number]] = value
     return Evaluation(
-        per_query,
-        without_results=[qid for qid, found in hits.items() if not found],
+        {name: found[measure] for name, measure in parsed.items()},
+        without_results=[qid for qid in judged if not run.get(qid)],
         unjudged=[qid for qid in run if qid not in judged],
+        sums=frozenset(name for name, measure in parsed.items() if isinstance(measure.aggregator(), SumAgg)),
     )
 
 
-def _measure(text: str) -> Any:
-    """Return the ir-measures object of a name such as nDCG@10 or RR(rel=2)@10.
+def _grades(qid: str, grades: Mapping[str, int]) -> dict[str, int]:
+    from ..corpora.qrels import check_grade
 
-    Their own parser needs `ast.Num`, which Python 3.14 no longer has.
-    """
-    from ir_measures.measures import registry
-
-    match = _MEASURE.fullmatch(text.strip())
-    if not match or match["name"] not in registry:
-        raise InputError(f"unknown measure '{text}'; write for instance nDCG@10, R@100, RR@10, AP, RR(rel=2)@10.")
-    measure = registry[match["name"]]
-    if match["rel"]:
-        measure = measure(rel=int(match["rel"]))
-    return measure @ int(match["cutoff"]) if match["cutoff"] else measure
+    return {docid: check_grade(grade, f"query '{qid}', passage '{docid}'") for docid, grade in grades.items()}

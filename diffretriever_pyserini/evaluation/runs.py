@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..files.atomic import whole_file
 from ..files.jsonl import read_lines
-from ..scoring.ranking import ranked
+from ..scoring.ranking import DECIMALS, ranked
 
 Run = dict[str, dict[str, float]]
 """Query id → docid → score."""
@@ -44,7 +44,7 @@ def read_run(path: str | Path) -> Run:
 
 @contextmanager
 def run_writer(
-    path: str | Path, tag: str = "diffretriever", decimals: int = 6
+    path: str | Path, tag: str = "diffretriever", decimals: int = DECIMALS
 ) -> Iterator[Callable[[str, Iterable[tuple[str, float]]], None]]:
     """Yield a function that writes one query's hits, best first; the file appears when the block ends without an error.
 
@@ -72,8 +72,10 @@ def _check_column(what: str, text: str) -> None:
         raise InputError(f"{what} {text!r}: empty or with blanks, which the columns of a TREC run do not allow.")
 
 
-def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str = "diffretriever") -> None:
-    """Write a TREC run, best hit first, whole or not at all; see :func:`run_writer`."""
-    with run_writer(path, tag) as write:
+def write_run(
+    path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str = "diffretriever", decimals: int = 6
+) -> None:
+    """Write a TREC run in the order of :mod:`..scoring.ranking`, whole or not at all; see :func:`run_writer`."""
+    with run_writer(path, tag, decimals) as write:
         for qid, hits in run.items():
-            write(qid, ranked(hits))
+            write(qid, ranked(hits, decimals))

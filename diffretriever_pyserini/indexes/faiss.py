@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from ..errors import DiffRetrieverError, InputError
+from ..runtime.faiss import said
 from ..runtime.threads import processors
 from ..store.index_record import IndexRecord
 from ..store.part import Part
@@ -238,9 +239,13 @@ def read_faiss_folder(folder: Path) -> tuple[Any, list[str]]:
     try:
         index = faiss.read_index(str(folder / "index"))
         text = (folder / "docid").read_text(encoding="utf-8").removesuffix("\n")
-    except (RuntimeError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder}: this FAISS index cannot be opened ({error}); build it again.") from error
+    except (RuntimeError, MemoryError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder}: this FAISS index cannot be opened ({said(error)}); build it again.") from error
     docids = [docid.rstrip() for docid in text.split("\n")] if text else []
+    if "" in docids:
+        raise InputError(
+            f"{folder / 'docid'}, line {docids.index('') + 1}: no id; the file is damaged, build it again."
+        )
     if len(docids) != index.ntotal:
         raise InputError(
             f"{folder}: index holds {index.ntotal:,} vectors and docid {len(docids):,} ids: one of the files is "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..errors import InputError
-from ..settings import AboveZero, Count, CountFrom0, Help, validate
+from ..settings import AboveZero, Count, CountFrom0, Help, Threads, validate
 
 if TYPE_CHECKING:
     from ..store.store import Store
@@ -73,7 +73,9 @@ class IndexOptions:
     dense: Annotated[DenseKind | None, Help("build this FAISS index")] = "flat"
     lexical: Annotated[bool, Help("build the Lucene impact index")] = True
     multi: MultiBuild | None = None
-    threads: Annotated[Count | None, Help("for FAISS", default="all; 1 for hnsw, whose graph depends on timing")] = None
+    threads: Annotated[Threads | None, Help("for FAISS", default="all; 1 for hnsw, whose graph depends on timing")] = (
+        None
+    )
     max_memory: Annotated[
         AboveZero | None, Help("gigabytes that flat and hnsw may take", "GB", default="80 % of what is free")
     ] = None

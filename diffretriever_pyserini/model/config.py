@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from ..errors import ConfigError
 from ..files.atomic import read_json
-from ..settings import Count, CountFrom0, Help, check_names, validate
+from ..settings import Count, CountFrom0, Help, Masks, check_names, validate
 from .hub import is_hub_id, local_folder
 from .prebuilt import prebuilt_values, read_yaml
 
@@ -58,8 +58,8 @@ class RetrieverConfig:
     ]
     backbone: Annotated[str, Help("folder or hub id of the base weights")]
     adapter: Annotated[str | None, Help("folder or hub id of a LoRA adapter that is merged into them")] = None
-    k_query: Annotated[Count, Help("mask positions of a query (METHOD section 1)")] = 1
-    k_passage: Annotated[Count, Help("mask positions of a passage (METHOD section 1)")] = 1
+    k_query: Annotated[Masks, Help("mask positions of a query (METHOD section 1)")] = 1
+    k_passage: Annotated[Masks, Help("mask positions of a passage (METHOD section 1)")] = 1
     max_length: Annotated[
         Count, Help("tokens of prefix, text and suffix; masks and tail are not counted (METHOD section 2)")
     ] = 512

@@ -30,12 +30,12 @@ COLUMN_BYTES = 1 << 30  # else the head's columns that a batch gathers stay belo
 class Inference:
     """A backbone that is run on batches and read at its K mask positions.
 
-    ``mask_id`` never scores as a term; ``stop_ids`` end a zero-shot answer (METHOD section 4).
+    Ids in ``never`` (mask, unknown word) never score as terms; ``stop_ids`` end a zero-shot answer (METHOD section 4).
     """
 
-    def __init__(self, backbone: Backbone, config: RetrieverConfig, mask_id: int, stop_ids: frozenset[int]):
+    def __init__(self, backbone: Backbone, config: RetrieverConfig, never: frozenset[int], stop_ids: frozenset[int]):
         self.backbone, self.config = backbone, config
-        self.mask_id, self.stop_ids = mask_id, stop_ids
+        self.never, self.stop_ids = sorted(never), stop_ids
 
     @property
     def needs_every_logit(self) -> bool:
@@ -89,7 +89,7 @@ class Inference:
             sound = _sound(hidden, logits)
             kept = method.kept_positions(logits.argmax(dim=2), self.stop_ids) if config.cut_at_stop else None
             if columns is None:
-                logits[:, :, self.mask_id] = float("-inf")
+                logits[:, :, self.never] = float("-inf")
             elif self.needs_every_logit:
                 logits = logits.gather(2, columns.unsqueeze(1).expand(-1, logits.shape[1], -1))
             scale = method.LexicalScale(config.top_terms, config.impact_scale, config.impact_rounding)

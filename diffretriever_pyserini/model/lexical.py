@@ -7,7 +7,7 @@ each word is tokenised alone, and the ids are united (``stems``, ours: inflected
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -21,6 +21,7 @@ ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE: opens an escape sequence in a Lucene ter
 LUCENE_CLAUSES = 1024  # terms that Lucene takes in one query
 _MAX_TERM = 255  # Anserini's whitespace tokenizer splits longer terms
 _BYTE_ORDER = "\ufeff\ufffe"  # at the start of a term pyjnius takes them for byte order marks
+_WORD_BEGINS = "\u2581\u0120 "  # alone, these pieces of SentencePiece and of byte-level BPE say nothing of a word
 # Java's white space, and all control characters: Anserini takes a passage that has no others for empty.
 _ESCAPED = frozenset(
     [ESCAPE, "\u1680", "\u2028", "\u2029", "\u205f", "\u3000"]
@@ -63,8 +64,14 @@ def _stemmed(word: str) -> bool:
     return len(word) > 2 and word.isascii() and word.isalpha()
 
 
+def unknown_ids(tokenizer: Any) -> frozenset[int]:
+    """The id of the unknown word, if the vocabulary has one: two words that it does not know are not the same term."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return frozenset() if unknown is None else frozenset([int(unknown)])
+
+
 class ContentTokens:
-    """Ids of the content tokens of texts, with a memory of words already tokenised.
+    """Ids of the content tokens of texts, with a memory of words already tokenised; never that of the unknown word.
 
     With ``stems`` a word whose Porter stem has a row (see :func:`stem_rows`) is that row alone; other words are their
     word pieces, as without. This is not in the paper.
@@ -80,6 +87,7 @@ class ContentTokens:
     ):
         self._tokenizer = tokenizer
         self._stem_rows = stem_rows(tokenizer) if stems else {}
+        self._unknown = unknown_ids(tokenizer)
         self._never = frozenset(never)
         self._max_chars = max_chars
         self._max_words = max_words
@@ -93,7 +101,7 @@ class ContentTokens:
         new = sorted(words - known.keys())
         if new:
             encoded = self._tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
-            found = dict(zip(new, map(tuple, encoded["input_ids"]), strict=True))
+            found = {word: self._known(ids) for word, ids in zip(new, encoded["input_ids"], strict=True)}
             found |= self._by_stem(new)
             known |= found
             if len(memory) < self._max_words:
@@ -101,6 +109,14 @@ class ContentTokens:
             else:
                 self._ids = found
         return sorted({i for ids in known.values() for i in ids} - self._never)
+
+    def _known(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """``ids`` of a word without the unknown; nothing where only the sign of a word's beginning is left of it."""
+        if self._unknown.isdisjoint(ids):
+            return tuple(ids)
+        known = [i for i in ids if i not in self._unknown]
+        pieces = self._tokenizer.convert_ids_to_tokens(known)
+        return tuple(known) if any(piece.strip(_WORD_BEGINS) for piece in pieces) else ()
 
     def _by_stem(self, words: Iterable[str]) -> dict[str, tuple[int, ...]]:
         if not self._stem_rows:

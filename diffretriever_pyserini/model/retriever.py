@@ -23,7 +23,7 @@ from .config import RetrieverConfig, resolve_config
 from .fingerprint import provenance_of, stamps
 from .inference import Batch, Inference
 from .layout import Layout
-from .lexical import TermNames
+from .lexical import TermNames, unknown_ids
 from .method import pool
 from .provenance import Provenance
 from .representations import Representations
@@ -69,7 +69,8 @@ class DiffRetriever:
         self._check_fit()
         mask_id = self.prepare.mask_id
         stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
-        self.reader = Inference(self._backbone, config, mask_id, stop_ids)
+        never = unknown_ids(self.tokenizer) | {mask_id}
+        self.reader = Inference(self._backbone, config, never, stop_ids)
         self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
         self._lock = threading.RLock()
 

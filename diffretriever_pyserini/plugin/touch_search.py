@@ -9,11 +9,13 @@ from typing import Any
 
 from ..errors import InputError
 from ..files.atomic import restore
+from ..indexes.faiss import read_faiss_folder
 from ..indexes.multivector.manifest import holds_vectors
 from ..model.encoder_names import is_ours
 from ..runtime import java
 from ..scoring.fusion import RankedList, add_raw, fuse_lists, lexical_floor, pyserini_weights
 from ..scoring.ranking import ranked, whole_scores
+from ..searching.folder import check_part
 from ..searching.searchers import check_dense, check_lexical
 from ..store.index_record import read_index_record
 
@@ -78,6 +80,7 @@ def impact_searcher(original: Host) -> Host:
         if _ours(query_encoder) or (isinstance(query_encoder, str) and is_ours(query_encoder)):
             java.check_process()
         restore(index_dir)
+        check_part(index_dir, "lexical")
         index_dir = str(Path(index_dir).absolute())  # the JVM stays in the directory where it started
         with java.calls:
             original(self, index_dir, query_encoder, *args, **kwargs)
@@ -152,7 +155,13 @@ def faiss_searcher(original: Host) -> Host:
             self.__class__ = MaxSimSearcher  # a subclass of FaissSearcher
             MaxSimSearcher.__init__(self, index_dir, query_encoder, *args, **kwargs)
             return
-        original(self, index_dir, query_encoder, *args, **kwargs)
+        check_part(index_dir, "dense")
+        try:
+            original(self, index_dir, query_encoder, *args, **kwargs)
+        except (AssertionError, RuntimeError):  # of one of its two files, in C++ or without a word
+            if all(Path(index_dir, name).is_file() for name in ("index", "docid")):
+                read_faiss_folder(Path(index_dir))
+            raise
         if _ours(self.query_encoder):
             check_index(str(index_dir), self.query_encoder, self.dimension, self.index.ntotal)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -25,6 +26,13 @@ class FaissInstallation:
             keep = next((name for name in names if name.startswith("faiss-gpu")), names[0])
             return f"run `pip uninstall -y {' '.join(names)}` and then `pip install --no-deps {keep}`"
         return "" if names else "run `pip install faiss-gpu` (Linux on x86-64) or `pip install faiss-cpu`"
+
+
+def said(error: Exception) -> str:
+    """What FAISS says in ``error``, without the C++ around it."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
+    return re.sub(r"^Error: .*? failed: ", "", text) or type(error).__name__
 
 
 def faiss_installation() -> FaissInstallation:

@@ -216,8 +216,11 @@ def prepare() -> None:
     ------
     JavaNotFoundError
         When there is no such runtime.
+    DiffRetrieverError
+        When a JVM runs already that somebody else started, without Anserini's classes.
     """
     if jvm_running():
+        check_classes()
         return
     point_environment()
     from pyserini import _jvm  # starts nothing yet
@@ -231,6 +234,7 @@ def configuring(original: Callable[..., None]) -> Callable[..., None]:
 
     def configure(anserini_root: str = ".") -> None:
         if jvm_running():
+            check_classes()
             return original(anserini_root)
         choice = chosen()
         for note in choice.notes:
@@ -243,6 +247,28 @@ def configuring(original: Callable[..., None]) -> Callable[..., None]:
 
     configure.prepares_java = True  # type: ignore[attr-defined]
     return configure
+
+
+def said(error: Exception) -> str:
+    """What Java says in the JavaException ``error``: its class and the first sentence, without where it was thrown."""
+    message = str(getattr(error, "innermessage", None) or error).partition("\n")[0].partition(" (resource")[0]
+    name = str(getattr(error, "classname", None) or type(error).__name__).rpartition(".")[2]
+    return f"{name}: {message:.300}"
+
+
+@functools.cache
+def check_classes() -> None:
+    """Raise DiffRetrieverError where the running JVM lacks Anserini's classes, or is too old for them."""
+    from jnius import JavaException, find_javaclass
+
+    try:
+        find_javaclass("io.anserini.index.IndexCollection")
+    except JavaException as error:
+        raise DiffRetrieverError(
+            f"the Java virtual machine of this process was started by another library (`import jnius`) without "
+            f"Anserini's classes, and there is only one in a process: import pyserini.pyclass before that library, or "
+            f"search and index in a process of its own. ({said(error)})"
+        ) from error
 
 
 def check_process() -> None:

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..files.atomic import read_json, restore, restore_folder
 from ..indexes.build import FORMAT
 from ..indexes.build import INDEX as FILE_NAME
-from ..indexes.multivector.manifest import is_multi, read_manifest
+from ..indexes.multivector.manifest import MANIFEST, is_multi, read_manifest
 from ..model.provenance import Provenance, read_provenance
 from ..store.spec import SPEC, read_spec
 from .options import Side
@@ -93,7 +93,8 @@ def read_index(path: str | Path) -> IndexFolder:
     if (folder / SPEC).is_file():
         return _exact(folder)
     if not record_file.is_file():
-        raise InputError(f"{folder} is no index of `diffretriever index`: {_what_it_is(folder)}")
+        else_ = f"it holds no {FILE_NAME}; was the building of the index broken off?"
+        raise InputError(f"{folder} is no index of `diffretriever index`: {_what_it_is(folder, else_)}")
     record = read_json(record_file, "build the index again")
     if record.get("format") != FORMAT:
         raise InputError(
@@ -158,7 +159,7 @@ def _check_sides(found: IndexFolder) -> None:
     if found.lexical is not None and not _is_lucene(found.lexical):
         raise InputError(f"{found.lexical} is no Lucene index (files segments_*): {_what_it_is(found.lexical)}")
     if found.multi is not None and not is_multi(found.multi) and not (found.multi / SPEC).is_file():
-        raise InputError(f"{found.multi} is no multi-vector index: {_what_it_is(found.multi)}")
+        raise InputError(f"{found.multi} is no multi-vector index (file {MANIFEST}): {_what_it_is(found.multi)}")
 
 
 def _is_faiss(folder: Path) -> bool:
@@ -169,10 +170,31 @@ def _is_lucene(folder: Path) -> bool:
     return any(folder.glob("segments_*"))
 
 
-def _what_it_is(folder: Path) -> str:
-    """What a person has named instead, and what to do."""
+def check_part(folder: str | Path, part: str) -> None:
+    """Raise InputError where a command of Pyserini that wants ``part`` (dense, lexical) of an index got another folder.
+
+    It says what the folder is and what to name.
+    """
+    path = Path(folder)
+    if (path / FILE_NAME).is_file():
+        parts = " and ".join(str(path / side) for side in SIDES if (path / side).is_dir())
+        use = f"name {path / part}" if (path / part).is_dir() else f"it has no {part} side, only {parts}"
+        raise InputError(
+            f"{folder} is an index of `diffretriever index`, and this command takes one part of it: {use}."
+        )
+    if not path.is_dir():
+        raise InputError(f"{folder}: {_what_it_is(path)}")
+    if part == "dense" and not (path / "index").is_file():
+        lucene = "; it is a Lucene index" if _is_lucene(path) else ""
+        raise InputError(f"{folder} is no FAISS folder{lucene}: name the folder that holds index and docid.")
+    if part == "lexical" and not _is_lucene(path):
+        raise InputError(f"{folder} is no Lucene index: name the folder of the impact index, which holds segments_*.")
+
+
+def _what_it_is(folder: Path, unknown: str = "it holds nothing of the kind; build the index again.") -> str:
+    """What a person has named instead, and what to do; ``unknown`` where nobody can say."""
     if not folder.is_dir():
-        return "there is no such folder."
+        return "it is a file; name the folder." if folder.exists() else "there is no such folder."
     if _is_faiss(folder):
         return "it is a FAISS folder of Pyserini's own commands; give it with --dense-index and name the --encoder."
     if _is_lucene(folder):
@@ -183,4 +205,7 @@ def _what_it_is(folder: Path) -> str:
         return "it is an index of `diffretriever index`; give it with --index."
     if (folder / SPEC).is_file():
         return "it is a store; make an index of it with `diffretriever index --store STORE --output INDEX`."
-    return f"it holds no {FILE_NAME}; was the building of the index broken off?"
+    lost = [name for name in ("index", "docid") if not (folder / name).is_file()]
+    if len(lost) == 1:
+        return f"the file {lost[0]} is missing; build the index again."
+    return unknown

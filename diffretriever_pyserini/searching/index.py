@@ -17,7 +17,7 @@ from ..scoring.fusion import RankedList, fuse_lists, lexical_floor
 from ..scoring.ranking import Hits, best
 from .encoder import QueryEncoder, open_encoder
 from .folder import IndexFolder, read_index
-from .options import SearchOptions
+from .options import SearchOptions, check_effort
 from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Scores, Searcher
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ def open_index(
     """
     folder = index if isinstance(index, IndexFolder) else read_index(index)
     folder.mode(mode)
+    parameters = check_effort(parameters or {})
     started = time.perf_counter()
     opened = SearchIndex(folder, open_encoder(folder, encoder, **model_options), parameters, multi_options)
     opened.seconds["open"] = time.perf_counter() - started

@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from ..errors import InputError
-from ..settings import Count, Help, Weight, validate
+from ..settings import Batch, Count, Effort, Help, Threads, Weight, parsed, validate
 
 Side = Literal["dense", "multi", "lexical"]
 _DEPTH = 1000  # of the lists that are fused (METHOD section 5)
+
+
+def check_effort(parameters: Mapping[str, int]) -> dict[str, int]:
+    """FAISS's ``parameters`` of searching; InputError for one that FAISS would take for another number, or for none."""
+    return {name: parsed(value, Effort, InputError, name) for name, value in parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,8 @@ class SearchOptions:
     alpha: Annotated[Weight, Help("lexical weight against 1 for the others; 1 is the paper's 0.5/0.5", "A")] = 1.0
     weights: Mapping[Side, Weight] = field(default_factory=dict)
     rrf_k: Annotated[Count, Help("constant of rrf", "K")] = 60
-    batch_size: Annotated[Count, Help("queries of one forward pass", group="speed")] = 32
-    threads: Annotated[Count | None, Help("of FAISS and Lucene", default="all processors")] = None
+    batch_size: Annotated[Batch, Help("queries of one forward pass", group="speed")] = 32
+    threads: Annotated[Threads | None, Help("of FAISS and Lucene", default="all processors")] = None
 
     def __post_init__(self) -> None:
         validate(self, InputError)

@@ -17,8 +17,9 @@ from ..indexes.options import MultiOptions
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import SEARCH_REMEDY, Needed, Provenance, require_same_encoder
 from ..runtime import java
-from ..scoring.ranking import whole_scores
+from ..scoring.ranking import through_ties, whole_scores
 from ..store.index_record import read_index_record
+from .options import check_effort
 
 if TYPE_CHECKING:
     from ..model.retriever import QueryRepresentation
@@ -35,7 +36,7 @@ class Searcher(Protocol):
     """How many documents it can find."""
 
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
-        """The best ``depth`` documents of each query."""
+        """The best ``depth`` documents of each query, in the one order of :mod:`..scoring.ranking`."""
 
     def close(self) -> None:
         """Let go of files."""
@@ -56,12 +57,13 @@ class DenseSearcher:
     def __init__(self, folder: Path, encoder: QueryEncoder, parameters: Mapping[str, int] | None = None):
         import faiss
 
+        self._folder = folder
         self._index, self._docids = read_faiss_folder(folder)
         self.documents = len(self._docids)
         check_dense(folder, encoder.provenance, encoder.model.dimension, (self.documents, self._index.d))
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise InputError(f"{folder}: this FAISS index measures distances; dense scores are inner products.")
-        for name, value in (parameters or {}).items():
+        for name, value in check_effort(parameters or {}).items():
             try:
                 faiss.ParameterSpace().set_index_parameter(self._index, name, value)
             except RuntimeError as error:
@@ -71,15 +73,22 @@ class DenseSearcher:
         """By inner product with the pooled vectors."""
         from ..runtime.threads import faiss_threads
 
-        vectors = np.stack([query.vector for query in queries])
+        vectors = np.ascontiguousarray(np.stack([query.vector for query in queries]), np.float32)
+
+        def search(asked: Sequence[int], wanted: int) -> list[Scores]:
+            scores, rows = self._index.search(vectors, wanted)  # all: the last bits depend on how many are asked for
+            return [self._named(rows[number].tolist(), scores[number].tolist()) for number in asked]
+
         with faiss_threads(threads):
-            scores, rows = self._index.search(
-                np.ascontiguousarray(vectors, np.float32), max(1, min(depth, self.documents))
-            )
-        return [
-            {self._docids[row]: score for row, score in zip(*one, strict=True) if row >= 0}
-            for one in zip(rows.tolist(), scores.tolist(), strict=True)
-        ]
+            return through_ties(search, len(vectors), depth, self.documents)
+
+    def _named(self, rows: list[int], scores: list[float]) -> Scores:
+        listed = {self._docids[row]: score for row, score in zip(rows, scores, strict=True) if row >= 0}
+        if len(listed) < sum(row >= 0 for row in rows):
+            ids = [self._docids[row] for row in rows if row >= 0]
+            twice = next(docid for docid in ids if ids.count(docid) > 1)
+            raise InputError(f"{self._folder / 'docid'}: {twice!r} is the id of several vectors; build it again.")
+        return listed
 
     def vector(self, docid: str) -> np.ndarray | None:
         """float32 [H] of a passage as the index holds it, decoded if need be; None where it is not there."""
@@ -147,7 +156,9 @@ class LexicalSearcher:
                 self._searcher = make(str(folder.absolute()))  # the JVM stays in the directory where it started
                 documents = self._searcher.object.get_total_num_docs()
         except JavaException as error:
-            raise InputError(f"{folder}: Lucene cannot open this index ({error}); build it again.") from error
+            raise InputError(
+                f"{folder}: Lucene cannot open this index ({java.said(error)}); build it again."
+            ) from error
         self._folder = folder
         try:
             check_lexical(folder, encoder.provenance, documents, "everything" if encoder.own_query_side else "terms")
@@ -161,15 +172,23 @@ class LexicalSearcher:
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
         """By the dot product of term weights, whole numbers; only documents that share a term."""
         java.check_process()
-        numbers = [str(number) for number in range(len(queries))]
         terms = [strongest(query.impacts, LUCENE_CLAUSES) for query in queries]
+
+        def search(asked: Sequence[int], wanted: int) -> list[Scores]:
+            return self._search([terms[number] for number in asked], wanted, threads)
+
+        return through_ties(search, len(terms), depth, self.documents)
+
+    def _search(self, terms: Sequence[Mapping[str, int]], depth: int, threads: int) -> list[Scores]:
+        """Lucene's own lists, which end in the midst of ties."""
+        numbers = [str(number) for number in range(len(terms))]
         with java.calls:
-            found = self._searcher.batch_search(terms, numbers, max(1, min(depth, self.documents)), threads)
+            found = self._searcher.batch_search(terms, numbers, depth, threads)
             answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in found.items()}
         lost = [one for one, number in zip(terms, numbers, strict=True) if number not in answers]
         if lost:
             raise DiffRetrieverError(
-                f"{self._folder}: Lucene gave no answer to {len(lost)} of {len(queries)} queries, the first of them "
+                f"{self._folder}: Lucene gave no answer to {len(lost)} of {len(terms)} queries, the first of them "
                 f"with the terms {', '.join(sorted(lost[0])):.200}; its own message is above."
             )
         return [whole_scores(answers[number]) for number in numbers]

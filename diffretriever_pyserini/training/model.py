@@ -31,14 +31,18 @@ class MaskReader(nn.Module):
     backbone : its ``model`` is trained in place (inject LoRA first, see lora.py).
     layouts : the token layout of "query" and "passage".
     chunk : texts encoded at a time; 0 encodes a side at once and keeps its activations.
+    never : ids that are no terms (the unknown word); content ids are without them already.
     """
 
-    def __init__(self, backbone: Backbone, layouts: dict[str, Layout], chunk: int = 0):
+    def __init__(
+        self, backbone: Backbone, layouts: dict[str, Layout], chunk: int = 0, never: frozenset[int] = frozenset()
+    ):
         super().__init__()
         self.network = backbone.model
         self.backbone = backbone
         self.layouts = layouts
         self.chunk = chunk
+        self.never = sorted(never)
         # A key-value cache is of no use here and would hold every layer's keys.
         self.network.config.use_cache = False
 
@@ -79,7 +83,10 @@ class MaskReader(nn.Module):
         ids, mask, cut = self._trim(ids, mask)
         states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
         rows = states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
-        return rows.float(), lexical_activations(self.backbone.head(rows), content)
+        logits = self.backbone.head(rows)
+        if content is None and self.never:
+            logits = logits.index_fill(2, torch.tensor(self.never, device=logits.device), -torch.inf)
+        return rows.float(), lexical_activations(logits, content)
 
     @torch.no_grad()
     def plain_embeddings(self, batch: Side) -> Tensor:

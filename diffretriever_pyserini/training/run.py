@@ -125,6 +125,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     """MaskReader, rows, collator and the facts of the checkpoint."""
     import torch
 
+    from ..model.lexical import unknown_ids
     from .data.batches import Collator
     from .lora import trainable_backbone
     from .model import MaskReader, use_gradient_checkpointing
@@ -141,7 +142,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     collator = Collator(tokenizer, layouts, backbone.pad_left, config.lexical_terms, settings)
     name = base_name(settings.model, config)
     release = Release(config, layouts, tokenizer, lora, name, settings.temperature, settings.lexical_weight)
-    return MaskReader(backbone, layouts, settings.chunk), rows, collator, release
+    return MaskReader(backbone, layouts, settings.chunk, unknown_ids(tokenizer)), rows, collator, release
 
 
 def lora_for(settings: TrainSettings, config: RetrieverConfig) -> LoraSettings | None:

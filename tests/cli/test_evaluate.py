@@ -36,3 +36,27 @@ def test_per_query(files: list[str], tmp_path: Path) -> None:
         ["q1", "R@5", "1.000000"],
         ["q2", "R@5", "0.000000"],
     ]
+
+
+def test_two_names_of_one_measure_are_two_columns(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *files, "--measures", "RR@10", "MRR@10", "RR@10"]) == 0
+    header, _, row, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["run", "RR@10", "MRR@10"] and row.split()[1:] == ["0.5000", "0.5000"]
+
+
+def test_json_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "qrels.txt").write_text("01 0 a 1\n")
+    (tmp_path / "run.txt").write_text("1 Q0 a 1 2.0 x\n")
+    assert main(["evaluate", "--qrels", str(tmp_path / "qrels.txt"), "--run", str(tmp_path / "run.txt"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert set(json.loads(out)[str(tmp_path / "run.txt")].values()) == {0.0}
+    assert "1 queries without results (counted 0), for instance 01" in err and "not judged, for instance 1" in err
+
+
+def test_a_grade_out_of_range_is_named_by_line(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *files, "--measures", "P@0"]) == 2
+    assert "measure 'P@0': cut-off 0 is out of range" in capsys.readouterr().err
+    with Path(files[1]).open("a") as file:
+        file.write("q1\tb\t99999999999\n")
+    assert main(["evaluate", *files]) == 2
+    assert "test.tsv, line 4: the grade 99999999999 is out of range: from -1,000,000 to" in capsys.readouterr().err

@@ -54,3 +54,34 @@ def test_judgements_without_relevance_are_refused() -> None:
 def test_a_measure_can_ask_for_a_higher_grade() -> None:
     found = evaluate({"q1": {"a": 2.0, "b": 1.0}}, {"q1": {"a": 1, "b": 2}}, ["RR@10", "RR(rel=2)@10"])
     assert found.means == {"RR@10": 1.0, "RR(rel=2)@10": 0.5}
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-12])
+@pytest.mark.parametrize("score", [1.0, 0.7, 700.0])
+def test_every_measure_orders_ties_as_trec_eval_does(score: float, apart: float) -> None:
+    """The passage that comes last by id is first, also where only more than float32 would tell scores apart."""
+    run = {"q1": {"a": score + apart, "b": score}}
+    measures = ["RR", "RR@10", "P@1", "nDCG@10", "AP", "Judged@1", "Success@1", "ERR@10", "Compat(p=0.5)"]
+    last = evaluate(run, {"q1": {"b": 1}}, measures).means
+    assert [last[name] for name in measures if name != "ERR@10"] == [1.0] * 8
+    first = evaluate(run, {"q1": {"a": 1}}, measures).means
+    assert [first[name] for name in ("RR", "RR@10", "P@1", "Success@1", "Judged@1")] == [0.5, 0.5, 0.0, 0.0, 0.0]
+    assert first["nDCG@10"] == pytest.approx(1 / math.log2(3))
+    assert first["ERR@10"] == pytest.approx(last["ERR@10"] / 2, abs=1e-5)
+
+
+def test_ids_are_compared_bytewise() -> None:
+    run = {"q1": dict.fromkeys(["9", "10", "é", "𝒳", "\uffff"], 0.5)}
+    found = {docid: evaluate(run, {"q1": {docid: 1}}, ["RR", "RR@10"]).means for docid in run["q1"]}
+    for rank, docid in enumerate(["𝒳", "\uffff", "é", "9", "10"], 1):
+        assert found[docid] == {"RR": pytest.approx(1 / rank), "RR@10": pytest.approx(1 / rank)}
+
+
+def test_grades_out_of_range_are_refused() -> None:
+    with pytest.raises(InputError, match=r"query 'q1', passage 'b': the grade 99999999999 is out of range"):
+        evaluate({"q1": {"a": 1.0}}, {"q1": {"a": 1, "b": 99999999999}})
+    with pytest.raises(InputError, match=r"the grade 0\.5 is not a whole number"):
+        evaluate({"q1": {"a": 1.0}}, {"q1": {"a": 0.5}})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="a score for query 'q1' that is not a number"):
+        evaluate({"q1": {"a": math.nan}}, {"q1": {"a": 1}})
+    assert evaluate({"q1": {"a": 1.0}}, {"q1": {"a": 1_000_000, "b": -2}}).means["R@100"] == 1

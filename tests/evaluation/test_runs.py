@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.runs import read_run, run_writer, write_run
 
 
@@ -61,3 +62,15 @@ def test_decimals_keep_close_scores_apart(tmp_path: Path) -> None:
     with run_writer(tmp_path / "run.txt", decimals=9) as write:
         write("q1", [("a", 1 / 1060), ("b", 1 / 1061)])
     assert list(read_run(tmp_path / "run.txt")["q1"].values()) == [0.000943396, 0.000942507]
+
+
+def test_ties_are_written_as_trec_eval_ranks_them(tmp_path: Path) -> None:
+    """Also such that only the decimals of the file make."""
+    write_run(tmp_path / "run.txt", {"q1": {"a": 0.10000004, "b": 0.1, "c": 0.2}})
+    assert [line.split()[2:5] for line in (tmp_path / "run.txt").read_text().splitlines()] == [
+        ["c", "1", "0.200000"],
+        ["b", "2", "0.100000"],
+        ["a", "3", "0.100000"],
+    ]
+    found = {docid: evaluate(read_run(tmp_path / "run.txt"), {"q1": {docid: 1}}, ["RR"]).means["RR"] for docid in "cba"}
+    assert found == {"c": 1.0, "b": 0.5, "a": pytest.approx(1 / 3)}

@@ -75,6 +75,39 @@ def test_content_tokens_are_a_rising_union_without_the_mask() -> None:
     assert tokenizer.mask_token_id not in tokens("[MASK] [mask] mask")
 
 
+def test_the_unknown_word_is_no_term() -> None:
+    """Two words that a vocabulary does not know are not the same word."""
+    tokenizer = wordpiece()
+    for tokens in (ContentTokens(tokenizer), ContentTokens(tokenizer, stems=True)):
+        for text in ("🦄", "𓀀", "🦄 the 𓀀 ☃", "[UNK]"):
+            assert tokenizer.unk_token_id not in tokens(text)
+        assert tokens("🦄") == tokens("𓀀") == tokens("🦄") == []
+        assert tokens("dense 🦄 index") == tokens("dense index") != []
+
+
+def test_what_is_left_of_an_unknown_word() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [("<unk>", 0.0), ("▁", -2.0), ("▁dense", -1.0), ("de", -3.0), ("nse", -3.0)]
+    core = Tokenizer(models.Unigram(pieces, unk_id=0))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokens = ContentTokens(PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>"))
+    assert tokens("🦄") == tokens("日本") == []  # not the sign of a word's beginning either
+    assert tokens("dense 🦄") == [2]
+    assert tokens("de🦄nse") == [1, 3, 4]
+
+
+def test_a_vocabulary_without_unknown_words_loses_none() -> None:
+    class Bytes:
+        unk_token_id = None
+
+        def __call__(self, words: list[str], **_: object) -> dict[str, list[list[int]]]:
+            return {"input_ids": [list(word.encode()) for word in words]}
+
+    assert ContentTokens(Bytes())("é") == sorted("é".encode())
+
+
 def test_content_tokens_forget_when_full_and_stop_at_max_chars() -> None:
     tokenizer = wordpiece()
     few = ContentTokens(tokenizer, max_words=2)

@@ -59,11 +59,11 @@ def test_impacts_are_the_rounded_weights_of_the_texts_own_words(tiny_bert: Path,
     assert model.encode(["The dense index"], side="query").impacts == [expected]
 
 
-def test_expansion_scores_every_term_but_the_mask(tiny_bert: Path, load: Load) -> None:
+def test_expansion_scores_every_term_but_the_mask_and_the_unknown_word(tiny_bert: Path, load: Load) -> None:
     model = load(tiny_bert, cut_at_stop=False, lexical_terms="vocabulary", impact_rounding="nearest", top_terms=20)
     reps = model.encode(["the", ""])
     logits = np.log1p(np.maximum(model.forward_masks(["the", ""], side="passage").logits[:, 0], 0))
-    logits[:, model.tokenizer.mask_token_id] = 0
+    logits[:, [model.tokenizer.mask_token_id, model.tokenizer.unk_token_id]] = 0
     for row, weights in zip(reps.weights.toarray(), logits, strict=True):
         kept = np.zeros_like(weights)
         best = np.argsort(-weights)[:20]
@@ -71,6 +71,17 @@ def test_expansion_scores_every_term_but_the_mask(tiny_bert: Path, load: Load) -
         np.testing.assert_array_equal(row, np.rint(100 * kept))
     assert reps.weights[:, [model.tokenizer.mask_token_id]].nnz == 0
     assert reps.weights.nnz > 20
+
+
+@pytest.mark.parametrize("terms", ["content", "stems", "vocabulary"])
+def test_the_unknown_word_scores_nowhere(tiny_bert: Path, load: Load, terms: str) -> None:
+    model = load(tiny_bert, lexical_terms=terms, cut_at_stop=False)
+    unknown = model.tokenizer.unk_token_id
+    for side in ("query", "passage"):
+        weights = model.encode(["🦄", "𓀀 🦊", "dense 🦄"], side=side).weights
+        assert weights[:, [unknown]].nnz == 0
+        if terms != "vocabulary":
+            assert weights[:2].nnz == 0
 
 
 def test_the_cut_at_stop_zeroes_later_places(tiny_bert: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_hybrid_is_the_papers_fusion_score_by_score(
         fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], depth=depth)[0]
         fused = dict(zip(PASSAGES, fused.tolist(), strict=True))
         hits = hits_of(found[qid])
-        assert list(hits) == sorted(hits, key=lambda docid: (-hits[docid], docid))
+        assert list(hits) == sorted(hits, key=lambda docid: (hits[docid], docid), reverse=True)
         # A passage that is only in the lexical list, with score 0, is returned by no searcher.
         in_lists = {docid for docid, score in fused.items() if not np.isnan(score)}
         assert hits.keys() <= in_lists
@@ -320,3 +320,38 @@ def test_cached_queries_that_a_kill_left_without_their_folders_name_are_found(tm
     (older / "manifest.json").touch()
     encoder = LuceneImpactSearcher._init_query_encoder_from_str(str(tmp_path / "queries" / "queries.jsonl"))
     assert encoder.encode("moon") == {"moon": 3}
+
+
+def test_another_folder_than_the_command_takes(tmp_path: Path, indexes: tuple[str, str], tiny_name: str) -> None:
+    """What a person means, and what to type."""
+    from pyserini.search.faiss import FaissSearcher
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    dense, lexical = indexes
+    for name, part in (("dense", dense), ("lexical", lexical)):
+        (tmp_path / name).symlink_to(part)
+    (tmp_path / "index.json").write_text("{}")
+    for open_it, name in ((FaissSearcher, "dense"), (LuceneImpactSearcher, "lexical")):
+        with pytest.raises(InputError, match=f"an index of `diffretriever index`.*: name {tmp_path / name}"):
+            open_it(str(tmp_path), tiny_name)
+        with pytest.raises(InputError, match="nowhere: there is no such folder"):
+            open_it(str(tmp_path / "nowhere"), tiny_name)
+    with pytest.raises(InputError, match="no FAISS folder; it is a Lucene index: name the folder"):
+        FaissSearcher(lexical, tiny_name)
+    with pytest.raises(InputError, match="no Lucene index: name the folder of the impact index"):
+        LuceneImpactSearcher(dense, tiny_name)
+
+
+def test_a_damaged_folder_says_what_it_is(tmp_path: Path, indexes: tuple[str, str], tiny_name: str) -> None:
+    import shutil
+
+    from pyserini.search.faiss import FaissSearcher
+
+    shutil.copytree(indexes[0], tmp_path / "D")
+    lines = (tmp_path / "D/docid").read_text().splitlines(keepends=True)
+    (tmp_path / "D/docid").write_text("".join(lines[1:]))
+    with pytest.raises(InputError, match=rf"holds {len(lines)} vectors and docid {len(lines) - 1} ids"):
+        FaissSearcher(str(tmp_path / "D"), tiny_name)
+    (tmp_path / "D/index").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="this FAISS index cannot be opened .Index type .* not recognized"):
+        FaissSearcher(str(tmp_path / "D"), tiny_name)

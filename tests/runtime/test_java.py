@@ -1,6 +1,8 @@
 """Choosing a Java runtime from what lies on disk; no JVM is started here."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,18 @@ def test_the_heap_is_bounded_unless_somebody_did_or_it_is_too_late(monkeypatch: 
     java.bound_heap(512)
     java.bound_heap(1024)
     assert jnius_config.get_options() == ["-Xms512m", "-Xmx512m", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC"]
+
+
+def test_a_jvm_that_another_library_started_is_one_sentence() -> None:
+    """Whoever imports jnius starts it, and then no class can be added any more."""
+    program = (
+        "from diffretriever_pyserini.errors import DiffRetrieverError\n"
+        "from diffretriever_pyserini.runtime import java\n"
+        "java.point_environment()\n"
+        "import jnius\n"
+        "jnius.autoclass('java.lang.String')\n"
+        "try:\n    java.prepare()\nexcept DiffRetrieverError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.startswith("the Java virtual machine of this process was started by another library")
+    assert "import pyserini.pyclass before that library" in done.stdout and len(done.stdout.splitlines()) == 1

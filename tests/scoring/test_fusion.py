@@ -36,7 +36,7 @@ def min_max(*arguments: Any, **how: Any) -> Hits:
 
 def test_both_lists_are_scaled_and_weighed() -> None:
     dense, lexical = {"a": 3.0, "b": 2.0, "c": 1.0}, {"b": 30.0, "d": 10.0, "e": 20.0}
-    assert min_max(dense, lexical) == [("b", 0.75), ("a", 0.5), ("e", 0.25), ("c", 0.0), ("d", 0.0)]
+    assert min_max(dense, lexical) == [("b", 0.75), ("a", 0.5), ("e", 0.25), ("d", 0.0), ("c", 0.0)]
 
 
 def test_a_short_lexical_list_reaches_down_to_zero() -> None:
@@ -54,7 +54,7 @@ def test_alpha_shifts_the_weight_and_its_list_can_be_turned() -> None:
 def test_raw_scores_are_added_without_normalization() -> None:
     dense, lexical = {"a": 3.0, "b": 2.0}, {"b": 30.0, "d": 10.0}
     assert add_raw(two(dense, lexical, alpha=0.1)).hits == [("b", 5.0), ("a", 4.0), ("d", 3.0)]
-    assert add_raw(two(dense, lexical, 0.0, alpha=0.1)).hits == [("b", 5.0), ("a", 3.0), ("d", 3.0)]
+    assert add_raw(two(dense, lexical, 0.0, alpha=0.1)).hits == [("b", 5.0), ("d", 3.0), ("a", 3.0)]
     assert add_raw(two(dense, lexical, alpha=2.0, weight_on_dense=True)).hits == [("b", 34.0), ("a", 16.0), ("d", 14.0)]
 
 
@@ -84,8 +84,13 @@ def test_one_hit_in_each_list() -> None:
     assert min_max({}, {}) == []
 
 
-def test_ties_go_by_docid() -> None:
-    assert min_max({}, {"z": 7.0, "y": 7.0, "x": 5.0}) == [("y", 0.5), ("z", 0.5), ("x", 0.0)]
+def test_ties_go_by_falling_docid() -> None:
+    assert min_max({}, {"y": 7.0, "z": 7.0, "x": 5.0}) == [("z", 0.5), ("y", 0.5), ("x", 0.0)]
+    lists = [RankedList("dense", ranked({"a": 2.0, "b": 1.0})), RankedList("lexical", ranked({"b": 2.0, "a": 1.0}))]
+    assert [docid for docid, _ in fuse_lists(lists, "rrf").hits] == ["b", "a"]
+    # What only float64 tells apart is a tie in every list that is fused, too.
+    tied = RankedList("dense", ranked({"a": 0.1 + 1e-12, "b": 0.1}))
+    assert [one.rank for one in fuse_lists([tied, lists[1]], "rrf").contributions("b")] == [1, 1]
 
 
 @pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf])

@@ -15,6 +15,7 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, scoring
 from diffretriever_pyserini.errors import InputError, ModelNotFoundError
+from diffretriever_pyserini.scoring.ranking import ranked
 from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_index, separate_folders
 from diffretriever_pyserini.searching.searchers import LexicalSearcher
 from diffretriever_pyserini.store.index_record import IndexRecord
@@ -39,7 +40,7 @@ def test_each_side_is_the_equations_score_by_score(index: SearchIndex, scores: E
         assert dict(dense[qid]) == pytest.approx({docid: s[0] for docid, s in expected.items()}, abs=1e-5)
         assert dict(lexical[qid]) == {docid: s[1] for docid, s in expected.items() if s[1] > 0}
         for hits in (dense[qid], lexical[qid]):
-            assert hits == sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+            assert hits == ranked(dict(hits))
     assert list(dense) == list(lexical) == list(TOPICS)
     assert lexical["q4"] == lexical["10"] == []  # stopwords only, and a word of no passage
     assert lexical["q2"] and lexical["q2"] == lexical["q5"] and dense["q2"] == dense["q5"]
@@ -56,7 +57,7 @@ def test_hybrid_is_the_papers_fusion(
         fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], weight=1 / (1 + alpha), depth=depth or 1000)[0]
         by_docid = dict(zip(PASSAGES, fused.tolist(), strict=True))
         listed = {docid: score for docid, score in by_docid.items() if not np.isnan(score)}
-        assert found[qid] == sorted(found[qid], key=lambda hit: (-hit[1], hit[0]))
+        assert found[qid] == ranked(dict(found[qid]))
         assert len(found[qid]) == min(hits, len(PASSAGES))
         for docid, score in found[qid]:
             assert score == pytest.approx(listed[docid], abs=1e-5)
@@ -285,12 +286,41 @@ def test_a_damaged_index_is_named(folder: Path, tiny_name: str, tmp_path: Path) 
     damaged = open_index(tmp_path / "I")
     with pytest.raises(InputError, match="I/dense: this FAISS index cannot be opened"):
         damaged.search(TOPICS, mode="dense")
-    with pytest.raises(InputError, match="I/lexical: Lucene cannot open this index"):
+    with pytest.raises(InputError, match=r"I/lexical: Lucene cannot open this index \(\w+Exception: .*\); build"):
         damaged.search(TOPICS, mode="lexical")
     write_record(tmp_path / "I", DiffRetrieverDocumentEncoder(tiny_name), passages=9)
     shutil.copyfile(folder / "dense/index", tmp_path / "I/dense/index")
     with pytest.raises(InputError, match="holds 7 passages, but the index was made of 9"):
         open_index(tmp_path / "I").search(TOPICS, mode="dense")
+
+
+DAMAGES: dict[str, tuple[str, bytes, str]] = {
+    "a line less": ("docid", b"p1\np2\np3\np4\np5\np6\n", "index holds 7 vectors and docid 6 ids"),
+    "no lines": ("docid", b"", "docid 0 ids"),
+    "a blank line": ("docid", b"p1\np2\n\np4\np5\np6\n007\n", "docid, line 3: no id"),
+    "an id twice": ("docid", b"p1\np2\np1\np4\np5\np6\n007\n", "docid: 'p1' is the id of several vectors"),
+    "bytes": ("docid", b"\xff\xfe", "cannot be opened .'utf-8' codec"),
+    "half an index": ("index", b"IxFI\x40\0\0\0", r"cannot be opened \((?!.*\.cpp)"),
+    "no index": ("index", b"", r"cannot be opened \(read error in .*index"),
+}
+
+
+@pytest.mark.parametrize("kind", list(DAMAGES))
+def test_damaged_files_of_faiss(folder: Path, tiny_name: str, tmp_path: Path, kind: str) -> None:
+    name, content, message = DAMAGES[kind]
+    shutil.copytree(folder / "dense", tmp_path / "D")
+    (tmp_path / "D" / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        open_index(separate_folders(tmp_path / "D"), tiny_name).search(TOPICS)
+
+
+def test_a_file_that_is_missing(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "dense", tmp_path / "D")
+    (tmp_path / "D/docid").unlink()
+    with pytest.raises(InputError, match="no FAISS folder .*: the file docid is missing"):
+        separate_folders(tmp_path / "D")
+    with pytest.raises(InputError, match="it is a file; name the folder"):
+        separate_folders(tmp_path / "D/index")
 
 
 def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> None:
@@ -309,9 +339,19 @@ def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> No
         assert (len(index.search(TOPICS)["q1"]) == len(PASSAGES)) is expected
 
 
+@pytest.mark.parametrize("value", [0, -1, 1_000_001, 2147483648, 10**20, 1.5, "many", True])
+@pytest.mark.parametrize("name", ["nprobe", "efSearch"])
+def test_parameters_out_of_range(folder: Path, name: str, value: Any) -> None:
+    """FAISS takes an efSearch of 0 for one candidate, and what is no int for another number."""
+    with pytest.raises(InputError, match=rf"{name}={value!r} must be a whole number between 1 and 1,000,000"):
+        open_index(folder, parameters={name: value})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"threads": 2147483648}, "threads=2147483648 must be a whole number between 1 and 1,024"),
+        ({"batch_size": 2147483648}, "batch_size=2147483648 must be a whole number between 1 and 65,536"),
         ({"hits": 0}, "hits=0"),
         ({"depth": 3}, "depth=3 must be a whole number of at least hits=1000"),
         ({"hits": 3, "depth": 4.5}, "depth=4.5 must"),

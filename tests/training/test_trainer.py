@@ -26,6 +26,8 @@ from diffretriever_pyserini.training.release import load_trained
 from diffretriever_pyserini.training.run import retriever_for, train
 from diffretriever_pyserini.training.settings import TrainSettings
 
+from ..model.conftest import save_masked_lm
+
 TEXTS = ["which plants grow in spring", "The rivers need clean water.", "birds", ""]
 Settings = Callable[..., TrainSettings]
 
@@ -315,3 +317,28 @@ def test_too_few_rows_and_an_output_in_use(tiny_settings: Settings, tmp_path: Pa
         train(tiny_settings(), say=lambda _: None)
     with pytest.raises(ConfigError, match="started with batch_size=49"):
         train(tiny_settings(), resume=True, say=lambda _: None)
+
+
+def test_the_unknown_word_is_no_term_in_training(tmp_path: Path) -> None:
+    """Neither among a text's own terms nor, where all terms count, in the whole vocabulary."""
+    from diffretriever_pyserini.model.backbones.loading import load_base, load_tokenizer
+    from diffretriever_pyserini.model.config import resolve_config
+    from diffretriever_pyserini.model.layout import build_layout
+    from diffretriever_pyserini.model.lexical import unknown_ids
+
+    save_masked_lm(tmp_path)
+    config = resolve_config(str(tmp_path))
+    tokenizer, backbone = load_tokenizer(config), load_base(config, torch.float32)
+    layouts = {side: build_layout(config, tokenizer, side) for side in ("query", "passage")}
+    for terms in ("content", "stems"):
+        batch = Collator(tokenizer, layouts, backbone.pad_left, terms).side(["🦄", "dense 🦄 𓀀"], "query")
+        assert tokenizer.unk_token_id not in batch["content"]
+    batch = Collator(tokenizer, layouts, backbone.pad_left, "vocabulary").side(["🦄", "dense 🦄 𓀀"], "query")
+    model = MaskReader(backbone, layouts, never=unknown_ids(tokenizer))
+    weights = model(query=batch)["query_lexical"]
+    assert not weights[:, tokenizer.unk_token_id].any() and weights.any()
+    free = MaskReader(backbone, layouts)(query=batch)["query_lexical"]
+    free[:, tokenizer.unk_token_id] = 0
+    torch.testing.assert_close(weights, free)
+    weights.sum().backward()
+    assert all(torch.isfinite(one.grad).all() for one in model.parameters() if one.grad is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import InputError
 from ...model.provenance import Provenance
 from ...runtime.threads import torch_threads
+from ...scoring.ranking import as_written, best_rows
 from ...store.part import Part
 from ...store.store import Store
 
@@ -20,7 +21,7 @@ _PRODUCT_BYTES = 64 << 20  # of similarities at once, whatever K and H are
 _QUERIES = 128  # scored together, so that the vectors are read and widened once for all of them
 
 Found = tuple[np.ndarray, np.ndarray]
-"""Passage numbers int64 [n] and scores float32 [n], best first, equal scores by number."""
+"""Passage numbers int64 [n] and scores float32 [n], in the one order of :mod:`...scoring.ranking`."""
 
 
 class ExactIndex:
@@ -75,7 +76,7 @@ class ExactIndex:
                 held = vectors.to(self.device).float()  # there: a GPU is sent half the bytes
                 scores = maxsim_block(flat, held, len(queries)).cpu().numpy()
                 for i, row in enumerate(scores):
-                    best[i] = keep_best(best[i], row, begin, depth)
+                    best[i] = keep_best(best[i], row, begin, depth, self.docids)
         return best
 
     def _chunks(self) -> Iterator[tuple[int, Any]]:
@@ -136,14 +137,14 @@ def maxsim_block(queries: Any, passages: Any, count: int) -> Any:
     return torch.cat(found, dim=1)
 
 
-def keep_best(known: Found, scores: np.ndarray, begin: int, depth: int) -> Found:
+def keep_best(
+    known: Found, scores: np.ndarray, begin: int, depth: int, docids: Callable[[np.ndarray], list[str]]
+) -> Found:
     """``known`` and the passages ``begin``, ``begin`` + 1 ... with ``scores``, cut to the best ``depth``."""
     rows, values = known
-    floor = values[-1] if len(values) >= depth else -np.inf
-    fresh = np.flatnonzero(scores > floor) if len(values) >= depth else np.arange(len(scores))
+    scores = as_written(scores)
+    fresh = np.flatnonzero(scores >= values[-1]) if len(values) >= depth else np.arange(len(scores))
     if not len(fresh):
         return known
     rows = np.concatenate([rows, fresh + begin])
-    values = np.concatenate([values, scores[fresh]])
-    order = np.lexsort((rows, -values))[:depth]
-    return rows[order], values[order]
+    return best_rows(rows, np.concatenate([values, scores[fresh]]), depth, docids)

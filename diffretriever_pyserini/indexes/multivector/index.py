@@ -12,7 +12,9 @@ import numpy as np
 from ...errors import InputError
 from ...files.atomic import restore
 from ...model.provenance import Provenance
+from ...runtime.faiss import said
 from ...runtime.threads import Workers
+from ...scoring.ranking import best_rows
 from ..options import MultiOptions
 from .candidates import propose
 from .codec import read_codec
@@ -77,7 +79,7 @@ class CompressedIndex:
         """Numbers of the passages that will be scored."""
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():  # all passages are equally far
-            return np.arange(min(self.passages, depth))
+            return np.arange(self.passages)
         return propose(self.first, query, self.options.wanted(depth))
 
     def rank(
@@ -91,12 +93,11 @@ class CompressedIndex:
         """The best ``depth`` of the passages ``rows``; ``workers`` share the work, at most ``threads`` of them."""
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():
-            return rows[:depth], np.zeros(len(rows[:depth]), np.float32)
+            return best_rows(rows, np.zeros(len(rows), np.float32), depth, self.docids)
         scores = QueryScorer(self.codec, query, workers, threads).scores(self.records(rows))
         if len(rows) and self.manifest.refine and self.options.refine:
             return self._refined(query, rows, scores, depth)
-        order = np.lexsort((rows, -scores))[:depth]
-        return rows[order], scores[order]
+        return best_rows(rows, scores, depth, self.docids)
 
     def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Found]:
         """:meth:`search` for several queries, a thread each of ``threads``; the same results, whatever their number."""
@@ -106,20 +107,16 @@ class CompressedIndex:
             return workers.map(lambda query: self._search(query, depth), queries)
 
     def _refined(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, depth: int) -> Found:
-        """The best rows scored by their vectors, before all others, whose order stays."""
+        """The best rows scored by their vectors, before all others."""
         import torch
 
-        order = np.lexsort((rows, -scores))
-        chosen, rest = np.split(order, [self.options.refine])
-        exact = maxsim_block(torch.from_numpy(query), torch.from_numpy(self._files.vectors(rows[chosen])), 1)[0].numpy()
-        chosen = rows[chosen]
-        better = np.lexsort((chosen, -exact))
+        rows, scores = best_rows(rows, scores, len(rows), self.docids)
+        chosen = rows[: self.options.refine]
+        exact = maxsim_block(torch.from_numpy(query), torch.from_numpy(self._files.vectors(chosen)), 1)[0].numpy()
         # What was not refined stays below: two scales of error must not be mixed.
-        below = np.minimum(scores[rest], exact.min(initial=np.inf))
-        return (
-            np.concatenate([chosen[better], rows[rest]])[:depth],
-            np.concatenate([exact[better], below])[:depth].astype(np.float32),
-        )
+        limit = np.nextafter(exact.min(initial=np.inf), -np.inf, dtype=np.float32)
+        below = np.minimum(scores[self.options.refine :], limit)
+        return best_rows(rows, np.concatenate([exact, below]), depth, self.docids)
 
     def records(self, rows: np.ndarray) -> np.ndarray:
         """uint8 [n, stride] of passages by number."""
@@ -147,8 +144,8 @@ class CompressedIndex:
         path = self.folder / CANDIDATES
         try:
             first = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise InputError(f"{path}: FAISS cannot read it; build the index again. ({error})") from error
+        except (RuntimeError, MemoryError) as error:
+            raise InputError(f"{path}: FAISS cannot read it; build the index again. ({said(error)})") from error
         if first.ntotal != self.passages or first.d != self.manifest.dimension:
             raise InputError(
                 f"{path}: holds {first.ntotal:,} passages, {self.passages:,} expected; build the index again."

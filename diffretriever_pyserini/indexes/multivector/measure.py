@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...model.method import pool
+from ...scoring.ranking import best_rows
 from .candidates import propose
 from .exact import maxsim_block
 from .index import CompressedIndex
@@ -40,7 +41,7 @@ def measure_recall(index: CompressedIndex, first: Any, rows: np.ndarray, vectors
     ranked = [
         index.rank(query, rows[propose(first, query, index.options.wanted(_DEPTH))], _DEPTH)[0] for query in queries
     ]
-    exact = [rows[order] for order in _exact(queries, vectors)]
+    exact = [best_rows(rows, scores, _DEPTH, index.docids)[0] for scores in _exact(queries, vectors)]
     shares = {f"top{n}_in_top{_DEPTH}": round(_share(exact, ranked, n), 4) for n in (10, _DEPTH)}
     return {"queries": len(queries), "passages": len(rows), **shares}
 
@@ -52,15 +53,15 @@ def _queries(vectors: np.ndarray) -> np.ndarray:
     return vectors[able[np.linspace(0, len(able) - 1, count).astype(np.int64)]]
 
 
-def _exact(queries: np.ndarray, vectors: np.ndarray) -> list[np.ndarray]:
-    """Indexes into ``vectors`` of the best passages of each query, equal scores by number."""
+def _exact(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """The scores of ``vectors`` for each query, float32 [queries, n]."""
     import torch
 
     if not len(queries):
-        return []
+        return np.empty((0, len(vectors)), np.float32)
     flat = torch.from_numpy(np.ascontiguousarray(queries.reshape(-1, queries.shape[2])))
-    scores = maxsim_block(flat, torch.from_numpy(vectors), len(queries)).numpy()
-    return [np.argsort(-row, kind="stable")[:_DEPTH] for row in scores]
+    scores: np.ndarray = maxsim_block(flat, torch.from_numpy(vectors), len(queries)).numpy()
+    return scores
 
 
 def _share(exact: Sequence[np.ndarray], ranked: Sequence[np.ndarray], n: int) -> float:

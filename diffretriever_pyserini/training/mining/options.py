@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Gt, Le
 
 from ...errors import InputError
-from ...settings import Count, CountFrom0, Help, OnError, validate
+from ...settings import Count, CountFrom0, Help, OnError, Threads, validate
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MineOptions:
     words: Annotated[Count, Help("a passage of --documents")] = 100
     on_error: Annotated[OnError, Help("at a bad row")] = "stop"
     seed: Annotated[CountFrom0, Help("of the sentences that become queries")] = 42
-    threads: Annotated[Count, Help("for Lucene")] = 2
+    threads: Annotated[Threads, Help("for Lucene")] = 2
 
     def __post_init__(self) -> None:
         validate(self, InputError)

@@ -425,3 +425,23 @@ def test_a_link_to_another_disk_holds_what_is_made_and_what_a_failure_leaves(
             assert [path.name for path in (tmp_path / "disk").iterdir()] == ["ix"]
         assert link.is_symlink() and [path.name for path in (tmp_path / "here").iterdir()] == ["link"]
     assert CompressedIndex(link / "multi").passages == len(store)
+
+
+@pytest.mark.parametrize("refine", [None, "int8"])
+def test_a_short_list_is_the_head_of_a_long_one_in_the_midst_of_ties(
+    tmp_path: Path, refine: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """700 equal passages among 2,000: more than are proposed for the short list."""
+    vectors = made_up_vectors(2000)
+    alike = np.random.default_rng(3).permutation(2000)[:700]
+    vectors[alike] = vectors[alike[0]]
+    index = made(write_store(tmp_path / "S", vectors), tmp_path / "I", bytes_per_vector=12, refine=refine)
+    first = sorted((f"p{row}" for row in alike), reverse=True)
+    for query in (vectors[alike[0]], np.zeros_like(vectors[0])):
+        rows, scores = index.search(query, 1000)
+        if query.any():
+            assert index.docids(rows[:200]) == first[:200]
+        for depth in (1, 5, 60):
+            short, values = index.search(query, depth)
+            assert index.docids(short) == index.docids(rows[:depth])
+            np.testing.assert_array_equal(values, scores[:depth])

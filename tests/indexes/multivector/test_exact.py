@@ -74,10 +74,16 @@ def test_the_order_of_a_passages_vectors_means_nothing(tmp_path: Path, queries: 
         np.testing.assert_allclose(a[1], b[1], atol=1e-6)
 
 
-def test_equal_scores_stand_in_the_stores_order(tmp_path: Path) -> None:
-    vectors = np.repeat(made_up_vectors(1), 250, axis=0)
+@pytest.mark.parametrize("depth", [1, 5, 120, 1000])
+def test_equal_scores_are_ordered_by_falling_docid(tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "_CHUNK_BYTES", 1 << 13)  # ties go on from chunk to chunk
+    vectors = np.repeat(made_up_vectors(2), [250, 10], axis=0)
     index = ExactIndex(write_store(tmp_path / "S", vectors))
-    assert index.search(vectors[0], 120)[0].tolist() == list(range(120))
+    alike = sorted((f"p{row}" for row in range(250)), reverse=True)
+    docids = index.docids(index.search(vectors[0], depth)[0])
+    assert docids[:250] == alike[:depth] and len(docids) == min(depth, 260)
+    nothing = index.docids(index.search(np.zeros_like(vectors[0]), depth)[0])
+    assert nothing == sorted((f"p{row}" for row in range(260)), reverse=True)[:depth]
 
 
 def test_threads_and_batches_change_nothing(store: Store, queries: list[np.ndarray]) -> None:

@@ -1,0 +1,134 @@
+"""Names of measures: every alias, every setting, and a sentence for what cannot be computed."""
+
+from __future__ import annotations
+
+import pytest
+from ir_measures.measures import registry
+
+from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.evaluation.measures import parse_measure
+from diffretriever_pyserini.evaluation.metrics import evaluate
+
+QRELS = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"a": 1}, "q10": {"b": 1}}
+RUN = {"q1": {"x": 4.0, "a": 3.0, "c": 2.0, "b": 1.0}, "q2": {"b": 2.0, "a": 1.0}, "other": {"a": 1.0}}
+
+
+@pytest.mark.parametrize("cutoff", ["", "@10"])
+@pytest.mark.parametrize("name", list(registry))
+def test_every_registered_name_has_a_value_or_a_sentence(name: str, cutoff: str) -> None:
+    try:
+        mean = evaluate(RUN, QRELS, [name + cutoff]).means[name + cutoff]
+    except InputError as error:
+        assert str(error).startswith(f"measure '{name}{cutoff}'") and len(str(error)) < 400
+    else:
+        assert mean >= 0 and (mean <= 1 or name.startswith("Num"))
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "expected"),
+    [
+        ("RR@10", "MRR@10", 1 / 3),
+        ("RR", "MRR", 1 / 3),
+        ("RR@10", "RR(rel=1)@10", 1 / 3),
+        ("P@1", "Precision@1", 0.0),
+        ("R@2", "Recall@2", 0.5),
+        ("AP", "MAP", (0.5 + 0.5) / 2 / 3 + 0.5 / 3),
+        ("nDCG@2", "NDCG@2", None),
+        ("Rprec", "RPrec", 0.5 / 3),
+        ("Bpref", "BPref", None),
+        ("NumRet(rel=1)", "NumRelRet", 3.0),
+        ("SetP(relative=True)", "SetRelP", None),
+        ("IPrec@0.1", "IPrec@0.10", None),
+    ],
+)
+def test_one_measure_under_two_names(name: str, other: str, expected: float | None) -> None:
+    means = evaluate(RUN, QRELS, [name, other, name]).means
+    assert list(means) == [name, other]
+    assert means[name] == means[other]
+    assert means == pytest.approx(evaluate(RUN, QRELS, [name]).means | evaluate(RUN, QRELS, [other]).means)
+    if expected is not None and name != "R@2":
+        assert means[name] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("NumQ", 3.0),  # of the judgements, whatever a run holds
+        ("NumRel", 4.0),
+        ("NumRet", 6.0),
+        ("NumRet(rel=1)", 3.0),
+        ("Judged@2", 1 / 3),
+        ("ERR@1", 0.0),
+        ("ERR@2", (3 / 16 / 2 + 1 / 16 / 2) / 3),  # gdeval knows no ids of queries but numbers
+        ("RBP(p=0.5,rel=1)", None),
+        ("nDCG(dcg='exp-log2')@10", None),
+        ("nDCG(gains={1: 5, 2: 1})@10", None),
+        ("SetF(beta=2)", None),
+        ("P(judged_only=True)@1", 2 / 3),
+    ],
+)
+def test_settings_and_counts(name: str, expected: float | None) -> None:
+    try:
+        alone = evaluate(RUN, QRELS, [name]).means[name]
+    except InputError as error:
+        assert "not installed" in str(error) and expected is None
+        return
+    among = evaluate(RUN, QRELS, ["P@1", "nDCG@10", "P(judged_only=True)@2", name, "nDCG(gains={1: 9})@10", "NumRet"])
+    assert among.means[name] == alone
+    assert among.means["nDCG@10"] == evaluate(RUN, QRELS, ["nDCG@10"]).means["nDCG@10"]
+    assert among.means["NumRet"] == 6
+    if expected is not None:
+        assert alone == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("P@0", "cut-off 0 is out of range: from 1 to"),
+        ("P@-1", "cut-off -1 is out of range"),
+        ("nDCG@2147483648", "cut-off 2147483648 is out of range"),
+        ("P@99999999999999999999999", "out of range"),
+        ("RR@0", "out of range"),
+        ("Judged@0", "out of range"),
+        ("P@ten", "ten is no number"),
+        ("P@1.5", "1.5 is not a whole number"),
+        ("P@True", "True is not a whole number"),
+        ("RR(rel=-1)@10", "rel -1 is out of range"),
+        ("RR(rel=99999999999)@10", "rel 99999999999 is out of range"),
+        ("RR(cutoff=0)", "cut-off 0 is out of range"),
+        ("IPrec@2.5", "recall 2.5 is out of range: from 0 to 1"),
+        ("IPrec@0.123", "two decimals at most"),
+        ("nDCG(gains={1: 99999999999})@10", "gains 99999999999 is out of range"),
+        ("nDCG(gains={1: 0.5})@10", "gains must be whole numbers, not 0.5"),
+        ("nDCG(dcg='log3')@10", "dcg='log3' cannot be; it is: one of 'log2', 'exp-log2'"),
+        ("nDCG(base=2)@10", "no setting 'base'; nDCG has: cutoff, dcg"),
+        ("RR(2)@10", "must be names and values"),
+        ("RR(rel=)@10", "cannot be read"),
+        ("R", "needs a cut-off: for instance R@10"),
+        ("Recall", "needs a cut-off: for instance Recall@10"),
+        ("IPrec", "needs a recall: for instance IPrec@0.1"),
+        ("Rprec@10", "Rprec takes no cut-off; write Rprec"),
+        ("NERR8@10", r"needs a max_rel: for instance NERR8\(max_rel=4\)"),
+        ("RBP", "in no such form; more settings are: .*rel, minimum relevance"),
+        ("map", "did you mean MAP"),
+        ("nDGC@10", "did you mean nDCG"),
+        ("", "unknown measure ''"),
+        ("RR@10@10", "unknown measure"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_measure(name)
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    pytest.importorskip("ir_measures")
+    with pytest.raises(InputError, match=r"RBP\(rel=1\)' needs a package that is not installed: pip install .*cwl"):
+        parse_measure("RBP(rel=1)")
+
+
+def test_what_fails_below_is_named_and_alone() -> None:
+    with pytest.raises(InputError, match=r"measure 'Accuracy' cannot be computed .*ZeroDivisionError"):
+        evaluate({"q1": {"a": 1.0}}, {"q1": {"a": 5}}, ["nDCG@10", "Accuracy"])
+    with pytest.raises(InputError, match=r"measure 'ERR@10' takes grades up to 4; the judgements have 5"):
+        evaluate({"q1": {"a": 1.0}}, {"q1": {"a": 5}}, ["nDCG@10", "ERR@10"])
