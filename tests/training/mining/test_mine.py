@@ -171,13 +171,15 @@ def mined(rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 
 @pytest.mark.java
-def test_bm25_negatives_through_pyserini(mined: tuple[Path, Path], tmp_path: Path) -> None:
-    pairs, output = mined
-    found = RowFiles([output / "train.jsonl"], True, "stop", tmp_path / "bad")
-    original = RowFiles([pairs], True, "stop", tmp_path / "bad2")
-    assert len(found) == len(original) == 49
-    assert found[48].negatives == ()
-    for i in range(48):
+def test_bm25_negatives_through_pyserini(mined: tuple[Path, Path], rows_file: Path, tmp_path: Path) -> None:
+    output = mined[1]
+    *lines, last = (output / "train.jsonl").read_text().splitlines()
+    assert json.loads(last)["query"] == "qwxyz"
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    found = RowFiles([tmp_path / "train.jsonl"], True, "stop", tmp_path / "bad")
+    original = RowFiles([rows_file], True, "stop", tmp_path / "bad2")
+    assert len(found) == len(original) == 48
+    for i in range(len(found)):
         row = found[i]
         assert (row.query, row.positives) == (original[i].query, original[i].positives)
         assert len(row.negatives) == 4
