@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,31 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Models this small lose more to threads that wait for each other than they gain: on a busy machine a factor of ten.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# For several workers: long files begin first, so that none is left over at the end, and these are shared out by their
+# first parameter (a page, an encoder).
+SPLIT = ("tests/docs/test_docs.py", "tests/end_to_end/test_literal_commands.py")
+LONG = (*SPLIT, "tests/end_to_end/", "tests/training/", "tests/runtime/", "tests/encoding/", "tests/indexes/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadfile``, but for SPLIT and the order."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, parameters = nodeid.partition("[")
+            file = file.partition("::")[0]
+            return f"{file}[{parameters.partition('-')[0].rstrip(']')}" if file in SPLIT else file
+
+    config.option.loadscopereorder = False  # it would begin with the files of many short tests
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

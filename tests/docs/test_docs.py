@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from .. import warm
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+FRESH = ("quickstart.md", "README.md")  # whose commands start as a user's do
 _FENCE = re.compile(r"^```(bash|python) run\n(.*?)^```", re.M | re.S)
 
 
@@ -22,14 +25,13 @@ def fences(page: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if fences(page)], ids=lambda page: page.name)
 def test_page_runs(page: Path, tmp_path: Path) -> None:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1",
-    }
+    python = Path(sys.executable if page.name in FRESH else warm.python())
+    folders = (str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"])
+    environment = os.environ | {"PATH": os.pathsep.join(folders)}
     for number, (language, code) in enumerate(fences(page), 1):
         script = tmp_path / f".fence{number}"
         script.write_text(code, encoding="utf-8")
-        command = ["bash", "-euo", "pipefail", script] if language == "bash" else [sys.executable, script]
+        command = ["bash", "-euo", "pipefail", script] if language == "bash" else [python, script]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, f"{page.name}, fence {number}:\n{code}\n{done.stdout}\n{done.stderr[-4000:]}"
 

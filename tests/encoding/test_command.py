@@ -6,6 +6,7 @@ import io
 import json
 import re
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from diffretriever_pyserini.encoding.progress import Progress
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.store.store import Store
 
+from .. import warm
 from .conftest import passages, write_corpus
 from .test_job import content
 
@@ -125,8 +127,9 @@ def test_rows_of_a_shard() -> None:
 
 
 def test_several_devices_make_one_store(
-    arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
     assert main([*arguments, "--device=cpu", "--devices=cpu,cpu"]) == 0
     assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(100)]
     said = capfd.readouterr().out

@@ -1,13 +1,14 @@
-"""Pyserini's literal commands, run in subprocesses of this interpreter."""
+"""Pyserini's literal commands, each in a process of its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from .. import warm
 
 Run = dict[str, list[tuple[str, float]]]
 
@@ -22,9 +23,9 @@ def pyserini(module: str, arguments: str, folder: Path, **environment: str) -> s
 def attempt(module: str, arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """As :func:`pyserini`, whatever comes of it."""
     return subprocess.run(
-        [sys.executable, "-m", f"pyserini.{module}", *arguments.split()],
+        [warm.python(), "-m", f"pyserini.{module}", *arguments.split()],
         cwd=folder,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=900,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.indexes.build import IndexOptions, build_index
 from diffretriever_pyserini.searching import open_index
 
+from .. import warm
 from .commands import pyserini, read_run
 
 PASSAGES, QUERIES = 360, 25
@@ -27,7 +27,7 @@ PASSAGES, QUERIES = 360, 25
 def ours(arguments: str, folder: Path) -> str:
     """``diffretriever <arguments>`` in ``folder``."""
     done = subprocess.run(
-        [sys.executable, "-m", "diffretriever_pyserini", *arguments.split()],
+        [warm.python(), "-m", "diffretriever_pyserini", *arguments.split()],
         cwd=folder,
         capture_output=True,
         text=True,

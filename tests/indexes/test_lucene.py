@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from diffretriever_pyserini.pyserini_api.encoders import LexicalQueryEncoder
 from diffretriever_pyserini.store.index_record import read_index_record
 from diffretriever_pyserini.store.store import Store
 
+from .. import warm
 from ..encoding.conftest import passages, write_corpus
 from .conftest import made_up_store
 
@@ -55,7 +55,7 @@ def pyserinis_own(folder: Path, records: Iterator[tuple[str, dict[str, int]]]) -
     command = ["-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", folder / "json"]
     command += ["--index", folder / "L", "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1"]
     done = subprocess.run(
-        [sys.executable, *command, "--impact", "--pretokenized"], capture_output=True, text=True, check=False
+        [warm.python(), *command, "--impact", "--pretokenized"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return str(folder / "L")
@@ -293,7 +293,7 @@ def test_the_command_builds_both_and_pyserini_reads_them(
     plain = DiffRetriever.from_pretrained(encoder)
     corpus = write_corpus(tmp_path / "corpus.jsonl", passages(40))
     encode_corpus(plain, Corpus([corpus]), tmp_path / "S", EncodeOptions(workers=0))
-    start = [sys.executable, "-m"]
+    start = [warm.python(), "-m"]
     command = [*start, "diffretriever_pyserini", "index", "--store", "S", "--output", "I"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -186,11 +186,13 @@ def test_settings_of_the_config_can_be_given(tiny_name: str) -> None:
     assert made.fingerprint != DiffRetrieverDocumentEncoder(tiny_name).provenance.fingerprint
 
 
-@pytest.mark.parametrize("home", ["diffretriever_pyserini", "diffretriever_pyserini.pyserini_api.encoders"])
-def test_making_an_encoder_attaches_the_plugin_where_the_hook_does_not_run(tiny_name: str, home: str) -> None:
-    """By either import, since a hybrid search with Pyserini's own fusion would be wrong without a word."""
+def test_making_an_encoder_attaches_the_plugin_where_the_hook_does_not_run(tiny_name: str) -> None:
+    """Whichever import gave it, since a hybrid search with Pyserini's own fusion would be wrong without a word."""
     program = (
-        f"import sys; sys.path[:] = {sys.path!r}\nfrom {home} import DiffRetrieverQueryEncoder\n"
+        f"import sys; sys.path[:] = {sys.path!r}\n"
+        "from diffretriever_pyserini.pyserini_api.encoders import DiffRetrieverQueryEncoder as inner\n"
+        "from diffretriever_pyserini import DiffRetrieverQueryEncoder\n"
+        "assert DiffRetrieverQueryEncoder is inner\n"
         "from diffretriever_pyserini.plugin import registry\nprint(registry.route())\n"
         f"DiffRetrieverQueryEncoder({tiny_name!r})\nprint(registry.route())\n"
     )

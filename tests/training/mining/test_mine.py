@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from diffretriever_pyserini.training.mining import candidates
 from diffretriever_pyserini.training.mining import mine as mining
 from diffretriever_pyserini.training.mining.candidates import Vectors, model_candidates
 from diffretriever_pyserini.training.mining.mine import MineOptions, mine, positive_numbers
+
+from ... import warm
 
 MARKDOWN = """Some words before any heading, Dr. Smith says.
 
@@ -154,11 +157,26 @@ def test_options_that_contradict_each_other(changes: dict[str, object], problem:
         MineOptions(**({"output": tmp_path, "pairs": ("p",)} | changes))  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def mined(rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(pairs, what the command mined for them with Pyserini's BM25); the last query is one that finds nothing."""
+    folder = tmp_path_factory.mktemp("bm25")
+    pairs = folder / "pairs.jsonl"
+    pairs.write_text(rows_file.read_text() + json.dumps({"query": "qwxyz", "positive": "something else"}) + "\n")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "executable", warm.python())
+        command = ["mine-negatives", "--pairs", str(pairs), "--output", str(folder / "m"), "--negatives", "4"]
+        assert main(command) == 0
+    return pairs, folder / "m"
+
+
 @pytest.mark.java
-def test_bm25_negatives_through_pyserini(rows_file: Path, tmp_path: Path) -> None:
-    code = main(["mine-negatives", "--pairs", str(rows_file), "--output", str(tmp_path / "m"), "--negatives", "4"])
-    assert code == 0
-    found = RowFiles([tmp_path / "m" / "train.jsonl"], True, "stop", tmp_path / "bad")
+def test_bm25_negatives_through_pyserini(mined: tuple[Path, Path], rows_file: Path, tmp_path: Path) -> None:
+    output = mined[1]
+    *lines, last = (output / "train.jsonl").read_text().splitlines()
+    assert json.loads(last)["query"] == "qwxyz"
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    found = RowFiles([tmp_path / "train.jsonl"], True, "stop", tmp_path / "bad")
     original = RowFiles([rows_file], True, "stop", tmp_path / "bad2")
     assert len(found) == len(original) == 48
     for i in range(len(found)):
@@ -168,9 +186,10 @@ def test_bm25_negatives_through_pyserini(rows_file: Path, tmp_path: Path) -> Non
         assert row.positives[0].contents not in {one.contents for one in row.negatives}
         words = set(row.query.split())
         assert all(words & set(one.contents.lower().rstrip(".").split()) for one in row.negatives), "BM25 shares words"
-    facts = json.loads((tmp_path / "m" / "mined.json").read_text())
+    facts = json.loads((output / "mined.json").read_text())
     assert facts["counts"]["negatives"] == 192
-    assert (tmp_path / "m" / "corpus" / "corpus.jsonl").is_file()
+    assert facts["counts"]["queries without negatives"] == 1
+    assert (output / "corpus" / "corpus.jsonl").is_file()
 
 
 def test_negatives_by_the_model_itself(rows_file: Path, tmp_path: Path, tiny_dream: Path) -> None:
@@ -234,16 +253,13 @@ def test_memory_does_not_grow_with_the_queries(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.java
-@pytest.mark.slow
-def test_searching_in_parts_finds_the_same(rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searching_in_parts_finds_the_same(
+    mined: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last part is one query that finds nothing."""
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text(rows_file.read_text() + json.dumps({"query": "qwxyz", "positive": "something else"}) + "\n")
-    found = []
-    for size in (1000, 24):
-        monkeypatch.setattr(candidates, "_SEARCHED", size)
-        options = MineOptions(tmp_path / f"m{size}", pairs=(str(pairs),), negatives=4)
-        counts = mine(options, say=lambda _: None)
-        assert counts["queries without negatives"] == 1
-        found.append((options.output / "train.jsonl").read_text())
-    assert found[0] == found[1] and len(found[0].splitlines()) == 49
+    pairs, whole = mined
+    monkeypatch.setattr(sys, "executable", warm.python())
+    monkeypatch.setattr(candidates, "_SEARCHED", 24)
+    options = MineOptions(tmp_path / "m", pairs=(str(pairs),), negatives=4)
+    assert mine(options, say=lambda _: None)["queries without negatives"] == 1
+    assert (tmp_path / "m" / "train.jsonl").read_text() == (whole / "train.jsonl").read_text()

@@ -1,0 +1,72 @@
+"""The warm Python of the tests (warm.py) does for a command what a fresh one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import warm
+
+REPORT = """
+import json, os, sys, atexit, threading
+import _diffretriever_pyserini_startup as startup
+
+atexit.register(lambda: print("at exit"))
+threading.Thread(target=lambda: (threading.Event().wait(0.3), print("thread"))).start()
+main = sys.modules["__main__"]
+print(json.dumps({
+    "argv": sys.argv, "name": __name__, "file": __file__, "main": vars(main) is globals(), "path": sys.path[0],
+    "spec": __spec__ and __spec__.name, "folder": os.getcwd(), "executable": sys.executable,
+    "variable": os.environ.get("DIFFRETRIEVER_NO_PLUGIN"), "hook": list(startup.finder.callbacks),
+    "ours": sorted(name for name in sys.modules if name.partition(".")[0] in
+                   ("pyserini", "jnius", "diffretriever_pyserini", "tests")),
+    "stdin": sys.stdin.read(),
+}))
+sys.stdout.reconfigure(errors="replace")
+print("said", file=sys.stderr)
+exec(sys.argv[1])
+"""
+ENDS = ["pass", "sys.exit(3)", "sys.exit('a word')", "raise ValueError('no')", "os.kill(os.getpid(), 9)"]
+
+
+def run(python: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | variables
+    return subprocess.run(
+        [python, *arguments], cwd=folder, env=environment, input="given", capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    if (path := warm.python()) == sys.executable:
+        pytest.skip("every command gets a Python of its own here")
+    return path
+
+
+@pytest.mark.parametrize("how", [("-m", "package.report"), ("package/report.py",)], ids=["module", "script"])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_command_is_as_in_a_fresh_python(
+    python: str, how: tuple[str, ...], end: str, tmp_path: Path, hook_installed: None
+) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "report.py").write_text(REPORT)
+    warmed, fresh = (
+        run(one, tmp_path, *how, end, "é x", DIFFRETRIEVER_NO_PLUGIN="0") for one in (python, sys.executable)
+    )
+    assert (warmed.returncode, warmed.stdout) == (fresh.returncode, fresh.stdout)
+    assert warmed.stderr.splitlines()[:1] == fresh.stderr.splitlines()[:1]
+    assert warmed.stderr.splitlines()[-1:] == fresh.stderr.splitlines()[-1:]
+    if end == "pass":
+        assert json.loads(fresh.stdout.splitlines()[0])["hook"] == ["pyserini"]
+
+
+def test_libraries_are_there_unless_the_environment_is_another(python: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import sys\nprint('torch' in sys.modules)")
+    assert run(python, tmp_path, "program.py").stdout == "True\n"
+    assert run(python, tmp_path, "program.py", HF_HOME=str(tmp_path)).stdout == "False\n"
+    assert run(python, tmp_path, "-c", "import sys; print('torch' in sys.modules)").stdout == "False\n"

@@ -1,0 +1,181 @@
+"""A quicker start of Python for tests that run many commands: libraries are imported once, every command is a fork.
+
+Importing torch, transformers and their like takes most of the time of a short command. :func:`python` starts a server
+that has imported them and done nothing else: no model, no JVM, no thread, nothing of Pyserini or of this package, so
+that the start-up hook runs and all of theirs is imported in the command. The path it returns behaves as
+``sys.executable`` does for ``-m module ...`` and ``script ...``; for anything else, or in another environment than the
+tests' own, it is ``sys.executable``. What differs: commands of one server share a
+hash seed, and end without taking their modules apart.
+
+``WARM=0`` in the environment gives every command a Python of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+LIBRARIES = ("torch.distributed.tensor", "torch._dynamo", "transformers.models.bert.modeling_bert", "datasets", "peft")
+LIBRARIES += ("openai", "requests", "sklearn.preprocessing")
+# What may differ from the server's environment: none of LIBRARIES reads it while it is imported.
+FREE = {"_", "PATH", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JAVA_HOME"}
+FREE |= {"DIFFRETRIEVER_NO_PLUGIN"}
+
+
+@functools.cache
+def python() -> str:
+    """Path of a Python that starts warm; the ``diffretriever`` beside it does, too."""
+    # Not with CUDA: a library that asked for it while it was imported would leave it broken in a forked child.
+    if os.environ.get("WARM") == "0" or sys.platform != "linux" or Path("/dev/nvidiactl").exists():
+        return sys.executable
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    client = shlex.join([sys.executable, "-IS", __file__, str(folder / "socket")])
+    for name, script in (("python", ""), ("diffretriever", Path(sys.executable).with_name("diffretriever"))):
+        (folder / name).write_text(f'#!/bin/sh\nexec {client} {script} "$@"\n')
+        (folder / name).chmod(0o755)
+    command = [sys.executable, __file__, "--serve", str(folder / "socket")]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdout and server.stdout.readline() == b"ready\n"
+    atexit.register(server.communicate)  # the end of its input ends it
+    return str(folder / "python")
+
+
+def ask(address: str, arguments: list[str]) -> None:
+    """Let the server run a command, and end as the command ends."""
+    fresh = [sys.executable, *arguments]
+    if arguments[:1] != ["-m"] and (not arguments or arguments[0].startswith("-")):
+        os.execv(fresh[0], fresh)
+    message = json.dumps([arguments, str(Path.cwd()), dict(os.environ)]).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        socket.send_fds(connection, [len(message).to_bytes(8)], [0, 1, 2])
+        connection.sendall(message)
+        status = connection.recv(16)
+    if status == b"fresh":
+        os.execv(fresh[0], fresh)
+    code = int(status)
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+def serve(address: str) -> None:
+    """Fork a process for every client until standard input ends; returns in the one that is to run ``sys.argv``."""
+    del sys.path[0]  # "packaging" is a folder of tests, too
+    own = dict(os.environ)
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.freeze()  # a collection in a child would copy every page
+    assert threading.active_count() == 1, "a forked child would lack the other threads"
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a process that answers
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        print("ready", flush=True)
+        while listener in select.select([listener, sys.stdin], [], [])[0]:
+            connection, _ = listener.accept()
+            if fork() == 0:
+                break
+            connection.close()
+        else:
+            os._exit(0)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with connection:
+        answer(connection, own)
+
+
+def fork() -> int:
+    """``os.fork()`` without its warning: the one thread is of a jemalloc, which starts it anew in a child."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def answer(connection: socket.socket, own: dict[str, str]) -> None:
+    """Fork the command that a client asks for and report how it ends; returns in the command's process."""
+    size, files, *_ = socket.recv_fds(connection, 8, 3)
+    with connection.makefile("rb") as stream:
+        arguments, folder, environment = json.loads(stream.read(int.from_bytes(size)))
+    made = {name: value for name, value in os.environ.items() if name not in own}  # by the libraries
+    if {name for name, _ in environment.items() ^ own.items()} - FREE - made.keys():
+        connection.sendall(b"fresh")
+        os._exit(0)
+    child = fork()
+    if child:
+        connection.sendall(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+        os._exit(0)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    for name, mode, buffering in (("stdin", "r", -1), ("stdout", "w", -1), ("stderr", "w", 1)):
+        old = getattr(sys, name)
+        new = open(old.fileno(), mode, buffering, old.encoding, old.errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, new)
+        setattr(sys, f"__{name}__", new)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(made | environment)
+    sys.argv = arguments
+
+
+def run() -> None:
+    """Run ``sys.argv``, the arguments of a Python, in this process as a fresh one would."""
+    main = sys.modules["__main__"] = sys.modules["__mp_main__"] = ModuleType("__main__")
+    vars(main)["__builtins__"] = builtins
+    if sys.argv[0] == "-m":
+        sys.path.insert(0, str(Path.cwd()))
+        runpy._run_module_as_main(sys.argv.pop(1))  # type: ignore[attr-defined]  # which -m calls, too
+    else:
+        script = Path(sys.argv[0])
+        sys.path.insert(0, str(script.resolve().parent))
+        main.__file__ = str(script.absolute())
+        exec(compile(script.read_bytes(), sys.argv[0], "exec"), vars(main))
+
+
+def end(error: BaseException | None) -> None:
+    """End as Python does, but for taking the modules apart, which would copy most of the server's memory."""
+    code = error.code if isinstance(error, SystemExit) else int(error is not None)
+    if error is not None and not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        serve(sys.argv[2])
+        try:
+            run()
+        except BaseException as error:
+            end(error)
+        end(None)
+    else:
+        ask(sys.argv[1], sys.argv[2:])
