@@ -81,7 +81,9 @@ class QueryScorer:
         inner = torch.zeros(count * self._k_query, n)
         for plane, some, rows, matrix in self._products:
             inner[rows].addmm_(matrix, parts[plane][some])
-        similarities = (self._directions @ inner.view(count, -1)).view(k, self._k_query, n).add_(self._lowest)
+        similarities = (
+            (self._directions @ inner.view(count, self._k_query * n)).view(k, self._k_query, n).add_(self._lowest)
+        )
         there = self._codec.positions(records)
         if not there.all():
             similarities.masked_fill_(torch.from_numpy(~there).T[:, None], -torch.inf)

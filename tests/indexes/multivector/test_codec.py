@@ -151,6 +151,8 @@ def test_too_few_bytes(vectors: np.ndarray) -> None:
 def test_passages_that_are_all_the_same(queries: list[np.ndarray]) -> None:
     """Their mean says all, so that no bits are spent on them."""
     vectors = np.repeat(made_up_vectors(1), 20, axis=0)
+    for codec in (train_codec(vectors, 40), train_codec(vectors[:1], 40), train_codec(np.zeros_like(vectors), 40)):
+        assert QueryScorer(codec, queries[0]).scores(codec.encode(vectors)).shape == (20,)
     codec = train_codec(vectors, 40)
     np.testing.assert_allclose(codec.decode(codec.encode(vectors)), vectors, atol=1e-3)
     found = QueryScorer(codec, queries[0]).scores(codec.encode(vectors))
