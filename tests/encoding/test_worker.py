@@ -56,7 +56,10 @@ def run(folder: Path, program: str, how: str, model: DiffRetriever) -> subproces
     )
 
 
-@pytest.mark.parametrize(("program", "how"), [(_LIBRARY, "script"), (_LIBRARY, "stdin"), (_COMMAND, "string")])
+@pytest.mark.parametrize(
+    ("program", "how"),
+    [(_LIBRARY, "script"), pytest.param(_LIBRARY, "stdin", marks=pytest.mark.rare), (_COMMAND, "string")],
+)
 def test_a_program_without_a_guard_runs_once(tmp_path: Path, model: DiffRetriever, program: str, how: str) -> None:
     done = run(tmp_path, program, how, model)
     assert done.returncode == 0, done.stderr

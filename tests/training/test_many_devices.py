@@ -55,7 +55,11 @@ def test_the_page_starts_both_configurations() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", page_commands(), ids=lambda command: command.rpartition("/")[2])
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(one, marks=[pytest.mark.rare] if "llada" in one else []) for one in page_commands()],
+    ids=lambda command: command.rpartition("/")[2],
+)
 def test_the_commands_of_the_page(command: str, conformance_dir: Path, rows_file: Path, tmp_path: Path) -> None:
     """As they stand, with 2 for 8, a tiny model of the same kind, small numbers, and CPUs; DeepSpeed needs CUDA."""
     words = command.replace("--nproc-per-node 8", "--nproc-per-node 2").split()
@@ -91,6 +95,7 @@ def test_the_commands_of_the_page(command: str, conformance_dir: Path, rows_file
 
 
 @pytest.mark.slow
+@pytest.mark.rare
 def test_two_nodes(tiny_settings: Settings, tmp_path: Path) -> None:
     """Two launchers that find each other at an address, as on two machines; one checkpoint comes out."""
     settings = tiny_settings(batch_size=2, max_steps=2, dev_rows=8, eval_steps=2)
