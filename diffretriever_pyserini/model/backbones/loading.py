@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from types import ModuleType
@@ -19,15 +20,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 _FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
-_NOT_PLAIN = (
-    "rank_pattern",
-    "alpha_pattern",
-    "use_dora",
-    "use_qalora",
-    "modules_to_save",
-    "layer_replication",
-    "alora_invocation_tokens",
-)
+# Initialisations that leave the base as it was. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract their start
+# from the base's weights, so that the saved adapter fits a base that was never saved.
+_BASE_KEPT = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
+# Keys of adapter_config.json that are read, or say nothing about the merged weights: where the tensors go is said by
+# their names, and settings of an initialisation count only where `init_lora_weights` names it. The rest must be unset.
+# fmt: off
+_HARMLESS = {
+    "peft_type", "r", "lora_alpha", "use_rslora", "init_lora_weights", "bias",
+    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out", "lora_dropout",
+    "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "megatron_core",
+    "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "runtime_config", "merge_weights",
+}
+# fmt: on
 _LORA_FILE, _HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
 _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
 
@@ -88,19 +94,31 @@ def lora_settings(folder: Path) -> dict[str, Any]:
     """What decides how the LoRA weights in ``folder`` are merged: ``r``, ``lora_alpha``, ``use_rslora``.
 
     Which modules they go to is said by the names of the weights themselves. Raises ConfigError for what is not plain
-    LoRA.
+    LoRA, whatever the setting is called, and for an initialisation that changed the base (all those of peft 0.21 that
+    do, ``tuners/lora/layer.py``).
     """
     path = folder / "adapter_config.json"
     raw = read_json(path, error=ConfigError)
     if raw.get("peft_type") != "LORA":
         raise ConfigError(f"{path}: peft_type {raw.get('peft_type')!r} is not LORA")
-    for key in _NOT_PLAIN:
-        if raw.get(key):
+    start = raw.get("init_lora_weights")
+    if start not in _BASE_KEPT:
+        raise ConfigError(
+            f"{path}: init_lora_weights {start!r} is not supported: such an adapter fits a base that its training "
+            "changed, not the one that it names; save it with peft's path_initial_model_for_weight_conversion, which "
+            "makes plain LoRA of it, or save the merged model"
+        )
+    if raw.get("bias") not in (None, "none"):
+        raise ConfigError(f"{path}: bias {raw['bias']!r} is not supported; only 'none' is")
+    for key in sorted(raw.keys() - _HARMLESS):
+        if raw[key]:
             raise ConfigError(f"{path}: {key} is not supported; only plain LoRA is")
-    for key in ("r", "lora_alpha"):
-        if not isinstance(raw.get(key), int | float):
-            raise ConfigError(f"{path}: {key} is missing or no number")
-    return {"r": raw["r"], "lora_alpha": raw["lora_alpha"], "use_rslora": bool(raw.get("use_rslora"))}
+    rank, alpha = raw.get("r"), raw.get("lora_alpha")
+    if type(rank) is not int or rank < 1:
+        raise ConfigError(f"{path}: r must be a whole number from 1, not {rank!r}")
+    if type(alpha) not in (int, float) or not math.isfinite(alpha):
+        raise ConfigError(f"{path}: lora_alpha must be a number, not {alpha!r}")
+    return {"r": rank, "lora_alpha": alpha, "use_rslora": bool(raw.get("use_rslora"))}
 
 
 def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
@@ -125,7 +143,10 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
         match = _LORA.match(key)
         if match is None:
             raise ConfigError(f"{path}: {key!r} is not a LoRA weight; only plain LoRA adapters are supported")
-        weights[f"base_model.model.{module.adapter_key(match[1])}.lora_{match[2]}.weight"] = tensor
+        name = f"base_model.model.{module.adapter_key(match[1])}.lora_{match[2]}.weight"
+        if name in weights:
+            raise ConfigError(f"{path}: {key!r} is there twice, under two names")
+        weights[name] = tensor
     targets = sorted({key.removeprefix("base_model.model.").rpartition(".lora_")[0] for key in weights})
     known = {name for name, _ in backbone.model.named_modules()}
     lost = [name for name in targets if name not in known]

@@ -13,10 +13,14 @@ from safetensors.torch import save_file
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.backbones import dream
+from diffretriever_pyserini.model.backbones.base import Backbone
+from diffretriever_pyserini.model.backbones.loading import load_backbone
+from diffretriever_pyserini.model.config import resolve_config
 
 from ..conftest import TEXTS, Load, assert_alike, copy_folder, edit_json, edit_weights
 
 ADAPTER = "adapter_model.safetensors"
+IDS = torch.tensor([[7, 11, 4, 9, 30, 5]])
 
 
 def save_lora(model: Any, adapter: Path, targets: list[str], base: Path) -> Any:
@@ -31,6 +35,24 @@ def save_lora(model: Any, adapter: Path, targets: list[str], base: Path) -> Any:
     peft.peft_config["default"].base_model_name_or_path = str(base)
     peft.save_pretrained(adapter)
     return peft.merge_and_unload()
+
+
+def randomise(peft: Any) -> None:
+    """Move the LoRA weights away from where their initialisation left them, as training does."""
+    generator = torch.Generator().manual_seed(5)
+    for name, weight in peft.named_parameters():
+        if ".lora_" in name:
+            weight.data += torch.randn(weight.shape, generator=generator) * 0.2
+
+
+def resolve_and_load(adapter: Path, base: Path) -> Backbone:
+    """The backbone of ``adapter`` on ``base``, in float32."""
+    return load_backbone(resolve_config(str(adapter), backbone=str(base)), torch.float32, "cpu")
+
+
+def logits_of(backbone: Backbone) -> torch.Tensor:
+    """Logits of ``IDS`` at every position."""
+    return backbone.head(backbone.hidden_states(IDS, torch.ones_like(IDS), 0)).detach()
 
 
 def save_merged(merged: Any, base: Path, folder: Path) -> Path:
@@ -148,11 +170,81 @@ def test_tensors_without_a_place_are_refused(bert_lora: Path, change: Any, messa
         ("modules_to_save", ["decoder"]),
         ("alora_invocation_tokens", [1]),
         ("layer_replication", [[0, 1]]),
+        ("use_qalora", True),
+        ("target_parameters", ["query.weight"]),
+        ("trainable_token_indices", [1]),
+        ("bias", "all"),
+        ("bias", "lora_only"),
+        ("lora_bias", True),
+        ("kasa_config", {"beta": 1.0}),
+        ("use_bdlora", {"nblocks": 2}),
+        ("ensure_weight_tying", True),
+        ("megatron_config", {"a": 1}),
+        ("a_variant_of_tomorrow", True),
+        ("r", None),
+        ("r", True),
+        ("r", 3.0),
+        ("r", 0),
+        ("lora_alpha", None),
+        ("lora_alpha", "12"),
+        ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "pissa_niter_4"),
+        ("init_lora_weights", "OLoRA"),
+        ("init_lora_weights", "corda"),
+        ("init_lora_weights", "loftq"),
+        ("init_lora_weights", "lora_ga"),
+        ("init_lora_weights", "an_initialisation_of_tomorrow"),
     ],
 )
 def test_adapters_that_are_not_plain_lora_are_refused(bert_lora: Path, key: str, value: Any) -> None:
     edit_json(bert_lora / "adapter_config.json", **{key: value})
     with pytest.raises(ConfigError, match=rf"adapter_config\.json: {key}"):
+        DiffRetriever.from_pretrained(bert_lora)
+
+
+@pytest.mark.parametrize("start", [False, "gaussian", "orthogonal", "mica"])
+def test_initialisations_that_keep_the_base(tiny_bert: Path, tmp_path: Path, start: Any) -> None:
+    """The unmerged model of peft is the judge."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM.from_pretrained(tiny_bert).eval()
+    peft = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=["query"], init_lora_weights=start))
+    randomise(peft)
+    peft.save_pretrained(tmp_path / "lora")
+    found = resolve_and_load(tmp_path / "lora", tiny_bert)
+    torch.testing.assert_close(logits_of(found), peft(IDS).logits.detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
+def test_initialisations_that_change_the_base(tiny_bert: Path, tmp_path: Path, start: str) -> None:
+    """Refused as peft saves them; taken once peft has made plain LoRA of them."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM.from_pretrained(tiny_bert).eval()
+    settings = LoraConfig(r=4, lora_alpha=12, target_modules=["query", "value"], init_lora_weights=start)
+    peft = get_peft_model(model, settings)
+    settings.init_lora_weights = True  # or peft would start anew where it converts
+    peft.save_pretrained(tmp_path / "start")
+    settings.init_lora_weights = start
+    randomise(peft)
+    peft.save_pretrained(tmp_path / "lora")
+    with pytest.raises(ConfigError, match=rf"adapter_config\.json: init_lora_weights '{start}' is not supported"):
+        resolve_and_load(tmp_path / "lora", tiny_bert)
+    expected = peft(IDS).logits.detach()
+    peft.save_pretrained(tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "start"))
+    found = resolve_and_load(tmp_path / "plain", tiny_bert)
+    torch.testing.assert_close(logits_of(found), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_weight_under_two_names_is_refused(bert_lora: Path) -> None:
+    def twice(weights: dict[str, torch.Tensor]) -> None:
+        key = min(weights)
+        weights[key.replace(".weight", ".default.weight")] = weights[key] + 1
+
+    edit_weights(bert_lora, twice, ADAPTER)
+    with pytest.raises(ConfigError, match=r"adapter_model\.safetensors: .*twice, under two names"):
         DiffRetriever.from_pretrained(bert_lora)
 
 
