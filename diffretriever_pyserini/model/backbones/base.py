@@ -115,6 +115,35 @@ class Backbone:
         """Rows of the input embedding: every token id must be below."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
+    @property
+    def table_name(self) -> str:
+        """Module path of the input embeddings."""
+        return self._name_of(self.model.get_input_embeddings())
+
+    @property
+    def head_name(self) -> str:
+        """Module path of the output head's last linear layer."""
+        return self._name_of(self.model.get_output_embeddings())
+
+    def _name_of(self, wanted: Any) -> str:
+        return next(name for name, module in self.model.named_modules() if module is wanted)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output head's weight is the table of input embeddings itself."""
+        return self.model.get_output_embeddings().weight is self.model.get_input_embeddings().weight
+
+    def untie_head(self) -> None:
+        """Give a tied output head a copy of the table, so that what changes the one leaves the other as it is."""
+        from torch.nn import Parameter
+
+        if not self.is_tied:
+            return
+        name, head = f"{self.head_name}.weight", self.model.get_output_embeddings()
+        head.weight = Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
+        self.model.config.tie_word_embeddings = False
+        self.model.all_tied_weights_keys.pop(name, None)
+
     def head_input(self, rows: torch.Tensor) -> torch.Tensor:
         """What the head's last linear layer is given for hidden states [..., H]; BERT's family transforms them."""
         return rows

@@ -35,6 +35,7 @@ _HARMLESS = {
 }
 # fmt: on
 _LORA_FILE, _HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
+_TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "vocab.json")
 _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
 
 
@@ -114,9 +115,9 @@ def lora_settings(folder: Path) -> dict[str, Any]:
         if raw[key]:
             raise ConfigError(f"{path}: {key} is not supported; only plain LoRA is")
     rank, alpha = raw.get("r"), raw.get("lora_alpha")
-    if type(rank) is not int or rank < 1:
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ConfigError(f"{path}: r must be a whole number from 1, not {rank!r}")
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise ConfigError(f"{path}: lora_alpha must be a number, not {alpha!r}")
     return {"r": rank, "lora_alpha": alpha, "use_rslora": bool(raw.get("use_rslora"))}
 
@@ -132,14 +133,13 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     Returns peft's model around it; ``backbone`` itself then runs with the adapter.
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-    from safetensors.torch import load_file
 
     path = folder / _LORA_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read)")
     module = _FAMILIES[family]
     weights: dict[str, Any] = {}
-    for key, tensor in load_file(path).items():
+    for key, tensor in read_tensors(path).items():
         match = _LORA.match(key)
         if match is None:
             raise ConfigError(f"{path}: {key!r} is not a LoRA weight; only plain LoRA adapters are supported")
@@ -152,6 +152,8 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     lost = [name for name in targets if name not in known]
     if lost:
         raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
+    if backbone.head_name in targets:
+        backbone.untie_head()
     with quiet_loading():
         settings = LoraConfig(**lora_settings(folder), lora_dropout=0.0, target_modules=targets, bias="none")
         peft = get_peft_model(backbone.model, settings)
@@ -166,14 +168,32 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     return peft
 
 
-def load_head(backbone: Backbone, folder: Path) -> None:
-    """Put an adapter's full tensors (``head.safetensors``: an output head, norms) over the base's, by name."""
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The tensors in an adapter's file; ConfigError where it is damaged or no such file (a Git LFS pointer)."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"{path}: damaged, or not safetensors ({error}); fetch it again (with `git lfs pull`, in a clone)"
+        ) from error
+
+
+def load_head(backbone: Backbone, folder: Path) -> None:
+    """Put an adapter's full tensors (``head.safetensors``: an output head, norms) over the base's, by name.
+
+    A head that was tied to the input embeddings leaves them as they are. Raises ConfigError for what does not fit.
+    """
     path = folder / _HEAD_FILE
     if not path.is_file():
         return
-    weights = load_file(path)
+    weights = read_tensors(path)
+    if f"{backbone.head_name}.weight" in weights:
+        backbone.untie_head()
+    elif backbone.is_tied and (table := f"{backbone.table_name}.weight") in weights:
+        raise ConfigError(f"{path}: {table!r}, but not the output head that is tied to it in the base: give both")
     own = backbone.model.state_dict()
     for key, tensor in weights.items():
         if key not in own or own[key].shape != tensor.shape:
@@ -185,19 +205,34 @@ def load_head(backbone: Backbone, folder: Path) -> None:
 
 
 def load_tokenizer(config: RetrieverConfig) -> Any:
-    """The tokenizer: the adapter's own where it carries one, else the backbone's; never remote code."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+    """The tokenizer: the adapter's own where it carries one, else the backbone's; never remote code.
 
+    Raises ConfigError where there is none or its files cannot be read.
+    """
     for source in (config.adapter, config.backbone):
         folder = local_folder(source) if source else None
         if folder is None or not (folder / "tokenizer_config.json").is_file():
             continue
-        if (folder / "tokenizer.json").is_file():
-            if config.family != "masked_lm":
-                return PreTrainedTokenizerFast.from_pretrained(folder)
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and config.family == "dream":
-            return Qwen2Tokenizer.from_pretrained(folder)
-        if config.family == "masked_lm":
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        try:
+            tokenizer = _tokenizer_in(folder, config.family)
+        except Exception as error:  # the tokenizers library raises nothing more special
+            for name in _TOKENIZER_FILES:
+                if (folder / name).is_file():
+                    read_json(folder / name, "fetch it again (with `git lfs pull`, in a clone)", ConfigError)
+            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
+        if tokenizer is not None:
+            return tokenizer
     raise ConfigError(f"{config.name}: no tokenizer.json beside the adapter or the backbone; add the tokenizer's files")
+
+
+def _tokenizer_in(folder: Path, family: str) -> Any:
+    """The tokenizer in ``folder``, None where its vocabulary is not there."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    if family == "masked_lm":
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and family == "dream":
+        return Qwen2Tokenizer.from_pretrained(folder)
+    return None
