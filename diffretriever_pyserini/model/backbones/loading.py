@@ -219,7 +219,9 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
             for name in _TOKENIZER_FILES:
                 if (folder / name).is_file():
                     read_json(folder / name, "fetch it again (with `git lfs pull`, in a clone)", ConfigError)
-            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
+            base_config(config)  # transformers looks there for the tokenizer's class
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason})") from error
         if tokenizer is not None:
             return tokenizer
     raise ConfigError(f"{config.name}: no tokenizer.json beside the adapter or the backbone; add the tokenizer's files")
