@@ -96,7 +96,7 @@ def _from_columns(columns: list[str], where: str) -> Passage:
     docid = checked_id(columns[0], where, "passage")
     if len(columns) == 2:
         return Passage(docid, "", columns[1])
-    if len(columns) == 4 and (not columns[1] or "://" in columns[1]):
+    if len(columns) == 4 and (not columns[1] or ("://" in columns[1] and "\r" not in columns[1])):
         return Passage(docid, columns[2], columns[3])
     found = f"{len(columns)} columns" if len(columns) != 4 else f"4 columns with {columns[1][:40]!r} as the second"
     raise InputError(f"{where}: {found}; expected id and text, or id, URL, title and body, with tabs between.")

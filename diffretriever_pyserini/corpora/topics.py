@@ -41,6 +41,11 @@ def read_topics(path: str | Path) -> dict[str, str]:
     return topics
 
 
+def topic_ids(path: str | Path) -> list[str]:
+    """The query ids in a topic file as they stand there, unchecked; InputError for what is no topic file."""
+    return [str(identifier) for _, identifier, _ in _rows(Path(path)) if identifier not in (None, "")]
+
+
 def _rows(path: Path) -> Iterator[tuple[str, object, str]]:
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     kind = suffixes[-1].lower() if suffixes else ""
@@ -57,12 +62,22 @@ def _rows(path: Path) -> Iterator[tuple[str, object, str]]:
 
 
 def _tsv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
-    for number, line in read_lines(path):
+    for number, line in _lines(path):
         where = f"{path}, line {number}"
         qid, tab, text = line.partition("\t")
         if not tab:
             raise InputError(f"{where}: no tab between query id and query; {_LAYOUTS}.")
         yield where, qid.strip(), text
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers; CR alone ends a line too, as in Pyserini's readers."""
+    ends = 0  # CR alone that came before
+    for number, line in read_lines(path):
+        for i, part in enumerate(line.split("\r")):
+            if part.strip():
+                yield number + ends + i, part
+        ends += line.count("\r")
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
@@ -77,7 +92,10 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
-    text = "\n".join(line for _, line in read_lines(path))
+    lines = list[str]()
+    for number, line in read_lines(path):
+        lines += [""] * (number - 1 - len(lines)) + [line]  # blank lines count in messages
+    text = "\n".join(lines)
     refuse_deep(text, str(path))
     try:
         topics = json.loads(text, object_pairs_hook=tuple)

@@ -14,6 +14,7 @@ from ..errors import InputError
 LINE_LIMIT = 64 << 20
 """Bytes of the longest line that is read; a longer one is a file without line ends, or damage."""
 
+_LONGEST_ID = 32_766  # bytes of a term that Lucene stores
 _DEPTH = 200
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]')  # strings first: brackets inside them do not nest
 _UNFIT = re.compile(r"[\s\x00\ud800-\udfff]")
@@ -208,7 +209,8 @@ def checked_id(value: object, where: str, kind: str) -> str:
     Raises
     ------
     InputError
-        When the id is missing, empty, of another type, or holds white space, NUL or a lone surrogate.
+        When the id is missing, empty, of another type, too long for Lucene, or holds white space, NUL or a lone
+        surrogate.
     """
     if value is None or value == "":
         raise InputError(f"{where}: the {kind} has no id.")
@@ -218,4 +220,6 @@ def checked_id(value: object, where: str, kind: str) -> str:
     if unfit := _UNFIT.search(text):
         held = {"\0": "a NUL character"}.get(unfit[0], "white space" if unfit[0].isspace() else "a lone surrogate")
         raise InputError(f"{where}: the {kind} id {text!r} holds {held}, which a TREC run file cannot carry.")
+    if len(text) > _LONGEST_ID // 4 and (size := len(text.encode())) > _LONGEST_ID:
+        raise InputError(f"{where}: the {kind} id {text[:40]!r}... has {size:,} bytes; Lucene takes {_LONGEST_ID:,}.")
     return text

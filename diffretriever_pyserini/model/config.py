@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from ..errors import ConfigError
 from ..files.atomic import read_json
-from ..settings import Count, CountFrom0, Help, Masks, check_names, validate
+from ..settings import Count, CountFrom0, Help, Masks, check_names, parsed, validate
 from .hub import is_hub_id, local_folder
 from .prebuilt import prebuilt_values, read_yaml
 
@@ -201,7 +201,7 @@ def _release_values(folder: Path) -> dict[str, Any]:
     }
     for key in ("query_prefix_ids", "query_suffix_ids", "passage_prefix_ids", "passage_suffix_ids"):
         if raw.get(key) is not None:
-            values[key] = tuple(raw[key])
+            values[key] = parsed(raw[key], Ids, ConfigError, f"{path}: {key}")
     own = ("lexical_terms", "impact_rounding", "cut_at_stop", "prompt", "mask_position_ids", "mask_token_type")
     values |= {key: raw[key] for key in own if key in raw}
     if values["k_query"] is None or values["k_passage"] is None:

@@ -191,12 +191,17 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
             raise ConfigError(
                 f"{config.name}: masked language models have no prompt {config.prompt!r}; give prefix ids"
             )
-        prefix, suffix = (tokenizer.cls_token_id,), (tokenizer.sep_token_id,)
+        prefix, suffix = ((_special_id(tokenizer, role, config.name),) for role in ("cls_token", "sep_token"))
     elif config.prompt == "none":
         raise ConfigError(f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt")
     else:
         prefix, suffix = chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name)
-    tail = (tokenizer.sep_token_id,) if config.family == "masked_lm" else tail_ids(tokenizer, config.n_tail)
+    if config.family == "masked_lm":
+        tail = [_special_id(tokenizer, "sep_token", config.name)]
+    else:
+        tail = tail_ids(tokenizer, config.n_tail)
+        if None in tail:
+            _special_id(tokenizer, "eos_token", config.name)
     layout = Layout(
         prefix=tuple(prefix),
         suffix=tuple(suffix),
@@ -237,6 +242,13 @@ def tail_ids(tokenizer: Any, n_tail: int) -> list[int]:
     ends = [vocabulary[token] for token in _END_OF_TURN if token in vocabulary and vocabulary[token] != eos]
     tail += ends[:1]
     return (tail + [eos] * n_tail)[:n_tail]
+
+
+def _special_id(tokenizer: Any, role: str, name: str) -> int:
+    found = getattr(tokenizer, f"{role}_id")
+    if found is None:
+        raise ConfigError(f"{name}: its tokenizer has no {role}; name it in tokenizer_config.json")
+    return int(found)
 
 
 def _pad_id(tokenizer: Any) -> int:

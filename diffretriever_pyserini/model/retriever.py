@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import ConfigError, InputError, NumericalError
 from ..runtime.devices import device_name, dtype_name
+from ..settings import Count, parsed
 from . import model_cache
 from .config import RetrieverConfig, resolve_config
 from .fingerprint import provenance_of, stamps
@@ -158,7 +159,7 @@ class DiffRetriever:
         """
         from tqdm import tqdm
 
-        _check_texts(texts, batch_size)
+        texts, batch_size = _checked(texts, batch_size)
         quiet = None if progress is None else not progress
         with tqdm(total=len(texts), desc=f"Encoding ({side})", delay=2, disable=quiet) as bar:
             try:
@@ -213,7 +214,7 @@ class DiffRetriever:
         self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32
     ) -> MaskOutputs:
         """What the model says at the K masks, before any normalisation, filter or cut. See :class:`MaskOutputs`."""
-        _check_texts(texts, batch_size)
+        texts, batch_size = _checked(texts, batch_size)
         prepared = self.prepare(texts, side, max_length)
         k = prepared.layout.k
         hidden = np.zeros((len(texts), k, self.dimension), dtype=np.float32)
@@ -293,11 +294,19 @@ def _quoting(error: NumericalError, texts: Sequence[str]) -> NumericalError:
     return NumericalError(str(error).replace(place, f"{place} ({texts[error.index]!r:.60})", 1))
 
 
-def _check_texts(texts: Sequence[str], batch_size: int) -> None:
-    if isinstance(texts, str) or not hasattr(texts, "__len__"):
+def _checked(texts: Sequence[str], batch_size: int) -> tuple[list[str], int]:
+    """``texts`` as a list, and the batch size as Python's number. Raises InputError."""
+    if isinstance(texts, str):
         raise InputError("encode takes a list of texts; put the one text in brackets: [text]")
+    if isinstance(texts, Mapping | bytes) or not hasattr(texts, "__len__"):
+        raise InputError(
+            f"encode takes a list of texts, not {type(texts).__name__}; of a mapping, list(texts.values())"
+        )
+    if isinstance(texts, Set) and not isinstance(texts, KeysView):
+        raise InputError("encode takes a list of texts; a set has no order, so that nobody knows whose a result is")
+    texts = list(texts)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(f"text {i} is {type(text).__name__}, not a string: {text!r:.60}")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size={batch_size!r} must be a whole number of at least 1")
+    size: int = parsed(batch_size, Count, InputError, "batch_size")
+    return texts, size

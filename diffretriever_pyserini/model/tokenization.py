@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ConfigError
+from ..settings import parsed
 from .backbones.loading import load_tokenizer
 from .config import RetrieverConfig, check_side
 from .layout import Layout, build_layout, tokenize_texts
@@ -87,6 +89,8 @@ class Preparer:
 
     def layout(self, side: str, max_length: int | None = None) -> Layout:
         """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if no text fits."""
+        if max_length is not None:
+            max_length = parsed(max_length, int, ConfigError, "max_length")
         return self.layouts[check_side(side)].shortened(max_length, f"{self.config.name}, {side} side")
 
     def __call__(self, texts: Sequence[str], side: str, max_length: int | None = None) -> Prepared:

@@ -126,8 +126,8 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.query_iterator",
         "DefaultQueryIterator.from_topics",
-        "an empty query or an unknown layout ends in a Java error; the message names the line instead",
-        "touch_search:read_topics",
+        "an empty query, an unknown layout or a misspelt name ends in a trace, and equal numbers as ids lose queries",
+        "touch_topics:read_topics",
         ("cls", "topics_path"),
     ),
     TouchPoint(

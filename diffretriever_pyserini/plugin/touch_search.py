@@ -1,4 +1,4 @@
-"""Touch points of ``pyserini.search``: our query encoders by name, the right index, our fusion, clear topic errors."""
+"""Touch points of ``pyserini.search``: our query encoders by name, the right index, our fusion."""
 
 from __future__ import annotations
 
@@ -20,38 +20,6 @@ from ..searching.searchers import check_dense, check_lexical
 from ..store.index_record import read_index_record
 
 Host = Callable[..., Any]
-
-
-def read_topics(original: Host) -> Host:
-    """Read topics as the host does; where it fails on a file, say what is wrong with the file."""
-
-    def from_topics(cls: Any, topics_path: str) -> Any:
-        try:
-            return original(cls, topics_path)
-        except (ValueError, NotImplementedError, OSError) as error:
-            if not Path(topics_path).is_file():
-                raise
-            raise InputError(explain_topics(Path(topics_path), error)) from error
-
-    return from_topics
-
-
-def explain_topics(path: Path, error: Exception) -> str:
-    """Why Pyserini could not read the topic file ``path``, and what to do."""
-    from ..corpora.topics import read_topics as read_strictly
-
-    if not set(path.suffixes) & {".trec", ".xml"}:  # layouts that the host reads and we do not
-        try:
-            read_strictly(path)
-        except InputError as problem:
-            return str(problem)
-    hints = [
-        f"its path contains {word!r}, which makes Pyserini expect another layout; move it"
-        for word in ("beir", "cacm")
-        if word in str(path)
-    ]
-    hints.append('Pyserini reads .tsv (query id, tab, query) and .jsonl with {"qid", "title"}')
-    return f"{path}: Pyserini cannot read these topics ({error}): {'; '.join(hints)}."
 
 
 def impact_encoder(original: Host) -> Host:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,6 +82,7 @@ def fuse(dense: Array, lexical: Array, weight: float = 0.5, depth: int = 1000) -
 
 def cut(scores: Array, depth: int) -> Array:
     """``scores`` [Nq, Np] with NaN outside each row's best ``depth``; ties at the cut go to the earlier passage."""
+    scores = _untensored(scores)
     if scores.shape[1] <= depth:
         return scores
     order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
@@ -96,6 +97,7 @@ def min_max(scores: Array, floors: Array | None = None) -> Array:
 
     ``floors`` [N, 1] are the rows' minima where these are no scores of theirs, NaN where they are.
     """
+    scores = _untensored(scores)
     if scores.size == 0:
         return scores.astype(np.float64)
     low, high = low_and_high(scores, floors)
@@ -112,8 +114,17 @@ def low_and_high(scores: Array, floors: Array | None = None) -> tuple[Array, Arr
     return low if floors is None else np.where(np.isnan(floors), low, floors), high
 
 
+def _untensored(values: Array) -> Array:
+    """``values``; torch's tensors, perhaps on a GPU or in bfloat16, which NumPy does not have, as float32 arrays."""
+    tensor: Any = values
+    return tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else np.asarray(values)
+
+
 def _floats(values: Array, dimensions: int) -> Array:
-    array = np.asarray(values, dtype=np.float32)
+    try:
+        array = np.asarray(_untensored(values), dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected an array of numbers of {dimensions} dimensions, not {values!r:.60}") from error
     if array.ndim != dimensions:
         raise InputError(f"expected an array of {dimensions} dimensions, got shape {array.shape}")
     return array

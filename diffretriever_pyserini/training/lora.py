@@ -15,6 +15,7 @@ from ..model.config import RetrieverConfig
 from ..model.hub import local_folder
 
 _LAYER = re.compile(r"\.\d+\.(.+)$")
+_ADAPTED = re.compile(r"\.(lora_[AB]|base_layer)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,16 @@ def _set_dropout(backbone: Backbone, dropout: float) -> None:
 
 
 def head_parameters(model: Any) -> dict[str, Any]:
-    """A BERT-family head's own parameters by name: its transform and bias, not the tied table of word embeddings."""
+    """A BERT-family head's own parameters by name: its transform and bias, not the tied table of word embeddings.
+
+    Nor what LoRA adapts there: the adapter is what is trained of it.
+    """
     inside = f"{model.base_model_prefix}."
     tied = set(model.all_tied_weights_keys) | {"cls.predictions.decoder.bias", "lm_head.decoder.bias"}
     return {
         name: parameter
         for name, parameter in model.named_parameters()
-        if not name.startswith(inside) and name not in tied and ".lora_" not in name
+        if not name.startswith(inside) and name not in tied and not _ADAPTED.search(name)
     }
 
 

@@ -138,3 +138,27 @@ def test_an_infinite_answer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
     for method in (model.encode, model.forward_masks, model.encode_queries_cached):
         with pytest.raises(NumericalError, match=r"text 0 \('words'\).*dtype='float32'"):
             method(["words"])
+
+
+def test_harmless_containers_and_numbers_are_taken(load: Load, tiny_bert: Path) -> None:
+    model = load(tiny_bert, k_passage=3)
+    texts = ["dense retrieval", "the index"]
+    expected = model.encode(texts, max_length=64, batch_size=2).vectors
+    for odd in (tuple(texts), np.array(texts), np.array(texts, dtype=object), dict.fromkeys(texts).keys()):
+        assert model.encode(odd, max_length=64.0, batch_size=np.int64(2)).vectors.tobytes() == expected.tobytes()
+    hidden = model.forward_masks(texts, batch_size=np.int64(2), max_length=np.int32(64)).hidden
+    assert hidden.tobytes() == model.forward_masks(texts, max_length=64).hidden.tobytes()
+
+
+@pytest.mark.parametrize("odd", [{"a": "x"}, {"x", "y"}, frozenset("x"), b"x", "x", iter(["x"]), None, 5])
+def test_containers_without_order_are_refused(load: Load, tiny_bert: Path, odd: Any) -> None:
+    with pytest.raises(InputError, match="encode takes a list of texts"):
+        load(tiny_bert, k_passage=3).encode(odd)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 0), ("batch_size", 2.5), ("batch_size", True), ("max_length", 6.5)]
+)
+def test_numbers_that_cannot_be_are_named(load: Load, tiny_bert: Path, name: str, value: Any) -> None:
+    with pytest.raises((InputError, ConfigError), match=f"{name}={value} must be a whole number"):
+        load(tiny_bert, k_passage=3).encode(["x"], **{name: value})

@@ -110,6 +110,13 @@ def test_legacy_k(release: Path, keys: dict[str, Any], expected: tuple[int, int]
     assert (config.k_query, config.k_passage) == expected
 
 
+@pytest.mark.parametrize("value", ["abc", [1, "x"], 5, [-1], [True]])
+def test_ids_that_are_no_ids_are_named_with_their_file(release: Path, value: Any) -> None:
+    edit_json(release / "retriever_config.json", query_prefix_ids=value)
+    with pytest.raises(ConfigError, match=r"retriever_config\.json: query_prefix_ids=.* must be a list, each a whole"):
+        resolve_config(str(release))
+
+
 def test_no_k_at_all(release: Path) -> None:
     edit_json(release / "retriever_config.json", n_gen_tokens=None, n_gen_q_tokens=None)
     with pytest.raises(ConfigError, match=r"retriever_config\.json: neither n_gen_q_tokens"):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.config import RetrieverConfig
 from diffretriever_pyserini.model.layout import (
@@ -21,7 +22,7 @@ from diffretriever_pyserini.model.layout import (
     tokenize_texts,
 )
 
-from .conftest import Load, wordpiece
+from .conftest import Load, copy_folder, edit_json, wordpiece
 
 LAYOUT = Layout(prefix=(1, 2), suffix=(3,), tail=(8, 9), k=2, mask_id=7, pad_id=0, max_length=6)
 
@@ -157,3 +158,11 @@ def test_a_text_that_never_fills_the_budget_is_read_up_to_a_bound() -> None:
 
 def test_no_texts() -> None:
     assert tokenize_texts(wordpiece(), [], 5) == []
+
+
+@pytest.mark.parametrize("role", ["cls_token", "sep_token"])
+def test_a_tokenizer_without_a_special_token_is_named(tiny_bert: Path, tmp_path: Path, role: str) -> None:
+    folder = copy_folder(tiny_bert, tmp_path / "copy")
+    edit_json(folder / "tokenizer_config.json", **{role: None})
+    with pytest.raises(ConfigError, match=rf"copy: its tokenizer has no {role}"):
+        DiffRetriever.from_pretrained(folder)

@@ -246,36 +246,6 @@ def test_a_lexical_name_does_not_search_faiss(indexes: tuple[str, str], tiny_nam
         dense_searcher(indexes, DiffRetrieverQueryEncoder(f"{tiny_name}-lexical"))
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("t.tsv", "1\tgood\n2\t\n", "t.tsv, line 2: query '2' is empty"),
-        ("t.tsv", "1\tgood\n2\n", "t.tsv, line 2: no tab"),
-        ("t.jsonl", '{"qid": "1", "title": "a"}\n{"qid": "2", "ti', "t.jsonl, line 2: broken JSON"),
-        ("t.queries", "1\tgood\n", "t.queries: unknown kind of topic file"),
-        ("t.tsv", "", "t.tsv: no queries in this file"),
-        ("beir.jsonl", '{"qid": "1", "title": "a"}\n', "its path contains 'beir'"),
-        ("t.trec", "<top>\n", "Pyserini cannot read these topics"),
-        ("t.jsonl", '{"_id": "1", "text": "a"}\n', 'Pyserini reads .tsv .* and .jsonl with {"qid", "title"}'),
-    ],
-)
-def test_topics_that_the_host_cannot_read_are_explained(tmp_path: Path, name: str, text: str, message: str) -> None:
-    from pyserini.query_iterator import TopicsFormat, get_query_iterator
-
-    (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=message):
-        get_query_iterator(str(tmp_path / name), TopicsFormat.DEFAULT)
-
-
-def test_topics_that_the_host_reads_stay_as_they_are(tmp_path: Path) -> None:
-    from pyserini.query_iterator import TopicsFormat, get_query_iterator
-
-    (tmp_path / "t.tsv").write_text("2\tsecond\n10\ttenth\n")
-    assert list(get_query_iterator(str(tmp_path / "t.tsv"), TopicsFormat.DEFAULT)) == [(2, "second"), (10, "tenth")]
-    with pytest.raises(ValueError, match="Topic no-such-topics Not Found"):
-        get_query_iterator("no-such-topics", TopicsFormat.DEFAULT)
-
-
 def test_a_relative_path_is_of_this_process_not_of_the_virtual_machine(
     indexes: tuple[str, str], tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

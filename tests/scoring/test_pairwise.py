@@ -155,3 +155,22 @@ def test_fused_scores_lie_between_0_and_1_per_query(dense: np.ndarray, depth: in
 def test_what_does_not_fit_is_refused(call, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_tensors_of_any_precision_are_taken() -> None:
+    import torch
+
+    queries, passages = rows([1, 2], [0, -1]), rows([3, 4], [5, 0.5], [0, 0])
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        tensors = [torch.tensor(one, dtype=dtype, requires_grad=True) for one in (queries, passages)]
+        found = scoring.pooled_scores(*tensors)
+        np.testing.assert_array_equal(found, scoring.pooled_scores(queries, passages))
+        np.testing.assert_array_equal(
+            scoring.maxsim(*(one[:, None] for one in tensors)), scoring.maxsim(queries[:, None], passages[:, None])
+        )
+        scores = torch.tensor(found, dtype=dtype)
+        np.testing.assert_array_equal(scoring.fuse(scores, scores), scoring.fuse(found, found))
+        np.testing.assert_array_equal(scoring.min_max(scores), scoring.min_max(found))
+        np.testing.assert_array_equal(scoring.cut(scores, 1), scoring.cut(found, 1))
+    with pytest.raises(InputError, match="expected an array of numbers"):
+        scoring.pooled_scores([["a"]], [["b"]])

@@ -115,6 +115,35 @@ class Backbone:
         """Rows of the input embedding: every token id must be below."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
+    @property
+    def table_name(self) -> str:
+        """Module path of the input embeddings."""
+        return self._name_of(self.model.get_input_embeddings())
+
+    @property
+    def head_name(self) -> str:
+        """Module path of the output head's last linear layer."""
+        return self._name_of(self.model.get_output_embeddings())
+
+    def _name_of(self, wanted: Any) -> str:
+        return next(name for name, module in self.model.named_modules() if module is wanted)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output head's weight is the table of input embeddings itself."""
+        return self.model.get_output_embeddings().weight is self.model.get_input_embeddings().weight
+
+    def untie_head(self) -> None:
+        """Give a tied output head a copy of the table, so that what changes the one leaves the other as it is."""
+        from torch.nn import Parameter
+
+        if not self.is_tied:
+            return
+        name, head = f"{self.head_name}.weight", self.model.get_output_embeddings()
+        head.weight = Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
+        self.model.config.tie_word_embeddings = False
+        self.model.all_tied_weights_keys.pop(name, None)
+
     def head_input(self, rows: torch.Tensor) -> torch.Tensor:
         """What the head's last linear layer is given for hidden states [..., H]; BERT's family transforms them."""
         return rows
@@ -137,17 +166,38 @@ class Backbone:
 def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any, dict[str, Any]]:
     """``architecture.from_pretrained`` on safetensors alone; the model and what transformers says of its keys.
 
-    Raises ConfigError where the weights are absent, damaged or of other shapes than config.json says.
+    Raises ConfigError where the weights are absent, damaged or of other shapes than config.json says, and where
+    transformers makes no model of config.json.
     """
     from safetensors import SafetensorError
 
     if (folder / "adapter_config.json").is_file():  # transformers would merge it of its own accord
         raise ConfigError(f"{folder}: a base, and there is an adapter in it (adapter_config.json): move it elsewhere")
     try:
-        with quiet_loading():
-            return architecture.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
+        with quiet_loading(), readable_config(folder, besides=(OSError, RuntimeError, SafetensorError)):
+            model, info = architecture.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+            )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {error}") from error
+    for key, stored, asked in sorted(info["mismatched_keys"]):
+        raise ConfigError(
+            f"{folder}: the weights are not those of its config.json: {key} has shape {tuple(stored)}, and config.json "
+            f"asks for {tuple(asked)} ({len(info['mismatched_keys'])} such tensors in all)"
+        )
+    return model, info
+
+
+@contextmanager
+def readable_config(folder: Path, besides: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """ConfigError naming config.json for whatever transformers raises over a value there, ``besides`` some errors."""
+    try:
+        yield
+    except Exception as error:  # KeyError, TypeError, AssertionError, huggingface_hub's own ...
+        if isinstance(error, (ConfigError, *besides)):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{folder / 'config.json'}: transformers cannot make a model of it ({reason})") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -195,7 +245,7 @@ def check_family(folder: Path, raw: dict[str, Any], family: str) -> None:
 
 def check_loaded(info: dict[str, Any], folder: Path) -> None:
     """Raise ConfigError where a checkpoint lacked weights or had some that the architecture does not know."""
-    for kind, what in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown"), ("mismatched_keys", "misfits")):
+    for kind, what in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown")):
         keys = sorted(str(key) for key in info.get(kind, ()))
         if keys:
             raise ConfigError(f"{folder}: the checkpoint {what} weights {', '.join(keys[:3])} ({len(keys)} in all)")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, refuse
+from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, readable_config, refuse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -47,7 +47,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     missing = [key for key in _NEEDED if raw.get(key) is None]
     if missing:  # Qwen2Config would fill in the sizes of a 7B model
         raise ConfigError(f"{folder / 'config.json'}: Dream's key {missing[0]!r} is missing")
-    config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
+    with readable_config(folder):
+        config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
     config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
     return config
 

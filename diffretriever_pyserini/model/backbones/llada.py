@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, refuse
+from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, readable_config, refuse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -69,20 +69,21 @@ def read_config(folder: Path) -> PreTrainedConfig:
     check_family(folder, raw, "llada")
     refuse(folder, raw, _FIXED)
     try:
-        config = LlamaConfig(
-            vocab_size=raw.get("embedding_size") or raw["vocab_size"],
-            hidden_size=raw["d_model"],
-            intermediate_size=raw.get("mlp_hidden_size") or raw["mlp_ratio"] * raw["d_model"],
-            num_hidden_layers=raw["n_layers"],
-            num_attention_heads=raw["n_heads"],
-            num_key_value_heads=raw.get("n_kv_heads") or raw["n_heads"],
-            max_position_embeddings=raw["max_sequence_length"],
-            rms_norm_eps=raw.get("rms_norm_eps", 1e-5),
-            rope_parameters={"rope_type": "default", "rope_theta": raw["rope_theta"]},
-            eos_token_id=raw.get("eos_token_id"),
-            # No pad_token_id: transformers would keep that row of the embeddings out of training.
-            tie_word_embeddings=False,
-        )
+        with readable_config(folder, besides=(KeyError,)):
+            config = LlamaConfig(
+                vocab_size=raw.get("embedding_size") or raw["vocab_size"],
+                hidden_size=raw["d_model"],
+                intermediate_size=raw.get("mlp_hidden_size") or raw["mlp_ratio"] * raw["d_model"],
+                num_hidden_layers=raw["n_layers"],
+                num_attention_heads=raw["n_heads"],
+                num_key_value_heads=raw.get("n_kv_heads") or raw["n_heads"],
+                max_position_embeddings=raw["max_sequence_length"],
+                rms_norm_eps=raw.get("rms_norm_eps", 1e-5),
+                rope_parameters={"rope_type": "default", "rope_theta": raw["rope_theta"]},
+                eos_token_id=raw.get("eos_token_id"),
+                # No pad_token_id: transformers would keep that row of the embeddings out of training.
+                tie_word_embeddings=False,
+            )
     except KeyError as error:
         raise ConfigError(f"{folder / 'config.json'}: LLaDA's key {error.args[0]!r} is missing") from error
     config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from types import ModuleType
@@ -19,16 +20,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 _FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
-_NOT_PLAIN = (
-    "rank_pattern",
-    "alpha_pattern",
-    "use_dora",
-    "use_qalora",
-    "modules_to_save",
-    "layer_replication",
-    "alora_invocation_tokens",
-)
+# Initialisations that leave the base as it was. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract their start
+# from the base's weights, so that the saved adapter fits a base that was never saved.
+_BASE_KEPT = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
+# Keys of adapter_config.json that are read, or say nothing about the merged weights: where the tensors go is said by
+# their names, and settings of an initialisation count only where `init_lora_weights` names it. The rest must be unset.
+# fmt: off
+_HARMLESS = {
+    "peft_type", "r", "lora_alpha", "use_rslora", "init_lora_weights", "bias",
+    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out", "lora_dropout",
+    "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "megatron_core",
+    "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "runtime_config", "merge_weights",
+}
+# fmt: on
 _LORA_FILE, _HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
+_TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "vocab.json")
 _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
 
 
@@ -88,19 +95,31 @@ def lora_settings(folder: Path) -> dict[str, Any]:
     """What decides how the LoRA weights in ``folder`` are merged: ``r``, ``lora_alpha``, ``use_rslora``.
 
     Which modules they go to is said by the names of the weights themselves. Raises ConfigError for what is not plain
-    LoRA.
+    LoRA, whatever the setting is called, and for an initialisation that changed the base (all those of peft 0.21 that
+    do, ``tuners/lora/layer.py``).
     """
     path = folder / "adapter_config.json"
     raw = read_json(path, error=ConfigError)
     if raw.get("peft_type") != "LORA":
         raise ConfigError(f"{path}: peft_type {raw.get('peft_type')!r} is not LORA")
-    for key in _NOT_PLAIN:
-        if raw.get(key):
+    start = raw.get("init_lora_weights")
+    if start not in _BASE_KEPT:
+        raise ConfigError(
+            f"{path}: init_lora_weights {start!r} is not supported: such an adapter fits a base that its training "
+            "changed, not the one that it names; save it with peft's path_initial_model_for_weight_conversion, which "
+            "makes plain LoRA of it, or save the merged model"
+        )
+    if raw.get("bias") not in (None, "none"):
+        raise ConfigError(f"{path}: bias {raw['bias']!r} is not supported; only 'none' is")
+    for key in sorted(raw.keys() - _HARMLESS):
+        if raw[key]:
             raise ConfigError(f"{path}: {key} is not supported; only plain LoRA is")
-    for key in ("r", "lora_alpha"):
-        if not isinstance(raw.get(key), int | float):
-            raise ConfigError(f"{path}: {key} is missing or no number")
-    return {"r": raw["r"], "lora_alpha": raw["lora_alpha"], "use_rslora": bool(raw.get("use_rslora"))}
+    rank, alpha = raw.get("r"), raw.get("lora_alpha")
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ConfigError(f"{path}: r must be a whole number from 1, not {rank!r}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise ConfigError(f"{path}: lora_alpha must be a number, not {alpha!r}")
+    return {"r": rank, "lora_alpha": alpha, "use_rslora": bool(raw.get("use_rslora"))}
 
 
 def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
@@ -114,23 +133,27 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     Returns peft's model around it; ``backbone`` itself then runs with the adapter.
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-    from safetensors.torch import load_file
 
     path = folder / _LORA_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read)")
     module = _FAMILIES[family]
     weights: dict[str, Any] = {}
-    for key, tensor in load_file(path).items():
+    for key, tensor in read_tensors(path).items():
         match = _LORA.match(key)
         if match is None:
             raise ConfigError(f"{path}: {key!r} is not a LoRA weight; only plain LoRA adapters are supported")
-        weights[f"base_model.model.{module.adapter_key(match[1])}.lora_{match[2]}.weight"] = tensor
+        name = f"base_model.model.{module.adapter_key(match[1])}.lora_{match[2]}.weight"
+        if name in weights:
+            raise ConfigError(f"{path}: {key!r} is there twice, under two names")
+        weights[name] = tensor
     targets = sorted({key.removeprefix("base_model.model.").rpartition(".lora_")[0] for key in weights})
     known = {name for name, _ in backbone.model.named_modules()}
     lost = [name for name in targets if name not in known]
     if lost:
         raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
+    if backbone.head_name in targets:
+        backbone.untie_head()
     with quiet_loading():
         settings = LoraConfig(**lora_settings(folder), lora_dropout=0.0, target_modules=targets, bias="none")
         peft = get_peft_model(backbone.model, settings)
@@ -145,14 +168,32 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     return peft
 
 
-def load_head(backbone: Backbone, folder: Path) -> None:
-    """Put an adapter's full tensors (``head.safetensors``: an output head, norms) over the base's, by name."""
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The tensors in an adapter's file; ConfigError where it is damaged or no such file (a Git LFS pointer)."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"{path}: damaged, or not safetensors ({error}); fetch it again (with `git lfs pull`, in a clone)"
+        ) from error
+
+
+def load_head(backbone: Backbone, folder: Path) -> None:
+    """Put an adapter's full tensors (``head.safetensors``: an output head, norms) over the base's, by name.
+
+    A head that was tied to the input embeddings leaves them as they are. Raises ConfigError for what does not fit.
+    """
     path = folder / _HEAD_FILE
     if not path.is_file():
         return
-    weights = load_file(path)
+    weights = read_tensors(path)
+    if f"{backbone.head_name}.weight" in weights:
+        backbone.untie_head()
+    elif backbone.is_tied and (table := f"{backbone.table_name}.weight") in weights:
+        raise ConfigError(f"{path}: {table!r}, but not the output head that is tied to it in the base: give both")
     own = backbone.model.state_dict()
     for key, tensor in weights.items():
         if key not in own or own[key].shape != tensor.shape:
@@ -164,19 +205,36 @@ def load_head(backbone: Backbone, folder: Path) -> None:
 
 
 def load_tokenizer(config: RetrieverConfig) -> Any:
-    """The tokenizer: the adapter's own where it carries one, else the backbone's; never remote code."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+    """The tokenizer: the adapter's own where it carries one, else the backbone's; never remote code.
 
+    Raises ConfigError where there is none or its files cannot be read.
+    """
     for source in (config.adapter, config.backbone):
         folder = local_folder(source) if source else None
         if folder is None or not (folder / "tokenizer_config.json").is_file():
             continue
-        if (folder / "tokenizer.json").is_file():
-            if config.family != "masked_lm":
-                return PreTrainedTokenizerFast.from_pretrained(folder)
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and config.family == "dream":
-            return Qwen2Tokenizer.from_pretrained(folder)
-        if config.family == "masked_lm":
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        try:
+            tokenizer = _tokenizer_in(folder, config.family)
+        except Exception as error:  # the tokenizers library raises nothing more special
+            for name in _TOKENIZER_FILES:
+                if (folder / name).is_file():
+                    read_json(folder / name, "fetch it again (with `git lfs pull`, in a clone)", ConfigError)
+            base_config(config)  # transformers looks there for the tokenizer's class
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason})") from error
+        if tokenizer is not None:
+            return tokenizer
     raise ConfigError(f"{config.name}: no tokenizer.json beside the adapter or the backbone; add the tokenizer's files")
+
+
+def _tokenizer_in(folder: Path, family: str) -> Any:
+    """The tokenizer in ``folder``, None where its vocabulary is not there."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    if family == "masked_lm":
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and family == "dream":
+        return Qwen2Tokenizer.from_pretrained(folder)
+    return None

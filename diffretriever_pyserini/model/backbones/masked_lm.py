@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, refuse
+from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, readable_config, refuse
 from .packing import Packing, run_packed
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class MaskedLmBackbone(Backbone):
     def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
         """See :meth:`Backbone.hidden_states`; the mask block has its own positions and segment where configured."""
         extra: dict[str, Any] = {}
+        if self._first_position:  # by itself RoBERTa gives a padding token that is in the text no position of its own
+            running = attention_mask.cumsum(dim=1) * attention_mask
+            extra["position_ids"] = running + self._first_position - 1
         if self._tail_positions or self._mask_type:
             extra = self._block_ids(attention_mask, block)
         return self.model.base_model(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
@@ -114,7 +117,9 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if "auto_map" in raw:
         raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run")
     refuse(folder, raw, {"transformers_weights": (None,)})  # weights in a file of another name
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with readable_config(folder):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return config
 
 
 def load(

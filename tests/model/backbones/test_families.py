@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -198,10 +199,40 @@ def test_an_unknown_weight_is_named(base: tuple[str, Path]) -> None:
         DiffRetriever.from_pretrained(folder)
 
 
-def test_a_weight_of_another_shape_is_refused(base: tuple[str, Path]) -> None:
+def test_a_weight_of_another_shape_is_refused(base: tuple[str, Path], request: pytest.FixtureRequest) -> None:
     name, folder = base
     edit_weights(folder, lambda weights: weights.update({ONE_WEIGHT[name]: torch.zeros(3)}))
-    with pytest.raises(ConfigError, match=r"weights"):
+    asked = tuple(load_file(request.getfixturevalue(name) / "model.safetensors")[ONE_WEIGHT[name]].shape)
+    message = rf"(weight|bias) has shape \(3,\), and config\.json asks for {re.escape(str(asked))} \(1 such"
+    with pytest.raises(ConfigError, match=message):
+        DiffRetriever.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        (
+            "tiny_dream",
+            "num_key_value_heads",
+            3,
+            r"k_proj\.bias has shape \(\d+,\), and config\.json asks for \(\d+,\)",
+        ),
+        ("tiny_llada", "n_kv_heads", 3, r"k_proj\.weight has shape .* and config\.json asks for"),
+        ("tiny_bert", "intermediate_size", 50, r"dense\.bias has shape \(48,\), and config\.json asks for \(50,\)"),
+        ("tiny_bert", "num_attention_heads", 5, r"config\.json: transformers cannot .*heads"),
+        ("tiny_dream", "hidden_act", "nope", r"config\.json: transformers cannot .* \(KeyError: 'nope'\)"),
+        ("tiny_dream", "num_hidden_layers", "two", r"config\.json: transformers cannot .*num_hidden_layers"),
+        ("tiny_bert", "num_hidden_layers", "two", r"config\.json: transformers cannot .*num_hidden_layers"),
+        ("tiny_llada", "d_model", "x", r"config\.json: transformers cannot .*hidden_size"),
+        ("tiny_dream", "rope_scaling", {"type": "nope"}, r"config\.json: transformers cannot"),
+    ],
+)
+def test_misstated_configs_are_named(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, key: str, value: Any, message: str
+) -> None:
+    folder = copy_folder(request.getfixturevalue(name), tmp_path / "base")
+    edit_json(folder / "config.json", **{key: value})
+    with pytest.raises(ConfigError, match=message):
         DiffRetriever.from_pretrained(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from safetensors.torch import save_file
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.backbones import dream
+from diffretriever_pyserini.model.backbones.base import Backbone
+from diffretriever_pyserini.model.backbones.loading import load_backbone, load_base, load_head, load_tokenizer
+from diffretriever_pyserini.model.config import resolve_config
+from diffretriever_pyserini.training.lora import head_parameters, trainable_backbone
 
-from ..conftest import TEXTS, Load, assert_alike, copy_folder, edit_json, edit_weights
+from ..conftest import TEXTS, Load, assert_alike, copy_folder, edit_json, edit_weights, save_masked_lm
 
 ADAPTER = "adapter_model.safetensors"
+IDS = torch.tensor([[7, 11, 4, 9, 30, 5]])
 
 
 def save_lora(model: Any, adapter: Path, targets: list[str], base: Path) -> Any:
@@ -31,6 +37,24 @@ def save_lora(model: Any, adapter: Path, targets: list[str], base: Path) -> Any:
     peft.peft_config["default"].base_model_name_or_path = str(base)
     peft.save_pretrained(adapter)
     return peft.merge_and_unload()
+
+
+def randomise(peft: Any) -> None:
+    """Move the LoRA weights away from where their initialisation left them, as training does."""
+    generator = torch.Generator().manual_seed(5)
+    for name, weight in peft.named_parameters():
+        if ".lora_" in name:
+            weight.data += torch.randn(weight.shape, generator=generator) * 0.2
+
+
+def resolve_and_load(adapter: Path, base: Path) -> Backbone:
+    """The backbone of ``adapter`` on ``base``, in float32."""
+    return load_backbone(resolve_config(str(adapter), backbone=str(base)), torch.float32, "cpu")
+
+
+def logits_of(backbone: Backbone) -> torch.Tensor:
+    """Logits of ``IDS`` at every position."""
+    return backbone.head(backbone.hidden_states(IDS, torch.ones_like(IDS), 0)).detach()
 
 
 def save_merged(merged: Any, base: Path, folder: Path) -> Path:
@@ -109,8 +133,6 @@ def test_adapters_of_another_family_are_refused(checkpoints: Path) -> None:
 
 
 def test_adapters_of_another_size_are_refused(bert_lora: Path, tmp_path: Path) -> None:
-    from ..conftest import save_masked_lm
-
     save_masked_lm(tmp_path / "wide", hidden_size=64)
     with pytest.raises(ConfigError, match=r"do not fit together"):
         DiffRetriever.from_pretrained(bert_lora, backbone=str(tmp_path / "wide"))
@@ -148,11 +170,81 @@ def test_tensors_without_a_place_are_refused(bert_lora: Path, change: Any, messa
         ("modules_to_save", ["decoder"]),
         ("alora_invocation_tokens", [1]),
         ("layer_replication", [[0, 1]]),
+        ("use_qalora", True),
+        ("target_parameters", ["query.weight"]),
+        ("trainable_token_indices", [1]),
+        ("bias", "all"),
+        ("bias", "lora_only"),
+        ("lora_bias", True),
+        ("kasa_config", {"beta": 1.0}),
+        ("use_bdlora", {"nblocks": 2}),
+        ("ensure_weight_tying", True),
+        ("megatron_config", {"a": 1}),
+        ("a_variant_of_tomorrow", True),
+        ("r", None),
+        ("r", True),
+        ("r", 3.0),
+        ("r", 0),
+        ("lora_alpha", None),
+        ("lora_alpha", "12"),
+        ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "pissa_niter_4"),
+        ("init_lora_weights", "OLoRA"),
+        ("init_lora_weights", "corda"),
+        ("init_lora_weights", "loftq"),
+        ("init_lora_weights", "lora_ga"),
+        ("init_lora_weights", "an_initialisation_of_tomorrow"),
     ],
 )
 def test_adapters_that_are_not_plain_lora_are_refused(bert_lora: Path, key: str, value: Any) -> None:
     edit_json(bert_lora / "adapter_config.json", **{key: value})
     with pytest.raises(ConfigError, match=rf"adapter_config\.json: {key}"):
+        DiffRetriever.from_pretrained(bert_lora)
+
+
+@pytest.mark.parametrize("start", [False, "gaussian", "orthogonal", "mica"])
+def test_initialisations_that_keep_the_base(tiny_bert: Path, tmp_path: Path, start: Any) -> None:
+    """The unmerged model of peft is the judge."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM.from_pretrained(tiny_bert).eval()
+    peft = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=["query"], init_lora_weights=start))
+    randomise(peft)
+    peft.save_pretrained(tmp_path / "lora")
+    found = resolve_and_load(tmp_path / "lora", tiny_bert)
+    torch.testing.assert_close(logits_of(found), peft(IDS).logits.detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
+def test_initialisations_that_change_the_base(tiny_bert: Path, tmp_path: Path, start: str) -> None:
+    """Refused as peft saves them; taken once peft has made plain LoRA of them."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM.from_pretrained(tiny_bert).eval()
+    settings = LoraConfig(r=4, lora_alpha=12, target_modules=["query", "value"], init_lora_weights=start)
+    peft = get_peft_model(model, settings)
+    settings.init_lora_weights = True  # or peft would start anew where it converts
+    peft.save_pretrained(tmp_path / "start")
+    settings.init_lora_weights = start
+    randomise(peft)
+    peft.save_pretrained(tmp_path / "lora")
+    with pytest.raises(ConfigError, match=rf"adapter_config\.json: init_lora_weights '{start}' is not supported"):
+        resolve_and_load(tmp_path / "lora", tiny_bert)
+    expected = peft(IDS).logits.detach()
+    peft.save_pretrained(tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "start"))
+    found = resolve_and_load(tmp_path / "plain", tiny_bert)
+    torch.testing.assert_close(logits_of(found), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_weight_under_two_names_is_refused(bert_lora: Path) -> None:
+    def twice(weights: dict[str, torch.Tensor]) -> None:
+        key = min(weights)
+        weights[key.replace(".weight", ".default.weight")] = weights[key] + 1
+
+    edit_weights(bert_lora, twice, ADAPTER)
+    with pytest.raises(ConfigError, match=r"adapter_model\.safetensors: .*twice, under two names"):
         DiffRetriever.from_pretrained(bert_lora)
 
 
@@ -196,3 +288,93 @@ def test_an_adapter_may_bring_the_head(bert_lora: Path, tiny_bert: Path, tmp_pat
     save_file({"cls.predictions.bias": head["cls.predictions.bias"]}, bert_lora / "head.safetensors")
     with pytest.raises(ConfigError, match=r"no output head and 'cls\."):
         DiffRetriever.from_pretrained(bert_lora, backbone=str(base))
+
+
+def tied_dream(tiny_dream: Path, folder: Path) -> Path:
+    """The tiny Dream with its output head tied to its input embeddings."""
+    copy_folder(tiny_dream, folder)
+    edit_json(folder / "config.json", tie_word_embeddings=True)
+    edit_weights(folder, lambda w: w.pop("lm_head.weight", None))
+    return folder
+
+
+def test_lora_on_a_tied_head_leaves_the_input_embeddings(tiny_dream: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = tied_dream(tiny_dream, tmp_path / "tied")
+    unmerged = dream.load(base, torch.float32)
+    alone = logits_of(unmerged)
+    settings = LoraConfig(r=3, lora_alpha=12, target_modules=["q_proj", "lm_head"])
+    peft = get_peft_model(unmerged.model, settings)
+    randomise(peft)
+    peft.save_pretrained(tmp_path / "lora", save_embedding_layers=False)
+    found = resolve_and_load(tmp_path / "lora", base)
+    torch.testing.assert_close(logits_of(found), logits_of(unmerged), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(logits_of(found), alone, atol=0.1)
+    assert torch.equal(found.model.get_input_embeddings().weight, dream.load(base, torch.float32).model.lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "table"),
+    [
+        ("bert", "cls.predictions.decoder", "bert.embeddings.word_embeddings"),
+        ("roberta", "lm_head.decoder", "roberta.embeddings.word_embeddings"),
+        ("distilbert", "vocab_projector", "distilbert.embeddings.word_embeddings"),
+        ("modernbert", "decoder", "model.embeddings.tok_embeddings"),
+    ],
+)
+def test_lora_and_full_tensors_on_a_tied_masked_lm_head(tmp_path: Path, kind: str, head: str, table: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base, full, lora = tmp_path / "base", tmp_path / "full", tmp_path / "lora"
+    model = save_masked_lm(base, kind)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    before = model.get_input_embeddings().weight.detach().clone()
+    after = before + torch.randn(before.shape, generator=torch.Generator().manual_seed(3))
+    full.mkdir()
+
+    def loaded(**tensors: torch.Tensor) -> Backbone:
+        save_file({f"{name}.weight": tensor for name, tensor in tensors.items()}, full / "head.safetensors")
+        backbone = load_base(resolve_config(str(base)), torch.float32)
+        load_head(backbone, full)
+        return backbone
+
+    found = loaded(**{head: after})
+    assert torch.equal(found.model.get_input_embeddings().weight, before)
+    assert torch.equal(found.model.get_output_embeddings().weight, after)
+    found = loaded(**{head: after, table: before + 1})
+    assert torch.equal(found.model.get_input_embeddings().weight, before + 1)
+    assert torch.equal(found.model.get_output_embeddings().weight, after)
+    with pytest.raises(ConfigError, match=rf"head\.safetensors: '{re.escape(table)}\.weight', but not the output head"):
+        loaded(**{table: after})
+
+    peft = get_peft_model(model, LoraConfig(r=3, lora_alpha=12, target_modules=[head]))
+    randomise(peft)
+    peft.save_pretrained(lora, save_embedding_layers=False)
+    backbone = resolve_and_load(lora, base)
+    torch.testing.assert_close(logits_of(backbone), peft(IDS).logits.detach(), atol=1e-4, rtol=1e-4)
+    # Trained further, the head's weight stays the adapter's to change.
+    again = trainable_backbone(resolve_config(str(lora), backbone=str(base)), torch.float32, None)
+    torch.testing.assert_close(logits_of(again), logits_of(backbone), atol=1e-4, rtol=1e-4)
+    assert not [name for name in head_parameters(again.model) if "base_layer" in name]
+
+
+@pytest.mark.parametrize("name", [ADAPTER, "head.safetensors"])
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b"", None])
+def test_damaged_adapter_files_are_named(bert_lora: Path, name: str, content: bytes | None) -> None:
+    whole = (bert_lora / ADAPTER).read_bytes()
+    (bert_lora / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ConfigError, match=rf"{re.escape(name)}: damaged, or not safetensors"):
+        load_backbone(resolve_config(str(bert_lora)), torch.float32, "cpu")
+
+
+@pytest.mark.parametrize("kind", ["tiny-bert", "tiny-dream"])
+@pytest.mark.parametrize("content", ["version https://git-lfs.github.com/spec/v1\n", '{"model": ', "{}", "[]"])
+def test_damaged_tokenizers_are_named(
+    tiny_bert: Path, tiny_dream: Path, tmp_path: Path, kind: str, content: str
+) -> None:
+    folder = copy_folder({"tiny-bert": tiny_bert, "tiny-dream": tiny_dream}[kind], tmp_path / "copy")
+    (folder / "tokenizer.json").write_text(content)
+    message = "copy: the tokenizer cannot be loaded" if content == "{}" else r"copy/tokenizer\.json"
+    with pytest.raises(ConfigError, match=message):
+        load_tokenizer(resolve_config(str(folder)))

@@ -1,0 +1,93 @@
+"""Touch point of ``pyserini.query_iterator``: topics that Pyserini cannot read, or loses queries of, are explained."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from ..corpora.topics import read_topics as read_strictly
+from ..corpora.topics import topic_ids
+from ..errors import InputError
+from ..files.jsonl import open_bytes
+
+logger = logging.getLogger(__name__)
+
+
+def read_topics(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Read topics as Pyserini does; say what is wrong with a file where it fails or comes back with fewer queries."""
+
+    def from_topics(cls: Any, topics_path: str) -> Any:
+        path = Path(topics_path)
+        try:
+            iterator = original(cls, topics_path)
+        except (ValueError, NotImplementedError, OSError, AttributeError) as error:
+            if path.is_file():
+                raise InputError(explain_topics(path, error)) from error
+            if topics_path in (known := _known_topics()):
+                raise
+            near = difflib.get_close_matches(topics_path, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise InputError(f"{topics_path}: no such topic file, and no topics that Pyserini knows{hint}") from error
+        if path.is_file():
+            compare_ids(path, iterator.topics)
+        return iterator
+
+    return from_topics
+
+
+def _known_topics() -> Collection[str]:
+    from pyserini.search import _base
+
+    known: Collection[str] = getattr(_base, "topics_mapping", {})
+    return known
+
+
+def compare_ids(path: Path, topics: Collection[Any]) -> None:
+    """Compare the query ids in ``path`` with ``topics``, those that Pyserini has read there.
+
+    Ids that it has changed (007 into 7) are a warning. Raises InputError where queries are lost. Layouts that we do not
+    read are left alone.
+    """
+    try:
+        ids = topic_ids(path)
+    except InputError:
+        return
+    if len(ids) > len(topics):
+        raise InputError(
+            f"{path}: {len(ids)} queries, of which Pyserini keeps {len(topics)}: ids must be unique, and it takes "
+            "those that are numbers for numbers (007, 07 and 7 are one). Use other ids, or `diffretriever search`."
+        )
+    kept = {str(qid) for qid in topics}
+    changed = [qid for qid in ids if qid not in kept]
+    if changed:
+        logger.warning(
+            "%s: Pyserini takes query ids that are numbers for numbers: %d of %d change, first %r. The run has the "
+            "changed ones, which judgements may not; .json topics and `diffretriever search` keep them.",
+            *(path, len(changed), len(ids), changed[0]),
+        )
+
+
+def explain_topics(path: Path, error: Exception) -> str:
+    """Why Pyserini could not read the topic file ``path``, and what to do."""
+    if not set(path.suffixes) & {".trec", ".xml"}:  # layouts that Pyserini reads and we do not
+        try:
+            read_strictly(path)
+        except InputError as problem:
+            return str(problem)
+    with open_bytes(path) as file:
+        marked = file.read(3) == b"\xef\xbb\xbf"
+    if marked:
+        return (
+            f"{path}: begins with a byte order mark, which Pyserini cannot read: save it as UTF-8 without one, or use "
+            "`diffretriever search`, which reads it."
+        )
+    hints = [
+        f"its path contains {word!r}, which makes Pyserini expect another layout; move it"
+        for word in ("beir", "cacm")
+        if word in str(path)
+    ]
+    hints.append('Pyserini reads .tsv (query id, tab, query) and .jsonl with {"qid", "title"}')
+    return f"{path}: Pyserini cannot read these topics ({error}): {'; '.join(hints)}."
