@@ -50,8 +50,16 @@ def impact_searcher(original: Host) -> Host:
         restore(index_dir)
         check_part(index_dir, "lexical")
         index_dir = str(Path(index_dir).absolute())  # the JVM stays in the directory where it started
-        with java.calls:
-            original(self, index_dir, query_encoder, *args, **kwargs)
+        from jnius import JavaException
+
+        try:
+            with java.calls:
+                original(self, index_dir, query_encoder, *args, **kwargs)
+        except JavaException as error:  # it reads all terms, and there may be none
+            raise InputError(
+                f"{index_dir}: Pyserini cannot open this index, which has no term at all or is damaged "
+                f"({java.said(error)})."
+            ) from error
         if _ours(self.query_encoder):
             check_lexical(Path(index_dir), self.query_encoder.model.provenance, self.num_docs)
         made = read_index_record(index_dir)
