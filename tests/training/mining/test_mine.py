@@ -17,7 +17,8 @@ from diffretriever_pyserini.runtime.commands import Step
 from diffretriever_pyserini.training.data import rows
 from diffretriever_pyserini.training.data.documents import made_rows, read_documents
 from diffretriever_pyserini.training.data.examples import RowFiles
-from diffretriever_pyserini.training.data.store import PassageStore
+from diffretriever_pyserini.training.data.rows import parse_line
+from diffretriever_pyserini.training.data.store import PassageStore, text_digest
 from diffretriever_pyserini.training.mining import candidates
 from diffretriever_pyserini.training.mining import mine as mining
 from diffretriever_pyserini.training.mining.candidates import Vectors, model_candidates
@@ -105,6 +106,85 @@ def test_passages_of_pairs_get_ids_that_differ(tmp_path: Path) -> None:
     assert len({one.docid for one in found}) == 6
 
 
+def test_positives_are_known_with_or_without_a_title(tmp_path: Path) -> None:
+    passages = [Passage("d0", "Towers", "a b"), Passage("d1", "", "c d"), Passage("d2", "Towers", "")]
+    store = PassageStore(tmp_path / "s.sqlite", passages)
+    assert positive_numbers(store, rows.Row("q", (rows.ScoredPassage("", "", "A b"),), ())) == {0}
+    assert positive_numbers(store, rows.Row("q", (rows.ScoredPassage("", "Rivers", "c d"),), ())) == {1}
+    assert positive_numbers(store, rows.Row("q", (rows.ScoredPassage("", "Rivers", ""),), ())) == set()
+
+
+NEIGHBOURS = ("tower number 1", "  Tower  NUMBER 1", "caf\u00e9 tower", "cafe\u0301 tower")
+
+
+def layout(kind: str, folder: Path) -> dict[str, object]:
+    """Options for a collection in which pairs of equal queries have positives of their own, and other passages."""
+    texts = [f"tower number 1 stands in town {i}" for i in range(4)]
+    if kind == "tsv":
+        (folder / "p.tsv").write_text("".join(f"{q}\t{t}\n" for q, t in zip(NEIGHBOURS, texts, strict=True)))
+        return {"pairs": (str(folder / "p.tsv"),)}
+    if kind == "documents":
+        (folder / "docs").mkdir()
+        body = " ".join(f"Number {i} of the towers counts {i} steps." for i in range(40))
+        for name in "ab":
+            (folder / "docs" / f"{name}.md").write_text(f"# The highest stone towers\n\n{body} In {name} all end.\n")
+        return {"documents": folder / "docs", "words": 30}
+    records = [
+        {"query": q, "positive_passages": [{"docid": f"c{i}", "title": "T", "text": t}]}
+        for i, (q, t) in enumerate(zip(NEIGHBOURS, texts, strict=True))
+    ]
+    (folder / "p.jsonl").write_text("\n".join(map(json.dumps, records)))
+    found: dict[str, object] = {"pairs": (str(folder / "p.jsonl"),)}
+    if kind == "corpus":
+        corpus = [{"id": f"c{i}", "contents": f"other words {i}" if i < 2 else texts[i % 4]} for i in range(7)]
+        (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)))
+        found["corpus"] = folder / "corpus.jsonl"
+    return found
+
+
+def bm25_finds_all(step: Step, folder: Path, log: Path) -> float:
+    if "pyserini.search.lucene" in step.arguments:
+        ids = [json.loads(line)["id"] for line in (folder / "corpus" / "corpus.jsonl").read_text().splitlines()]
+        topics = json.loads((folder / "topics.json").read_text())
+        lines = [f"{qid} Q0 {one} {j + 1} {99 - j} fake\n" for qid in topics for j, one in enumerate(ids)]
+        (folder / "run.txt").write_text("".join(lines))
+    return 0.0
+
+
+@pytest.mark.parametrize("method", ["bm25", "model"])
+@pytest.mark.parametrize("kind", ["tsv", "records", "corpus", "documents"])
+def test_a_positive_of_a_query_is_never_its_negative(
+    kind: str, method: str, tmp_path: Path, tiny_dream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever row names it: all pairs of one query share their positives, whatever is searched and how."""
+    monkeypatch.setattr(candidates, "run_step", bm25_finds_all)
+    how = {"method": "model", "encoder": str(tiny_dream), "max_ratio": 1.0} if method == "model" else {}
+    options = MineOptions(tmp_path / "m", negatives=2, **layout(kind, tmp_path), **how)  # type: ignore[arg-type]
+    mine(options, say=lambda _: None)
+    found = [parse_line(line, "m") for line in (tmp_path / "m" / "train.jsonl").read_text().splitlines()]
+    positives: dict[bytes, set[str]] = {}
+    for row in found:
+        positives.setdefault(text_digest(row.query), set()).update(one.docid or one.text for one in row.positives)
+    for row in found:
+        known = positives[text_digest(row.query)]
+        assert not known & {name for one in row.negatives for name in (one.docid, one.text)}, row
+    assert max(map(len, positives.values())) > 1
+    if method == "bm25":
+        assert any(row.negatives for row in found), "something is left that is no positive"
+
+
+def test_of_copies_of_one_text_one_is_a_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["the answer", "Copied  text", "copied text", "COPIED text", "another", "a third"]
+    corpus = [{"id": f"d{i}", "contents": text} for i, text in enumerate(texts)]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, corpus)))
+    (tmp_path / "p.tsv").write_text("q\tthe answer\n")
+    monkeypatch.setattr(candidates, "run_step", bm25_finds_all)
+    options = MineOptions(tmp_path / "m", (str(tmp_path / "p.tsv"),), corpus=tmp_path / "c.jsonl", negatives=2)
+    assert mine(options, say=lambda _: None)["copies left out"] == 2
+    row = parse_line((tmp_path / "m" / "train.jsonl").read_text(), "m")
+    assert [one.docid for one in row.negatives] == ["d1", "d4"]
+
+
 class FakeVectors:
     """Scores as given, for the filter alone."""
 
@@ -129,7 +209,7 @@ def test_candidates_scored_like_the_positive_are_left_out(scores: list[float], k
     row = rows.Row("q", (rows.ScoredPassage("d0", "", "a"),), ())
     counts: Counter[str] = Counter()
     store = store_of(tmp_path, ["a", "b", "c", "d"])
-    found = mining._Miner(options, store, FakeVectors(scores), counts).mined(row, [0, 1, 2, 3])  # type: ignore[arg-type]
+    found = mining._Miner(options, store, FakeVectors(scores), counts).mined(row, [0, 1, 2, 3], {0})  # type: ignore[arg-type]
     assert [one.docid for one in found.negatives] == kept
     assert counts["known positives among candidates"] == 1
     assert counts["likely positives left out"] == 3 - len(kept)
