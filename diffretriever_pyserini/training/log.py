@@ -67,7 +67,8 @@ class RunLog(TrainerCallback):
 def _line(logs: dict[str, Any]) -> str:
     if "loss" in logs:
         parts = ", ".join(f"{name} {logs[name]:.4f}" for name in _PARTS if name in logs)
-        return f"loss {logs['loss']:.4f} ({parts}), learning rate {logs['learning_rate']:.2e}"
+        masked = f", {logs['masked']:.1f} pairs masked" if logs.get("masked") else ""
+        return f"loss {logs['loss']:.4f} ({parts}), learning rate {logs['learning_rate']:.2e}{masked}"
     found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
     return "development nDCG@10: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()) if found else ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ from .rows import Row, ScoredPassage, parse_line
 from .store import text_key
 
 _SHOWN = 5
+_REMEMBERED = 1024  # queries of several rows whose positives are not read again
 
 
 @dataclass
@@ -156,12 +157,14 @@ class TrainingRows:
     """A map-style data set of :class:`Example`: one positive and ``negatives`` negatives, drawn anew each epoch.
 
     What is drawn for a row depends on ``seed``, the epoch and the row's number alone, so a run that is resumed, or
-    spread over other devices, sees the same examples. A row with fewer negatives gives some of them twice.
+    spread over other devices, sees the same examples. A row with fewer negatives gives some of them twice. An example
+    names all positives of its query, on whatever row they are.
     """
 
     def __init__(self, rows: RowFiles, chosen: np.ndarray, negatives: int, seed: int):
         self.rows, self.chosen, self.negatives, self.seed = rows, chosen, negatives, seed
         self.epoch = 0
+        self._remembered: dict[int, tuple[int, ...]] = {}
 
     def set_epoch(self, epoch: int) -> None:
         """Draw as for ``epoch``; called by the data loader."""
@@ -176,7 +179,23 @@ class TrainingRows:
 
     def __getitem__(self, i: int) -> Example:
         number = int(self.chosen[i])
-        return draw(self.rows[number], self.negatives, np.random.default_rng([self.seed, self.epoch, number]))
+        row = self.rows[number]
+        example = draw(row, self.negatives, np.random.default_rng([self.seed, self.epoch, number]))
+        asking = self.rows.same_query(number)
+        return replace(example, positives=self._known(int(asking[0])) if len(asking) > 1 else _keys(row))
+
+    def _known(self, first: int) -> tuple[int, ...]:
+        """Keys of all positives of the query of row ``first``, the first of several rows that ask it."""
+        if first not in self._remembered:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            keys = {key for number in self.rows.same_query(first) for key in _keys(self.rows[int(number)])}
+            self._remembered[first] = tuple(keys)
+        return self._remembered[first]
+
+
+def _keys(row: Row) -> tuple[int, ...]:
+    return tuple(text_key(one.contents) for one in row.positives)
 
 
 def draw(row: Row, negatives: int, rng: np.random.Generator) -> Example:
