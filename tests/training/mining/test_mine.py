@@ -13,7 +13,7 @@ import pytest
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.corpora.corpus import Passage
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.runtime.commands import Step
+from diffretriever_pyserini.runtime.commands import Step, StepError
 from diffretriever_pyserini.training.data import rows
 from diffretriever_pyserini.training.data.documents import made_rows, read_documents
 from diffretriever_pyserini.training.data.examples import RowFiles
@@ -142,7 +142,7 @@ def layout(kind: str, folder: Path) -> dict[str, object]:
     return found
 
 
-def bm25_finds_all(step: Step, folder: Path, log: Path) -> float:
+def bm25_finds_all(step: Step, folder: Path, log: Path, keeps: bool) -> float:
     if "pyserini.search.lucene" in step.arguments:
         ids = [json.loads(line)["id"] for line in (folder / "corpus" / "corpus.jsonl").read_text().splitlines()]
         topics = json.loads((folder / "topics.json").read_text())
@@ -298,7 +298,7 @@ def test_the_nearest_passages_are_those_of_a_full_search(
         np.testing.assert_allclose(np.sort(full[place])[::-1][:5], full[place][numbers], atol=1e-5)
 
 
-def fake_bm25(step: Step, folder: Path, log: Path) -> float:
+def fake_bm25(step: Step, folder: Path, log: Path, keeps: bool) -> float:
     """In place of Pyserini's commands: every query finds the first passages."""
     if "pyserini.search.lucene" in step.arguments:
         topics = json.loads((folder / "topics.json").read_text())
@@ -343,3 +343,41 @@ def test_searching_in_parts_finds_the_same(
     options = MineOptions(tmp_path / "m", pairs=(str(pairs),), negatives=4)
     assert mine(options, say=lambda _: None)["queries without negatives"] == 1
     assert (tmp_path / "m" / "train.jsonl").read_text() == (whole / "train.jsonl").read_text()
+
+
+def test_of_a_long_query_the_strongest_words_are_searched(tmp_path: Path) -> None:
+    """Rare words before frequent ones, repeated ones before single ones, words of no passage last; in their order."""
+    store = store_of(tmp_path, ["rare word", "word common", "common again", "\u5854 common"])
+    filling = [f"w{i}" for i in range(1500)]
+    text = " ".join(["Common", *filling, "rare", "common", "\u5854" * 3, "word"])
+    found = candidates.shortened({"1": text, "2": "rare word", "3": "x " * 5000}, store)
+    assert list(found) == ["1"], "queries that Lucene takes stay as they are"
+    words = found["1"].split()
+    assert len(set(words)) == 1024
+    assert words[0] == "common" and words[-6:] == ["rare", "common", "\u5854", "\u5854", "\u5854", "word"]
+    signs = "".join(map(chr, range(0x4E00, 0x4E00 + 1100)))
+    assert len(candidates.shortened({"1": signs}, store)["1"].split()) == 1024
+    assert len(candidates.shortened({"1": "ab" * 200_000 + " c " + " ".join(filling)}, store)["1"].split()) >= 1024
+
+
+@pytest.mark.java
+def test_a_query_of_more_words_than_lucene_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
+    words = " ".join(f"word{i}" for i in range(1501))
+    signs = "".join(map(chr, range(0x4E00, 0x4E00 + 1200)))
+    texts = ["an answer", "word1500 again", "another answer", "\u4e01 \u4e02"]
+    lines = [f"{query}\t{text}\n" for query, text in zip([words, "answer", "tower", signs], texts, strict=True)]
+    (tmp_path / "p.tsv").write_text("".join(lines))
+    mine(MineOptions(tmp_path / "m", (str(tmp_path / "p.tsv"),), negatives=1), say=lambda _: None)
+    found = [parse_line(line, "m") for line in (tmp_path / "m" / "train.jsonl").read_text().splitlines()]
+    assert [[one.text for one in row.negatives] for row in found] == [["word1500 again"], ["an answer"], [], []]
+
+
+def test_a_failed_search_names_no_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "python").write_text("#!/bin/sh\necho the reason\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "p.tsv").write_text("q\tthe answer\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(StepError) as caught:
+        mine(MineOptions(tmp_path / "m", (str(tmp_path / "p.tsv"),)), say=lambda _: None)
+    assert "the reason" in str(caught.value) and ".log" not in str(caught.value)
