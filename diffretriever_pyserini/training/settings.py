@@ -39,7 +39,9 @@ class TrainSettings:
     data_split: Annotated[str, Help("of BEIR folders and hub data sets", "SPLIT", group="data")] = "train"
     dev: Annotated[tuple[str, ...], Help("development rows, a source of their own", "SOURCE")] = ()
     dev_split: Annotated[str, Help("of BEIR folders and hub data sets, for dev", "SPLIT")] = "dev"
-    dev_rows: Annotated[CountFrom0, Help("or so many rows of the data, kept from training")] = 0
+    dev_rows: Annotated[
+        CountFrom0, Help("or so many rows of the data, kept from training, each query with all its rows")
+    ] = 0
     on_error: Annotated[OnError, Help("at a bad row; skip lists and counts it")] = "stop"
     k_query: Annotated[Count | None, Help("mask positions of a query", "K", default=_MODELS, group="model")] = None
     k_passage: Annotated[Count | None, Help("mask positions of a passage", "K", default=_MODELS)] = None

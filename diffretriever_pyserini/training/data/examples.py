@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -215,9 +216,29 @@ def draw(row: Row, negatives: int, rng: np.random.Generator) -> Example:
     )
 
 
-def split_rows(count: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the training rows and of ``held_out`` rows kept for development, drawn by ``seed``, both rising."""
+def split_rows(rows: RowFiles, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the training rows and of ``held_out`` rows kept for development, drawn by ``seed``, both rising.
+
+    A query's rows stay together: those of a drawn query that are more than still fit are passed over, so that fewer
+    rows may be kept. Raises InputError where no row is left for training, or no query fits.
+    """
+    count, kept, whole = len(rows), list[int](), set[int]()
     if not 0 <= held_out < count:
         raise InputError(f"dev_rows={held_out} must leave at least one of the {count} rows for training.")
-    kept = np.sort(np.random.default_rng(seed).choice(count, held_out, replace=False))
-    return np.setdiff1d(np.arange(count), kept, assume_unique=True), kept
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(count, held_out, replace=False)
+    for i in chain(drawn, _rest(drawn, count, rng)):
+        if len(kept) == held_out:
+            break
+        group = rows.same_query(int(i))
+        if int(group[0]) not in whole and len(kept) + len(group) <= held_out:
+            whole.add(int(group[0]))
+            kept += group.tolist()
+    if held_out and not kept:
+        raise InputError(f"dev_rows={held_out}: every query has more rows than that, and a query's rows stay together.")
+    return np.setdiff1d(np.arange(count), kept, assume_unique=True), np.sort(np.array(kept, dtype=np.int64))
+
+
+def _rest(drawn: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[int]:
+    """The numbers below ``count`` that are not ``drawn``, in random order; made when the first is asked for."""
+    yield from rng.permutation(np.setdiff1d(np.arange(count), drawn)).tolist()
