@@ -23,7 +23,8 @@ def objective(
 ) -> dict[str, Tensor]:
     """The loss and its parts, unweighted, each a scalar; ``loss`` is their weighted sum.
 
-    ``masked`` counts the passages of the batch that are left out as a query's negatives since they are its positives.
+    ``masked`` counts the pairs of a query and a passage that are left out since the passage is another positive of it,
+    ``negatives`` those that are not.
 
     ``outputs`` are MaskReader's for ``batch`` (the collator's); ``teacher`` holds unit embeddings ``query`` [Nq, H]
     and ``passage`` [Np, H]. With several devices the passages of all are negatives; the positives' rows move along.
@@ -40,6 +41,7 @@ def objective(
         weights = gather_rows(weights)
     masked = losses.other_positives(batch["known_keys"], keys.squeeze(1), positives)
     parts: dict[str, Tensor] = {"masked": masked.sum().float()}
+    parts["negatives"] = masked.numel() - len(masked) - parts["masked"]
     similarities = losses.maxsim(queries, passages)
     parts["dense"] = losses.dense_loss(similarities, positives, queries.shape[1], settings.temperature, masked)
     total = parts["dense"]

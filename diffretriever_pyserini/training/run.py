@@ -51,6 +51,9 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     from .trainer import Parts, RetrieverTrainer, arguments
 
     args = arguments(settings)  # first: where several processes train, they know each other from here on
+    devices = args.world_size if settings.cross_device_negatives else 1
+    if (passages := settings.batch_size * (1 + settings.negatives) * devices) == 1:
+        settings.refuse_no_contrast(passages)
     output = Path(settings.output)
     with args.main_process_first(local=False):  # one process removes and writes, the others then find it done
         checkpoint = _start(output, settings, resume)

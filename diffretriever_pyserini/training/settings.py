@@ -84,7 +84,9 @@ class TrainSettings:
     seed: Annotated[CountFrom0, Help("of order, dropout and new weights")] = 42
     eval_steps: Annotated[CountFrom0, Help(f"updates between evaluations; {_EVERY}", group="evaluation")] = 0
     save_steps: Annotated[CountFrom0, Help(f"updates between checkpoints; {_EVERY}")] = 0
-    log_steps: Annotated[Count, Help("updates between lines of the log")] = 10
+    log_steps: Annotated[
+        Count, Help("updates between lines of the log, which also has each evaluation, checkpoint and the last step")
+    ] = 10
     keep_checkpoints: Annotated[CountFrom0, Help("so many of the latest stay; 0 keeps all")] = 2
     metric: Annotated[
         Metric, Help("what is measured on the development rows, as nDCG@10; the best checkpoint is kept")
@@ -121,6 +123,19 @@ class TrainSettings:
     def develops(self) -> bool:
         """Whether there is a development set."""
         return bool(self.dev or self.dev_rows)
+
+    def refuse_no_contrast(self, passages: int) -> None:
+        """ConfigError where a batch of so many ``passages`` has none that a query's positive is told from.
+
+        Losses that teach without such a passage make it a run.
+        """
+        alone = self.denoising_weight or self.embedding_weight
+        from_others = self.margin_mse_weight or self.relational_kl_weight or self.embedding_kl_weight
+        if not alone and (passages == 1 or not from_others):
+            raise ConfigError(
+                "there is nothing to learn from: no query has a passage in its batch that is not its positive; raise "
+                f"negatives ({self.negatives}) or batch_size ({self.batch_size}), or give rows with other positives"
+            )
 
     @property
     def distils_embeddings(self) -> bool:

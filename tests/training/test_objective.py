@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.method import unit
 from diffretriever_pyserini.training import losses
 from diffretriever_pyserini.training.data.batches import Example, _known_keys
@@ -51,7 +52,7 @@ def test_without_doubles_nothing_is_changed(tiny_settings: Settings) -> None:
     """Bit for bit, losses and gradients."""
     batch, outputs = batch_of([Example(f"q{i}", (f"p{i}", f"n{i}")) for i in range(4)])
     found = objective(outputs, batch, tiny_settings(), VOCABULARY)
-    assert found["masked"].item() == 0
+    assert (found["masked"].item(), found["negatives"].item()) == (0, 4 * 7)
     found["loss"].backward()
     gradients = [one.grad.clone() for one in outputs.values() if one.grad is not None]
     for one in outputs.values():
@@ -129,3 +130,32 @@ def test_masked_pairs_are_counted_in_the_log(tiny_settings: Settings, tmp_path: 
     train(tiny_settings(data=(str(tmp_path / "r.tsv"),), negatives=0, batch_size=8, max_steps=1), say=said.append)
     assert read_log(tmp_path / "out" / "log.jsonl")[0]["masked"] == 8 * 3
     assert any("24.0 pairs masked" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes"),
+    [
+        (["a\tone"], {"batch_size": 1}),
+        (["a\tone", "b\ttwo"], {"batch_size": 1, "accumulate": 2}),
+        ([f"{i}\tone" for i in range(4)], {"batch_size": 4}),
+        ([f"a\t{i}" for i in range(4)], {"batch_size": 2}),
+    ],
+)
+def test_nothing_to_learn_from_is_refused(
+    lines: list[str], changes: dict[str, Any], tiny_settings: Settings, tmp_path: Path
+) -> None:
+    """One row, one positive, one query: the loss would be 0 and the checkpoint the base's."""
+    (tmp_path / "r.tsv").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="nothing to learn from"):
+        train(tiny_settings(data=(str(tmp_path / "r.tsv"),), negatives=0, **changes), say=lambda _: None)
+    assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
+
+
+def test_losses_that_need_no_other_passage_teach(tiny_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "r.tsv").write_text("a\tone passage of some words")
+    changes = {"data": (str(tmp_path / "r.tsv"),), "negatives": 0, "batch_size": 1, "max_steps": 1}
+    assert train(tiny_settings(**changes, denoising_weight=1.0), say=lambda _: None)["steps"] == 1
+    tiny_settings(embedding_weight=1.0).refuse_no_contrast(1)
+    tiny_settings(relational_kl_weight=1.0).refuse_no_contrast(3)
+    with pytest.raises(ConfigError, match="nothing to learn from"):
+        tiny_settings(relational_kl_weight=1.0).refuse_no_contrast(1)
