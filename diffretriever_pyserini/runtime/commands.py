@@ -34,8 +34,10 @@ def shown(arguments: list[str]) -> str:
     return shlex.join(["python", "-m", *arguments])
 
 
-def run_step(step: Step, folder: Path, log: Path, screen: TextIO = sys.stderr) -> float:
+def run_step(step: Step, folder: Path, log: Path, screen: TextIO = sys.stderr, keeps: bool = True) -> float:
     """Run `python -m <arguments>` in `folder` and return its wall time in seconds.
+
+    Errors show the last lines of `log`, and name it where the caller `keeps` it.
 
     Raises
     ------
@@ -55,10 +57,10 @@ def run_step(step: Step, folder: Path, log: Path, screen: TextIO = sys.stderr) -
                 process.kill()
                 process.wait()
     if code != 0:
-        raise StepError(f"{step.title}: the command ended with exit code {code}.\n{_tail(log)}")
+        raise StepError(f"{step.title}: the command ended with exit code {code}.\n{_tail(log, keeps)}")
     made = folder / step.produces
     if not made.exists() or (made.is_file() and not made.stat().st_size) or (made.is_dir() and not any(made.iterdir())):
-        raise StepError(f"{step.title}: the command left no {step.produces}.\n{_tail(log)}")
+        raise StepError(f"{step.title}: the command left no {step.produces}.\n{_tail(log, keeps)}")
     return time.monotonic() - started
 
 
@@ -80,7 +82,8 @@ def _follow(process: "subprocess.Popen[bytes]", write: Callable[[bytes], object]
         screen.flush()
 
 
-def _tail(log: Path) -> str:
+def _tail(log: Path, keeps: bool) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
     kept = [line for line in lines if line.strip()][-_LAST_LINES:]
-    return "\n".join([f"Its last lines (all of them are in {log}):", *(f"    {line}" for line in kept)])
+    rest = f" (all of them are in {log})" if keeps else ""
+    return "\n".join([f"Its last lines{rest}:", *(f"    {line}" for line in kept)])

@@ -29,7 +29,11 @@ _RECIPE = (
 
 def model_card(settings: TrainSettings, config: RetrieverConfig, release: Release, figures: dict[str, Any]) -> str:
     """README.md of the checkpoint folder, with the hub's header."""
-    header = {"base_model": release.base_name, "library_name": "diffretriever-pyserini", "tags": ["retrieval", "lora"]}
+    base = {"base_model": release.base_name} if release.on_hub else {}  # the hub takes no path
+    header = base | {
+        "library_name": "diffretriever-pyserini",
+        "tags": ["retrieval", *(["lora"] if release.lora else [])],
+    }
     adapter = f"LoRA, r {release.lora.r}, alpha {release.lora.alpha}" if release.lora else "all weights trained"
     recipe = "\n".join(f"| {name} | {getattr(settings, name)} |" for name in _RECIPE)
     return f"""---

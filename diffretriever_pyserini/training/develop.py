@@ -13,6 +13,7 @@ from ..evaluation.metrics import evaluate
 from ..model.method import LexicalScale, to_impacts, unit
 from .data.batches import Collator
 from .data.rows import Row
+from .data.store import text_digest
 from .gather import devices, rank, sum_to_all, sum_to_first
 from .settings import METRICS
 
@@ -35,14 +36,17 @@ class DevelopmentSet:
 
 
 def development_set(rows: Sequence[Row]) -> DevelopmentSet:
-    """The passages of all ``rows`` make the collection; a text is one passage however often it occurs."""
+    """The passages of all ``rows`` make the collection; a text is one passage, and a query one query, however often
+    it occurs: all positives of its rows are its own."""
     places: dict[str, int] = {}
-    qrels: dict[str, dict[str, int]] = {}
-    for i, row in enumerate(rows):
+    queries: dict[bytes, tuple[str, set[int]]] = {}
+    for row in rows:
         for passage in (*row.positives, *row.negatives):
             places.setdefault(passage.contents, len(places))
-        qrels[str(i)] = {str(places[passage.contents]): 1 for passage in row.positives}
-    return DevelopmentSet(tuple(row.query for row in rows), tuple(places), qrels)
+        _, relevant = queries.setdefault(text_digest(row.query), (row.query, set()))
+        relevant.update(places[passage.contents] for passage in row.positives)
+    qrels = {str(i): {str(j): 1 for j in sorted(found)} for i, (_, found) in enumerate(queries.values())}
+    return DevelopmentSet(tuple(query for query, _ in queries.values()), tuple(places), qrels)
 
 
 def measure(model: MaskReader, collator: Collator, sets: DevelopmentSet, batch_size: int = 32) -> dict[str, float]:

@@ -49,6 +49,15 @@ class RunLog(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
+        self._log_now(control)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._log_now(control)
+
+    @staticmethod
+    def _log_now(control: Any) -> None:
+        """Where the run may end or go on from, whatever ``log_steps``: no loss is left out of the log."""
+        control.should_log |= control.should_evaluate or control.should_save or control.should_training_stop
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:
@@ -67,7 +76,8 @@ class RunLog(TrainerCallback):
 def _line(logs: dict[str, Any]) -> str:
     if "loss" in logs:
         parts = ", ".join(f"{name} {logs[name]:.4f}" for name in _PARTS if name in logs)
-        return f"loss {logs['loss']:.4f} ({parts}), learning rate {logs['learning_rate']:.2e}"
+        masked = f", {logs['masked']:.1f} pairs masked" if logs.get("masked") else ""
+        return f"loss {logs['loss']:.4f} ({parts}), learning rate {logs['learning_rate']:.2e}{masked}"
     found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
     return "development nDCG@10: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()) if found else ""
 
@@ -81,7 +91,8 @@ def plot_log(records: list[dict[str, Any]], path: Path) -> None:
     for name in ("loss", *_PARTS):
         points = [(record["step"], record[name]) for record in records if name in record]
         if points:
-            left.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1)
+            marker = "." if len(points) == 1 else None  # a line of one point is not seen
+            left.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1, marker=marker)
     left.set(xlabel="step", ylabel="loss", title="Training loss and its parts (unweighted)")
     names = sorted({name for record in records for name in record if name.startswith("eval_")})
     for name in names:

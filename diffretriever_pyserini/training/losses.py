@@ -57,16 +57,34 @@ def lexical_scores(
     return (met * passages).sum(dim=2)
 
 
-def contrastive(scores: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
-    """InfoNCE: mean cross entropy of ``scores`` [Nq, Np] / temperature with the positives at ``labels`` [Nq]."""
+def contrastive(scores: Tensor, labels: Tensor, temperature: float = 1.0, masked: Tensor | None = None) -> Tensor:
+    """InfoNCE: mean cross entropy of ``scores`` [Nq, Np] / temperature with the positives at ``labels`` [Nq].
+
+    Passages for which ``masked`` bool [Nq, Np] holds are no negatives of the query.
+    """
     from torch.nn.functional import cross_entropy
 
-    return cross_entropy(scores.float() / temperature, labels)
+    scores = scores.float() / temperature
+    return cross_entropy(scores if masked is None else scores.masked_fill(masked, -float("inf")), labels)
 
 
-def dense_loss(similarities: Tensor, labels: Tensor, k_query: int, temperature: float = 0.01) -> Tensor:
+def dense_loss(
+    similarities: Tensor, labels: Tensor, k_query: int, temperature: float = 0.01, masked: Tensor | None = None
+) -> Tensor:
     """InfoNCE(MaxSim / K_q / temperature); ``similarities`` [Nq, Np] from :func:`maxsim`."""
-    return contrastive(similarities / k_query, labels, temperature)
+    return contrastive(similarities / k_query, labels, temperature, masked)
+
+
+def other_positives(known_keys: Tensor, passage_keys: Tensor, labels: Tensor) -> Tensor:
+    """Which passages are positives of a query besides the one at its label, bool [Nq, Np].
+
+    ``known_keys`` int64 [Nq, C] are the keys of the texts of each query's positives, ``passage_keys`` int64 [Np] those
+    of the passages' texts.
+    """
+    from torch import isin, stack
+
+    found = stack([isin(passage_keys, known) for known in known_keys])
+    return found.scatter(1, labels.unsqueeze(1), False)
 
 
 def denoising_loss(logits: Tensor, targets: Tensor, ratios: Tensor, tokens: int) -> Tensor:

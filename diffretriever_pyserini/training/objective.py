@@ -23,27 +23,32 @@ def objective(
 ) -> dict[str, Tensor]:
     """The loss and its parts, unweighted, each a scalar; ``loss`` is their weighted sum.
 
+    ``masked`` counts the pairs of a query and a passage that are left out since the passage is another positive of it,
+    ``negatives`` those that are not.
+
     ``outputs`` are MaskReader's for ``batch`` (the collator's); ``teacher`` holds unit embeddings ``query`` [Nq, H]
     and ``passage`` [Np, H]. With several devices the passages of all are negatives; the positives' rows move along.
     """
     queries, passages = unit(outputs["query_hidden"]), unit(outputs["passage_hidden"])
-    positives, own_passages = batch["positives"], passages
+    positives, own_passages, keys = batch["positives"], passages, batch["passage_keys"]
     weights, content = outputs["passage_lexical"], batch["passage"].get("content")
     if settings.cross_device_negatives and devices() > 1:
         positives = positives + rank() * len(passages)
-        passages = gather_rows(passages)
+        passages, keys = gather_rows(passages), gather_ids(keys)
         if content is not None:
             content = gather_ids(content)
             weights = pad(weights, (0, content.shape[1] - weights.shape[1]))
         weights = gather_rows(weights)
-    parts: dict[str, Tensor] = {}
+    masked = losses.other_positives(batch["known_keys"], keys.squeeze(1), positives)
+    parts: dict[str, Tensor] = {"masked": masked.sum().float()}
+    parts["negatives"] = masked.numel() - len(masked) - parts["masked"]
     similarities = losses.maxsim(queries, passages)
-    parts["dense"] = losses.dense_loss(similarities, positives, queries.shape[1], settings.temperature)
+    parts["dense"] = losses.dense_loss(similarities, positives, queries.shape[1], settings.temperature, masked)
     total = parts["dense"]
     if settings.lexical_weight:
         mine = batch["query"].get("content")
         products = losses.lexical_scores(outputs["query_lexical"], weights, mine, content, vocab_size)
-        parts["lexical"] = losses.contrastive(products, positives)
+        parts["lexical"] = losses.contrastive(products, positives, masked=masked)
         total = total + settings.lexical_weight * parts["lexical"]
     if settings.diversity_weight:
         parts["diversity"] = (losses.diversity_loss(queries) + losses.diversity_loss(own_passages)) / 2

@@ -7,6 +7,7 @@ tokenizer (a masked LM's trained head in head.safetensors). Without: the whole m
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ _LORA_PREFIX = "base_model.model."
 
 @dataclass(frozen=True)
 class Release:
-    """What a checkpoint says about itself besides its weights."""
+    """What a checkpoint says about itself besides its weights; ``base_name`` is a hub id or a folder's full path."""
 
     config: RetrieverConfig
     layouts: dict[str, Layout]
@@ -35,6 +36,11 @@ class Release:
     base_name: str
     temperature: float
     sparse_weight: float
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the base has a hub id."""
+        return is_hub_id(self.base_name)
 
 
 def save_release(
@@ -73,7 +79,7 @@ def _save_lora(folder: Path, backbone: Backbone, release: Release, dtype: Any, s
     with whole_file(folder / "adapter_model.safetensors") as partial:
         save_file(renamed, partial, metadata={"format": "pt"})
     targets = target_names(family, {key.rpartition(".")[0] for key in weights})
-    write_whole(folder / "adapter_config.json", json.dumps(adapter_config(release, targets), indent=2) + "\n")
+    write_whole(folder / "adapter_config.json", json.dumps(adapter_config(release, targets, folder), indent=2) + "\n")
     if family == "masked_lm":
         head = [name for name, tensor in head_parameters(backbone.model).items() if tensor.requires_grad]
         if head:
@@ -111,11 +117,15 @@ def _layers(backbone: Backbone) -> int:
     return int(backbone.model.config.num_hidden_layers)
 
 
-def adapter_config(release: Release, targets: list[str]) -> dict[str, Any]:
-    """peft's own fields, as in the released files: bare layer names, no task wrapper needed to load it."""
+def adapter_config(release: Release, targets: list[str], folder: Path) -> dict[str, Any]:
+    """peft's own fields, as in the released files: bare layer names, no task wrapper needed to load it.
+
+    A base that is a folder is named as seen from ``folder``, so that both can be moved together.
+    """
     from peft import LoraConfig
 
     assert release.lora is not None
+    base = release.base_name if release.on_hub else os.path.relpath(release.base_name, folder.resolve())
     lora = LoraConfig(
         r=release.lora.r,
         lora_alpha=release.lora.alpha,
@@ -124,7 +134,7 @@ def adapter_config(release: Release, targets: list[str]) -> dict[str, Any]:
         target_modules=targets,
         bias="none",
         task_type=family_module(release.config.family).RELEASE.task_type,
-        base_model_name_or_path=release.base_name,
+        base_model_name_or_path=base,
         inference_mode=True,
     )
     values = lora.to_dict()

@@ -51,6 +51,9 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     from .trainer import Parts, RetrieverTrainer, arguments
 
     args = arguments(settings)  # first: where several processes train, they know each other from here on
+    devices = args.world_size if settings.cross_device_negatives else 1
+    if (passages := settings.batch_size * (1 + settings.negatives) * devices) == 1:
+        settings.refuse_no_contrast(passages)
     output = Path(settings.output)
     with args.main_process_first(local=False):  # one process removes and writes, the others then find it done
         checkpoint = _start(output, settings, resume)
@@ -63,6 +66,8 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     parts = Parts(settings, *_model(settings, config, training), development, speak)
     trainable = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
     speak(f"{len(training)} training rows, {trainable:,} trained parameters, K {config.k_query}/{config.k_passage}")
+    if development is not None:
+        speak(f"{len(development.queries)} development queries, {len(development.passages)} passages")
     if rows.bad.count:
         speak(rows.bad.summary())
     if development is not None and (known := training.asked(development.queries)):
@@ -165,7 +170,7 @@ def _rows(settings: TrainSettings, work: Path) -> tuple[RowFiles, TrainingRows, 
     reports = [work / name if rank() == 0 else None for name in ("bad-rows.txt", "bad-dev-rows.txt")]
     rows = RowFiles(paths, settings.negatives > 0, settings.on_error, reports[0])
     dev_rows = RowFiles(dev_paths, False, settings.on_error, reports[1]) if dev_paths else None
-    chosen, held_out = split_rows(len(rows), 0 if dev_rows else settings.dev_rows, settings.seed)
+    chosen, held_out = split_rows(rows, 0 if dev_rows else settings.dev_rows, settings.seed)
     training = TrainingRows(rows, chosen, settings.negatives, settings.seed)
     if dev_rows is not None:
         return rows, training, development_set([dev_rows[i] for i in range(len(dev_rows))])

@@ -39,7 +39,9 @@ class TrainSettings:
     data_split: Annotated[str, Help("of BEIR folders and hub data sets", "SPLIT", group="data")] = "train"
     dev: Annotated[tuple[str, ...], Help("development rows, a source of their own", "SOURCE")] = ()
     dev_split: Annotated[str, Help("of BEIR folders and hub data sets, for dev", "SPLIT")] = "dev"
-    dev_rows: Annotated[CountFrom0, Help("or so many rows of the data, kept from training")] = 0
+    dev_rows: Annotated[
+        CountFrom0, Help("or so many rows of the data, kept from training, each query with all its rows")
+    ] = 0
     on_error: Annotated[OnError, Help("at a bad row; skip lists and counts it")] = "stop"
     k_query: Annotated[Count | None, Help("mask positions of a query", "K", default=_MODELS, group="model")] = None
     k_passage: Annotated[Count | None, Help("mask positions of a passage", "K", default=_MODELS)] = None
@@ -82,7 +84,9 @@ class TrainSettings:
     seed: Annotated[CountFrom0, Help("of order, dropout and new weights")] = 42
     eval_steps: Annotated[CountFrom0, Help(f"updates between evaluations; {_EVERY}", group="evaluation")] = 0
     save_steps: Annotated[CountFrom0, Help(f"updates between checkpoints; {_EVERY}")] = 0
-    log_steps: Annotated[Count, Help("updates between lines of the log")] = 10
+    log_steps: Annotated[
+        Count, Help("updates between lines of the log, which also has each evaluation, checkpoint and the last step")
+    ] = 10
     keep_checkpoints: Annotated[CountFrom0, Help("so many of the latest stay; 0 keeps all")] = 2
     metric: Annotated[
         Metric, Help("what is measured on the development rows, as nDCG@10; the best checkpoint is kept")
@@ -119,6 +123,19 @@ class TrainSettings:
     def develops(self) -> bool:
         """Whether there is a development set."""
         return bool(self.dev or self.dev_rows)
+
+    def refuse_no_contrast(self, passages: int) -> None:
+        """ConfigError where a batch of so many ``passages`` has none that a query's positive is told from.
+
+        Losses that teach without such a passage make it a run.
+        """
+        alone = self.denoising_weight or self.embedding_weight
+        from_others = self.margin_mse_weight or self.relational_kl_weight or self.embedding_kl_weight
+        if not alone and (passages == 1 or not from_others):
+            raise ConfigError(
+                "there is nothing to learn from: no query has a passage in its batch that is not its positive; raise "
+                f"negatives ({self.negatives}) or batch_size ({self.batch_size}), or give rows with other positives"
+            )
 
     @property
     def distils_embeddings(self) -> bool:

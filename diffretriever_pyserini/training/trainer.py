@@ -53,6 +53,7 @@ class RetrieverTrainer(Trainer):
         self.parts = parts
         self._sums: dict[str, torch.Tensor] = {}
         self._count = 0
+        self._negatives: torch.Tensor | None = None
         super().__init__(
             model=parts.model,
             args=args,
@@ -60,7 +61,7 @@ class RetrieverTrainer(Trainer):
             train_dataset=parts.rows,
             # The library asks for a data set before it evaluates; ours is measured in evaluate().
             eval_dataset=None if parts.development is None else parts.rows,
-            callbacks=[_Epochs(parts.rows), RunLog(log, parts.say)],
+            callbacks=[_Epochs(parts.rows, self._check_negatives), RunLog(log, parts.say)],
         )
         if parts.settings.fsdp and not self.is_fsdp_enabled:
             raise ConfigError("fsdp spreads weights over GPUs; here the library would leave it out without a word")
@@ -95,9 +96,17 @@ class RetrieverTrainer(Trainer):
             )
         if self.parts.model.training:
             self._count += 1
+            negatives = found.pop("negatives").detach()
+            self._negatives = negatives if self._negatives is None else self._negatives + negatives
             for name, value in found.items():
                 self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
         return (found["loss"], outputs) if return_outputs else found["loss"]
+
+    def _check_negatives(self) -> None:
+        """ConfigError at the end of an epoch in which no query has had a negative on any device."""
+        settings = self.parts.settings
+        if self._negatives is not None and not self.accelerator.reduce(self._negatives, reduction="sum"):
+            settings.refuse_no_contrast(settings.batch_size * (1 + settings.negatives))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of the loss's parts since the last log, over all devices."""
@@ -184,10 +193,13 @@ class RetrieverTrainer(Trainer):
 
 
 class _Epochs(TrainerCallback):
-    """Tell the rows which epoch they are drawn for, a resumed one too."""
+    """Tell the rows which epoch they are drawn for, a resumed one too, and call ``check`` after each."""
 
-    def __init__(self, rows: TrainingRows):
-        self.rows = rows
+    def __init__(self, rows: TrainingRows, check: Callable[[], None]):
+        self.rows, self.check = rows, check
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.check()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.rows.set_epoch(int(state.epoch or 0))

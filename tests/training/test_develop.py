@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from diffretriever_pyserini.training import develop
+from diffretriever_pyserini.training.data.rows import parse_line
 from diffretriever_pyserini.training.settings import TrainSettings
 
 from .measure_together import parts, run
@@ -39,6 +40,14 @@ def test_two_processes_share_the_work_and_find_the_same(tiny_settings: Settings,
     assert {tuple(batch) for batch in (*first["calls"], *second["calls"])} == {tuple(batch) for batch in batches}
     own = {tuple(batch) for batch in first["calls"]}
     assert len([batch for batch in second["calls"] if tuple(batch) in own]) <= 2, "at most a side's last batch twice"
+
+
+def test_a_query_of_several_rows_is_one_query_with_all_their_positives() -> None:
+    """As a query a row, each other's positives would count as wrong."""
+    rows = [parse_line(line, "d", tabs=True) for line in ("tall towers\tone", "rivers\ttwo", "Tall towers\tthree")]
+    found = develop.development_set(rows)
+    assert (found.queries, found.passages) == (("tall towers", "rivers"), ("one", "two", "three"))
+    assert found.qrels == {"0": {"0": 1, "2": 1}, "1": {"1": 1}}
 
 
 class Terminal(io.StringIO):

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...model.layout import Layout, TokenTable, tokenize_texts
 from ...model.lexical import ContentTokens
 from ..settings import TrainSettings
+from .store import text_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,14 @@ class Example:
     """One query with its passages, the positive first; ``scores`` are a teacher's, in the passages' order.
 
     ``seed`` belongs to the row and the epoch: what is drawn for the row does not depend on the rest of the run.
+    ``positives`` are the :func:`~.store.text_key` of all positives that the query is known to have.
     """
 
     query: str
     passages: tuple[str, ...]
     scores: tuple[float, ...] | None = None
     seed: int = 0
+    positives: tuple[int, ...] = ()
 
 
 class Collator:
@@ -57,7 +60,11 @@ class Collator:
         self._content = None if terms == "vocabulary" else ContentTokens(tokenizer, stems=terms == "stems")
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """One batch: ``query`` and ``passage`` sides, ``positives`` [Nq] (their rows), and what was asked for."""
+        """One batch: ``query`` and ``passage`` sides, ``positives`` [Nq] (their rows), and what was asked for.
+
+        ``passage_keys`` int64 [Np, 1] name the passages' texts, ``known_keys`` int64 [Nq, C] those of every positive of
+        a query, so that none of them counts as its negative.
+        """
         queries = [example.query for example in examples]
         passages = [passage for example in examples for passage in example.passages]
         sizes = [len(example.passages) for example in examples]
@@ -65,6 +72,8 @@ class Collator:
             "query": self.side(queries, "query"),
             "passage": self.side(passages, "passage"),
             "positives": torch.tensor([0, *np.cumsum(sizes[:-1])]),
+            "passage_keys": torch.tensor([[text_key(passage)] for passage in passages]),
+            "known_keys": _known_keys(examples),
         }
         if all(example.scores is not None for example in examples):
             batch["teacher_scores"] = torch.tensor([example.scores for example in examples])
@@ -120,3 +129,14 @@ class Collator:
         batch["ratios"] = torch.tensor(ratios, dtype=torch.float32)
         batch["text_tokens"] = torch.tensor([len(ids) for ids in texts])
         return batch
+
+
+def _known_keys(examples: Sequence[Example]) -> Tensor:
+    """Keys of the positives of each query, of equal queries together, int64 [N, C]; filled up with one of them."""
+    known: dict[int, set[int]] = {}
+    asked = [text_key(example.query) for example in examples]
+    for key, example in zip(asked, examples, strict=True):
+        known.setdefault(key, set()).update((*example.positives, text_key(example.passages[0])))
+    width = max(map(len, known.values()))
+    filled = {key: sorted(keys) + [min(keys)] * (width - len(keys)) for key, keys in known.items()}
+    return torch.tensor([filled[key] for key in asked])

@@ -1,7 +1,7 @@
 """Training rows by number, from disk: where each row starts is known, the rows themselves are read when drawn.
 
 Every line is parsed once before training, so that a bad row is reported with file and line before the first step and
-not in the third hour. What stays in memory is sixteen bytes a row: its place, and a digest of its query.
+not in the third hour. What stays in memory is 24 bytes a row: its place, a digest of its query, its rank by digest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,9 +20,10 @@ import numpy as np
 from ...errors import InputError
 from .batches import Example
 from .rows import Row, ScoredPassage, parse_line
-from .store import text_digest
+from .store import text_key
 
 _SHOWN = 5
+_REMEMBERED = 1024  # queries of several rows whose positives are not read again
 
 
 @dataclass
@@ -99,7 +102,7 @@ class RowFiles:
                 self._report(str(error))
                 continue
             starts.append(start)
-            self._digests.append(_digest(row.query))
+            self._digests.append(text_key(row.query))
         return starts
 
     def _report(self, reason: str) -> None:
@@ -112,12 +115,22 @@ class RowFiles:
 
     def asking(self, queries: Iterable[str]) -> np.ndarray:
         """Numbers of the rows whose query is one of ``queries``; case and white space do not count."""
-        wanted = np.array([_digest(query) for query in queries], dtype=np.int64)
-        return np.flatnonzero(np.isin(np.frombuffer(self._digests, dtype=np.int64), wanted))
+        wanted = np.array([text_key(query) for query in queries], dtype=np.int64)
+        return np.flatnonzero(np.isin(self.queries(), wanted))
 
+    def queries(self) -> np.ndarray:
+        """:func:`~.store.text_key` of every row's query, int64 [rows]."""
+        return np.frombuffer(self._digests, dtype=np.int64)
 
-def _digest(query: str) -> int:
-    return int.from_bytes(text_digest(query)[:8], "little", signed=True)
+    def same_query(self, i: int) -> np.ndarray:
+        """Numbers of the rows that ask the query of row ``i``, itself among them, rising."""
+        key = self._digests[i]
+        start, stop = (np.searchsorted(self.queries(), key, side, self._by_query) for side in ("left", "right"))
+        return self._by_query[start:stop]
+
+    @cached_property
+    def _by_query(self) -> np.ndarray:
+        return np.argsort(self.queries(), kind="stable")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -145,12 +158,14 @@ class TrainingRows:
     """A map-style data set of :class:`Example`: one positive and ``negatives`` negatives, drawn anew each epoch.
 
     What is drawn for a row depends on ``seed``, the epoch and the row's number alone, so a run that is resumed, or
-    spread over other devices, sees the same examples. A row with fewer negatives gives some of them twice.
+    spread over other devices, sees the same examples. A row with fewer negatives gives some of them twice. An example
+    names all positives of its query, on whatever row they are.
     """
 
     def __init__(self, rows: RowFiles, chosen: np.ndarray, negatives: int, seed: int):
         self.rows, self.chosen, self.negatives, self.seed = rows, chosen, negatives, seed
         self.epoch = 0
+        self._remembered: dict[int, tuple[int, ...]] = {}
 
     def set_epoch(self, epoch: int) -> None:
         """Draw as for ``epoch``; called by the data loader."""
@@ -165,7 +180,23 @@ class TrainingRows:
 
     def __getitem__(self, i: int) -> Example:
         number = int(self.chosen[i])
-        return draw(self.rows[number], self.negatives, np.random.default_rng([self.seed, self.epoch, number]))
+        row = self.rows[number]
+        example = draw(row, self.negatives, np.random.default_rng([self.seed, self.epoch, number]))
+        asking = self.rows.same_query(number)
+        return replace(example, positives=self._known(int(asking[0])) if len(asking) > 1 else _keys(row))
+
+    def _known(self, first: int) -> tuple[int, ...]:
+        """Keys of all positives of the query of row ``first``, the first of several rows that ask it."""
+        if first not in self._remembered:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            keys = {key for number in self.rows.same_query(first) for key in _keys(self.rows[int(number)])}
+            self._remembered[first] = tuple(keys)
+        return self._remembered[first]
+
+
+def _keys(row: Row) -> tuple[int, ...]:
+    return tuple(text_key(one.contents) for one in row.positives)
 
 
 def draw(row: Row, negatives: int, rng: np.random.Generator) -> Example:
@@ -185,9 +216,29 @@ def draw(row: Row, negatives: int, rng: np.random.Generator) -> Example:
     )
 
 
-def split_rows(count: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the training rows and of ``held_out`` rows kept for development, drawn by ``seed``, both rising."""
+def split_rows(rows: RowFiles, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the training rows and of ``held_out`` rows kept for development, drawn by ``seed``, both rising.
+
+    A query's rows stay together: those of a drawn query that are more than still fit are passed over, so that fewer
+    rows may be kept. Raises InputError where no row is left for training, or no query fits.
+    """
+    count, kept, whole = len(rows), list[int](), set[int]()
     if not 0 <= held_out < count:
         raise InputError(f"dev_rows={held_out} must leave at least one of the {count} rows for training.")
-    kept = np.sort(np.random.default_rng(seed).choice(count, held_out, replace=False))
-    return np.setdiff1d(np.arange(count), kept, assume_unique=True), kept
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(count, held_out, replace=False)
+    for i in chain(drawn, _rest(drawn, count, rng)):
+        if len(kept) == held_out:
+            break
+        group = rows.same_query(int(i))
+        if int(group[0]) not in whole and len(kept) + len(group) <= held_out:
+            whole.add(int(group[0]))
+            kept += group.tolist()
+    if held_out and not kept:
+        raise InputError(f"dev_rows={held_out}: every query has more rows than that, and a query's rows stay together.")
+    return np.setdiff1d(np.arange(count), kept, assume_unique=True), np.sort(np.array(kept, dtype=np.int64))
+
+
+def _rest(drawn: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[int]:
+    """The numbers below ``count`` that are not ``drawn``, in random order; made when the first is asked for."""
+    yield from rng.permutation(np.setdiff1d(np.arange(count), drawn)).tolist()

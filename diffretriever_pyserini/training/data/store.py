@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import batched
 from pathlib import Path
 
 from ...corpora.corpus import Passage
@@ -23,18 +25,20 @@ class PassageStore:
         self._table = sqlite3.connect(path)
         self._table.execute("PRAGMA synchronous = OFF")
         self._table.execute(
-            "CREATE TABLE passages (number INTEGER PRIMARY KEY, docid TEXT UNIQUE, title TEXT, text TEXT, digest BLOB)"
+            "CREATE TABLE passages (number INTEGER PRIMARY KEY, docid TEXT UNIQUE, title TEXT, text TEXT, digest BLOB, "
+            "untitled BLOB)"
         )
         self._count = 0
         for passage in passages:
-            digest = text_digest(passage.contents)
-            row = (self._count, passage.docid, passage.title, passage.text, digest)
+            digests = (text_digest(passage.contents), text_digest(passage.text) if passage.text.strip() else None)
+            row = (self._count, passage.docid, passage.title, passage.text, *digests)
             try:
-                self._table.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", row)
+                self._table.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", row)
             except sqlite3.IntegrityError as error:
                 raise InputError(f"passage id '{passage.docid}' occurs twice; ids must be unique.") from error
             self._count += 1
         self._table.execute("CREATE INDEX by_digest ON passages (digest)")
+        self._table.execute("CREATE INDEX by_untitled ON passages (untitled)")
         self._table.commit()
         if not self._count:
             raise InputError("the collection holds no passages.")
@@ -59,9 +63,22 @@ class PassageStore:
         return None if found is None else int(found[0])
 
     def same_text(self, text: str) -> list[int]:
-        """Numbers of the passages with this text, title included; case and white space do not count."""
-        found = self._table.execute("SELECT number FROM passages WHERE digest = ?", (text_digest(text),))
+        """Numbers of the passages with this text, with or without their title, as :func:`text_digest` compares."""
+        found = self._table.execute(
+            "SELECT number FROM passages WHERE digest = ?1 OR untitled = ?1 ORDER BY number", (text_digest(text),)
+        )
         return [int(row[0]) for row in found]
+
+    def distinct(self, numbers: Sequence[int]) -> list[int]:
+        """``numbers`` in their order, of those with one text the first alone."""
+        digests: dict[int, bytes] = {}
+        for some in batched(numbers, _READ_AT_ONCE):
+            marks = ", ".join("?" * len(some))
+            digests |= self._table.execute(f"SELECT number, digest FROM passages WHERE number IN ({marks})", some)
+        first: dict[bytes, int] = {}
+        for number in numbers:
+            first.setdefault(digests[number], number)
+        return list(first.values())
 
     def close(self) -> None:
         """Let go of the file."""
@@ -69,5 +86,11 @@ class PassageStore:
 
 
 def text_digest(text: str) -> bytes:
-    """16 bytes that two texts share when they differ in case and white space only."""
-    return hashlib.blake2b(" ".join(text.casefold().split()).encode("utf-8", "replace"), digest_size=16).digest()
+    """16 bytes that two texts share when they differ in case, white space and composition of accents (NFC) only."""
+    plain = unicodedata.normalize("NFC", " ".join(text.casefold().split()))
+    return hashlib.blake2b(plain.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def text_key(text: str) -> int:
+    """Half of :func:`text_digest` as a signed 64-bit integer."""
+    return int.from_bytes(text_digest(text)[:8], "little", signed=True)

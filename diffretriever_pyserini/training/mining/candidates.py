@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import batched, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +15,7 @@ import numpy as np
 from ...corpora.corpus import write_corpus
 from ...corpora.topics import write_topics
 from ...files.jsonl import read_lines
+from ...model.lexical import LUCENE_CLAUSES
 from ...runtime.commands import Step, run_step
 from ..data.store import PassageStore
 
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 14  # passages scored at a time
 _QUERIES = 256
+# Words as Lucene's tokenizer has them, or parts of them: Chinese and Japanese signs alone, at most 255 UTF-16 units.
+_SIGN = "\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_SIGN}]|(?:(?![{_SIGN}])\w){{1,127}}")
 _SEARCHED = 50_000  # queries a BM25 command: Pyserini holds them and their hits in memory
 
 
@@ -28,8 +35,8 @@ def bm25_candidates(
 ) -> Iterator[tuple[int, list[int]]]:
     """(query's place, numbers of its best ``depth`` passages) by Pyserini's BM25, from an index made in ``work``.
 
-    Queries are read and searched a bounded number at a time. Those without any hit do not come up. Raises StepError
-    when a command fails, with its last lines.
+    Queries are read and searched a bounded number at a time. Those without any hit do not come up. Of a query of more
+    words than Lucene takes the strongest are searched. Raises StepError when a command fails, with its last lines.
     """
     (work / "corpus").mkdir(parents=True)
     write_corpus(work / "corpus" / "corpus.jsonl", store)
@@ -41,18 +48,41 @@ def bm25_candidates(
         "pyserini.search.lucene --index index --topics topics.json --output run.txt --bm25 "
         f"--hits {depth} --threads {threads} --batch-size 64"
     )
-    run_step(Step("BM25 index", index.split(), "index"), work, work / "index.log")
+    run_step(Step("BM25 index", index.split(), "index"), work, work / "index.log", keeps=False)
     for places in batched(range(len(queries)), _SEARCHED):
         # Digits of one width: however Pyserini sorts query ids, the run comes in our order.
-        write_topics(work / "topics.json", {f"{i:09d}": " ".join(queries[i].split()) for i in places})
+        topics = {f"{i:09d}": " ".join(queries[i].split()) for i in places}
+        write_topics(work / "topics.json", topics | shortened(topics, store))
         (work / "run.txt").unlink(missing_ok=True)
         title = f"BM25 search, queries {places[0] + 1:,} to {places[-1] + 1:,} of {len(queries):,}"
         # A run without a line is right where no query has a hit, so its size is not what tells success.
-        run_step(Step(title, search.split(), "topics.json"), work, work / "search.log")
+        run_step(Step(title, search.split(), "topics.json"), work, work / "search.log", keeps=False)
         lines = (line.split() for _, line in read_lines(work / "run.txt"))
         for qid, hits in groupby(lines, key=lambda parts: parts[0]):
             numbers = [store.number(parts[2]) for parts in hits]
             yield int(qid), [number for number in numbers if number is not None]
+
+
+def shortened(topics: Mapping[str, str], store: PassageStore) -> dict[str, str]:
+    """Of ``topics`` with more words than Lucene takes in a query (1,024), the strongest words, in their order.
+
+    Strong is what counts in BM25: how often the query has a word, and in how few passages of ``store`` it is.
+    """
+    words = {qid: _WORD.findall(text.lower()) for qid, text in topics.items() if len(text) > LUCENE_CLAUSES}
+    long = {qid: Counter(found) for qid, found in words.items() if len(set(found)) > LUCENE_CLAUSES}
+    if not long:
+        return {}
+    wanted = set[str]().union(*long.values())
+    passages = Counter[str]()
+    for passage in store:
+        passages.update(wanted.intersection(_WORD.findall(passage.contents.lower())))
+    rarity = {word: math.log1p((len(store) - count + 0.5) / (count + 0.5)) for word, count in passages.items()}
+    kept = {}
+    for qid, counts in long.items():
+        best = sorted(counts, key=lambda word: (-counts[word] * rarity.get(word, 0.0), word))[:LUCENE_CLAUSES]
+        chosen = set(best)
+        kept[qid] = " ".join(word for word in words[qid] if word in chosen)
+    return kept
 
 
 class Vectors:

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import batched
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,7 @@ from .candidates import Vectors, bm25_candidates, model_candidates
 from .options import MineOptions
 
 MARKER = "mined.json"
+_REMEMBERED = 1024  # queries of several rows whose positives are not looked up again
 
 
 def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, int]:
@@ -144,6 +146,7 @@ class _Miner:
     def write(self, pairs: RowFiles, work: Path, path: Path) -> None:
         """Write each of ``pairs`` with its negatives."""
         queries, depth, vectors = _Queries(pairs), self.options.depth, self.vectors
+        known = _KnownPositives(self.store, pairs)
         if self.options.method == "model":
             assert vectors is not None
             found = model_candidates(vectors, queries, depth)
@@ -154,13 +157,15 @@ class _Miner:
                 if vectors is not None:
                     vectors.queries([queries[place] for place, _ in group])  # together; each is then remembered
                 for place, numbers in group:
-                    file.write(json.dumps(rows.to_record(self.mined(pairs[place], numbers))) + "\n")
+                    row = self.mined(pairs[place], numbers, known(place))
+                    file.write(json.dumps(rows.to_record(row)) + "\n")
 
-    def mined(self, row: rows.Row, candidates: Sequence[int]) -> rows.Row:
-        """``row`` with the best candidates that are neither positives nor likely ones."""
-        known = positive_numbers(self.store, row)
-        kept = [number for number in candidates if number not in known]
-        self.counts["known positives among candidates"] += len(candidates) - len(kept)
+    def mined(self, row: rows.Row, candidates: Sequence[int], known: set[int]) -> rows.Row:
+        """``row`` with the best candidates, of each text one, that are neither ``known`` positives nor likely ones."""
+        others = [number for number in candidates if number not in known]
+        self.counts["known positives among candidates"] += len(candidates) - len(others)
+        kept = self.store.distinct(others)
+        self.counts["copies left out"] += len(others) - len(kept)
         kept = kept[self.options.skip :]
         vectors = self.vectors
         if vectors is not None and kept:
@@ -200,15 +205,32 @@ def _every_place(found: Iterable[tuple[int, list[int]]], count: int) -> Iterator
 
 
 def positive_numbers(store: PassageStore, row: rows.Row) -> set[int]:
-    """Numbers of a row's positives in the store: by id, and every passage with the same text."""
+    """Numbers of a row's positives in the store: by id, and every passage with the same text, titled or not."""
     found: set[int] = set()
     for one in row.positives:
         number = store.number(one.docid) if one.docid else None
         if number is not None:
             found.add(number)
             found.update(store.same_text(store[number].contents))
-        found.update(store.same_text(one.contents))
+        for text in {one.contents, one.text} - {""}:
+            found.update(store.same_text(text))
     return found
+
+
+class _KnownPositives:
+    """Numbers of the positives that a row's query has, on whatever row of ``pairs`` they are named."""
+
+    def __init__(self, store: PassageStore, pairs: RowFiles):
+        self._store, self._pairs = store, pairs
+        self._of_several = lru_cache(_REMEMBERED)(self._all)
+
+    def __call__(self, i: int) -> set[int]:
+        asking = self._pairs.same_query(i)
+        return self._of_several(int(asking[0])) if len(asking) > 1 else self._all(i)
+
+    def _all(self, i: int) -> set[int]:
+        asking = self._pairs.same_query(i)
+        return set().union(*(positive_numbers(self._store, self._pairs[int(one)]) for one in asking))
 
 
 def _own_score(vectors: Vectors, query: np.ndarray, row: rows.Row) -> float:
@@ -219,6 +241,8 @@ def _own_score(vectors: Vectors, query: np.ndarray, row: rows.Row) -> float:
 def _summary(counts: Counter[str]) -> str:
     mean = counts["negatives"] / max(counts["queries"], 1)
     parts = [
-        f"{counts[name]} {name}" for name in sorted(counts) if name.startswith(("known", "likely", "queries with"))
+        f"{counts[name]} {name}"
+        for name in sorted(counts)
+        if name.startswith(("known", "likely", "copies", "queries with"))
     ]
     return f"{counts['negatives']} negatives ({mean:.1f} a query); " + ", ".join(parts)

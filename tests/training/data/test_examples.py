@@ -201,12 +201,35 @@ def test_few_negatives_are_drawn_again_and_scores_need_all() -> None:
     assert scored.scores == (1.0, 0.5)
 
 
-def test_held_out_rows() -> None:
-    train, dev = split_rows(10, 3, seed=1)
+def asked(queries: list[str], tmp_path: Path) -> RowFiles:
+    path = tmp_path / "asked.tsv"
+    path.write_text("".join(f"{query}\tpassage {i}\n" for i, query in enumerate(queries)), encoding="utf-8")
+    return rows_of(path, tmp_path)
+
+
+def test_held_out_rows(tmp_path: Path) -> None:
+    rows = asked([f"query {i}" for i in range(10)], tmp_path)
+    train, dev = split_rows(rows, 3, seed=1)
     assert sorted([*train, *dev]) == list(range(10)) and len(dev) == 3
-    assert all(np.array_equal(a, b) for a, b in zip(split_rows(10, 3, seed=1), (train, dev), strict=True))
+    assert dev.tolist() == np.sort(np.random.default_rng(1).choice(10, 3, replace=False)).tolist()
+    assert all(np.array_equal(a, b) for a, b in zip(split_rows(rows, 3, seed=1), (train, dev), strict=True))
+    assert [len(one) for one in split_rows(rows, 0, seed=1)] == [10, 0]
     with pytest.raises(InputError, match="dev_rows"):
-        split_rows(3, 3, seed=1)
+        split_rows(rows, 10, seed=1)
+
+
+def test_a_query_is_held_out_with_all_its_rows(tmp_path: Path) -> None:
+    """Whatever their number, order, case and white space; never more rows than were asked for, as many as fit."""
+    rows = asked(["Tall  Towers", *["tall towers"] * 17, *[f"query {i // 2}" for i in range(20)], "one"], tmp_path)
+    for seed in range(8):
+        for held_out in (1, 2, 5, 20, 38):
+            train, dev = split_rows(rows, held_out, seed)
+            assert sorted([*train, *dev]) == list(range(39))
+            assert len(dev) in (held_out, held_out - 1) or held_out == 38
+            parts = [{rows[int(i)].query.lower().replace("  ", " ") for i in part} for part in (train, dev)]
+            assert not parts[0] & parts[1]
+    with pytest.raises(InputError, match="every query has more rows"):
+        split_rows(asked(["a", "b"] * 4, tmp_path), 3, seed=1)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

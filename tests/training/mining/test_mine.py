@@ -13,11 +13,12 @@ import pytest
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.corpora.corpus import Passage
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.runtime.commands import Step
+from diffretriever_pyserini.runtime.commands import Step, StepError
 from diffretriever_pyserini.training.data import rows
 from diffretriever_pyserini.training.data.documents import made_rows, read_documents
 from diffretriever_pyserini.training.data.examples import RowFiles
-from diffretriever_pyserini.training.data.store import PassageStore
+from diffretriever_pyserini.training.data.rows import parse_line
+from diffretriever_pyserini.training.data.store import PassageStore, text_digest
 from diffretriever_pyserini.training.mining import candidates
 from diffretriever_pyserini.training.mining import mine as mining
 from diffretriever_pyserini.training.mining.candidates import Vectors, model_candidates
@@ -105,6 +106,85 @@ def test_passages_of_pairs_get_ids_that_differ(tmp_path: Path) -> None:
     assert len({one.docid for one in found}) == 6
 
 
+def test_positives_are_known_with_or_without_a_title(tmp_path: Path) -> None:
+    passages = [Passage("d0", "Towers", "a b"), Passage("d1", "", "c d"), Passage("d2", "Towers", "")]
+    store = PassageStore(tmp_path / "s.sqlite", passages)
+    assert positive_numbers(store, rows.Row("q", (rows.ScoredPassage("", "", "A b"),), ())) == {0}
+    assert positive_numbers(store, rows.Row("q", (rows.ScoredPassage("", "Rivers", "c d"),), ())) == {1}
+    assert positive_numbers(store, rows.Row("q", (rows.ScoredPassage("", "Rivers", ""),), ())) == set()
+
+
+NEIGHBOURS = ("tower number 1", "  Tower  NUMBER 1", "caf\u00e9 tower", "cafe\u0301 tower")
+
+
+def layout(kind: str, folder: Path) -> dict[str, object]:
+    """Options for a collection in which pairs of equal queries have positives of their own, and other passages."""
+    texts = [f"tower number 1 stands in town {i}" for i in range(4)]
+    if kind == "tsv":
+        (folder / "p.tsv").write_text("".join(f"{q}\t{t}\n" for q, t in zip(NEIGHBOURS, texts, strict=True)))
+        return {"pairs": (str(folder / "p.tsv"),)}
+    if kind == "documents":
+        (folder / "docs").mkdir()
+        body = " ".join(f"Number {i} of the towers counts {i} steps." for i in range(40))
+        for name in "ab":
+            (folder / "docs" / f"{name}.md").write_text(f"# The highest stone towers\n\n{body} In {name} all end.\n")
+        return {"documents": folder / "docs", "words": 30}
+    records = [
+        {"query": q, "positive_passages": [{"docid": f"c{i}", "title": "T", "text": t}]}
+        for i, (q, t) in enumerate(zip(NEIGHBOURS, texts, strict=True))
+    ]
+    (folder / "p.jsonl").write_text("\n".join(map(json.dumps, records)))
+    found: dict[str, object] = {"pairs": (str(folder / "p.jsonl"),)}
+    if kind == "corpus":
+        corpus = [{"id": f"c{i}", "contents": f"other words {i}" if i < 2 else texts[i % 4]} for i in range(7)]
+        (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)))
+        found["corpus"] = folder / "corpus.jsonl"
+    return found
+
+
+def bm25_finds_all(step: Step, folder: Path, log: Path, keeps: bool) -> float:
+    if "pyserini.search.lucene" in step.arguments:
+        ids = [json.loads(line)["id"] for line in (folder / "corpus" / "corpus.jsonl").read_text().splitlines()]
+        topics = json.loads((folder / "topics.json").read_text())
+        lines = [f"{qid} Q0 {one} {j + 1} {99 - j} fake\n" for qid in topics for j, one in enumerate(ids)]
+        (folder / "run.txt").write_text("".join(lines))
+    return 0.0
+
+
+@pytest.mark.parametrize("method", ["bm25", "model"])
+@pytest.mark.parametrize("kind", ["tsv", "records", "corpus", "documents"])
+def test_a_positive_of_a_query_is_never_its_negative(
+    kind: str, method: str, tmp_path: Path, tiny_dream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever row names it: all pairs of one query share their positives, whatever is searched and how."""
+    monkeypatch.setattr(candidates, "run_step", bm25_finds_all)
+    how = {"method": "model", "encoder": str(tiny_dream), "max_ratio": 1.0} if method == "model" else {}
+    options = MineOptions(tmp_path / "m", negatives=2, **layout(kind, tmp_path), **how)  # type: ignore[arg-type]
+    mine(options, say=lambda _: None)
+    found = [parse_line(line, "m") for line in (tmp_path / "m" / "train.jsonl").read_text().splitlines()]
+    positives: dict[bytes, set[str]] = {}
+    for row in found:
+        positives.setdefault(text_digest(row.query), set()).update(one.docid or one.text for one in row.positives)
+    for row in found:
+        known = positives[text_digest(row.query)]
+        assert not known & {name for one in row.negatives for name in (one.docid, one.text)}, row
+    assert max(map(len, positives.values())) > 1
+    if method == "bm25":
+        assert any(row.negatives for row in found), "something is left that is no positive"
+
+
+def test_of_copies_of_one_text_one_is_a_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["the answer", "Copied  text", "copied text", "COPIED text", "another", "a third"]
+    corpus = [{"id": f"d{i}", "contents": text} for i, text in enumerate(texts)]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, corpus)))
+    (tmp_path / "p.tsv").write_text("q\tthe answer\n")
+    monkeypatch.setattr(candidates, "run_step", bm25_finds_all)
+    options = MineOptions(tmp_path / "m", (str(tmp_path / "p.tsv"),), corpus=tmp_path / "c.jsonl", negatives=2)
+    assert mine(options, say=lambda _: None)["copies left out"] == 2
+    row = parse_line((tmp_path / "m" / "train.jsonl").read_text(), "m")
+    assert [one.docid for one in row.negatives] == ["d1", "d4"]
+
+
 class FakeVectors:
     """Scores as given, for the filter alone."""
 
@@ -129,7 +209,7 @@ def test_candidates_scored_like_the_positive_are_left_out(scores: list[float], k
     row = rows.Row("q", (rows.ScoredPassage("d0", "", "a"),), ())
     counts: Counter[str] = Counter()
     store = store_of(tmp_path, ["a", "b", "c", "d"])
-    found = mining._Miner(options, store, FakeVectors(scores), counts).mined(row, [0, 1, 2, 3])  # type: ignore[arg-type]
+    found = mining._Miner(options, store, FakeVectors(scores), counts).mined(row, [0, 1, 2, 3], {0})  # type: ignore[arg-type]
     assert [one.docid for one in found.negatives] == kept
     assert counts["known positives among candidates"] == 1
     assert counts["likely positives left out"] == 3 - len(kept)
@@ -218,7 +298,7 @@ def test_the_nearest_passages_are_those_of_a_full_search(
         np.testing.assert_allclose(np.sort(full[place])[::-1][:5], full[place][numbers], atol=1e-5)
 
 
-def fake_bm25(step: Step, folder: Path, log: Path) -> float:
+def fake_bm25(step: Step, folder: Path, log: Path, keeps: bool) -> float:
     """In place of Pyserini's commands: every query finds the first passages."""
     if "pyserini.search.lucene" in step.arguments:
         topics = json.loads((folder / "topics.json").read_text())
@@ -263,3 +343,41 @@ def test_searching_in_parts_finds_the_same(
     options = MineOptions(tmp_path / "m", pairs=(str(pairs),), negatives=4)
     assert mine(options, say=lambda _: None)["queries without negatives"] == 1
     assert (tmp_path / "m" / "train.jsonl").read_text() == (whole / "train.jsonl").read_text()
+
+
+def test_of_a_long_query_the_strongest_words_are_searched(tmp_path: Path) -> None:
+    """Rare words before frequent ones, repeated ones before single ones, words of no passage last; in their order."""
+    store = store_of(tmp_path, ["rare word", "word common", "common again", "\u5854 common"])
+    filling = [f"w{i}" for i in range(1500)]
+    text = " ".join(["Common", *filling, "rare", "common", "\u5854" * 3, "word"])
+    found = candidates.shortened({"1": text, "2": "rare word", "3": "x " * 5000}, store)
+    assert list(found) == ["1"], "queries that Lucene takes stay as they are"
+    words = found["1"].split()
+    assert len(set(words)) == 1024
+    assert words[0] == "common" and words[-6:] == ["rare", "common", "\u5854", "\u5854", "\u5854", "word"]
+    signs = "".join(map(chr, range(0x4E00, 0x4E00 + 1100)))
+    assert len(candidates.shortened({"1": signs}, store)["1"].split()) == 1024
+    assert len(candidates.shortened({"1": "ab" * 200_000 + " c " + " ".join(filling)}, store)["1"].split()) >= 1024
+
+
+@pytest.mark.java
+def test_a_query_of_more_words_than_lucene_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
+    words = " ".join(f"word{i}" for i in range(1501))
+    signs = "".join(map(chr, range(0x4E00, 0x4E00 + 1200)))
+    texts = ["an answer", "word1500 again", "another answer", "\u4e01 \u4e02"]
+    lines = [f"{query}\t{text}\n" for query, text in zip([words, "answer", "tower", signs], texts, strict=True)]
+    (tmp_path / "p.tsv").write_text("".join(lines))
+    mine(MineOptions(tmp_path / "m", (str(tmp_path / "p.tsv"),), negatives=1), say=lambda _: None)
+    found = [parse_line(line, "m") for line in (tmp_path / "m" / "train.jsonl").read_text().splitlines()]
+    assert [[one.text for one in row.negatives] for row in found] == [["word1500 again"], ["an answer"], [], []]
+
+
+def test_a_failed_search_names_no_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "python").write_text("#!/bin/sh\necho the reason\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "p.tsv").write_text("q\tthe answer\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(StepError) as caught:
+        mine(MineOptions(tmp_path / "m", (str(tmp_path / "p.tsv"),)), say=lambda _: None)
+    assert "the reason" in str(caught.value) and ".log" not in str(caught.value)
