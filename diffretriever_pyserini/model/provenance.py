@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..errors import InputError
 
-VERSION = 2  # raised whenever the same weights and settings would give other numbers, or are recorded otherwise
+VERSION = 3  # raised whenever the same weights and settings would give other numbers, or are recorded otherwise
 Needed = Literal["everything", "terms", "vectors"]
 """What must agree: all, all but the query side (term weights of passages), or what decides vectors of passages."""
 SEARCH_REMEDY = "search with the encoder that built the index, or build the index again with this one"
