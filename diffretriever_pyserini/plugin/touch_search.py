@@ -55,11 +55,10 @@ def impact_searcher(original: Host) -> Host:
         try:
             with java.calls:
                 original(self, index_dir, query_encoder, *args, **kwargs)
-        except JavaException as error:  # it reads all terms, and there may be none
-            raise InputError(
-                f"{index_dir}: Pyserini cannot open this index, which has no term at all or is damaged "
-                f"({java.said(error)})."
-            ) from error
+        except JavaException as error:
+            if "getTerms" not in str(error):
+                raise
+            raise InputError(f"{index_dir}: Pyserini cannot open this index, as it has no term at all.") from error
         if _ours(self.query_encoder):
             check_lexical(Path(index_dir), self.query_encoder.model.provenance, self.num_docs)
         made = read_index_record(index_dir)

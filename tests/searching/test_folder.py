@@ -142,7 +142,7 @@ def test_a_store_is_an_index_of_one_side(tmp_path: Path) -> None:
     found = read_index(store.folder)
     assert (found.modes, found.multi, found.made) == (("multi",), store.folder, store.spec.provenance)
     assert separate_folders(None, None, store.folder).made == store.spec.provenance
-    with pytest.raises(InputError, match="is no multi-vector index: it is a FAISS folder"):
+    with pytest.raises(InputError, match=r"is no multi-vector index .*: it is a FAISS folder"):
         separate_folders(None, None, make_faiss(tmp_path / "D"))
 
 
