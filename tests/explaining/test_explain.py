@@ -61,7 +61,7 @@ def test_text_and_index_tell_the_same_terms(index: SearchIndex) -> None:
             assert one.terms is not None and one.indexed_terms is not None
             assert one.terms.matched == one.indexed_terms.matched
             assert one.similarity is not None and one.similarity > 0.5
-            assert one.lucene_document is (one.docid not in ("stop", "empty"))
+            assert one.lucene_document is (one.docid not in ("stop", "empty", "عربي-١"))
             assert not any("that was encoded" in note for note in one.notes)
 
 
@@ -83,7 +83,7 @@ def test_text_and_index_tell_the_same_terms(index: SearchIndex) -> None:
 def test_the_ranks_are_those_of_the_run(index: SearchIndex, mode: str, options: dict[str, Any]) -> None:
     sides = index.folder.sides(mode)
     options = options | {"weights": {side: w for side, w in options.get("weights", {}).items() if side in sides}}
-    known = [docid for docid in PASSAGES if mode != "lexical" or docid not in ("stop", "empty")]
+    known = [docid for docid in PASSAGES if mode != "lexical" or docid not in ("stop", "empty", "عربي-١")]
     for query in QUERIES:
         run = index.search({"q": query}, mode=mode, **options)["q"]
         found = {docid: (rank, score) for rank, (docid, score) in enumerate(run, start=1)}
@@ -95,7 +95,7 @@ def test_the_ranks_are_those_of_the_run(index: SearchIndex, mode: str, options: 
                 assert entry.rank is not None
                 assert [entry.score] * 2 == pytest.approx([found[one.docid][1], run[entry.rank - 1][1]], abs=1e-6)
             if entry.score is not None:
-                assert sum(part.adds for part in entry.contributions) == pytest.approx(entry.score, abs=1e-12)
+                assert sum(part.adds for part in entry.contributions) == pytest.approx(entry.score, abs=1e-6)
             assert (entry.rank is None) is all(part.rank is None for part in entry.contributions)
             assert [part.signal for part in entry.contributions] == list(index.folder.sides(mode))
 
