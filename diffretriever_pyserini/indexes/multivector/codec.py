@@ -42,6 +42,7 @@ class Plane:
     columns : bytes of a record.
     shift, width : where in these bytes, and how many bits.
     codes : int64 [n], of which of the codec's codes each byte holds a part; ascending.
+    coefficients, components : int64 [n], of these codes.
     below : int64 [n], how many bits of the code come after this part of it.
     steps : float32 [n], what one more in this part means.
     """
@@ -50,13 +51,15 @@ class Plane:
     shift: int
     width: int
     codes: np.ndarray
+    coefficients: np.ndarray
+    components: np.ndarray
     below: np.ndarray
     steps: np.ndarray
 
     @property
     def lowest(self) -> np.float32:
         """What 0 means, in steps: values lie evenly around zero, those of a part as those of the whole code."""
-        return np.float32(0.5 - 2**self.width / 2)
+        return np.float32(-_middle(self.width))
 
     def parts(self, records: np.ndarray) -> np.ndarray:
         """uint8 [passages, stride] -> uint8 [passages, n]."""
@@ -109,7 +112,8 @@ class RecordCodec:
                 some = codes[at : at + size]
                 below = self.bits[some] & (width - 1)
                 steps = np.ldexp(self.steps[some], below)
-                found.append(Plane(slice(start, start + len(some)), number * width, width, some, below, steps))
+                columns, where = slice(start, start + len(some)), (self.coefficients[some], self.components[some])
+                found.append(Plane(columns, number * width, width, some, *where, below, steps))
             start += size
         return tuple(found)
 
@@ -157,8 +161,8 @@ def _codes(values: np.ndarray, bits: np.ndarray, steps: np.ndarray) -> np.ndarra
     return np.rint(values / steps + _middle(bits)).clip(0, 2 * _middle(bits))
 
 
-def _middle(bits: np.ndarray) -> np.ndarray:
-    """What would mean zero, half way between two codes: float32 [m]."""
+def _middle(bits: np.ndarray | int) -> np.ndarray:
+    """What would mean zero, half way between two codes: float32 like ``bits``."""
     return (np.exp2(bits) / 2 - 0.5).astype(np.float32)
 
 

@@ -50,18 +50,16 @@ class QueryScorer:
         """
         import torch
 
-        codec, k_query = self._codec, self._k_query
-        count = len(lowest)
+        k_query, count = self._k_query, len(lowest)
         bounds = [0, *range(1, count, max(1, _ROWS // k_query)), count]
-        for number, plane in enumerate(codec.planes):
-            coefficients = codec.coefficients[plane.codes]
-            weights = inner[:, codec.components[plane.codes]] * plane.steps  # [K_q, parts]
-            at = np.searchsorted(coefficients, bounds).tolist()
+        for number, plane in enumerate(self._codec.planes):
+            weights = inner[:, plane.components] * plane.steps  # [K_q, parts]
+            at = np.searchsorted(plane.coefficients, bounds).tolist()
             for first, last, low, high in zip(bounds, bounds[1:], at, at[1:], strict=False):
                 if low == high:
                     continue
                 matrix = np.zeros((last - first, k_query, high - low), np.float32)
-                matrix[coefficients[low:high] - first, :, np.arange(high - low)] = weights[:, low:high].T
+                matrix[plane.coefficients[low:high] - first, :, np.arange(high - low)] = weights[:, low:high].T
                 lowest[first:last] += plane.lowest * matrix.sum(axis=2)
                 rows = slice(first * k_query, last * k_query)
                 yield number, slice(low, high), rows, torch.from_numpy(matrix.reshape(-1, high - low))
