@@ -270,7 +270,7 @@ def wide(bench: Bench) -> Rows:
             ]
             some = records[draw.permutation(count)[:1000]]
             times = rescoring(codec, queries[:25], some, workers)
-            name = f"{cosine:.2f}, 1/{share}, {len(codec.components)} components (trained in {trained:.0f} s)"
+            name = f"{cosine:.2f}, 1/{share}, {len(codec.basis)} components (trained in {trained:.0f} s)"
             figures = [f"{value:.4f}" for value in found]
             rows.append([name, str(codec.stride), *figures, *(f"{one:.1f}" for one in times)])
     return rows
