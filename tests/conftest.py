@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,16 @@ LONG = (*SPLIT, "tests/end_to_end/", "tests/training/", "tests/runtime/", "tests
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG)))
+
+
+@pytest.fixture(autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """What a library sets (accelerate does, for FSDP) is not there for the tests after it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() ^ before.keys():
+        os.environ.pop(name, None)
+    os.environ.update(before)
 
 
 @pytest.hookimpl(optionalhook=True)

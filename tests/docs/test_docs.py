@@ -14,7 +14,7 @@ from .. import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-FRESH = ("quickstart.md", "README.md")  # whose commands start as a user's do
+FRESH = ("README.md",)  # whose commands start as a user's do
 _FENCE = re.compile(r"^```(bash|python) run\n(.*?)^```", re.M | re.S)
 
 

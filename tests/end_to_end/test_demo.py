@@ -2,9 +2,7 @@
 
 import gzip
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,8 @@ from diffretriever_pyserini import DiffRetriever, scoring
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.runs import read_run
 
+from .. import warm
+
 TOPICS = ["volcano eruption", "sourdough bread", "chess opening", "solar panel", "jazz trumpet", "coral reef"]
 DETAILS = ["history and origins of", "a beginner's guide to", "common mistakes with", "the science behind", "famous"]
 QUERIES = {f"{number:03d}": f"tell me about {topic}" for number, topic in enumerate(TOPICS, start=1)}
@@ -20,10 +20,19 @@ QUERIES = {f"{number:03d}": f"tell me about {topic}" for number, topic in enumer
 pytestmark = [pytest.mark.java, pytest.mark.slow]
 
 
+DEMO = """
+import sys
+from diffretriever_pyserini.cli import main
+
+sys.executable = sys.argv.pop(1)  # with which it starts its commands
+sys.exit(main(["demo", *sys.argv[1:]]))
+"""
+
+
 def demo(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "diffretriever_pyserini", "demo", *map(str, arguments)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    (folder / "demo.py").write_text(DEMO)
+    command = [warm.python(), "demo.py", warm.python(), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
 
 
 def write_beir(folder: Path) -> Path:

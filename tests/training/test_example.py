@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.training.run import train
@@ -19,7 +18,6 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train" / "quick.ya
 @pytest.mark.slow
 def test_the_example_learns_to_retrieve(tmp_path: Path) -> None:
     settings = dataclasses.replace(read_settings(EXAMPLE), output=str(tmp_path / "out"))
-    torch.set_num_threads(2)  # the fixture of this folder sets it back
     figures = train(settings, say=print)
     before, after = figures["development_before"], figures["development_after"]
     assert after["eval_dense"] > before["eval_dense"] + 0.2
