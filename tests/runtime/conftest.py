@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from .. import warm
 from ..encoding.conftest import passages, write_corpus
 from ..model.conftest import save_masked_lm
 
@@ -25,7 +25,7 @@ def indexed(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """An index (dense and lexical) of 100 passages, and its store. Made in other processes: this one gets no JVM."""
     folder = tmp_path_factory.mktemp("indexed")
     corpus = write_corpus(folder / "corpus.jsonl", passages(100))
-    command = [sys.executable, "-W", "ignore", "-m", "diffretriever_pyserini"]
+    command = [warm.python(), "-m", "diffretriever_pyserini"]
     encode = ["encode", "--encoder", str(tiny_bert), "--corpus", str(corpus), "--output", str(folder / "S")]
     subprocess.run([*command, *encode, "--workers", "0"], check=True, capture_output=True)
     index = ["index", "--store", str(folder / "S"), "--output", str(folder / "I")]

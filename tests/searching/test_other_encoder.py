@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.model.config import resolve_config
 
+from .. import warm
 from ..encoding.conftest import passages, write_corpus
 from ..model.conftest import checkpoints, copy_folder, edit_json, tiny_bert, tiny_llada
 from ..model.test_fingerprint import DECIDING, editable, tiny_dream_adapter
@@ -105,7 +105,7 @@ def test_a_checkpoint_changed_in_its_place(made: Made, tmp_path: Path) -> None:
     work, index = tmp_path / "work", tmp_path / "work" / "I" / "index.json"
     record = json.loads(index.read_text())
     assert record["provenance"]["encoder"] == str(encoder)
-    start = [sys.executable, "-m", "diffretriever_pyserini"]
+    start = [warm.python(), "-m", "diffretriever_pyserini"]
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*start, *command], capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -44,7 +44,7 @@ def reader(settings: TrainSettings, lora: LoraSettings | None, chunk: int = 0) -
     return MaskReader(backbone, layouts, chunk), Collator(tokenizer, layouts, backbone.pad_left, settings=masked)
 
 
-@pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada"])
+@pytest.mark.parametrize("name", ["tiny-dream", pytest.param("tiny-llada", marks=pytest.mark.rare)])
 def test_train_save_reload_merge_encode(
     name: str, tiny_settings: Settings, conformance_dir: Path, tmp_path: Path
 ) -> None:
