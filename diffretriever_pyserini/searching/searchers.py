@@ -181,10 +181,17 @@ class LexicalSearcher:
 
     def _search(self, terms: Sequence[Mapping[str, int]], depth: int, threads: int) -> list[Scores]:
         """Lucene's own lists, which end in the midst of ties."""
+        from jnius import JavaException
+
         numbers = [str(number) for number in range(len(terms))]
-        with java.calls:
-            found = self._searcher.batch_search(terms, numbers, depth, threads)
-            answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in found.items()}
+        try:
+            with java.calls:
+                found = self._searcher.batch_search(terms, numbers, depth, threads)
+                answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in found.items()}
+        except JavaException as error:
+            raise InputError(
+                f"{self._folder}: Lucene cannot search it ({java.said(error)}); if it is damaged, build it again."
+            ) from error
         lost = [one for one, number in zip(terms, numbers, strict=True) if number not in answers]
         if lost:
             raise DiffRetrieverError(

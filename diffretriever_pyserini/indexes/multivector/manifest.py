@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import InputError
 from ...files.atomic import read_json, write_json
 from ...model.provenance import Provenance, read_provenance
+from ...settings import Count, record_from
 from ...store.spec import SPEC
 
 FORMAT = 3
@@ -31,10 +32,10 @@ class Manifest:
     """
 
     provenance: Provenance
-    dimension: int
-    passages: int
-    stride: int
-    candidate_bytes: int
+    dimension: Count
+    passages: Count
+    stride: Count
+    candidate_bytes: Count
     refine: str | None = None
     recall: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
@@ -75,10 +76,7 @@ def read_manifest(folder: Path) -> Manifest:
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
     made = read_provenance(values.get("provenance"), path)
-    try:
-        return Manifest(**values | {"provenance": made})
-    except TypeError as error:
-        raise InputError(f"{path}: damaged ({error}); build the index again.") from error
+    return record_from(Manifest, values | {"provenance": made}, path, "build the index again")
 
 
 _LEAST = 1000  # passages; of fewer, the best 100 are a large part
