@@ -67,12 +67,19 @@ class Store:
         found: dict[int, list[Path]] = {}
         for path in sorted((self.folder / "shards").glob("*-of-*.json")):
             found.setdefault(int(path.stem.rpartition("-")[2]), []).append(path)
-        rows = {ShardNote.read(note).rows for shards, notes in found.items() if len(notes) == shards for note in notes}
+        whole = [[ShardNote.read(path) for path in paths] for shards, paths in found.items() if len(paths) == shards]
+        rows = {note.rows for notes in whole for note in notes}
         if len(rows) > 1:
             raise InputError(
                 f"{self.folder}: its shards counted {min(rows):,} and {max(rows):,} rows in the corpus, so it changed "
                 "between them; encode it again into another folder."
             )
+        for notes in whole:
+            if (told := sum(note.passages + note.skipped for note in notes)) != notes[0].rows:
+                raise InputError(
+                    f"{self.folder / 'shards'}: damaged (its files tell of {told:,} passages and skipped rows, of a "
+                    f"corpus of {notes[0].rows:,} rows); remove them and run `diffretriever encode` again."
+                )
         if rows:
             return rows.pop()
         have = "; ".join(f"{len(notes)} of {shards} shards" for shards, notes in found.items()) or "no shard"

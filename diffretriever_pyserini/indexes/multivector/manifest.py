@@ -26,6 +26,7 @@ class Manifest:
     ----------
     provenance, dimension, passages : as in the store that it was made of.
     stride : bytes of a passage's record.
+    codec : SHA-256 of the codec's file, without which no record says anything.
     candidate_bytes : bytes of its code in the first stage.
     refine : ``int8`` where the vectors are kept on disk, else None.
     recall : how much of the exact ranking of a sample it returns, see :func:`.measure.measure_recall`.
@@ -35,6 +36,7 @@ class Manifest:
     dimension: Count
     passages: Count
     stride: Count
+    codec: str
     candidate_bytes: Count
     refine: str | None = None
     recall: dict[str, Any] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """Damaged files of every kind: an error that a person can read, or a result that lost nothing; no trace, no hang.
 
-``FUZZ_CASES=10000 pytest -s tests/end_to_end/fuzzing`` tries as many, from seed ``FUZZ_SEED`` on; a few are tried in every run.
-``python -m tests.end_to_end.fuzzing.worker CHECKPOINTS`` with a seed on its standard input tries one (``FUZZ_SHOW=1``: and shows
-what it prints).
+``FUZZ_CASES=10000 pytest -s tests/end_to_end/fuzzing`` tries as many, from seed ``FUZZ_SEED`` on; a few are tried in
+every run. ``python -m tests.end_to_end.fuzzing.worker CHECKPOINTS`` with a seed on its standard input tries one
+(``FUZZ_SHOW=1``: and shows what it prints).
 """
 
 from __future__ import annotations
