@@ -1,8 +1,17 @@
 """The errors that a person is meant to read: each says what is wrong, where, and what to do."""
 
+import re
+
+_ENDLESS = re.compile(r"\S{1000,}")
+
 
 class DiffRetrieverError(ValueError):
     """Base of every error raised on purpose by this package; its message is one readable sentence or two."""
+
+
+def sentence(error: DiffRetrieverError) -> str:
+    """What ``error`` says, for a terminal: a value from a damaged file that is longer than any path is cut."""
+    return _ENDLESS.sub(lambda found: f"{found[0][:200]}...", str(error))
 
 
 class ConfigError(DiffRetrieverError):

@@ -38,7 +38,7 @@ LIBRARIES = ("torch.distributed.tensor", "torch._dynamo", "transformers.models.b
 LIBRARIES += ("openai", "requests", "sklearn.preprocessing")
 # What may differ from the server's environment: none of LIBRARIES reads it while it is imported.
 FREE = {"_", "PATH", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JAVA_HOME"}
-FREE |= {"DIFFRETRIEVER_NO_PLUGIN"}
+FREE |= {"DIFFRETRIEVER_NO_PLUGIN", "DIFFRETRIEVER_TRACEBACK"}
 
 
 @functools.cache

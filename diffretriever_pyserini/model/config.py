@@ -94,6 +94,9 @@ class RetrieverConfig:
     max_lexical_chars: Annotated[
         Count, Help("characters of a text that are split into words; what lies beyond adds no term")
     ] = 100_000
+    split_special_tokens: Annotated[
+        bool, Help("a special token that a text spells, such as [SEP], is read as plain text, not as that token")
+    ] = False
     mask_position_ids: Annotated[
         MaskPositionIds, Help("masked LMs: masks follow the text, or sit at the end of the position table")
     ] = "follow"

@@ -121,7 +121,8 @@ def _tokenizer_digests(tokenizer: Any, name: str) -> dict[str, str]:
     merges = parts.get("model", {}).get("merges", [])
     if merges:
         parts["model"]["merges"] = [one if isinstance(one, str) else " ".join(one) for one in merges]
-    parts["special_tokens"] = [sorted(tokenizer.all_special_ids), bool(tokenizer.split_special_tokens)]
+    special = sorted(one for one in tokenizer.all_special_ids if one is not None)  # None: not in the vocabulary
+    parts["special_tokens"] = [special, bool(tokenizer.split_special_tokens)]
     kept = sorted(parts.keys() - {"version", "truncation", "padding", "decoder", "post_processor"})
     return {part: digest_of(parts[part])[:16] for part in kept}
 

@@ -232,7 +232,8 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list
     if not found:
         raise ConfigError(f"{name}: the chat template drops or changes the user's message")
     halves = (before, after + prompt.assistant_prefix)
-    prefix, suffix = (tokenizer(half, add_special_tokens=False)["input_ids"] for half in halves)
+    options = {"add_special_tokens": False, "split_special_tokens": False}  # the template's own are meant as such
+    prefix, suffix = (tokenizer(half, **options)["input_ids"] for half in halves)
     return prefix, suffix
 
 

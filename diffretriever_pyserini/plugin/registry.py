@@ -47,7 +47,7 @@ class TouchPoint:
     def checked(self) -> str:
         """What is checked before anything is changed, in words."""
         if not self.attribute:
-            return "nothing: only environment variables are set"
+            return "nothing: it is of the process, not inside Pyserini"
         if self.parameters is None:
             return "it is a dictionary"
         return f"it is a function whose parameters begin with {', '.join(self.parameters)}"
@@ -59,6 +59,12 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
         "",
         "JAVA_HOME and PATH point at a Java of version 21 or newer before anything starts a JVM",
         "touch_java:point_environment",
+    ),
+    TouchPoint(
+        "pyserini",
+        "",
+        "an error of ours ends `python -m pyserini...` in a sentence, in a trace only with DIFFRETRIEVER_TRACEBACK=1",
+        "touch_errors:say_plainly",
     ),
     TouchPoint(
         "pyserini._jvm",

@@ -26,7 +26,23 @@ def document_encoder(model_name: str, **options: Any) -> DiffRetrieverDocumentEn
     """What the host's map of document encoders holds under our word."""
     from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder
 
+    _check_fields()
     return DiffRetrieverDocumentEncoder(model_name, **options)
+
+
+def _check_fields() -> None:
+    """InputError where ``pyserini.encode`` will look for a field that it does not read, after loading the model."""
+    arguments: Any = getattr(sys.modules["__main__"], "args", None)
+    if not all(hasattr(getattr(arguments, part, None), "fields") for part in ("input", "encoder")):
+        return  # a program of somebody else's
+    read, wanted = arguments.input.fields, arguments.encoder.fields
+    missing = [field for field in dict.fromkeys(("text", *wanted)) if field not in read]
+    if missing:
+        raise InputError(
+            f"input --fields {' '.join(read)} has no field {missing[0]!r}, which the encoder is given"
+            f"{'' if missing[0] in wanted else ' by pyserini.encode whatever it asks for'}: name the fields of the "
+            "corpus with both, for instance `input --fields title text ... encoder --fields title text`."
+        )
 
 
 def query_encoder(encoder_dir: str, **options: Any) -> DiffRetrieverQueryEncoder:

@@ -176,7 +176,7 @@ def test_making_an_encoder_registers_unless_it_was_switched_off(
 
 
 def test_the_table_is_complete_and_without_repeats() -> None:
-    names = [point.name for point in TOUCH_POINTS]
+    names = [(point.name, point.attach) for point in TOUCH_POINTS]
     assert len(set(names)) == len(names)
     for point in TOUCH_POINTS:
         file, function = point.attach.split(":")

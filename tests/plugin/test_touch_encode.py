@@ -1,7 +1,9 @@
 """Pyserini's own iterator and writers, with our encoder in play and without it."""
 
 import json
+import sys
 import weakref
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.plugin.touch_encode import document_encoder
 from diffretriever_pyserini.pyserini_api import encoders as our_encoders
 from diffretriever_pyserini.pyserini_api.encoders import DiffRetrieverDocumentEncoder
 from diffretriever_pyserini.store.index_record import IndexRecord, read_index_record
@@ -117,6 +120,27 @@ def test_odd_characters_in_texts_are_harmless(tmp_path: Path, encoder: DiffRetri
     path = corpus(tmp_path / "c", {"id": "1", "title": "a\x00b", "text": "lone \ud800"}, *GOOD[1:])
     (batch,) = iterate(path)(8)
     assert np.isfinite(encoder.encode(texts=batch["text"], titles=batch["title"])).all()
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "said"),
+    [
+        (
+            ["title", "contents"],
+            ["text"],
+            "input --fields title contents has no field 'text', which the encoder is given:",
+        ),
+        (["contents"], ["contents"], "no field 'text', which the encoder is given by pyserini.encode whatever it asks"),
+        (["text"], ["title", "text"], "input --fields text has no field 'title'"),
+    ],
+)
+def test_fields_that_cannot_meet_are_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, read: list[str], given: list[str], said: str
+) -> None:
+    sides = {"input": Namespace(fields=read), "encoder": Namespace(fields=given)}
+    monkeypatch.setattr(sys.modules["__main__"], "args", Namespace(**sides), raising=False)
+    with pytest.raises(InputError, match=said):
+        document_encoder("diffretriever:no model of this name")
 
 
 @pytest.mark.usefixtures("no_encoder")

@@ -224,6 +224,7 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason:.300})") from error
         if tokenizer is not None:
+            tokenizer.split_special_tokens |= config.split_special_tokens
             return tokenizer
     raise ConfigError(f"{config.name}: no tokenizer.json beside the adapter or the backbone; add the tokenizer's files")
 

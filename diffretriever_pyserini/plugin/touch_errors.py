@@ -1,0 +1,35 @@
+"""The touch point that shows our errors in Pyserini's commands as a sentence, as `diffretriever` does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+from ..errors import DiffRetrieverError, sentence
+
+
+def say_plainly() -> Callable[[], None]:
+    """Replace ``sys.excepthook`` by one that leaves the trace of a :class:`DiffRetrieverError` out.
+
+    In ``python -m pyserini...`` only, and unless DIFFRETRIEVER_TRACEBACK is set: programs keep their traces.
+    """
+    original = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        command = spec.name.removesuffix(".__main__") if spec else ""
+        traced = os.environ.get("DIFFRETRIEVER_TRACEBACK", "0") not in ("", "0")
+        if isinstance(error, DiffRetrieverError) and command.startswith("pyserini.") and not traced:
+            print(f"{command}: error: {sentence(error)}", file=sys.stderr)
+        else:
+            original(kind, error, trace)
+
+    sys.excepthook = hook
+
+    def undo() -> None:
+        if sys.excepthook is hook:
+            sys.excepthook = original
+
+    return undo
