@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import scoring
+from ..model.layout import special_ids
 from ..model.method import pool
 from .records import Interaction, MaskPosition, Overlap, Proposal, Term, TextView
 
@@ -59,7 +60,7 @@ class _Names:
 
     def __init__(self, model: DiffRetriever, own: np.ndarray | None):
         self._model = model
-        self._special = frozenset(model.tokenizer.all_special_ids)
+        self._special = special_ids(model.tokenizer)
         self._stem: Callable[[str], str] | None = None
         if model.config.lexical_terms == "stems":
             from nltk.stem.porter import PorterStemmer

@@ -12,6 +12,7 @@ from .backbones.loading import adapter_files, base_config, lora_settings
 from .backbones.masked_lm import NOT_LOADED
 from .config import RetrieverConfig
 from .hub import local_folder
+from .layout import special_ids
 from .provenance import Provenance, digest_of, flat
 from .tokenization import Preparer
 from .weights import Digests, stamp, tensor_digests
@@ -121,8 +122,7 @@ def _tokenizer_digests(tokenizer: Any, name: str) -> dict[str, str]:
     merges = parts.get("model", {}).get("merges", [])
     if merges:
         parts["model"]["merges"] = [one if isinstance(one, str) else " ".join(one) for one in merges]
-    special = sorted(one for one in tokenizer.all_special_ids if one is not None)  # None: not in the vocabulary
-    parts["special_tokens"] = [special, bool(tokenizer.split_special_tokens)]
+    parts["special_tokens"] = [sorted(special_ids(tokenizer)), bool(tokenizer.split_special_tokens)]
     kept = sorted(parts.keys() - {"version", "truncation", "padding", "decoder", "post_processor"})
     return {part: digest_of(parts[part])[:16] for part in kept}
 

@@ -250,6 +250,11 @@ def tail_ids(tokenizer: Any, n_tail: int) -> list[int]:
     return (tail + [eos] * n_tail)[:n_tail]
 
 
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of the special tokens; one that is named but not in the vocabulary has none."""
+    return frozenset(one for one in tokenizer.all_special_ids if one is not None)
+
+
 def _special_id(tokenizer: Any, role: str, name: str) -> int:
     found = getattr(tokenizer, f"{role}_id")
     if found is None:

@@ -23,7 +23,7 @@ from . import model_cache
 from .config import RetrieverConfig, resolve_config
 from .fingerprint import provenance_of, stamps
 from .inference import Batch, Inference
-from .layout import Layout
+from .layout import Layout, special_ids
 from .lexical import TermNames, unknown_ids
 from .method import pool
 from .provenance import Provenance
@@ -69,7 +69,7 @@ class DiffRetriever:
         self._backbone = model_cache.shared_backbone(config, precision, device)
         self._check_fit()
         mask_id = self.prepare.mask_id
-        stop_ids = frozenset(self.tokenizer.all_special_ids) - {mask_id}
+        stop_ids = special_ids(self.tokenizer) - {mask_id}
         never = unknown_ids(self.tokenizer) | {mask_id}
         self.reader = Inference(self._backbone, config, never, stop_ids)
         self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
