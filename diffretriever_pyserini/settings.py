@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from .errors import ConfigError, DiffRetrieverError
+from .errors import ConfigError, DiffRetrieverError, InputError
 
 Count = Annotated[int, Ge(1)]
 CountFrom0 = Annotated[int, Ge(0)]
@@ -87,6 +87,24 @@ def checked(
         names = dict.fromkeys(str(one["loc"][0]) for one in problem.errors(include_url=False))
         wrong = "; ".join(f"{name}={values[name]!r:.80} must be {wanted(hints[name])}" for name in names)
         raise error(f"{_before(where)}{wrong}.") from problem
+
+
+def record_from[Record](record: type[Record], values: Mapping[str, Any], path: Path, remedy: str) -> Record:
+    """The dataclass instance that ``path`` holds as ``values``, checked as by :func:`validate`.
+
+    Raises
+    ------
+    InputError
+        Where a field is missing, unknown or no such value; it names the file and ends with ``remedy``.
+    """
+    try:
+        found = checked(record, values, InputError)
+        for field in dataclasses.fields(record):  # type: ignore[arg-type]
+            if field.name not in found and _default(field) is dataclasses.MISSING:
+                raise InputError(f"{field.name} is missing")
+        return record(**found)
+    except InputError as problem:
+        raise InputError(f"{path}: damaged ({str(problem).rstrip('.')}); {remedy}.") from problem
 
 
 def check_names(

@@ -7,7 +7,7 @@ from typing import SupportsIndex
 
 from ..errors import InputError
 from ..files.atomic import whole_file
-from ..files.jsonl import read_lines
+from ..files.jsonl import read_columns
 
 Qrels = dict[str, dict[str, int]]
 """Query id → docid → relevance grade."""
@@ -39,9 +39,8 @@ def read_qrels(path: str | Path) -> Qrels:
 def judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
     """Yield (file and line, query id, docid, grade) for each line of a file of judgements; raises as `read_qrels`."""
     columns = 0
-    for number, line in read_lines(path):
-        where, parts = f"{path}, line {number}", line.split()
-        if number == 1 and parts[0].lower() in _HEADINGS:
+    for first, (where, parts) in enumerate(read_columns(path)):
+        if not first and parts[0].lower() in _HEADINGS:
             continue
         columns = columns or len(parts)
         if len(parts) not in (3, 4) or len(parts) != columns:

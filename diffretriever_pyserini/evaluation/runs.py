@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.atomic import whole_file
-from ..files.jsonl import read_lines
+from ..files.jsonl import read_columns
 from ..scoring.ranking import DECIMALS, ranked
 
 Run = dict[str, dict[str, float]]
@@ -23,8 +23,7 @@ def read_run(path: str | Path) -> Run:
         For a line without six columns, a score that is no finite number, or a passage listed twice for one query.
     """
     path, run = Path(path), Run()
-    for number, line in read_lines(path):
-        where, parts = f"{path}, line {number}", line.split()
+    for where, parts in read_columns(path):
         if len(parts) != 6:
             layout = "qid Q0 docid rank score tag"
             raise InputError(f"{where}: {len(parts)} columns instead of the six of a TREC run ({layout}).")

@@ -144,6 +144,21 @@ def too_long(where: str) -> str:
     )
 
 
+def read_columns(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield (file and line, words between blanks) for each line of a table of ids and numbers.
+
+    Raises
+    ------
+    InputError
+        For what `read_lines` refuses, and for a line with a NUL: libraries in C take it for the end of an id.
+    """
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        if "\x00" in line:
+            raise InputError(f"{where}: holds a NUL character; the file is damaged, or in another encoding than UTF-8.")
+        yield where, line.split()
+
+
 def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, JSON object) for a JSON-lines file.
 

@@ -218,11 +218,16 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list
     """Prefix and suffix ids: the chat template rendered around the text's place, each half tokenised alone."""
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint")
+    from jinja2 import TemplateError
+
     messages = [
         {"role": "system", "content": prompt.system},
         {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix},
     ]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise ConfigError(f"{name}: the chat template of its tokenizer is broken ({error})") from error
     before, found, after = text.partition(_SENTINEL)
     if not found:
         raise ConfigError(f"{name}: the chat template drops or changes the user's message")

@@ -59,6 +59,7 @@ class DenseSearcher:
 
         self._folder = folder
         self._index, self._docids = read_faiss_folder(folder)
+        self._compares_all = isinstance(self._index, faiss.IndexFlatCodes)
         self.documents = len(self._docids)
         check_dense(folder, encoder.provenance, encoder.model.dimension, (self.documents, self._index.d))
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
@@ -77,6 +78,10 @@ class DenseSearcher:
 
         def search(asked: Sequence[int], wanted: int) -> list[Scores]:
             scores, rows = self._index.search(vectors, wanted)  # all: the last bits depend on how many are asked for
+            if not np.isfinite(scores[rows >= 0]).all() or (self._compares_all and (rows < 0).any()):
+                raise InputError(
+                    f"{self._folder}: holds vectors that are no numbers, so it is damaged; build it again."
+                )
             return [self._named(rows[number].tolist(), scores[number].tolist()) for number in asked]
 
         with faiss_threads(threads):
@@ -181,10 +186,17 @@ class LexicalSearcher:
 
     def _search(self, terms: Sequence[Mapping[str, int]], depth: int, threads: int) -> list[Scores]:
         """Lucene's own lists, which end in the midst of ties."""
+        from jnius import JavaException
+
         numbers = [str(number) for number in range(len(terms))]
-        with java.calls:
-            found = self._searcher.batch_search(terms, numbers, depth, threads)
-            answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in found.items()}
+        try:
+            with java.calls:
+                found = self._searcher.batch_search(terms, numbers, depth, threads)
+                answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in found.items()}
+        except JavaException as error:
+            raise InputError(
+                f"{self._folder}: Lucene cannot search it ({java.said(error)}); if it is damaged, build it again."
+            ) from error
         lost = [one for one, number in zip(terms, numbers, strict=True) if number not in answers]
         if lost:
             raise DiffRetrieverError(

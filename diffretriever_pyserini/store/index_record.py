@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..files.atomic import read_json, write_json
 from ..model.provenance import Provenance, read_provenance
+from ..settings import Count, CountFrom0, record_from
 
 FILE_NAME = "diffretriever.json"
 FORMAT = 2
@@ -26,9 +27,9 @@ class IndexRecord:
     """
 
     provenance: Provenance
-    dimension: int
-    count: int
-    documents: int | None = None
+    dimension: Count
+    count: CountFrom0
+    documents: CountFrom0 | None = None
 
     def write(self, folder: str | Path) -> None:
         """Write ``diffretriever.json`` into ``folder``."""
@@ -51,10 +52,5 @@ def read_index_record(folder: str | Path) -> IndexRecord | None:
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
     made = read_provenance(values.get("provenance"), path)
-    try:
-        documents = values["documents"]
-        return IndexRecord(
-            made, int(values["dimension"]), int(values["count"]), None if documents is None else int(documents)
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again.") from error
+    del values["format"]
+    return record_from(IndexRecord, values | {"provenance": made}, path, "build the index again")

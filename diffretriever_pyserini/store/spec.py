@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import DiffRetrieverError, InputError
 from ..files.atomic import only_writer, read_json, write_json
 from ..model.provenance import Provenance, read_provenance, require_same_encoder
+from ..settings import Count, record_from
 
 FORMAT = 3
 SPEC = "store.json"
@@ -38,13 +39,13 @@ class StoreSpec:
     """
 
     provenance: Provenance
-    dimension: int
-    vocab_size: int
-    max_length: int
+    dimension: Count
+    vocab_size: Count
+    max_length: Count
     precision: str
     vectors: str
     dtype: str
-    rows_per_part: int
+    rows_per_part: Count
     corpus: str
     files: tuple[str, ...]
     format: int = FORMAT
@@ -54,8 +55,6 @@ class StoreSpec:
             raise InputError(
                 f"vectors={self.vectors!r} in {self.dtype!r}: known are {', '.join(VECTORS)} in {', '.join(DTYPES)}."
             )
-        if self.rows_per_part < 1:
-            raise InputError(f"{self.rows_per_part} rows a part: it must be at least 1.")
 
     @property
     def encoder(self) -> str:
@@ -131,10 +130,7 @@ def read_spec(folder: Path) -> StoreSpec:
             f"{_AGAIN}."
         )
     made = read_provenance(values.get("provenance"), folder / SPEC, _AGAIN)
-    try:
-        return StoreSpec(**values | {"provenance": made, "files": tuple(values["files"])})
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder / SPEC}: damaged ({error}); {_AGAIN}.") from error
+    return record_from(StoreSpec, values | {"provenance": made}, folder / SPEC, _AGAIN)
 
 
 def _short(value: object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.atomic import read_json, write_json
+from ..settings import CountFrom0, record_from
 from .part import Part, part_path
 from .spec import read_spec
 
@@ -23,15 +24,21 @@ def shard_path(folder: Path, shard: int, shards: int) -> Path:
 class ShardNote:
     """What the note says: ``rows`` of the whole corpus, ``passages`` and ``skipped`` rows of the shard."""
 
-    rows: int
-    passages: int
-    skipped: int
+    rows: CountFrom0
+    passages: CountFrom0
+    skipped: CountFrom0
 
     def write(self, folder: Path, shard: int, shards: int) -> None:
         """Say that shard ``shard`` of ``shards`` is done."""
         path = shard_path(folder, shard, shards)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> ShardNote:
+        """The note in ``path``; InputError where it is damaged."""
+        remedy = "remove this file and run `diffretriever encode` again"
+        return record_from(cls, read_json(path, remedy), path, remedy)
 
 
 class Store:
@@ -60,14 +67,19 @@ class Store:
         found: dict[int, list[Path]] = {}
         for path in sorted((self.folder / "shards").glob("*-of-*.json")):
             found.setdefault(int(path.stem.rpartition("-")[2]), []).append(path)
-        rows = {
-            int(read_json(note)["rows"]) for shards, notes in found.items() if len(notes) == shards for note in notes
-        }
+        whole = [[ShardNote.read(path) for path in paths] for shards, paths in found.items() if len(paths) == shards]
+        rows = {note.rows for notes in whole for note in notes}
         if len(rows) > 1:
             raise InputError(
                 f"{self.folder}: its shards counted {min(rows):,} and {max(rows):,} rows in the corpus, so it changed "
                 "between them; encode it again into another folder."
             )
+        for notes in whole:
+            if (told := sum(note.passages + note.skipped for note in notes)) != notes[0].rows:
+                raise InputError(
+                    f"{self.folder / 'shards'}: damaged (its files tell of {told:,} passages and skipped rows, of a "
+                    f"corpus of {notes[0].rows:,} rows); remove them and run `diffretriever encode` again."
+                )
         if rows:
             return rows.pop()
         have = "; ".join(f"{len(notes)} of {shards} shards" for shards, notes in found.items()) or "no shard"

@@ -19,7 +19,7 @@ from ...store.part import Part, int8_vectors
 from ...store.store import Store
 from ..options import MultiBuild
 from . import candidates, measure, records
-from .codec import RecordCodec, read_codec, train_codec
+from .codec import RecordCodec, digest, read_codec, train_codec
 from .index import CompressedIndex
 from .manifest import CANDIDATES, CODEC, FORMAT, Manifest
 
@@ -61,6 +61,7 @@ def build_multi(
         dimension=spec.dimension,
         passages=count,
         stride=codec.stride,
+        codec=digest(work / CODEC),
         candidate_bytes=candidates.passage_bytes(spec.dimension, budget, count),
         refine=options.refine,
     )

@@ -8,6 +8,7 @@ zero: the few components that vary much get up to 12 bits, most get none (docs/m
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -166,12 +167,19 @@ def _middle(bits: np.ndarray | int) -> np.ndarray:
     return (np.exp2(bits) / 2 - 0.5).astype(np.float32)
 
 
-def read_codec(path: Path) -> RecordCodec:
-    """The codec in ``path``; InputError where it is damaged."""
+def digest(path: Path) -> str:
+    """SHA-256 of the codec in ``path``."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_codec(path: Path, told: str | None = None) -> RecordCodec:
+    """The codec in ``path``; InputError where it is damaged, or its :func:`digest` is another than ``told``."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
+        if told is not None and digest(path) != told:
+            raise ValueError("another one than the index was made with")
         return RecordCodec(**load_file(path))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); build the index again.") from error

@@ -44,7 +44,7 @@ class CompressedIndex:
         restore(self.folder)
         self.options = options or MultiOptions()
         self.manifest = manifest = read_manifest(self.folder)
-        self.codec = read_codec(self.folder / CODEC)
+        self.codec = read_codec(self.folder / CODEC, manifest.codec)
         shape = (manifest.k_passage, manifest.dimension) if manifest.refine else None
         self._files = Records(self.folder, manifest.passages, manifest.stride, shape)
         self.first = self._read_first()

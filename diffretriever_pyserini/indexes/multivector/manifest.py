@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import InputError
 from ...files.atomic import read_json, write_json
 from ...model.provenance import Provenance, read_provenance
+from ...settings import Count, record_from
 from ...store.spec import SPEC
 
 FORMAT = 3
@@ -25,16 +26,18 @@ class Manifest:
     ----------
     provenance, dimension, passages : as in the store that it was made of.
     stride : bytes of a passage's record.
+    codec : SHA-256 of the codec's file, without which no record says anything.
     candidate_bytes : bytes of its code in the first stage.
     refine : ``int8`` where the vectors are kept on disk, else None.
     recall : how much of the exact ranking of a sample it returns, see :func:`.measure.measure_recall`.
     """
 
     provenance: Provenance
-    dimension: int
-    passages: int
-    stride: int
-    candidate_bytes: int
+    dimension: Count
+    passages: Count
+    stride: Count
+    codec: str
+    candidate_bytes: Count
     refine: str | None = None
     recall: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
@@ -75,10 +78,7 @@ def read_manifest(folder: Path) -> Manifest:
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
     made = read_provenance(values.get("provenance"), path)
-    try:
-        return Manifest(**values | {"provenance": made})
-    except TypeError as error:
-        raise InputError(f"{path}: damaged ({error}); build the index again.") from error
+    return record_from(Manifest, values | {"provenance": made}, path, "build the index again")
 
 
 _LEAST = 1000  # passages; of fewer, the best 100 are a large part

@@ -35,6 +35,7 @@ class Records:
     """
 
     def __init__(self, folder: Path, count: int, stride: int, shape: tuple[int, int] | None = None):
+        self._folder = folder
         # All are opened here: a map outlives its file, so whoever has an index open goes on when it is replaced.
         self.records = _mapped(folder / RECORDS, np.uint8, (count, stride))
         self._bounds = _mapped(folder / BOUNDS, np.int64, (count + 1,))
@@ -46,7 +47,10 @@ class Records:
     def docids(self, rows: np.ndarray) -> list[str]:
         """Ids of ``rows``."""
         starts, ends = self._bounds[rows].tolist(), self._bounds[rows + 1].tolist()
-        return [self._docids[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
+        try:
+            return [self._docids[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self._folder / DOCIDS}: damaged ({error}); build the index again.") from error
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """float32 [n, K, H] of ``rows``, where they are kept."""

@@ -215,13 +215,14 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
             continue
         try:
             tokenizer = _tokenizer_in(folder, config.family)
+            tokenizer("a")  # some of its settings are only looked at here
         except Exception as error:  # the tokenizers library raises nothing more special
             for name in _TOKENIZER_FILES:
                 if (folder / name).is_file():
                     read_json(folder / name, "fetch it again (with `git lfs pull`, in a clone)", ConfigError)
             base_config(config)  # transformers looks there for the tokenizer's class
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason})") from error
+            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason:.300})") from error
         if tokenizer is not None:
             tokenizer.split_special_tokens |= config.split_special_tokens
             return tokenizer

@@ -1,0 +1,81 @@
+"""A process that tries cases: their seeds come by standard input, one a line, and a line of JSON answers each."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from .mutations import copied, damage_file
+from .targets import drawn, prepare
+
+MESSAGE = "diffretriever: error: "
+LONGEST = 2_000  # characters that somebody reads
+
+
+def tried(seed: int, prepared: Path, keep: Path | None = None) -> dict[str, object]:
+    """Damage a file, run the command that reads it, and say what was wrong with what it did, or None."""
+    from diffretriever_pyserini.cli import main
+
+    draw = random.Random(seed)
+    target = drawn(draw)
+    with tempfile.TemporaryDirectory() as work:
+        case = keep or Path(work)
+        words = {name.partition("/")[0] for name in (*target.files, *target.command.split(), "tiny-dream")}
+        for word in sorted(words | {"pairs.jsonl"} if "train.yaml" in words else words):
+            if (prepared / word).exists():
+                copied(prepared / word, case / word)
+        files = sorted(
+            path for name in target.files for path in case.glob(name) if path.is_file() and path.parent.name != "locks"
+        )
+        damage = [
+            damage_file(path, draw) for path in draw.sample(files, 2 if len(files) > 1 and draw.random() < 0.1 else 1)
+        ]
+        said, code, wrong = io.StringIO(), None, None
+        with contextlib.chdir(case), contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            try:
+                code = main(target.command.split())
+            except SystemExit as error:
+                wrong = f"ends with {error.code!r} by itself"
+            except BaseException:
+                wrong = traceback.format_exc()
+        errors = [line for line in said.getvalue().splitlines() if line.startswith(MESSAGE)]
+        if wrong is None and code == 0:
+            try:
+                target.check(case, prepared)
+            except Exception:
+                wrong = f"accepted, but:\n{traceback.format_exc()}"
+        elif wrong is None and (
+            code != 2 or not errors or len(said.getvalue()) > LONGEST or "Traceback" in said.getvalue()
+        ):
+            wrong = f"code {code}: {said.getvalue()[:5000]}"
+        elif wrong is None and any(path.is_file() for path in case.glob("out*")):
+            wrong = f"refused, but its output is there: {errors[0]}"
+        return {
+            "seed": seed, "target": target.name, "damage": damage, "code": code, "wrong": wrong,
+            "said": errors[0].removeprefix(MESSAGE) if errors else "",
+        }  # fmt: skip
+
+
+def answer() -> None:
+    """Prepare a folder, say so, and try the seeds of standard input until it ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    if "FUZZ_SHOW" not in os.environ:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder), Path(sys.argv[1]))
+        print("ready", file=answers, flush=True)
+        for line in sys.stdin:
+            print(json.dumps(tried(int(line), Path(folder))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    answer()
