@@ -14,6 +14,12 @@ def sentence(error: DiffRetrieverError) -> str:
     return _ENDLESS.sub(lambda found: f"{found[0][:200]}...", str(error))
 
 
+def reason(error: Exception) -> str:
+    """What a library's ``error`` says, for the inside of a sentence: its kind and the beginning of its message."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said:.300}" if said else type(error).__name__
+
+
 class ConfigError(DiffRetrieverError):
     """A configuration, checkpoint folder or model name that cannot be used as given."""
 

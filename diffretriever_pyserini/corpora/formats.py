@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..files.jsonl import LINE_LIMIT, checked_id, decoded, parse_object, read_raw_lines, text_field, too_long
 from ..text import join_title
 
@@ -155,7 +155,7 @@ def record_rows(name: str, kind: str, start: int) -> Rows:
                     else:
                         yield RawRow("broken", where, f"{where}: {record}")
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(f"{name}, after row {number}: damaged, or no {kind} file ({_first_line(error)}).") from error
+        raise InputError(f"{name}, after row {number}: damaged, or no {kind} file ({reason(error)}).") from error
     return start
 
 
@@ -206,7 +206,7 @@ def _hub_batches(name: str, start: int) -> Iterator[int | pa.Table]:
         raise
     except Exception as error:  # whatever a loader or the connection raises
         raise InputError(
-            f"data set {name!r}: cannot be read ({type(error).__name__}: {_first_line(error)}), and no file or folder "
+            f"data set {name!r}: cannot be read ({reason(error)}), and no file or folder "
             f"{dataset!r} is here. Check the spelling; without a connection, run `hf download --repo-type dataset "
             f"{dataset}` where there is one and name the files that it fetched."
         ) from error
@@ -233,7 +233,3 @@ def _records(piece: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | str]:
         if piece.num_rows == 1:
             return [f"not valid UTF-8 ({error.reason}); write the file again."]
         return [one for i in range(piece.num_rows) for one in _records(piece.slice(i, 1))]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:160]

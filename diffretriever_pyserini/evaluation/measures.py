@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..corpora.qrels import GRADES
-from ..errors import InputError
+from ..errors import InputError, reason
 
 _NAME = re.compile(r"(?P<name>\w+)\s*(\((?P<settings>.*)\))?\s*(@\s*(?P<at>[^@()]+))?")
 _CUTOFFS = range(1, 1 << 31)
@@ -164,5 +164,5 @@ def _together(
             return [one for measure in measures for one in _together([measure], qrels, run)]
         raise InputError(
             f"measure '{measures[0]}' cannot be computed for this run and these judgements: ir-measures says "
-            f"{type(error).__name__}: {error}"
+            f"{reason(error)}"
         ) from error

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
-from ..errors import ModelNotFoundError
+from ..errors import ModelNotFoundError, reason
 
 # Weights are safetensors only; code and pickles are never fetched.
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
@@ -120,8 +120,7 @@ def _hub_folder(name: str) -> Path:
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise ModelNotFoundError(
-            f"model {name!r} is not on this machine and the hub did not give it ({type(error).__name__}: "
-            f"{(str(error).strip().splitlines() or [''])[0]:.120}). "
+            f"model {name!r} is not on this machine and the hub did not give it ({reason(error)}). "
             f"Run `hf download {name}` on a machine with a connection and copy its cache or the folder here; then give "
             "the folder's path as the model, or as backbone=<folder> if it is the base of an adapter"
         ) from error

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import InputError
+from ..errors import InputError, reason
 
 VERSION = 3  # raised whenever the same weights and settings would give other numbers, or are recorded otherwise
 Needed = Literal["everything", "terms", "vectors"]
@@ -103,7 +103,7 @@ def read_provenance(values: Any, path: Path, remedy: str = "build the index agai
         fingerprints = values["fingerprint"], values["passage_fingerprint"]
         whole = (made.fingerprint, made.passage_fingerprint) == fingerprints and made.k_passage > 0
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); {remedy}.") from error
+        raise InputError(f"{path}: damaged ({reason(error)}); {remedy}.") from error
     if not whole:
         raise InputError(f"{path}: damaged (what it says of the encoder is not of its fingerprint); {remedy}.")
     return made

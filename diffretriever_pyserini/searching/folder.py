@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..files.atomic import read_json, restore, restore_folder
 from ..indexes.build import FORMAT
 from ..indexes.build import INDEX as FILE_NAME
@@ -113,7 +113,7 @@ def read_index(path: str | Path) -> IndexFolder:
             sides / "multi" if record.get("multi") is not None else None,
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{record_file}: damaged ({type(error).__name__}: {error}); build the index again.") from error
+        raise InputError(f"{record_file}: damaged ({reason(error)}); build the index again.") from error
     if not found.modes:
         raise InputError(f"{record_file} names no side; build the index again.")
     _check_sides(found)

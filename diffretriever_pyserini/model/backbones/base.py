@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, reason
 from ...files.atomic import read_json
 from ..config import family_of
 from .packing import ATTENTION, Packing, let_pack, may_have_kernel, run_packed
@@ -196,8 +196,8 @@ def readable_config(folder: Path, besides: tuple[type[Exception], ...] = ()) -> 
     except Exception as error:  # KeyError, TypeError, AssertionError, huggingface_hub's own ...
         if isinstance(error, (ConfigError, *besides)):
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"{folder / 'config.json'}: transformers cannot make a model of it ({reason})") from error
+        said = reason(error)
+        raise ConfigError(f"{folder / 'config.json'}: transformers cannot make a model of it ({said})") from error
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, reason
 from ...files.atomic import read_json
 from ...runtime.threads import check_threads
 from ..config import RetrieverConfig
@@ -221,8 +221,7 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
                 if (folder / name).is_file():
                     read_json(folder / name, "fetch it again (with `git lfs pull`, in a clone)", ConfigError)
             base_config(config)  # transformers looks there for the tokenizer's class
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason:.300})") from error
+            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason(error)})") from error
         if tokenizer is not None:
             tokenizer.split_special_tokens |= config.split_special_tokens
             return tokenizer

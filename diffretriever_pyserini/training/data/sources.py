@@ -19,7 +19,7 @@ from ...corpora.beir import BeirFolder, is_beir, open_beir
 from ...corpora.corpus import Corpus, parse_row
 from ...corpora.qrels import judgements, read_qrels
 from ...corpora.topics import read_topics
-from ...errors import InputError
+from ...errors import InputError, reason
 from ...files.atomic import restore, whole_file
 from ...files.jsonl import read_blocks, regular
 from ...model.hub import is_hub_id
@@ -146,7 +146,7 @@ def _dataset_rows(name: str, split: str, **arguments: Any) -> Iterator[dict[str,
         yield from datasets.load_dataset(name, split=split, streaming=True, **arguments)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
-            f"data set {name!r}, split {split!r}: cannot be read ({type(error).__name__}: {error}). Without a "
+            f"data set {name!r}, split {split!r}: cannot be read ({reason(error)}). Without a "
             "connection, download its files elsewhere and name them here."
         ) from error
 
