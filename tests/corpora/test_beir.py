@@ -114,6 +114,7 @@ def test_written_judgements_are_read_back(tmp_path: Path) -> None:
         ("q1\ta\thigh\n", "line 1: the grade 'high'"),
         ("q1\ta\t1\nq1\ta\t2\n", "line 2: query 'q1' and passage 'a' were judged before"),
         ("query-id\tcorpus-id\tscore\n", "no judgements"),
+        ("q1\ta\t1\nq1\0\ta\t1\n", "line 2: holds a NUL character"),
     ],
 )
 def test_bad_judgements_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -27,6 +27,7 @@ def test_a_run_is_read_back_as_written(tmp_path: Path) -> None:
         ("q1 Q0 d1 1 high tag", "line 2: the score 'high' is not a number"),
         ("q1 Q0 d1 1 nan tag", "line 2: the score nan is not finite"),
         ("q1 Q0 d0 1 0.5 tag", "line 2: passage 'd0' is listed twice for query 'q1'"),
+        ("q1\0 Q0 d1 1 0.5 tag", "line 2: holds a NUL character"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:

@@ -18,6 +18,7 @@ from diffretriever_pyserini.model.layout import (
     build_layout,
     chat_ids,
     prompt_for,
+    special_ids,
     tail_ids,
     tokenize_texts,
 )
@@ -108,6 +109,16 @@ def test_chat_layout_needs_a_prompt_a_mask_and_a_template(tiny_dream: Path, load
     drops = SimpleNamespace(chat_template="x", apply_chat_template=lambda *_, **__: "hello")
     with pytest.raises(ConfigError, match=r"drops or changes"):
         chat_ids(drops, prompt_for("query", 1), "x")
+    model.tokenizer.chat_template, whole = "{% if %}", model.tokenizer.chat_template
+    try:
+        with pytest.raises(ConfigError, match=r"x: the chat template of its tokenizer is broken \("):
+            chat_ids(model.tokenizer, prompt_for("query", 1), "x")
+    finally:
+        model.tokenizer.chat_template = whole
+
+
+def test_a_special_token_outside_the_vocabulary_is_none() -> None:
+    assert special_ids(SimpleNamespace(all_special_ids=[3, None, 1])) == {1, 3}
 
 
 @given(st.text(max_size=300), st.integers(1, 40))

@@ -305,6 +305,31 @@ DAMAGES: dict[str, tuple[str, bytes, str]] = {
 }
 
 
+def test_vectors_that_are_no_numbers(folder: Path, tiny_name: str, tmp_path: Path) -> None:
+    import faiss
+
+    shutil.copytree(folder / "dense", tmp_path / "D")
+    vectors = faiss.read_index(str(folder / "dense/index")).reconstruct_n(0, len(PASSAGES))
+    for wrong in (np.nan, np.inf):
+        vectors[2, 5] = wrong
+        index = faiss.IndexFlatIP(64)
+        index.add(vectors)
+        faiss.write_index(index, str(tmp_path / "D/index"))
+        with pytest.raises(InputError, match="D: holds vectors that are no numbers, so it is damaged; build it again"):
+            open_index(separate_folders(tmp_path / "D"), tiny_name).search(TOPICS)
+
+
+def test_postings_that_lucene_cannot_read(folder: Path, tmp_path: Path) -> None:
+    """Lucene opens the index, and finds the damage when a query comes."""
+    shutil.copytree(folder, tmp_path / "I")
+    (postings,) = (tmp_path / "I/lexical").glob("*.tim")
+    whole = postings.read_bytes()
+    middle = len(whole) // 2
+    postings.write_bytes(whole[: middle - 8] + b"\xff" * 16 + whole[middle + 8 :])
+    with pytest.raises(InputError, match=r"I/lexical: Lucene cannot .*(Exception|Error)"):
+        open_index(tmp_path / "I").search(TOPICS, mode="lexical")
+
+
 @pytest.mark.parametrize("kind", list(DAMAGES))
 def test_damaged_files_of_faiss(folder: Path, tiny_name: str, tmp_path: Path, kind: str) -> None:
     name, content, message = DAMAGES[kind]

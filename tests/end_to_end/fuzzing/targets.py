@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,8 @@ class Target:
 
 def prepare(folder: Path, checkpoints: Path) -> None:
     """Write what the cases damage, undamaged, and what the commands say to it."""
-    from .mutations import copied
-
     for source, name in (("tiny-dream", "tiny-dream"), ("tiny-dream-adapter", "adapter")):
-        copied(checkpoints / source, folder / name)
+        shutil.copytree(checkpoints / source, folder / name)  # a link would change the file's times for other tests
     _write_collection(folder)
     for model, store in (("tiny-dream", "store"), ("adapter", "adapted")):
         _run(f"encode --encoder {model} --corpus {folder}/corpus.jsonl --output {folder}/{store} --quiet", folder)

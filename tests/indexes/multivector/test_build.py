@@ -335,6 +335,17 @@ def test_a_damaged_file_is_named(store: Store, name: str, message: str, tmp_path
     assert Path(name).name in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"), [("docids.utf8", "docids.utf8: damaged"), ("codec.safetensors", "another one than the index")]
+)
+def test_other_bytes_of_the_same_number_are_noticed(name: str, message: str, tmp_path: Path) -> None:
+    folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 0xFF]))
+    with pytest.raises(InputError, match=f"{message}.*; build the index again"):
+        CompressedIndex(folder).docids(np.arange(50))
+
+
 @pytest.mark.parametrize(("name", "value"), [("format", 2), ("segments", [["00000", 50]])])
 def test_an_index_of_an_earlier_layout_is_refused(name: str, value: object, tmp_path: Path) -> None:
     folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder

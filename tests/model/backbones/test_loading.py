@@ -368,6 +368,13 @@ def test_damaged_adapter_files_are_named(bert_lora: Path, name: str, content: by
         load_backbone(resolve_config(str(bert_lora)), torch.float32, "cpu")
 
 
+def test_a_setting_that_a_tokenizer_looks_at_late_is_named(tiny_dream: Path, tmp_path: Path) -> None:
+    folder = copy_folder(tiny_dream, tmp_path / "copy")
+    edit_json(folder / "tokenizer_config.json", model_max_length=["many"])
+    with pytest.raises(ConfigError, match=r"copy: the tokenizer cannot be loaded \(TypeError: '>' not supported"):
+        load_tokenizer(resolve_config(str(folder)))
+
+
 @pytest.mark.parametrize("kind", ["tiny-bert", "tiny-dream"])
 @pytest.mark.parametrize("content", ["version https://git-lfs.github.com/spec/v1\n", '{"model": ', "{}", "[]"])
 def test_damaged_tokenizers_are_named(
