@@ -46,11 +46,17 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     parser.add_argument("--store", type=Path, required=True, help="folder that `diffretriever encode` wrote")
     parser.add_argument("--output", type=parser_of(Path), required=True, metavar="INDEX", help="folder of the indexes")
-    parser.add_argument("--dense", choices=get_args(DenseKind), help="build this FAISS index")
+    parser.add_argument(
+        "--dense", choices=get_args(DenseKind), nargs="?", const="flat", help="build this FAISS index (alone: flat)"
+    )
     parser.add_argument("--lexical", action="store_true", help="build the Lucene impact index")
     add_options(parser, IndexOptions, skip=("dense", "lexical"))
     multi = parser.add_argument_group("multi-vector index")
-    multi.add_argument("--multi", action="store_true", help="keep all K vectors, compressed, for MaxSim")
+    multi.add_argument(
+        "--multi",
+        action="store_true",
+        help="keep all K vectors, compressed, for MaxSim (without --dense or --lexical: only these)",
+    )
     add_options(parser, MultiBuild, groups={"multi-vector index": multi})
     parser.set_defaults(function=_run)
     return parser

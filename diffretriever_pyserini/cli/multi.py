@@ -21,7 +21,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "multi", help=_HELP, description=_HELP, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=("info",))
+    parser.add_argument("action", nargs="?", choices=("info",), default="info", help="all there is, and the default")
     parser.add_argument("--index", type=Path, required=True, metavar="INDEX/multi", help="folder with multi.json")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(function=_run)

@@ -42,12 +42,12 @@ search: BM25
 
 search: dense
 | pyserini.search.faiss --index index.dense --encoder {encoder} --device {device}
-  --topics topics.json --output run.dense.txt
+  --topics topics.json --output run.dense.txt --batch-size 16 --threads {threads}
 | run.dense.txt
 
 search: lexical
 | pyserini.search.lucene --index index.lexical --impact --encoder {encoder}
-  --topics topics.json --output run.lexical.txt
+  --topics topics.json --output run.lexical.txt --batch-size 16 --threads {threads}
 | run.lexical.txt
 
 search: hybrid

@@ -26,15 +26,18 @@ def document_encoder(model_name: str, **options: Any) -> DiffRetrieverDocumentEn
     """What the host's map of document encoders holds under our word."""
     from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder
 
-    _check_fields()
-    return DiffRetrieverDocumentEncoder(model_name, **options)
-
-
-def _check_fields() -> None:
-    """InputError where ``pyserini.encode`` will look for a field that it does not read, after loading the model."""
     arguments: Any = getattr(sys.modules["__main__"], "args", None)
-    if not all(hasattr(getattr(arguments, part, None), "fields") for part in ("input", "encoder")):
-        return  # a program of somebody else's
+    command = all(hasattr(getattr(arguments, part, None), "fields") for part in ("input", "encoder"))
+    if command:
+        _check_fields(arguments)
+    encoder = DiffRetrieverDocumentEncoder(model_name, **options)
+    if command and arguments.output.to_faiss:
+        _check_dense(encoder, arguments.encoder.dimension)
+    return encoder
+
+
+def _check_fields(arguments: Any) -> None:
+    """InputError where ``pyserini.encode`` will look for a field that it does not read, after loading the model."""
     read, wanted = arguments.input.fields, arguments.encoder.fields
     missing = [field for field in dict.fromkeys(("text", *wanted)) if field not in read]
     if missing:
@@ -208,22 +211,27 @@ def end_faiss(original: Host) -> Host:
     return leave
 
 
+def _check_dense(encoder: DiffRetrieverDocumentEncoder, dimension: int) -> None:
+    """InputError where a FAISS index of ``dimension`` cannot hold what ``encoder`` makes."""
+    if encoder.name.lexical:
+        raise InputError(
+            f"--encoder {encoder.name} gives term weights, and --to-faiss needs vectors: leave out --to-faiss (and "
+            "index with Lucene), or drop -lexical from the encoder's name."
+        )
+    if encoder.dimension != dimension:
+        raise InputError(
+            f"--encoder {encoder.name} makes vectors of dimension {encoder.dimension}, but --dimension is {dimension}: "
+            f"pass --dimension {encoder.dimension}."
+        )
+
+
 def write_faiss(original: Host) -> Host:
     """Add a batch to the index, after checking that it fits."""
 
     def write(self: Any, batch_info: dict[str, Any], fields: Any = None) -> Any:
         encoder = _maker_of(batch_info.get("vector"))
         if encoder is not None:
-            if encoder.name.lexical:
-                raise InputError(
-                    f"--encoder {encoder.name} gives term weights, and --to-faiss needs vectors: leave out --to-faiss "
-                    "(and index with Lucene), or drop -lexical from the encoder's name."
-                )
-            if encoder.dimension != self.dimension:
-                raise InputError(
-                    f"--encoder {encoder.name} makes vectors of dimension {encoder.dimension}, but --dimension is "
-                    f"{self.dimension}: pass --dimension {encoder.dimension}."
-                )
+            _check_dense(encoder, self.dimension)
             _ = encoder.provenance  # now: at the end of a long run the checkpoint may have been replaced
             self._diffretriever_encoder = encoder
         return original(self, batch_info, fields)

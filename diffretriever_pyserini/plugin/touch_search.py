@@ -27,7 +27,13 @@ def impact_encoder(original: Host) -> Host:
 
     def from_name(query_encoder: str | None) -> Any:
         if query_encoder is None or _is_cached_queries(query_encoder) or not is_ours(query_encoder):
-            return original(query_encoder)
+            theirs = original(query_encoder)
+            if theirs is None:
+                raise InputError(
+                    f"--encoder {query_encoder}: Pyserini knows no query encoder of this name, and ours begin with "
+                    "'diffretriever' (`diffretriever models` lists them)."
+                )
+            return theirs
         from ..pyserini_api.encoders import DiffRetrieverQueryEncoder
 
         return DiffRetrieverQueryEncoder(query_encoder, device=None).lexical

@@ -17,9 +17,9 @@ def test_the_documented_commands() -> None:
         " --generator DefaultLuceneDocumentGenerator --threads 2",
         "python -m pyserini.search.lucene --index index.bm25 --bm25 --topics topics.json --output run.bm25.txt",
         "python -m pyserini.search.faiss --index index.dense --encoder diffretriever --device cpu"
-        " --topics topics.json --output run.dense.txt",
+        " --topics topics.json --output run.dense.txt --batch-size 16 --threads 2",
         "python -m pyserini.search.lucene --index index.lexical --impact --encoder diffretriever"
-        " --topics topics.json --output run.lexical.txt",
+        " --topics topics.json --output run.lexical.txt --batch-size 16 --threads 2",
         "python -m pyserini.search.hybrid dense --index index.dense --encoder diffretriever --device cpu"
         " sparse --index index.lexical --impact --encoder diffretriever fusion --alpha 1.0 --normalization"
         " run --topics topics.json --output run.hybrid.txt --batch-size 16 --threads 2",

@@ -24,6 +24,20 @@ def test_every_registered_name_has_a_value_or_a_sentence(name: str, cutoff: str)
         assert mean >= 0 and (mean <= 1 or name.startswith("Num"))
 
 
+TREC_EVAL = {
+    "ndcg_cut.2": "nDCG@2",
+    "ndcg_cut_2": "nDCG@2",
+    "ndcg": "nDCG",
+    "recall.2": "R@2",
+    "map": "AP",
+    "map_cut_2": "AP@2",
+    "recip_rank": "RR",
+    "P_1": "P@1",
+    "bpref": "Bpref",
+    "success.1": "Success@1",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "other", "expected"),
     [
@@ -39,6 +53,7 @@ def test_every_registered_name_has_a_value_or_a_sentence(name: str, cutoff: str)
         ("NumRet(rel=1)", "NumRelRet", 3.0),
         ("SetP(relative=True)", "SetRelP", None),
         ("IPrec@0.1", "IPrec@0.10", None),
+        *((name, of_trec_eval, None) for of_trec_eval, name in TREC_EVAL.items()),
     ],
 )
 def test_one_measure_under_two_names(name: str, other: str, expected: float | None) -> None:
@@ -110,7 +125,7 @@ def test_settings_and_counts(name: str, expected: float | None) -> None:
         ("Rprec@10", "Rprec takes no cut-off; write Rprec"),
         ("NERR8@10", r"needs a max_rel: for instance NERR8\(max_rel=4\)"),
         ("RBP", "in no such form; more settings are: .*rel, minimum relevance"),
-        ("map", "did you mean MAP"),
+        ("Map", "did you mean MAP"),
         ("nDGC@10", "did you mean nDCG"),
         ("", "unknown measure ''"),
         ("RR@10@10", "unknown measure"),

@@ -1,5 +1,6 @@
 """Pyserini's own iterator and writers, with our encoder in play and without it."""
 
+import contextlib
 import json
 import sys
 import weakref
@@ -141,6 +142,23 @@ def test_fields_that_cannot_meet_are_refused_before_a_model_is_loaded(
     monkeypatch.setattr(sys.modules["__main__"], "args", Namespace(**sides), raising=False)
     with pytest.raises(InputError, match=said):
         document_encoder("diffretriever:no model of this name")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dimension", "said"),
+    [("", 64, None), ("", 768, "pass --dimension 64"), ("-lexical", 64, "leave out --to-faiss")],
+)
+def test_what_faiss_cannot_hold_is_refused_before_the_corpus_is_read(
+    monkeypatch: pytest.MonkeyPatch, tiny_name: str, suffix: str, dimension: int, said: str | None
+) -> None:
+    parts = {
+        "input": Namespace(fields=["text"]),
+        "encoder": Namespace(fields=["text"], dimension=dimension),
+        "output": Namespace(to_faiss=True),
+    }
+    monkeypatch.setattr(sys.modules["__main__"], "args", Namespace(**parts), raising=False)
+    with contextlib.nullcontext() if said is None else pytest.raises(InputError, match=said):
+        document_encoder(tiny_name + suffix)
 
 
 @pytest.mark.usefixtures("no_encoder")

@@ -104,6 +104,8 @@ def test_other_names_and_cached_queries_stay_the_hosts(
     config = tmp_path / "diffretriever.yaml"
     config.write_text(f"backbone: {tiny_dream}\n")
     assert isinstance(impact_searcher(indexes, str(config)).query_encoder, LexicalQueryEncoder)
+    with pytest.raises(InputError, match="--encoder diffretreiver: Pyserini knows no query encoder of this name"):
+        impact_searcher(indexes, "diffretreiver")
 
 
 @pytest.mark.parametrize("batch", [False, True])

@@ -378,6 +378,8 @@ def test_the_command_shows_what_an_index_holds(index: CompressedIndex, capsys: p
     assert "(measured on 64 queries and 1,000 passages" in out
     assert main(["multi", "info", "--index", str(index.folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == asdict(index.manifest)
+    assert main(["multi", "--index", str(index.folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == asdict(index.manifest)
     assert main(["multi", "info", "--index", str(index.folder.parent)]) == 2
     assert "did you mean" in capsys.readouterr().err
 
