@@ -10,7 +10,7 @@ class DiffRetrieverError(ValueError):
 
 
 def sentence(error: DiffRetrieverError) -> str:
-    """What ``error`` says, for a terminal: a value from a damaged file that is longer than any path is cut."""
+    """What ``error`` says, for a terminal: words of 1,000 characters and more, from damaged files, are cut."""
     return _ENDLESS.sub(lambda found: f"{found[0][:200]}...", str(error))
 
 

@@ -124,6 +124,8 @@ def check_names(
 def wanted(hint: Any) -> str:
     """What a value of the annotated type ``hint`` must be, in words: "a whole number of at least 1"."""
     kind, limits, parts = _taken_apart(hint)
+    if kind is Any:
+        return "anything"
     if kind is Literal:
         return f"one of {', '.join(map(repr, parts))}"
     if kind is tuple:

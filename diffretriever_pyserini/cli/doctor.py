@@ -27,7 +27,7 @@ import importlib, json, sys
 for name in json.loads(sys.argv[1]):
     importlib.import_module(name)
 from diffretriever_pyserini.plugin import registry
-points = {point.name: registry.state(point) for point in registry.TOUCH_POINTS}
+points = [(point.name, *registry.state(point)) for point in registry.TOUCH_POINTS]
 print("\\n" + json.dumps({"route": registry.route(), "points": points}))
 """
 
@@ -187,11 +187,11 @@ def _pyserini() -> Iterator[Check]:
     yield from _touch_points(found["points"], bool(found["route"]))
 
 
-def _touch_points(states: dict[str, tuple[str, str]], attached: bool) -> Iterator[Check]:
-    active = sum(state == "active" for state, _ in states.values())
+def _touch_points(states: list[tuple[str, str, str]], attached: bool) -> Iterator[Check]:
+    active = sum(state == "active" for _, state, _ in states)
     if attached:
         yield Check("plugin", "ok", f"{active} of {len(states)} touch points active")
-    for name, (state, detail) in states.items():
+    for name, state, detail in states:
         if attached and state != "active":
             remedy = "this Pyserini differs from 2.3, which is known to work; all other touch points are unaffected"
             yield Check("plugin", "warning", f"{name}: {state} ({detail})", remedy)

@@ -39,8 +39,8 @@ def read_qrels(path: str | Path) -> Qrels:
 def judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
     """Yield (file and line, query id, docid, grade) for each line of a file of judgements; raises as `read_qrels`."""
     columns = 0
-    for first, (where, parts) in enumerate(read_columns(path)):
-        if not first and parts[0].lower() in _HEADINGS:
+    for number, (where, parts) in enumerate(read_columns(path)):
+        if number == 0 and parts[0].lower() in _HEADINGS:
             continue
         columns = columns or len(parts)
         if len(parts) not in (3, 4) or len(parts) != columns:

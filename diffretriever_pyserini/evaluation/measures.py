@@ -14,9 +14,9 @@ from ..errors import InputError, reason
 
 _NAME = re.compile(r"(?P<name>\w+)\s*(\((?P<settings>.*)\))?\s*(@\s*(?P<at>[^@()]+))?")
 # trec_eval's names of measures that have another name, or a cut-off in another place, in ir-measures.
-_TREC_NAMES = {"ndcg_cut": "nDCG", "ndcg": "nDCG", "recall": "R", "map_cut": "AP", "map": "AP", "recip_rank": "RR"}
-_TREC_NAMES |= {"P": "P", "bpref": "Bpref", "success": "Success"}
-_TREC_EVAL = re.compile(rf"(?P<name>{'|'.join(_TREC_NAMES)})([._](?P<at>\d+))?")
+_TREC_CUT = {"ndcg_cut": "nDCG", "recall": "R", "map_cut": "AP", "P": "P", "success": "Success"}
+_TREC_WHOLE = {"ndcg": "nDCG", "map": "AP", "recip_rank": "RR", "bpref": "Bpref"}
+_TREC_EVAL = re.compile(rf"(?P<name>{'|'.join(_TREC_CUT)})[._](?P<at>\d+)")
 _CUTOFFS = range(1, 1 << 31)
 _EXAMPLES = "write for instance nDCG@10, R@100, RR@10, AP, RR(rel=2)@10"
 _ALIKE = {"cutoff", "rel"}  # settings of measures that ir-measures can compute together without mixing them up
@@ -58,10 +58,8 @@ def parse_measure(text: str) -> Any:
 
 def _of_trec_eval(text: str) -> str:
     """ir-measures' name of one that trec_eval has (``ndcg_cut.10``, ``recall_100``, ``map``); else ``text``."""
-    found = _TREC_EVAL.fullmatch(text)
-    if not found:
-        return text
-    return _TREC_NAMES[found["name"]] + (f"@{found['at']}" if found["at"] else "")
+    cut = _TREC_EVAL.fullmatch(text)
+    return f"{_TREC_CUT[cut['name']]}@{cut['at']}" if cut else _TREC_WHOLE.get(text, text)
 
 
 def _near(text: str, names: list[str]) -> str:

@@ -90,7 +90,7 @@ class _ExplainedQuery:
         """Prepares passages as for the index, also where queries are cut shorter than the model's own length."""
         model = self._model
         own = resolve_config(str(self._index.encoder.name.target), k_passage=model.config.k_passage)
-        return model.prepare if own.max_length == model.config.max_length else Preparer(own, model.tokenizer)
+        return model.prepare if own.max_length == model.config.max_length else Preparer(own)
 
     def close(self) -> None:
         """Let go of Lucene's files."""

@@ -95,8 +95,12 @@ class RetrieverConfig:
         Count, Help("characters of a text that are split into words; what lies beyond adds no term")
     ] = 100_000
     split_special_tokens: Annotated[
-        bool, Help("a special token that a text spells, such as [SEP], is read as plain text, not as that token")
-    ] = False
+        bool | None,
+        Help(
+            "a special token that a text spells, such as [SEP], is read as plain text, not as that token",
+            default="what its tokenizer_config.json says",
+        ),
+    ] = None
     mask_position_ids: Annotated[
         MaskPositionIds, Help("masked LMs: masks follow the text, or sit at the end of the position table")
     ] = "follow"
@@ -205,8 +209,8 @@ def _release_values(folder: Path) -> dict[str, Any]:
     for key in ("query_prefix_ids", "query_suffix_ids", "passage_prefix_ids", "passage_suffix_ids"):
         if raw.get(key) is not None:
             values[key] = parsed(raw[key], Ids, ConfigError, f"{path}: {key}")
-    own = ("lexical_terms", "impact_rounding", "cut_at_stop", "prompt", "mask_position_ids", "mask_token_type")
-    values |= {key: raw[key] for key in own if key in raw}
+    own = "lexical_terms impact_rounding cut_at_stop prompt mask_position_ids mask_token_type split_special_tokens"
+    values |= {key: raw[key] for key in own.split() if key in raw}
     if values["k_query"] is None or values["k_passage"] is None:
         raise ConfigError(f"{path}: neither n_gen_q_tokens and n_gen_p_tokens nor n_gen_tokens is given")
     if raw.get("normalize") is False:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, reason
 from ..text import clean_text
 from .config import RetrieverConfig, check_side
 
@@ -218,16 +218,14 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list
     """Prefix and suffix ids: the chat template rendered around the text's place, each half tokenised alone."""
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint")
-    from jinja2 import TemplateError
-
     messages = [
         {"role": "system", "content": prompt.system},
         {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix},
     ]
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise ConfigError(f"{name}: the chat template of its tokenizer is broken ({error})") from error
+    except Exception as error:  # a template is a program
+        raise ConfigError(f"{name}: the chat template of its tokenizer is broken ({reason(error)})") from error
     before, found, after = text.partition(_SENTINEL)
     if not found:
         raise ConfigError(f"{name}: the chat template drops or changes the user's message")

@@ -139,7 +139,7 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.search.lucene",
         "LuceneImpactSearcher._init_query_encoder_from_str",
-        "the host knows no encoder of our name, and takes any existing file for cached queries",
+        "the host knows no encoder of our name, takes any file for cached queries, and ends in a trace at other names",
         "touch_search:impact_encoder",
         ("query_encoder",),
     ),

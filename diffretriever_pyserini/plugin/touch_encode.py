@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..files.atomic import whole_file
 from ..store.index_record import FILE_NAME as RECORD
+from .command import pyserini_command
 
 if TYPE_CHECKING:
     from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
@@ -26,12 +27,13 @@ def document_encoder(model_name: str, **options: Any) -> DiffRetrieverDocumentEn
     """What the host's map of document encoders holds under our word."""
     from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder
 
-    arguments: Any = getattr(sys.modules["__main__"], "args", None)
-    command = all(hasattr(getattr(arguments, part, None), "fields") for part in ("input", "encoder"))
-    if command:
+    arguments: Any = None
+    if pyserini_command() == "pyserini.encode":
+        arguments = getattr(sys.modules["__main__"], "args", None)
+    if arguments is not None and not arguments.encoder.multimodal:  # which our encoder refuses itself
         _check_fields(arguments)
     encoder = DiffRetrieverDocumentEncoder(model_name, **options)
-    if command and arguments.output.to_faiss:
+    if arguments is not None and arguments.output.to_faiss:
         _check_dense(encoder, arguments.encoder.dimension)
     return encoder
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ..errors import DiffRetrieverError, sentence
+from .command import pyserini_command
 
 
 def say_plainly() -> Callable[[], None]:
@@ -18,10 +19,9 @@ def say_plainly() -> Callable[[], None]:
     original = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        spec = getattr(sys.modules["__main__"], "__spec__", None)
-        command = spec.name.removesuffix(".__main__") if spec else ""
+        command = pyserini_command()
         traced = os.environ.get("DIFFRETRIEVER_TRACEBACK", "0") not in ("", "0")
-        if isinstance(error, DiffRetrieverError) and command.startswith("pyserini.") and not traced:
+        if command is not None and isinstance(error, DiffRetrieverError) and not traced:
             print(f"{command}: error: {sentence(error)}", file=sys.stderr)
         else:
             original(kind, error, trace)

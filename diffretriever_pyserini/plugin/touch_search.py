@@ -18,6 +18,7 @@ from ..scoring.ranking import ranked, whole_scores
 from ..searching.folder import check_part
 from ..searching.searchers import check_dense, check_lexical
 from ..store.index_record import read_index_record
+from .command import pyserini_command
 
 Host = Callable[..., Any]
 
@@ -28,7 +29,7 @@ def impact_encoder(original: Host) -> Host:
     def from_name(query_encoder: str | None) -> Any:
         if query_encoder is None or _is_cached_queries(query_encoder) or not is_ours(query_encoder):
             theirs = original(query_encoder)
-            if theirs is None:
+            if theirs is None and pyserini_command() is not None:
                 raise InputError(
                     f"--encoder {query_encoder}: Pyserini knows no query encoder of this name, and ours begin with "
                     "'diffretriever' (`diffretriever models` lists them)."

@@ -59,7 +59,7 @@ class DenseSearcher:
 
         self._folder = folder
         self._index, self._docids = read_faiss_folder(folder)
-        self._compares_all = isinstance(self._index, faiss.IndexFlatCodes)
+        self._compares_all = isinstance(self._index, faiss.IndexFlatCodes) and self._index.ntotal > 0
         self.documents = len(self._docids)
         check_dense(folder, encoder.provenance, encoder.model.dimension, (self.documents, self._index.d))
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:

@@ -52,5 +52,7 @@ def read_index_record(folder: str | Path) -> IndexRecord | None:
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
     made = read_provenance(values.get("provenance"), path)
+    if "documents" not in values:  # null means that it is no Lucene index
+        raise InputError(f"{path}: damaged (documents is missing); build the index again.")
     del values["format"]
     return record_from(IndexRecord, values | {"provenance": made}, path, "build the index again")

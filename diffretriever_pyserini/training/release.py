@@ -178,6 +178,8 @@ def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
     }
     if config.lexical_terms != "content":
         values["lexical_terms"] = config.lexical_terms
+    if config.split_special_tokens is not None:
+        values["split_special_tokens"] = config.split_special_tokens
     if config.family == "masked_lm":
         values |= {name: getattr(config, name) for name in ("prompt", "mask_position_ids", "mask_token_type")}
     return values

@@ -98,9 +98,9 @@ def test_a_pyserini_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch:
 
 
 def test_touch_points_left_out_are_named() -> None:
-    states = {"a.b": ("active", ""), "c.d": ("left out", "it does not exist")}
+    states = [("a.b", "active", ""), ("c.d", "left out", "it does not exist"), ("c.d", "active", "")]
     checks = list(doctor._touch_points(states, attached=True))
-    assert checks[0] == Check("plugin", "ok", "1 of 2 touch points active")
+    assert checks[0] == Check("plugin", "ok", "2 of 3 touch points active")
     assert checks[1].status == "warning" and checks[1].text == "c.d: left out (it does not exist)"
 
 

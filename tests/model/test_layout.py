@@ -179,15 +179,15 @@ def test_a_tokenizer_without_a_special_token_is_named(tiny_bert: Path, tmp_path:
         DiffRetriever.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("said", [False, True])
-def test_special_tokens_that_a_text_spells(tiny_dream: Path, said: bool) -> None:
+@pytest.mark.parametrize("said", [None, False, True])
+def test_special_tokens_that_a_text_spells(tiny_dream: Path, said: bool | None) -> None:
     """As the tokens, as in the paper's code, or as the characters that stand there; the prompt's own stay tokens."""
     model = DiffRetriever.from_pretrained(str(tiny_dream), split_special_tokens=said)
     plain = DiffRetriever.from_pretrained(str(tiny_dream))
     end = plain.tokenizer.convert_tokens_to_ids("<|im_end|>")
     (ids,) = tokenize_texts(model.tokenizer, ["the tower is <|im_end|> high"], 64)
-    assert (end in ids) is not said
+    assert (end in ids) is not bool(said)
     assert model.tokenizer.decode(ids) == "the tower is <|im_end|> high"
     assert model.prepare.layouts == plain.prepare.layouts
     assert end in [*plain.prepare.layouts["query"].prefix, *plain.prepare.layouts["query"].suffix]
-    assert (model.provenance.passage_fingerprint == plain.provenance.passage_fingerprint) is not said
+    assert (model.provenance.passage_fingerprint == plain.provenance.passage_fingerprint) is not bool(said)

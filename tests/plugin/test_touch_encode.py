@@ -6,7 +6,9 @@ import sys
 import weakref
 from argparse import Namespace
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -123,6 +125,14 @@ def test_odd_characters_in_texts_are_harmless(tmp_path: Path, encoder: DiffRetri
     assert np.isfinite(encoder.encode(texts=batch["text"], titles=batch["title"])).all()
 
 
+def as_command(monkeypatch: pytest.MonkeyPatch, module: str = "pyserini.encode.__main__", **arguments: Any) -> None:
+    """As in ``python -m MODULE`` after it has read its arguments."""
+    main = ModuleType("__main__")
+    main.__spec__ = ModuleSpec(module, None)
+    main.args = Namespace(**arguments)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "__main__", main)
+
+
 @pytest.mark.parametrize(
     ("read", "given", "said"),
     [
@@ -138,10 +148,16 @@ def test_odd_characters_in_texts_are_harmless(tmp_path: Path, encoder: DiffRetri
 def test_fields_that_cannot_meet_are_refused_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, read: list[str], given: list[str], said: str
 ) -> None:
-    sides = {"input": Namespace(fields=read), "encoder": Namespace(fields=given)}
-    monkeypatch.setattr(sys.modules["__main__"], "args", Namespace(**sides), raising=False)
+    arguments = {"input": Namespace(fields=read), "encoder": Namespace(fields=given, multimodal=False)}
+    as_command(monkeypatch, **arguments)
     with pytest.raises(InputError, match=said):
         document_encoder("diffretriever:no model of this name")
+
+
+@pytest.mark.usefixtures("encoder")
+def test_arguments_of_another_program_are_not_read(monkeypatch: pytest.MonkeyPatch, tiny_name: str) -> None:
+    as_command(monkeypatch, module="mine", input=Namespace(fields=["x"]), encoder=Namespace(fields="x"))
+    document_encoder(tiny_name)
 
 
 @pytest.mark.parametrize(
@@ -151,12 +167,12 @@ def test_fields_that_cannot_meet_are_refused_before_a_model_is_loaded(
 def test_what_faiss_cannot_hold_is_refused_before_the_corpus_is_read(
     monkeypatch: pytest.MonkeyPatch, tiny_name: str, suffix: str, dimension: int, said: str | None
 ) -> None:
-    parts = {
-        "input": Namespace(fields=["text"]),
-        "encoder": Namespace(fields=["text"], dimension=dimension),
-        "output": Namespace(to_faiss=True),
-    }
-    monkeypatch.setattr(sys.modules["__main__"], "args", Namespace(**parts), raising=False)
+    as_command(
+        monkeypatch,
+        input=Namespace(fields=["text"]),
+        encoder=Namespace(fields=["text"], dimension=dimension, multimodal=False),
+        output=Namespace(to_faiss=True),
+    )
     with contextlib.nullcontext() if said is None else pytest.raises(InputError, match=said):
         document_encoder(tiny_name + suffix)
 

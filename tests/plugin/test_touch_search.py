@@ -93,7 +93,7 @@ def test_a_name_is_enough_for_both_searchers(indexes: tuple[str, str], tiny_name
 
 
 def test_other_names_and_cached_queries_stay_the_hosts(
-    indexes: tuple[str, str], tmp_path: Path, tiny_dream: Path
+    indexes: tuple[str, str], tmp_path: Path, tiny_dream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pyserini.encode import CachedDataQueryEncoder, TokFreqQueryEncoder
 
@@ -104,6 +104,8 @@ def test_other_names_and_cached_queries_stay_the_hosts(
     config = tmp_path / "diffretriever.yaml"
     config.write_text(f"backbone: {tiny_dream}\n")
     assert isinstance(impact_searcher(indexes, str(config)).query_encoder, LexicalQueryEncoder)
+    assert impact_searcher(indexes, "diffretreiver").query_encoder is None  # a program may give one later
+    monkeypatch.setattr("diffretriever_pyserini.plugin.touch_search.pyserini_command", lambda: "pyserini.search.lucene")
     with pytest.raises(InputError, match="--encoder diffretreiver: Pyserini knows no query encoder of this name"):
         impact_searcher(indexes, "diffretreiver")
 

@@ -26,7 +26,7 @@ from diffretriever_pyserini.training.release import load_trained
 from diffretriever_pyserini.training.run import retriever_for, train
 from diffretriever_pyserini.training.settings import TrainSettings
 
-from ..model.conftest import save_masked_lm
+from ..model.conftest import copy_folder, edit_json, save_masked_lm
 
 TEXTS = ["which plants grow in spring", "The rivers need clean water.", "birds", ""]
 Settings = Callable[..., TrainSettings]
@@ -99,12 +99,15 @@ def assert_released_layout(folder: Path, released: Path) -> None:
 def test_training_goes_on_from_a_released_adapter(
     tiny_settings: Settings, conformance_dir: Path, tmp_path: Path
 ) -> None:
-    start = conformance_dir / "checkpoints" / "tiny-llada-adapter"
+    checkpoints = conformance_dir / "checkpoints"
+    start = copy_folder(checkpoints / "tiny-llada-adapter", tmp_path / "start")
+    edit_json(start / "retriever_config.json", split_special_tokens=True)
+    shutil.copytree(checkpoints / "tiny-llada", tmp_path / "tiny-llada")
     settings = tiny_settings(model=str(start), k_query=None, k_passage=None, max_length=None, max_steps=1)
     train(settings, say=lambda _: None)
     assert_released_layout(tmp_path / "out", start)
     old, new = DiffRetriever.from_pretrained(str(start)), DiffRetriever.from_pretrained(str(tmp_path / "out"))
-    assert (new.config.k_query, new.config.k_passage) == (4, 16)
+    assert (new.config.k_query, new.config.k_passage, new.config.split_special_tokens) == (4, 16, True)
     assert new.config.backbone == old.config.backbone
     difference = np.abs(old.encode(TEXTS).vectors - new.encode(TEXTS).vectors).max()
     assert 1e-4 < difference < 0.4, "one step from the adapter, not from the bare base"

@@ -215,7 +215,8 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
             continue
         try:
             tokenizer = _tokenizer_in(folder, config.family)
-            tokenizer("a")  # some of its settings are only looked at here
+            if tokenizer is not None:
+                tokenizer("a")  # some of its settings are only looked at here
         except Exception as error:  # the tokenizers library raises nothing more special
             for name in _TOKENIZER_FILES:
                 if (folder / name).is_file():
@@ -223,7 +224,8 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
             base_config(config)  # transformers looks there for the tokenizer's class
             raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason(error)})") from error
         if tokenizer is not None:
-            tokenizer.split_special_tokens |= config.split_special_tokens
+            if config.split_special_tokens is not None:
+                tokenizer.split_special_tokens = config.split_special_tokens
             return tokenizer
     raise ConfigError(f"{config.name}: no tokenizer.json beside the adapter or the backbone; add the tokenizer's files")
 

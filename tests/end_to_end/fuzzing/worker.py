@@ -19,14 +19,14 @@ MESSAGE = "diffretriever: error: "
 LONGEST = 2_000  # characters that somebody reads
 
 
-def tried(seed: int, prepared: Path, keep: Path | None = None) -> dict[str, object]:
+def tried(seed: int, prepared: Path) -> dict[str, object]:
     """Damage a file, run the command that reads it, and say what was wrong with what it did, or None."""
     from diffretriever_pyserini.cli import main
 
     draw = random.Random(seed)
     target = drawn(draw)
     with tempfile.TemporaryDirectory() as work:
-        case = keep or Path(work)
+        case = Path(work)
         words = {name.partition("/")[0] for name in (*target.files, *target.command.split(), "tiny-dream")}
         for word in sorted(words | {"pairs.jsonl"} if "train.yaml" in words else words):
             if (prepared / word).exists():
@@ -66,12 +66,13 @@ def tried(seed: int, prepared: Path, keep: Path | None = None) -> dict[str, obje
 def answer() -> None:
     """Prepare a folder, say so, and try the seeds of standard input until it ends."""
     answers = os.fdopen(os.dup(1), "w")
-    if "FUZZ_SHOW" not in os.environ:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
+    os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), Path(sys.argv[1]))
+        if "FUZZ_SHOW" not in os.environ:
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), 1)
+                os.dup2(nowhere.fileno(), 2)
         print("ready", file=answers, flush=True)
         for line in sys.stdin:
             print(json.dumps(tried(int(line), Path(folder))), file=answers, flush=True)

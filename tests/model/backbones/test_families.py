@@ -304,6 +304,14 @@ def test_no_tokenizer(tiny_dream: Path, tmp_path: Path) -> None:
         DiffRetriever.from_pretrained(folder)
 
 
+def test_an_adapter_without_a_vocabulary_has_its_bases_tokenizer(conformance_dir: Path, tmp_path: Path) -> None:
+    folder = copy_folder(conformance_dir / "checkpoints" / "tiny-dream-adapter", tmp_path / "adapter")
+    config = resolve_config(str(folder), backbone=str(conformance_dir / "checkpoints" / "tiny-dream"))
+    whole = load_tokenizer(config)
+    (folder / "tokenizer.json").unlink()
+    assert load_tokenizer(config)(TEXTS)["input_ids"] == whole(TEXTS)["input_ids"]
+
+
 def test_chosen_columns_are_those_of_the_whole_head(any_model: DiffRetriever) -> None:
     backbone = any_model._backbone
     rows = torch.randn(3, 2, backbone.hidden_size, generator=torch.Generator().manual_seed(1))
