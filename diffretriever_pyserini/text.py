@@ -13,5 +13,5 @@ def clean_text(text: str) -> str:
 
 
 def join_title(title: str | None, text: str | None) -> str:
-    """Title and text of a passage joined by one blank and stripped; None counts as empty (METHOD section 2)."""
+    """Title and text of a passage joined by one blank and stripped; None counts as empty (docs/method.md §2)."""
     return f"{title or ''} {text or ''}".strip()

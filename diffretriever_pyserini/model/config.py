@@ -1,6 +1,6 @@
 """RetrieverConfig: everything that decides what a text's representations are, in one frozen record.
 
-Where it comes from, weakest first: the defaults of the kind of checkpoint (zero-shot or fine-tuned, METHOD section 2),
+Where it comes from, weakest first: the defaults of the kind of checkpoint (zero-shot or fine-tuned, docs/method.md §2),
 the checkpoint's own ``retriever_config.json``, a prebuilt or user YAML file, keyword overrides.
 """
 
@@ -37,7 +37,7 @@ _FAMILY_OF_MODEL_TYPE = {
     "distilbert": "masked_lm",
     "modernbert": "masked_lm",
 }
-# What a checkpoint that was fine-tuned does differently from a bare base (METHOD sections 2 to 4).
+# What a checkpoint that was fine-tuned does differently from a bare base (docs/method.md §2).
 _FINE_TUNED = {
     "cut_at_stop": False,
     "impact_rounding": "nearest",
@@ -58,10 +58,10 @@ class RetrieverConfig:
     ]
     backbone: Annotated[str, Help("folder or hub id of the base weights")]
     adapter: Annotated[str | None, Help("folder or hub id of a LoRA adapter that is merged into them")] = None
-    k_query: Annotated[Masks, Help("mask positions of a query (METHOD section 1)")] = 1
-    k_passage: Annotated[Masks, Help("mask positions of a passage (METHOD section 1)")] = 1
+    k_query: Annotated[Masks, Help("mask positions of a query (docs/method.md §1)")] = 1
+    k_passage: Annotated[Masks, Help("mask positions of a passage (docs/method.md §1)")] = 1
     max_length: Annotated[
-        Count, Help("tokens of prefix, text and suffix; masks and tail are not counted (METHOD section 2)")
+        Count, Help("tokens of prefix, text and suffix; masks and tail are not counted (docs/method.md §2)")
     ] = 512
     prompt: Annotated[Prompt, Help('what the model is asked; auto is "one" for K = 1, "few" above')] = "auto"
     query_prefix_ids: Annotated[
@@ -74,8 +74,10 @@ class RetrieverConfig:
     mask_token_id: Annotated[
         CountFrom0 | None, Help("id of the mask", default="what the checkpoint and its tokenizer say")
     ] = None
-    denoising_steps: Annotated[Count, Help("METHOD section 4")] = 1
-    denoising_schedule: Annotated[Literal["zero_shot", "trained"], Help("METHOD section 4")] = "zero_shot"
+    denoising_steps: Annotated[Count, Help("forward passes per text (docs/method.md §3)")] = 1
+    denoising_schedule: Annotated[
+        Literal["zero_shot", "trained"], Help("positions that each step decodes (docs/method.md §3)")
+    ] = "zero_shot"
     cut_at_stop: Annotated[
         bool, Help("zero-shot rule: a mask position that decodes to a special token ends the sequence")
     ] = True
@@ -173,7 +175,7 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
 
 
 def _checkpoint_values(chosen: dict[str, Any]) -> dict[str, Any]:
-    """What the checkpoint itself says (METHOD section 2), to stand below the user's own settings; fills in paths."""
+    """What the checkpoint itself says (docs/method.md §2), to stand below the user's own settings; fills in paths."""
     found: dict[str, Any] = {}
     if chosen.get("adapter"):
         folder = local_folder(str(chosen["adapter"]))
@@ -214,7 +216,7 @@ def _release_values(folder: Path) -> dict[str, Any]:
     if values["k_query"] is None or values["k_passage"] is None:
         raise ConfigError(f"{path}: neither n_gen_q_tokens and n_gen_p_tokens nor n_gen_tokens is given")
     if raw.get("normalize") is False:
-        raise ConfigError(f"{path}: normalize=false is not supported; vectors are unit length (METHOD section 4)")
+        raise ConfigError(f"{path}: normalize=false is not supported; vectors are unit length (docs/method.md §4)")
     for key in ("use_k_adapter", "use_k_pre_encoder"):
         if raw.get(key):
             raise ConfigError(f"{path}: {key}=true is not supported; only a fixed K per side is")
@@ -240,7 +242,7 @@ def _base_values(folder: Path) -> dict[str, Any]:
 
 
 def _adapter_base(folder: Path, family: str | None) -> str:
-    """Where an adapter's base is: beside the folder, as written, or the hub id of its model type (METHOD section 2)."""
+    """An adapter's base: beside the folder, as written, or the hub id of its model type (docs/method.md §2)."""
     written = str(read_json(folder / "adapter_config.json", error=ConfigError).get("base_model_name_or_path") or "")
     for candidate in (folder / written, Path(written)):
         if written and candidate.is_dir():

@@ -1,4 +1,4 @@
-"""Reading K mask positions in S >= 1 denoising steps (METHOD section 3).
+"""Reading K mask positions in S >= 1 denoising steps (docs/method.md §3).
 
 One step reads all positions from one forward pass. With more steps, the most confident positions are decoded first and
 their words stand in the sequence while the others are read; a position is read at the step that decodes it.

@@ -30,7 +30,7 @@ COLUMN_BYTES = 1 << 30  # else the head's columns that a batch gathers stay belo
 class Inference:
     """A backbone that is run on batches and read at its K mask positions.
 
-    Ids in ``never`` (mask, unknown word) never score as terms; ``stop_ids`` end a zero-shot answer (METHOD section 4).
+    Ids in ``never`` (mask, unknown word) never score as terms; ``stop_ids`` end a zero-shot answer (docs/method.md §4).
     """
 
     def __init__(self, backbone: Backbone, config: RetrieverConfig, never: frozenset[int], stop_ids: frozenset[int]):

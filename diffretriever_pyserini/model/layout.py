@@ -1,4 +1,4 @@
-"""From text to the token layout ``prefix | text | suffix | MASK x K | tail`` (METHOD section 2).
+"""From text to the token layout ``prefix | text | suffix | MASK x K | tail`` (docs/method.md §2).
 
 The prompt asks for a few words; the masks stand where the words would; the tail closes the assistant's turn, so that
 the model sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once.
@@ -145,7 +145,7 @@ class TokenTable:
 
 
 def prompt_for(side: str, k: int, variant: str = "auto") -> Prompt:
-    """The prompt of ``side`` for K = ``k``: ``one`` and ``three`` count with K, ``few`` stays (METHOD section 2).
+    """The prompt of ``side`` for K = ``k``: ``one`` and ``three`` count with K, ``few`` stays (docs/method.md §2).
 
     ``auto`` is ``one`` for K = 1 and ``few`` above.
     """

@@ -1,4 +1,4 @@
-"""Which words of a text count, and under which name Lucene knows them (METHOD section 4).
+"""Which words of a text count, and under which name Lucene knows them (docs/method.md §4).
 
 Content tokens: the lower-cased text is split into words, English stopwords and single punctuation marks are dropped,
 each word is tokenised alone, and the ids are united (``stems``, ours: inflected forms share one).

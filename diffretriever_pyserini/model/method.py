@@ -1,4 +1,4 @@
-"""The method on one screen: from what the backbone says at K mask positions to vectors and impacts (METHOD section 4).
+"""The method on one screen: from what the backbone says at K mask positions to vectors and impacts (docs/method.md §4).
 
     hidden [N, K, H], logits [N, K, C]    after the final norm, and of the output head, at the K mask positions
     kept    = kept_positions(decoded)     zero-shot models only: up to the first special token

@@ -1,4 +1,4 @@
-"""Representations: what one forward pass says about N texts (METHOD section 4)."""
+"""Representations: what one forward pass says about N texts (docs/method.md §4)."""
 
 from __future__ import annotations
 

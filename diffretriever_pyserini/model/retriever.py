@@ -151,7 +151,7 @@ class DiffRetriever:
         batch_size: int = 32,
         progress: bool | None = None,
     ) -> Representations:
-        """Both representations of ``texts``, in their order (METHOD sections 3 and 4).
+        """Both representations of ``texts``, in their order (docs/method.md §3, §4).
 
         ``batch_size`` never changes a result beyond float rounding; ``max_length`` can only shorten. ``progress`` shows
         a bar after two seconds; None shows it on a terminal only. Raises InputError for what is not text and

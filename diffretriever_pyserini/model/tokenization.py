@@ -82,7 +82,7 @@ class Preparer:
 
     @cached_property
     def content(self) -> ContentTokens:
-        """Content token ids of a text (METHOD section 4)."""
+        """Content token ids of a text (docs/method.md §4)."""
         config = self.config
         stems = config.lexical_terms == "stems"
         return ContentTokens(self.tokenizer, [self.mask_id], max_chars=config.max_lexical_chars, stems=stems)

@@ -191,7 +191,7 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.search.hybrid",
         "HybridSearcher.search",
-        "the host's fusion divides by zero on one hit and misjudges short lexical lists (METHOD section 5)",
+        "the host's fusion divides by zero on one hit and misjudges short lexical lists (docs/method.md §5)",
         "touch_search:hybrid_search",
         ("self", "query", "k0", "k", "alpha", "normalization", "weight_on_dense"),
     ),

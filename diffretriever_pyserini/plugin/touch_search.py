@@ -160,7 +160,7 @@ def check_index(folder: str, encoder: Any, dimension: int, count: int) -> None:
 
 
 def hybrid_search(original: Host) -> Host:
-    """Search both sides and fuse by METHOD section 5 where a side is ours."""
+    """Search both sides and fuse by docs/method.md §5 where a side is ours."""
 
     def search(
         self: Any,

@@ -50,7 +50,7 @@ def vectors_for(encoder: Any, folder: str | Path, options: MultiOptions | None =
 
 
 class MaxSimSearcher(FaissSearcher):
-    """Search by MaxSim (METHOD section 5); goes wherever a ``FaissSearcher`` goes, ``HybridSearcher`` included.
+    """Search by MaxSim (docs/method.md §5); goes wherever a ``FaissSearcher`` goes, ``HybridSearcher`` included.
 
     Parameters
     ----------

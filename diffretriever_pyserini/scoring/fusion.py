@@ -1,4 +1,4 @@
-"""Fusion of one query's ranked lists (METHOD section 5), which says what each list added to each score.
+"""Fusion of one query's ranked lists (docs/method.md §5), which says what each list added to each score.
 
 Pyserini's own formula divides by zero where a list has one hit or equal scores, and takes the smallest positive score
 of a short lexical list for its minimum, although every document that is not in it has the score 0.

@@ -1,4 +1,4 @@
-"""The scores of METHOD section 5 as small pure functions: numpy arrays in, float32 [queries, passages] out."""
+"""The scores of docs/method.md §5 as small pure functions: numpy arrays in, float32 [queries, passages] out."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..settings import Batch, Count, Effort, Help, Threads, Weight, parsed, validate
 
 Side = Literal["dense", "multi", "lexical"]
-_DEPTH = 1000  # of the lists that are fused (METHOD section 5)
+_DEPTH = 1000  # of the lists that are fused (docs/method.md §5)
 
 
 def check_effort(parameters: Mapping[str, int]) -> dict[str, int]:

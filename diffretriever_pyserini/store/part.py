@@ -178,7 +178,7 @@ class Part:
         return vectors
 
     def pooled(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """float32 [n, H]: mean of each passage's non-zero vectors (METHOD section 4)."""
+        """float32 [n, H]: mean of each passage's non-zero vectors (docs/method.md §4)."""
         vectors = self.vectors(start, stop)
         return pool(vectors) if self.spec.vectors == "all" else vectors[:, 0]
 

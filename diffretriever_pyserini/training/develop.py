@@ -50,7 +50,7 @@ def development_set(rows: Sequence[Row]) -> DevelopmentSet:
 
 
 def measure(model: MaskReader, collator: Collator, sets: DevelopmentSet, batch_size: int = 32) -> dict[str, float]:
-    """nDCG@10 of ``dense`` (pooled), ``multi`` (MaxSim), ``lexical`` and ``hybrid`` (pooled and lexical, METHOD 5).
+    """nDCG@10 of ``dense`` (pooled), ``multi``, ``lexical`` and ``hybrid`` (pooled and lexical): docs/method.md §5.
 
     Where several processes train, each encodes its share of the texts and the first one scores them; all get the same.
     """

@@ -1,4 +1,4 @@
-"""LoRA on the layers that the method names (METHOD section 6), and an output head where the base has none."""
+"""LoRA on the layers that the method names (docs/method.md §6), and an output head where the base has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses of METHOD section 6 as small pure functions: torch tensors in, float32 scalars or score matrices out.
+"""The losses of docs/method.md §6 as small pure functions: torch tensors in, float32 scalars or score matrices out.
 
 ``queries`` and ``passages`` are unit vectors [N, K, H]; passage ``labels[i]`` is the positive of query ``i``.
 """

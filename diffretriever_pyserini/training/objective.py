@@ -1,4 +1,4 @@
-"""The loss of one batch: InfoNCE on MaxSim and on the lexical products, and the optional terms (METHOD section 6)."""
+"""The loss of one batch: InfoNCE on MaxSim and on the lexical products, and the optional terms (docs/method.md §6)."""
 
 from __future__ import annotations
 

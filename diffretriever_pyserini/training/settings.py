@@ -27,7 +27,7 @@ _EVERY = "one that is set stands for both, none for each epoch if there are deve
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """One training run. The defaults are the paper's recipe (METHOD section 6) where it gives one.
+    """One training run. The defaults are the paper's recipe (docs/method.md §6) where it gives one.
 
     Each field says what it is; ``diffretriever train --help`` and docs/training.md list them. Every mistake raises
     ConfigError.

@@ -41,7 +41,7 @@ def encode(student: Student, texts: TokenisedTexts, k: int, device: torch.device
 
 
 def maxsim(queries: Tensor, passages: Tensor) -> np.ndarray:
-    """Sum over query vectors of the best passage vector (METHOD section 5), float32 [Nq, Np]."""
+    """Sum over query vectors of the best passage vector (docs/method.md §5), float32 [Nq, Np]."""
     return torch.einsum("qih,pjh->qpij", queries, passages).amax(-1).clamp(min=0).sum(-1).numpy()
 
 
@@ -55,7 +55,7 @@ def equal_size(queries: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def min_max(scores: np.ndarray) -> np.ndarray:
-    """Each row scaled to [0, 1] over the whole list (METHOD section 5)."""
+    """Each row scaled to [0, 1] over the whole list (docs/method.md §5)."""
     low, high = scores.min(1, keepdims=True), scores.max(1, keepdims=True)
     return (scores - low) / np.maximum(high - low, 1e-9)
 

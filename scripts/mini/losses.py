@@ -13,7 +13,7 @@ def pooled_scores(queries: Tensor, passages: Tensor) -> Tensor:
 
 
 def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
-    """Dense multi divided by K_q, so that it has the scale of a cosine (METHOD section 6); no clamp at 0."""
+    """Dense multi divided by K_q, so that it has the scale of a cosine (docs/method.md §6); no clamp at 0."""
     similarity = torch.einsum("qih,pjh->qpij", queries, passages)
     return similarity.amax(-1).mean(-1)
 

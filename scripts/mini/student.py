@@ -101,7 +101,7 @@ class Student(nn.Module):
         return self.head.transform(hidden) @ table.T + self.head.bias[terms]
 
     def denoising(self, rows: list[np.ndarray], rng: np.random.Generator, device: torch.device, amp: bool) -> Tensor:
-        """Loss of guessing a random share t of the text tokens behind masks (METHOD section 6), weighted by 1/t."""
+        """Loss of guessing a random share t of the text tokens behind masks (docs/method.md §6), weighted by 1/t."""
         from diffretriever_pyserini.training.losses import denoising_loss
 
         shares = 1 - rng.random(len(rows))
@@ -176,5 +176,5 @@ def unit(hidden: Tensor) -> Tensor:
 
 
 def lexical_weights(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Eq. of METHOD section 4: max over the places of log(1 + relu(logit)), content terms only, [N, T]."""
+    """max over the K positions of log(1 + relu(logit)) (docs/method.md §4), content terms only, [N, T]."""
     return torch.log1p(torch.relu(logits)).amax(1) * allowed

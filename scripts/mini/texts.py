@@ -59,7 +59,7 @@ class PairSet:
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (query, passage) of a pair file; title and text are joined by one blank, as METHOD section 2 says."""
+    """Yield (query, passage) of a pair file; title and text are joined by one blank, as docs/method.md §2 says."""
     with gzip.open(path, "rt", encoding="utf-8") as handle:
         for line in handle:
             row = json.loads(line)

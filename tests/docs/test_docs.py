@@ -15,12 +15,29 @@ from .. import warm
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FRESH = ("README.md",)  # whose commands start as a user's do
+CITING = ("diffretriever_pyserini", "docs", "tests", "benchmarks", "examples", "scripts", "prebuilt_configs")
 _FENCE = re.compile(r"^```(bash|python) run\n(.*?)^```", re.M | re.S)
+_HEADING = re.compile(r"^##+ (.+)$", re.M)
+_SECTION_LINK = re.compile(r"\]\(([^)#:\s]*\.md|)#([^)\s]+)\)")
+_CITED = re.compile(r"docs/method\.md (§\d+(?:(?:,| and| to) §\d+)*)")
+_LINKED = re.compile(r"\[method §(\d+)\]\([./a-z]*method\.md#([^)]+)\)")
+_UNNUMBERED = re.compile(r"METHOD[ ](?:sections?|\d)")
 
 
 def fences(page: Path) -> list[tuple[str, str]]:
     """(language, code) of every fence of ``page`` that is meant to be run."""
     return _FENCE.findall(page.read_text(encoding="utf-8"))
+
+
+def slug(title: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def citing_files() -> list[Path]:
+    """Every file in which code or text may cite a section of the method."""
+    inside = (path for name in CITING for path in (ROOT / name).rglob("*"))
+    return sorted({*ROOT.glob("*.md"), *(path for path in inside if path.suffix in (".py", ".md", ".yaml"))})
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if fences(page)], ids=lambda page: page.name)
@@ -46,6 +63,34 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+
+
+def test_links_to_sections_lead_to_one() -> None:
+    slugs = {page.name: {slug(title) for title in _HEADING.findall(page.read_text(encoding="utf-8"))} for page in PAGES}
+    links = [(page, *link) for page in PAGES for link in _SECTION_LINK.findall(page.read_text(encoding="utf-8"))]
+    assert len(links) > 10
+    for page, target, anchor in links:
+        name = Path(target).name or page.name
+        assert anchor in slugs[name], f"{page.name} links to {name}#{anchor}, which is no heading of that page"
+
+
+def test_sections_of_the_method_that_are_cited_exist() -> None:
+    titles = _HEADING.findall((ROOT / "docs" / "method.md").read_text(encoding="utf-8"))
+    sections = {title.split(".")[0]: slug(title) for title in titles if re.match(r"\d+\. ", title)}
+    assert list(sections) == [str(number) for number in range(1, len(sections) + 1)]
+    cited: list[str] = []
+    for path in citing_files():
+        text = path.read_text(encoding="utf-8")
+        assert not _UNNUMBERED.search(text), f"{path.relative_to(ROOT)} cites a section without its page"
+        numbers = [number for some in _CITED.findall(text) for number in re.findall(r"\d+", some)]
+        for number, anchor in _LINKED.findall(text):
+            numbers.append(number)
+            assert anchor == sections.get(number), f"{path.relative_to(ROOT)}: #{anchor} is not method §{number}"
+        for number in numbers:
+            assert number in sections, f"{path.relative_to(ROOT)} cites docs/method.md §{number}, which does not exist"
+        cited += numbers
+    assert len(cited) >= 20
+    assert set(cited) >= {"1", "2", "3", "4", "5", "6", "7"}
 
 
 def test_touch_points_are_the_table() -> None:

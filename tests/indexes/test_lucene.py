@@ -258,7 +258,7 @@ def test_both_halves_are_of_one_size(store: Store, encoder: str, tmp_path: Path)
 
 @pytest.mark.java
 def test_a_list_of_all_that_is_indexed_is_still_short(store: Store, encoder: str, tmp_path: Path) -> None:
-    """Passages without terms score 0 (METHOD section 5), so the least of the others must stay above it when fused."""
+    """Passages without terms score 0 (docs/method.md §5), so the least of the others must stay above it when fused."""
     from pyserini.search.hybrid import HybridSearcher
 
     class EveryTerm(LexicalQueryEncoder):

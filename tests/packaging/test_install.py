@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 
 import pytest
+from packaging.metadata import Metadata
 
 pytestmark = pytest.mark.packaging
 
@@ -119,6 +120,11 @@ def test_a_wheel_holds_everything_that_is_read_at_run_time(source: Path, tmp_pat
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         start = archive.read("diffretriever-pyserini.start").decode()
+        about = next(archive.read(name) for name in names if name.endswith(".dist-info/METADATA"))
+    metadata = Metadata.from_email(about, validate=True)
+    assert metadata.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.project_urls == {"Paper": "https://arxiv.org/abs/2605.07210"}
     assert start == "_diffretriever_pyserini_startup:install\n"
     expected = {
         f"diffretriever_pyserini/{path.relative_to(source / 'diffretriever_pyserini').as_posix()}"

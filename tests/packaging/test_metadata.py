@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
@@ -46,6 +47,18 @@ def test_every_dependency_has_its_reason() -> None:
     lines = (ROOT / "pyproject.toml").read_text().split("dependencies = [\n", 1)[1].split("]\n", 1)[0].splitlines()
     assert len(lines) > 15
     assert all(re.search(r'",\s+# \S+', line) for line in lines)
+
+
+def test_the_project_says_what_it_is_and_for_which_python() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    readme = (ROOT / project["readme"]).read_text(encoding="utf-8")
+    assert [author["name"] for author in project["authors"]] == ["DiffRetriever in Pyserini developers"]
+    assert all(url in readme for url in project["urls"].values())
+    assert len(project["keywords"]) == len(set(project["keywords"])) >= 5
+    prefix = "Programming Language :: Python :: "
+    listed = {line.removeprefix(prefix) for line in project["classifiers"] if line.startswith(prefix)}
+    assert listed == {"3", "3.12", "3.13"}
+    assert all(SpecifierSet(project["requires-python"]).contains(version) for version in listed - {"3"})
 
 
 def test_one_version_everywhere() -> None:

@@ -1,4 +1,4 @@
-"""The scores of METHOD section 5 with numbers worked out by hand."""
+"""The scores of docs/method.md §5 with numbers worked out by hand."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _stacked(queries: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def maxsim_block(queries: Any, passages: Any, count: int) -> Any:
-    """Sum of max(0, best place): torch [count * K_q, H] and [n, K, H] -> [count, n] (METHOD section 5)."""
+    """Sum of max(0, best place): torch [count * K_q, H] and [n, K, H] -> [count, n] (docs/method.md §5)."""
     import torch
 
     each = passages.element_size() * len(queries) * passages.shape[1]

@@ -30,7 +30,7 @@ class ReleaseFacts:
     ----------
     model_type : in retriever_config.json.
     task_type : in adapter_config.json.
-    budgets : K_q and K_p that the paper's selection came to (METHOD section 7), for a base that says nothing itself.
+    budgets : K_q and K_p that the paper's selection came to (docs/method.md §7), for a base that says nothing itself.
     max_length : of such a base; None takes the family's own.
     targets : bare layer names as released adapters list them; empty for what follows the layer's number.
     adapts_head : whether LoRA goes on the output head, too.

@@ -34,7 +34,7 @@ RELEASE = ReleaseFacts(
 
 
 class DreamBackbone(Backbone):
-    """Qwen2ForCausalLM run bidirectionally; the one-place shift of Dream's own sampler is not applied (METHOD 3)."""
+    """Qwen2ForCausalLM run bidirectionally, without the shift by one of Dream's own sampler (docs/method.md §3)."""
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
