@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, reason
 
 CACHED_FROM = 64 << 20  # bytes of a file; less is read faster than it is worth remembering
 _SETTLED = 2_000_000_000  # ns; a file changed twice within one tick of the file system's clock would look the same
@@ -95,7 +95,7 @@ def _read(path: Path) -> Digests:
                     digest.update(block)
                 found[name] = digest.hexdigest()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConfigError(f"{path}: damaged, or not safetensors ({error})") from error
+            raise ConfigError(f"{path}: damaged, or not safetensors ({reason(error)})") from error
     return found
 
 

@@ -179,7 +179,7 @@ def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any
                 folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
             )
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {error}") from error
+        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {reason(error)}") from error
     for key, stored, asked in sorted(info["mismatched_keys"]):
         raise ConfigError(
             f"{folder}: the weights are not those of its config.json: {key} has shape {tuple(stored)}, and config.json "

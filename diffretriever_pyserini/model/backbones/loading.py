@@ -160,7 +160,7 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     try:
         result: Any = set_peft_model_state_dict(peft, weights)
     except RuntimeError as error:  # torch's words for tensors of another shape
-        raise ConfigError(f"{path}: the adapter and its base do not fit together: {error}") from error
+        raise ConfigError(f"{path}: the adapter and its base do not fit together: {reason(error)}") from error
     missing = [key for key in result.missing_keys if ".lora_" in key]
     if missing or result.unexpected_keys:
         odd = (missing or result.unexpected_keys)[0]
@@ -177,7 +177,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise ConfigError(
-            f"{path}: damaged, or not safetensors ({error}); fetch it again (with `git lfs pull`, in a clone)"
+            f"{path}: damaged, or not safetensors ({reason(error)}); fetch it again (with `git lfs pull`, in a clone)"
         ) from error
 
 
