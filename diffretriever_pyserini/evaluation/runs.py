@@ -67,7 +67,7 @@ def run_writer(
 
 
 def _check_column(what: str, text: str) -> None:
-    if len(text.split()) != 1:
+    if text.split() != [text]:
         raise InputError(f"{what} {text!r}: empty or with blanks, which the columns of a TREC run do not allow.")
 
 

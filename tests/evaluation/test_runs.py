@@ -51,7 +51,15 @@ def test_a_run_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("qid", "docid", "tag"), [("q 1", "a", "x"), ("q1", "a b", "x"), ("q1", "", "x"), ("q1", "a", "")]
+    ("qid", "docid", "tag"),
+    [
+        ("q 1", "a", "x"),
+        ("q1", "a b", "x"),
+        ("q1", "\x85a", "x"),
+        ("q1", "a\u2028", "x"),
+        ("q1", "", "x"),
+        ("q1", "a", ""),
+    ],
 )
 def test_blanks_would_break_the_columns(tmp_path: Path, qid: str, docid: str, tag: str) -> None:
     with pytest.raises(InputError, match="empty or with blanks"), run_writer(tmp_path / "run.txt", tag) as write:
