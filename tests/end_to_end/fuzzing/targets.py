@@ -205,7 +205,8 @@ def _same_model(model: str, store: str) -> Callable[[Path, Path], None]:
 
         (part,) = Store(prepared / store).parts
         texts = [PASSAGES[docid] for docid in part.docids]
-        vectors = DiffRetriever.from_pretrained(str(case / model)).encode(texts).vectors
+        found = DiffRetriever.from_pretrained(str(case / model), k_passage=part.spec.k_passage)  # as a search does
+        vectors = found.encode(texts).vectors
         np.testing.assert_allclose(vectors, part.vectors(), atol=2e-3)  # which has float16
         assert _asked(case) == list(TOPICS)
 
