@@ -1,5 +1,6 @@
 """The errors that a person is meant to read: each says what is wrong, where, and what to do."""
 
+import os
 import re
 
 _ENDLESS = re.compile(r"\S{1000,}")
@@ -12,6 +13,11 @@ class DiffRetrieverError(ValueError):
 def sentence(error: DiffRetrieverError) -> str:
     """What ``error`` says, for a terminal: words of 1,000 characters and more, from damaged files, are cut."""
     return _ENDLESS.sub(lambda found: f"{found[0][:200]}...", str(error))
+
+
+def trace_wanted() -> bool:
+    """Whether DIFFRETRIEVER_TRACEBACK asks for the trace of an error beside its sentence."""
+    return os.environ.get("DIFFRETRIEVER_TRACEBACK", "0") not in ("", "0")
 
 
 def reason(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """What each part of the default model's recipe is worth: short runs that differ in one thing, on the development pairs.
 
-    python scripts/ablate_mini.py --data data --output /tmp/ablation [--steps 90] [--only NAME ...]
+    python scripts/ablate_mini.py --data data --output out/ablation [--steps 90] [--only NAME ...]
 
 Every run has the same seed and sees the same batches; a run whose log is there already is not run again. Prints a table
 of mean nDCG@10 over the development sets. About seven minutes a run of 90 steps on two CPU cores.

@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 EXAMPLES = """examples:
-  python scripts/train_mini.py --data data --output /tmp/mini          # 40 minutes on 2 cores
-  python scripts/train_mini.py --data data --output /tmp/try --steps 60 --scale 0.1     # a quick look
-  python scripts/train_mini.py --data data --output /tmp/mini --device cuda             # on a GPU
+  python scripts/train_mini.py --data data --output out/mini          # 40 minutes on 2 cores
+  python scripts/train_mini.py --data data --output out/try --steps 60 --scale 0.1     # a quick look
+  python scripts/train_mini.py --data data --output out/mini --device cuda             # on a GPU
 """
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from ..errors import DiffRetrieverError, sentence
+from ..errors import DiffRetrieverError, sentence, trace_wanted
 from . import demo, doctor, encode, encode_queries, evaluate, explain, index, mine, models, multi, search, store, train
 
 _DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.function(arguments) or 0)
     except DiffRetrieverError as error:
-        if arguments.traceback or os.environ.get("DIFFRETRIEVER_TRACEBACK", "0") not in ("", "0"):
+        if arguments.traceback or trace_wanted():
             traceback.print_exc()
         print(f"diffretriever: error: {sentence(error)}", file=sys.stderr)
         return 2

@@ -173,6 +173,6 @@ def _together(
         if len(measures) > 1:
             return [one for measure in measures for one in _together([measure], qrels, run)]
         raise InputError(
-            f"measure '{measures[0]}' cannot be computed for this run and these judgements: ir-measures says "
-            f"{reason(error)}"
+            f"measure '{measures[0]}' cannot be computed for this run and these judgements: "
+            f"ir-measures says {reason(error)}"
         ) from error

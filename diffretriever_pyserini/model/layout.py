@@ -225,7 +225,10 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a template is a program
-        raise ConfigError(f"{name}: the chat template of its tokenizer is broken ({reason(error)})") from error
+        raise ConfigError(
+            f"{name}: the chat template of its tokenizer is broken ({reason(error)}); "
+            "correct it in chat_template.jinja or tokenizer_config.json, or set prompt ids"
+        ) from error
     before, found, after = text.partition(_SENTINEL)
     if not found:
         raise ConfigError(f"{name}: the chat template drops or changes the user's message")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
 
-from ..errors import DiffRetrieverError, sentence
+from ..errors import DiffRetrieverError, sentence, trace_wanted
 from .command import pyserini_command
 
 
@@ -20,8 +19,7 @@ def say_plainly() -> Callable[[], None]:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         command = pyserini_command()
-        traced = os.environ.get("DIFFRETRIEVER_TRACEBACK", "0") not in ("", "0")
-        if command is not None and isinstance(error, DiffRetrieverError) and not traced:
+        if command is not None and isinstance(error, DiffRetrieverError) and not trace_wanted():
             print(f"{command}: error: {sentence(error)}", file=sys.stderr)
         else:
             original(kind, error, trace)

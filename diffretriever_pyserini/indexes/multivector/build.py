@@ -61,7 +61,7 @@ def build_multi(
         dimension=spec.dimension,
         passages=count,
         stride=codec.stride,
-        codec=digest(work / CODEC),
+        codec=digest((work / CODEC).read_bytes()),
         candidate_bytes=candidates.passage_bytes(spec.dimension, budget, count),
         refine=options.refine,
     )

@@ -167,20 +167,21 @@ def _middle(bits: np.ndarray | int) -> np.ndarray:
     return (np.exp2(bits) / 2 - 0.5).astype(np.float32)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of the codec in ``path``."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest(codec: bytes) -> str:
+    """SHA-256 of a codec's file."""
+    return hashlib.sha256(codec).hexdigest()
 
 
 def read_codec(path: Path, told: str | None = None) -> RecordCodec:
     """The codec in ``path``; InputError where it is damaged, or its :func:`digest` is another than ``told``."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        if told is not None and digest(path) != told:
+        content = path.read_bytes()
+        if told is not None and digest(content) != told:
             raise ValueError("another one than the index was made with")
-        return RecordCodec(**load_file(path))
+        return RecordCodec(**load(content))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); build the index again.") from error
 
