@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from diffretriever_pyserini.indexes.multivector.build import MultiBuild, build_multi
+from diffretriever_pyserini.indexes.multivector.index import CompressedIndex
 from diffretriever_pyserini.model.representations import Representations
 from diffretriever_pyserini.store.part import PartRows, write_part
 from diffretriever_pyserini.store.spec import StoreSpec
@@ -47,6 +49,12 @@ def write_store(
         write_part(folder, spec, PartRows(number, len(some), list(docids[start : start + rows])), found)
     ShardNote(count, count, 0).write(folder, 0, 1)
     return Store(folder)
+
+
+def made(store: Store, folder: Path, **options: object) -> CompressedIndex:
+    """The index of ``store``."""
+    build_multi(store, folder, MultiBuild(**options), folder.with_name(f"{folder.name}.work"), quiet=True)
+    return CompressedIndex(folder)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ import pytest
 
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
-from diffretriever_pyserini.files.atomic import read_json, write_json
 from diffretriever_pyserini.indexes.multivector import build, candidates, measure
 from diffretriever_pyserini.indexes.multivector import index as multi_index
 from diffretriever_pyserini.indexes.multivector.build import MultiBuild, build_multi
@@ -32,13 +31,7 @@ from diffretriever_pyserini.store.part import part_path
 from diffretriever_pyserini.store.store import Store
 
 from ..conftest import made_up_store
-from .conftest import made_up_vectors, write_store
-
-
-def made(store: Store, folder: Path, **options: object) -> CompressedIndex:
-    """The index of ``store``."""
-    build_multi(store, folder, MultiBuild(**options), folder.with_name(f"{folder.name}.work"), quiet=True)
-    return CompressedIndex(folder)
+from .conftest import made, made_up_vectors, write_store
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -317,43 +310,6 @@ def test_very_small_collections(count: int, tmp_path: Path) -> None:
     assert scores[0] == pytest.approx(maxsim(vectors[:1], vectors[:1])[0, 0], abs=0.05)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("records.u8", "missing or damaged"),
-        ("docids.utf8", "damaged"),
-        ("codec.safetensors", "damaged"),
-        ("candidates.faiss", "FAISS cannot read it"),
-        ("multi.json", "broken JSON .*; build the index again"),
-    ],
-)
-def test_a_damaged_file_is_named(store: Store, name: str, message: str, tmp_path: Path) -> None:
-    folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder
-    (folder / name).write_bytes((folder / name).read_bytes()[:-5])
-    with pytest.raises(InputError, match=message) as error:
-        CompressedIndex(folder).docids(np.array([0]))
-    assert Path(name).name in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"), [("docids.utf8", "docids.utf8: damaged"), ("codec.safetensors", "another one than the index")]
-)
-def test_other_bytes_of_the_same_number_are_noticed(name: str, message: str, tmp_path: Path) -> None:
-    folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder
-    whole = (folder / name).read_bytes()
-    (folder / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 0xFF]))
-    with pytest.raises(InputError, match=f"{message}.*; build the index again"):
-        CompressedIndex(folder).docids(np.arange(50))
-
-
-@pytest.mark.parametrize(("name", "value"), [("format", 2), ("segments", [["00000", 50]])])
-def test_an_index_of_an_earlier_layout_is_refused(name: str, value: object, tmp_path: Path) -> None:
-    folder = made(write_store(tmp_path / "S", made_up_vectors(50)), tmp_path / "I").folder
-    write_json(folder / "multi.json", read_json(folder / "multi.json") | {name: value})
-    with pytest.raises(InputError, match=r"multi\.json: .*build the index again"):
-        CompressedIndex(folder)
-
-
 @pytest.mark.parametrize("refine", [None, "int8"])
 def test_who_has_it_open_goes_on(store: Store, queries: list[np.ndarray], refine: str | None, tmp_path: Path) -> None:
     """An index that was opened, but not yet searched, when its folder was replaced."""
@@ -401,8 +357,11 @@ def test_the_command_says_what_was_made(
 ) -> None:
     """How much is found is said where there are enough passages that it means something."""
     small = write_store(tmp_path / "small", vectors[:230])
-    for made, told in ((store, "of the exact top 10, "), (small, "230 passages are too few to say")):
-        assert main(["index", "--store", str(made.folder), "--output", str(tmp_path / f"{len(made)}"), "--multi"]) == 0
+    for indexed, told in ((store, "of the exact top 10, "), (small, "230 passages are too few to say")):
+        assert (
+            main(["index", "--store", str(indexed.folder), "--output", str(tmp_path / f"{len(indexed)}"), "--multi"])
+            == 0
+        )
         out = capsys.readouterr().out
         assert told in out
         assert re.search(r"multi: \d+ bytes a passage, [\d.,]+ \w+ for all, ", out)
