@@ -1,4 +1,4 @@
-"""`diffretriever encode-queries`: queries encoded once, for both sides of a search."""
+"""`diffretriever encode-queries`: queries encoded once, for both signals of a search."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..settings import Batch, Count, parser_of
 
-_HELP = "encode a topic file once, for the lexical and the dense side"
+_HELP = "encode a topic file once, for the dense and the lexical index"
 _DETAILS = """writes into --output:
   queries.jsonl  {"id", "contents", "vector": {term: impact}}, which LuceneImpactSearcher reads as cached queries
   vectors.npy    float32 [queries, dimensions], the pooled vectors for a FAISS index, with ids.txt beside it

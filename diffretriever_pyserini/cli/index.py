@@ -16,7 +16,7 @@ _HEAP_MEGABYTES = 192  # enough to write an index of any size; a program that al
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
 With none of --dense, --lexical and --multi the first two are built, the dense one flat. The output appears when it is
-complete; after a kill run the command again. Sides of the same store that are there already stay. Pyserini searches
+complete; after a kill run the command again. Signals of the same store that are there already stay. Pyserini searches
 OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
 
 dense indexes, by bytes a passage at dimension 384 (4096):

@@ -52,12 +52,12 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
     parser.add_argument(
         "--mode",
         metavar="MODE",
-        help="dense, multi, lexical, hybrid (multi or else dense, with lexical), or sides with commas between them, "
+        help="dense, multi, lexical, hybrid (multi or else dense, with lexical), or signals with commas between them, "
         "which are fused (default: hybrid where that is possible)",
     )
     groups = add_options(parser, SearchOptions, skip)
     groups["hybrid"].add_argument(
-        "--weights", nargs="+", type=_weight, default=[], metavar="SIDE=W", help="weights of sides, where not 1"
+        "--weights", nargs="+", type=_weight, default=[], metavar="SIGNAL=W", help="weights of signals, where not 1"
     )
     add_options(parser, MultiOptions)
     count = parser_of(Count)
@@ -97,10 +97,10 @@ def options_of(arguments: argparse.Namespace) -> SearchOptions:
 
 
 def _weight(text: str) -> tuple[str, str]:
-    side, equals, weight = text.partition("=")
+    signal, equals, weight = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a side and a number, for example multi=2")
-    return side, weight
+        raise argparse.ArgumentTypeError(f"{text!r}: write a signal and a number, for example multi=2")
+    return signal, weight
 
 
 def folders_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
@@ -146,14 +146,14 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
             bar.update(len(part))
     seconds = {stage: round(value, 4) for stage, value in (*index.seconds.items(), ("write", writing))}
     searching = sum(value for stage, value in seconds.items() if stage != "open")
-    sides = index.folder.sides(mode)
+    signals = index.folder.signals(mode)
     return {
         "mode": mode,
-        "sides": list(sides),
+        "signals": list(signals),
         "hits": options.hits,
-        "depth": options.listed(len(sides)),
-        "fusion": options.fusion if len(sides) > 1 else None,
-        "exact": "multi" in sides and index.multi.exact,
+        "depth": options.listed(len(signals)),
+        "fusion": options.fusion if len(signals) > 1 else None,
+        "exact": "multi" in signals and index.multi.exact,
         "queries": len(topics),
         "without_results": empty,
         "seconds": seconds,
@@ -167,7 +167,7 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
 def _text(summary: dict[str, Any]) -> str:
     """What a person wants to know at the end."""
     spent = ", ".join(f"{stage} {value:.2f} s" for stage, value in summary["seconds"].items())
-    mode = f"hybrid: {' + '.join(summary['sides'])}" if summary["mode"] == "hybrid" else summary["mode"]
+    mode = f"hybrid: {' + '.join(summary['signals'])}" if summary["mode"] == "hybrid" else summary["mode"]
     mode += " by every stored vector" if summary["exact"] else ""
     mode += f", {summary['fusion']} over lists of {summary['depth']:,}" if summary["fusion"] else ""
     lines = [

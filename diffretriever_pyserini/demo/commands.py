@@ -16,17 +16,17 @@ RUNS = {
 
 # title | arguments after `python -m` | the file or folder that the command must leave behind
 _COMMANDS = """
-encode the passages, dense side, into a FAISS index
+encode the passages, dense signal, into a FAISS index
 | pyserini.encode input --corpus corpus --fields title text output --embeddings index.dense --to-faiss
   encoder --encoder {encoder} --fields title text --dimension {dimension} --device {device}
 | index.dense/index
 
-encode the passages, lexical side
+encode the passages, lexical signal
 | pyserini.encode input --corpus corpus --fields title text output --embeddings vectors.lexical
   encoder --encoder {lexical_encoder} --fields title text --device {device}
 | vectors.lexical/embeddings.jsonl
 
-index the lexical side in Lucene
+index the lexical signal in Lucene
 | pyserini.index.lucene --collection JsonVectorCollection --input vectors.lexical --index index.lexical
   --generator DefaultLuceneDocumentGenerator --threads {threads} --impact --pretokenized
 | index.lexical
@@ -59,7 +59,7 @@ search: hybrid
 
 
 def pyserini_steps(encoder: str, dimension: int, device: str = "cpu", threads: int = 2) -> list[Step]:
-    """Return encode, index and search commands for BM25, the dense and the lexical side, and their fusion."""
+    """Return encode, index and search commands for BM25, the dense and the lexical signal, and their fusion."""
     values = {
         "encoder": str(EncoderName(encoder)),
         "lexical_encoder": str(EncoderName(encoder, lexical=True)),

@@ -59,13 +59,13 @@ def explain(
         raise InputError("an explained query has no id, so remove_query means nothing here.")
     docids = list(dict.fromkeys(docids))
     mode = index.open(mode)
-    sides = index.folder.sides(mode)
-    options.check_sides(mode, sides)
+    signals = index.folder.signals(mode)
+    options.check_signals(mode, signals)
     # Each signal by itself, as long a list as is fused; fusion comes after.
-    single = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(sides)), "depth": None}
-    scores = {side: dict(index.search({_QID: query}, mode=side, **single)[_QID]) for side in sides}
+    single = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(signals)), "depth": None}
+    scores = {signal: dict(index.search({_QID: query}, mode=signal, **single)[_QID]) for signal in signals}
     entries = ranked_entries(mode, index.ranked_lists(scores, options), options, docids)
-    explained = _ExplainedQuery(index, query, sides, top)
+    explained = _ExplainedQuery(index, query, signals, top)
     try:
         return [explained.about(docid, texts.get(docid), entry) for docid, entry in zip(docids, entries, strict=True)]
     finally:
@@ -75,15 +75,15 @@ def explain(
 class _ExplainedQuery:
     """One query against one index, ready for passages."""
 
-    def __init__(self, index: SearchIndex, query: str, sides: Sequence[str], top: int):
-        self._index, self._model, self._sides, self._top = index, index.model, sides, top
+    def __init__(self, index: SearchIndex, query: str, signals: Sequence[str], top: int):
+        self._index, self._model, self._signals, self._top = index, index.model, signals, top
         self._query: QueryRepresentation = index.model.encode_queries_cached([query])[0]
         self._terms = strongest(self._query.impacts, LUCENE_CLAUSES)
         self._view: TextView = view_texts(index.model, [query], index.model.prepare([query], "query"), top)[0]
         folder = index.folder
         store = folder.multi is not None and (folder.multi / SPEC).is_file()
         self._max_length = read_spec(folder.multi).max_length if folder.multi is not None and store else None
-        self._postings = _Postings(folder.lexical) if "lexical" in sides and folder.lexical is not None else None
+        self._postings = _Postings(folder.lexical) if "lexical" in signals and folder.lexical is not None else None
 
     @cached_property
     def _prepare(self) -> Preparer:
@@ -101,11 +101,12 @@ class _ExplainedQuery:
         """Everything about one passage."""
         vectors, dense, impacts = self._indexed(docid)
         absent = vectors is None and dense is None and impacts is None
-        if absent and (text is None or self._sides != ("lexical",)):
+        if absent and (text is None or self._signals != ("lexical",)):
             lexical = " (or it has no terms: Lucene holds only passages that have some)"
+            why = lexical if self._signals == ("lexical",) else ""
             raise InputError(
-                f"{self._index.folder.name} holds no passage {docid!r}{lexical if self._sides == ('lexical',) else ''}"
-                ": give the id as it stands in the corpus and in runs."
+                f"{self._index.folder.name} holds no passage {docid!r}{why}: give the id as it stands in the corpus "
+                "and in runs."
             )
         show = partial(shown_term, self._model)
         explanation = Explanation(
@@ -133,11 +134,11 @@ class _ExplainedQuery:
     def _indexed(self, docid: str) -> tuple[np.ndarray | None, np.ndarray | None, dict[str, int] | None]:
         """The index's vectors [K, H], pooled vector [H] and impacts of the query's terms; None where not there."""
         vectors = dense = impacts = None
-        if "multi" in self._sides:
+        if "multi" in self._signals:
             held = self._index.multi.vectors
             row = held.row_of(docid)
             vectors = None if row is None else held.vectors(np.array([row]))[0]
-        if "dense" in self._sides:
+        if "dense" in self._signals:
             dense = self._index.dense.vector(docid)
         if self._postings is not None:
             impacts = self._postings.impacts(docid, self._terms)

@@ -31,7 +31,7 @@ def build_index(
 ) -> dict[str, Any]:
     """Write the folder ``output`` with the indexes of ``store``: whole, or not at all. Returns ``index.json``.
 
-    Sides of the same store that are there already and are not made again stay. The multi-vector side, which takes
+    Signals of the same store that are there already and are not made again stay. The multi-vector signal, which takes
     longest, goes on after a kill with what ``OUTPUT.multi.unfinished`` holds; the others begin anew.
 
     Parameters
@@ -65,24 +65,28 @@ def build_index(
         if options.multi is not None:
             made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
             facts[MULTI] = {"bytes_per_passage": made.stride + made.candidate_bytes, "recall": made.recall}
-        for side, told in kept.items():
-            shutil.copytree(output / side, folder / side, copy_function=link)
-            facts[side] = told
+        for signal, told in kept.items():
+            shutil.copytree(output / signal, folder / signal, copy_function=link)
+            facts[signal] = told
         write_json(folder / INDEX, facts)
     shutil.rmtree(work, ignore_errors=True)  # only now: until the index has its name, a kill may come
     return facts
 
 
 def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
-    """What an index that is there says of the sides that stay; DiffRetrieverError where they are another store's."""
+    """What an index that is there says of the signals that stay; DiffRetrieverError where they are another store's."""
     if not (output / INDEX).is_file():
         return {}
     there = read_json(output / INDEX)
-    kept = {side: there[side] for side in (DENSE, LEXICAL, MULTI) if there.get(side) and side not in options.sides}
+    kept = {
+        signal: there[signal]
+        for signal in (DENSE, LEXICAL, MULTI)
+        if there.get(signal) and signal not in options.signals
+    }
     if kept and there.get("store") != store.digest:
-        flags = " ".join(f"--{side}" for side in kept)
+        flags = " ".join(f"--{signal}" for signal in kept)
         raise DiffRetrieverError(
-            f"{output} holds a {min(kept)} side of another store, which this command would not make again: ask for "
+            f"{output} holds a {min(kept)} signal of another store, which this command would not make again: ask for "
             f"{flags}, too, name another folder, or remove this one."
         )
     return kept

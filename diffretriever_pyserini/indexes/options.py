@@ -50,7 +50,7 @@ class MultiOptions:
         Help(
             "passages to score, never fewer than hits, or depth in a fusion",
             default="1.5 x that, or 400 more",
-            group="multi-vector side",
+            group="multi-vector signal",
         ),
     ] = None
     refine: Annotated[CountFrom0, Help("best ones scored again by the vectors on disk, where they were kept")] = 200
@@ -86,11 +86,11 @@ class IndexOptions:
 
     def __post_init__(self) -> None:
         validate(self, InputError)
-        if not self.sides:
+        if not self.signals:
             raise InputError("neither a dense nor a lexical nor a multi-vector index is asked for.")
 
     @property
-    def sides(self) -> tuple[str, ...]:
-        """The sides that are made."""
+    def signals(self) -> tuple[str, ...]:
+        """The signals that are made."""
         asked = {DENSE: self.dense is not None, LEXICAL: self.lexical, MULTI: self.multi is not None}
-        return tuple(side for side, wanted in asked.items() if wanted)
+        return tuple(signal for signal, wanted in asked.items() if wanted)

@@ -76,7 +76,7 @@ def impact_searcher(original: Host) -> Host:
 
 
 def impact_encode(original: Host) -> Host:
-    """Where a person hands our dense query encoder to an impact searcher, its lexical side is what is meant."""
+    """Where a person hands our dense query encoder to an impact searcher, its lexical signal is what is meant."""
 
     def encode(self: Any, query: str) -> Any:
         encoder = self.query_encoder
@@ -160,7 +160,7 @@ def check_index(folder: str, encoder: Any, dimension: int, count: int) -> None:
 
 
 def hybrid_search(original: Host) -> Host:
-    """Search both sides and fuse by docs/method.md §5 where a side is ours."""
+    """Search both signals and fuse by docs/method.md §5 where a signal is ours."""
 
     def search(
         self: Any,
@@ -210,11 +210,11 @@ def _fuse(
 
     alpha, normalization, weight_on_dense = settings
     dense_scores, lexical_scores = ({hit.docid: float(hit.score) for hit in hits} for hits in (dense, sparse))
-    sides = (searcher.dense_searcher, searcher.sparse_searcher)
+    searchers = (searcher.dense_searcher, searcher.sparse_searcher)
     # An impact index leaves out passages without terms, so the larger count is that of the collection.
-    counts = [side.num_docs for side in sides if isinstance(getattr(side, "num_docs", None), int)]
+    counts = [one.num_docs for one in searchers if isinstance(getattr(one, "num_docs", None), int)]
     floor = lexical_floor(len(lexical_scores), k0, max(counts, default=None))
-    if _ours(getattr(sides[1], "query_encoder", None)):
+    if _ours(getattr(searchers[1], "query_encoder", None)):
         lexical_scores = whole_scores(lexical_scores)
     weights = pyserini_weights(alpha, weight_on_dense)
     lists = (
@@ -238,5 +238,5 @@ def _dense(encoder: Any) -> bool:
 
 
 def _has_our_side(searcher: Any) -> bool:
-    sides = (searcher.dense_searcher, searcher.sparse_searcher)
-    return any(_ours(getattr(side, "query_encoder", None)) for side in sides)
+    searchers = (searcher.dense_searcher, searcher.sparse_searcher)
+    return any(_ours(getattr(one, "query_encoder", None)) for one in searchers)

@@ -13,10 +13,10 @@ from ..indexes.build import INDEX as FILE_NAME
 from ..indexes.multivector.manifest import MANIFEST, is_multi, read_manifest
 from ..model.provenance import Provenance, read_provenance
 from ..store.spec import SPEC, read_spec
-from .options import Side
+from .options import Signal
 
-SIDES = get_args(Side)
-MODES = (*SIDES, "hybrid")
+SIGNALS = get_args(Signal)
+MODES = (*SIGNALS, "hybrid")
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,31 @@ class IndexFolder:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes of searching that this index allows, besides other combinations of its sides."""
-        sides = tuple(side for side in SIDES if getattr(self, side) is not None)
-        return (*sides, "hybrid") if "lexical" in sides and len(sides) > 1 else sides
+        """The modes of searching that this index allows, besides other combinations of its signals."""
+        signals = tuple(signal for signal in SIGNALS if getattr(self, signal) is not None)
+        return (*signals, "hybrid") if "lexical" in signals and len(signals) > 1 else signals
 
     def mode(self, asked: str | None) -> str:
-        """``asked``, or hybrid where that is possible, else the one side that is there (multi before dense).
+        """``asked``, or hybrid where that is possible, else the one signal that is there (multi before dense).
 
         Raises
         ------
         InputError
-            For an unknown mode, or one whose side is missing.
+            For an unknown mode, or one whose signal is missing.
         """
         if asked is None:
             return self.modes[-1]
-        for side in self._asked(asked):
-            if getattr(self, side) is None:
+        for signal in self._asked(asked):
+            if getattr(self, signal) is None:
                 raise InputError(
-                    f"{self.name} has no {side} side, so it cannot be searched in mode {asked}: build it with "
-                    f"`diffretriever index --{side}`, give it with --{side}-index, or search with "
+                    f"{self.name} has no {signal} signal, so it cannot be searched in mode {asked}: build it with "
+                    f"`diffretriever index --{signal}`, give it with --{signal}-index, or search with "
                     f"--mode {self.modes[0]}."
                 )
         return asked
 
-    def sides(self, mode: str) -> tuple[str, ...]:
-        """The sides that ``mode`` searches, in the order of fusion. Hybrid is multi (else dense) and lexical."""
+    def signals(self, mode: str) -> tuple[str, ...]:
+        """The signals that ``mode`` searches, in the order of fusion. Hybrid is multi (else dense) and lexical."""
         return self._asked(self.mode(mode))
 
     def _asked(self, mode: str) -> tuple[str, ...]:
@@ -73,10 +73,10 @@ class IndexFolder:
             return ("multi" if self.multi is not None else "dense", "lexical")
         wanted = mode.split(",")
         if len(set(wanted)) < len(wanted):
-            raise InputError(f"mode {mode!r} names a side twice.")
-        if any(side not in SIDES for side in wanted):
-            raise InputError(f"mode {mode!r} is not one of {', '.join(MODES)}, nor sides with commas between them.")
-        return tuple(side for side in SIDES if side in wanted)
+            raise InputError(f"mode {mode!r} names a signal twice.")
+        if any(signal not in SIGNALS for signal in wanted):
+            raise InputError(f"mode {mode!r} is not one of {', '.join(MODES)}, nor signals with commas between them.")
+        return tuple(signal for signal in SIGNALS if signal in wanted)
 
 
 def read_index(path: str | Path) -> IndexFolder:
@@ -102,58 +102,58 @@ def read_index(path: str | Path) -> IndexFolder:
             "build the index again, or search with the version that built it."
         )
     made = read_provenance(record.get("provenance"), record_file)
-    sides = folder.absolute()  # they are opened when first used, maybe in another directory
+    root = folder.absolute()  # they are opened when first used, maybe in another directory
     try:
         found = IndexFolder(
             str(folder),
-            sides / "dense" if record["dense"] is not None else None,
-            sides / "lexical" if record["lexical"] is not None else None,
+            root / "dense" if record["dense"] is not None else None,
+            root / "lexical" if record["lexical"] is not None else None,
             made,
             int(record["passages"]),
-            sides / "multi" if record.get("multi") is not None else None,
+            root / "multi" if record.get("multi") is not None else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record_file}: damaged ({reason(error)}); build the index again.") from error
     if not found.modes:
-        raise InputError(f"{record_file} names no side; build the index again.")
-    _check_sides(found)
+        raise InputError(f"{record_file} names no signal; build the index again.")
+    _check_signals(found)
     return found
 
 
 def _exact(folder: Path) -> IndexFolder:
-    """A store as an index of one side."""
+    """A store as an index of one signal."""
     return IndexFolder(str(folder), None, None, read_spec(folder).provenance, multi=folder.absolute())
 
 
 def separate_folders(
     dense: str | Path | None = None, lexical: str | Path | None = None, multi: str | Path | None = None
 ) -> IndexFolder:
-    """Sides that lie in folders of their own: FAISS (``index``, ``docid``), Lucene (an impact index), vectors.
+    """Signals that lie in folders of their own: FAISS (``index``, ``docid``), Lucene (an impact index), vectors.
 
     Raises
     ------
     InputError
         When none is given, or one is not what it should be.
     """
-    sides = [Path(side).expanduser() if side is not None else None for side in (dense, lexical, multi)]
-    if sides == [None, None, None]:
+    folders = [Path(folder).expanduser() if folder is not None else None for folder in (dense, lexical, multi)]
+    if folders == [None, None, None]:
         raise InputError(
             "no index: give --index, or --dense-index, --multi-index and --lexical-index, or some of these."
         )
-    for side in sides:
-        if side is not None:
-            restore(side)
-    name = " and ".join(str(side) for side in sides if side)
-    dense, lexical, multi = (side.absolute() if side is not None else None for side in sides)
+    for folder in folders:
+        if folder is not None:
+            restore(folder)
+    name = " and ".join(str(folder) for folder in folders if folder)
+    dense, lexical, multi = (folder.absolute() if folder is not None else None for folder in folders)
     found = IndexFolder(name, dense, lexical, multi=multi)
-    _check_sides(found)
+    _check_signals(found)
     if found.multi is not None:
         multi_record = read_manifest(found.multi) if is_multi(found.multi) else read_spec(found.multi)
         found = replace(found, made=multi_record.provenance)
     return found
 
 
-def _check_sides(found: IndexFolder) -> None:
+def _check_signals(found: IndexFolder) -> None:
     if found.dense is not None and not _is_faiss(found.dense):
         raise InputError(f"{found.dense} is no FAISS folder (files index and docid): {_what_it_is(found.dense)}")
     if found.lexical is not None and not _is_lucene(found.lexical):
@@ -177,8 +177,8 @@ def check_part(folder: str | Path, part: str) -> None:
     """
     path = Path(folder)
     if (path / FILE_NAME).is_file():
-        parts = " and ".join(str(path / side) for side in SIDES if (path / side).is_dir())
-        use = f"name {path / part}" if (path / part).is_dir() else f"it has no {part} side, only {parts}"
+        parts = " and ".join(str(path / signal) for signal in SIGNALS if (path / signal).is_dir())
+        use = f"name {path / part}" if (path / part).is_dir() else f"it has no {part} signal, only {parts}"
         raise InputError(
             f"{folder} is an index of `diffretriever index`, and this command takes one part of it: {use}."
         )

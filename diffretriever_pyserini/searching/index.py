@@ -108,7 +108,7 @@ class SearchIndex:
         """Open the searchers that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""
         mode = self.folder.mode(mode)
         with self._timed("open"):
-            for signal in self.folder.sides(mode):
+            for signal in self.folder.signals(mode):
                 self.searcher(signal)
         return mode
 
@@ -119,14 +119,14 @@ class SearchIndex:
 
         Parameters
         ----------
-        mode : ``dense``, ``multi``, ``lexical``, ``hybrid`` (multi or else dense, with lexical), or sides with commas
+        mode : ``dense``, ``multi``, ``lexical``, ``hybrid`` (multi or else dense, with lexical), or signals with commas
             between them, which are fused; None is hybrid where that is possible.
         options : fields of :class:`SearchOptions`.
 
         Raises
         ------
         InputError
-            For a mode whose side is missing, options that make no sense, or topics that are no strings.
+            For a mode whose signal is missing, options that make no sense, or topics that are no strings.
         """
         found: dict[str, Hits] = {}
         for part in self.batches(topics, mode, SearchOptions(hits=hits, **options)):
@@ -140,12 +140,12 @@ class SearchIndex:
         options = options or SearchOptions()
         _check_topics(topics)
         mode = self.open(mode)
-        options.check_sides(mode, self.folder.sides(mode))
+        options.check_signals(mode, self.folder.signals(mode))
         for part in batched(topics.items(), options.batch_size * _BATCHES_AT_ONCE):
             yield self._batch(dict(part), mode, options)
 
     def _batch(self, topics: dict[str, str], mode: str, options: SearchOptions) -> dict[str, Hits]:
-        signals = self.folder.sides(mode)
+        signals = self.folder.signals(mode)
         depth = options.listed(len(signals)) + options.remove_query  # one more, as one may go
         with self._timed("encode"):
             queries = self._encode(list(topics.values()), options.batch_size)

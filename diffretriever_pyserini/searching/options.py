@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from ..errors import InputError
 from ..settings import Batch, Count, Effort, Help, Threads, Weight, parsed, validate
 
-Side = Literal["dense", "multi", "lexical"]
+Signal = Literal["dense", "multi", "lexical"]
 _DEPTH = 1000  # of the lists that are fused (docs/method.md §5)
 
 
@@ -23,7 +23,7 @@ class SearchOptions:
     """How to search. Everything but ``hits`` has a default that is the paper's or changes no result.
 
     The min-max of a list depends on ``depth``, and a result of fewer hits is the head of a longer one of the same
-    depth. One side alone has nothing to fuse: its list is ``hits`` long. ``weights`` are those of sides, where they are
+    depth. One signal alone has nothing to fuse: its list is ``hits`` long. ``weights`` are those of signals, where
     not 1; ``lexical`` goes before ``alpha``. Values that cannot be raise InputError.
     """
 
@@ -37,7 +37,7 @@ class SearchOptions:
         Help("passages of each list that are fused, at least hits", default="1000, or hits where that is more"),
     ] = None
     alpha: Annotated[Weight, Help("lexical weight against 1 for the others; 1 is the paper's 0.5/0.5", "A")] = 1.0
-    weights: Mapping[Side, Weight] = field(default_factory=dict)
+    weights: Mapping[Signal, Weight] = field(default_factory=dict)
     rrf_k: Annotated[Count, Help("constant of rrf", "K")] = 60
     batch_size: Annotated[Batch, Help("queries of one forward pass", group="speed")] = 32
     threads: Annotated[Threads | None, Help("of FAISS and Lucene", default="all processors")] = None
@@ -52,18 +52,18 @@ class SearchOptions:
 
     @property
     def all_weights(self) -> dict[str, float]:
-        """Weights by side, ``alpha`` among them; a side that is not named has the weight 1."""
-        return {"lexical": self.alpha} | {str(side): weight for side, weight in self.weights.items()}
+        """Weights by signal, ``alpha`` among them; a signal that is not named has the weight 1."""
+        return {"lexical": self.alpha} | {str(signal): weight for signal, weight in self.weights.items()}
 
-    def listed(self, sides: int) -> int:
-        """Passages of each side's list, where so many ``sides`` are searched."""
-        if sides == 1:
+    def listed(self, signals: int) -> int:
+        """Passages of each signal's list, where so many ``signals`` are searched."""
+        if signals == 1:
             return self.hits
         return max(self.hits, _DEPTH) if self.depth is None else self.depth
 
-    def check_sides(self, mode: str, sides: Sequence[str]) -> None:
-        """Raise InputError for a weight of a side that ``mode`` does not search."""
-        if unused := [side for side in self.weights if side not in sides]:
+    def check_signals(self, mode: str, signals: Sequence[str]) -> None:
+        """Raise InputError for a weight of a signal that ``mode`` does not search."""
+        if unused := [signal for signal in self.weights if signal not in signals]:
             raise InputError(
-                f"a weight for {unused[0]}, but mode {mode} searches {' and '.join(sides)}: it has no effect."
+                f"a weight for {unused[0]}, but mode {mode} searches {' and '.join(signals)}: it has no effect."
             )

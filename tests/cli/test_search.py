@@ -22,18 +22,18 @@ def name(tiny_dream: Path) -> str:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
-    """A folder with the sides ``dense`` and ``lexical`` of three passages, and ``topics.tsv``."""
-    from tests.searching.conftest import write_sides
+    """A folder with the signals ``dense`` and ``lexical`` of three passages, and ``topics.tsv``."""
+    from tests.searching.conftest import write_signals
 
     folder = tmp_path_factory.mktemp("work")
-    write_sides(folder, name, TEXTS)
+    write_signals(folder, name, TEXTS)
     (folder / "topics.tsv").write_text(TOPICS)
     return folder
 
 
 def command(work: Path, name: str, *more: str) -> list[str]:
-    sides = ["--dense-index", str(work / "dense"), "--lexical-index", str(work / "lexical"), "--encoder", name]
-    return ["search", *sides, "--topics", str(work / "topics.tsv"), *more]
+    signals = ["--dense-index", str(work / "dense"), "--lexical-index", str(work / "lexical"), "--encoder", name]
+    return ["search", *signals, "--topics", str(work / "topics.tsv"), *more]
 
 
 def test_a_run_is_written_and_trec_eval_reads_it(

@@ -103,9 +103,9 @@ def test_pyserinis_hybrid_command_is_our_hybrid(work: Path) -> None:
 
 @pytest.fixture(scope="module")
 def three(work: Path) -> Path:
-    """The index with a dense side, too."""
+    """The index with a dense signal, too."""
     shutil.copytree(work / "INDEX", work / "THREE")
-    build_index(work / "STORE", work / "THREE", IndexOptions(lexical=False, quiet=True))  # the other two sides stay
+    build_index(work / "STORE", work / "THREE", IndexOptions(lexical=False, quiet=True))  # the other two signals stay
     return work / "THREE"
 
 
@@ -120,17 +120,17 @@ def test_a_short_run_is_the_head_of_a_long_one(work: Path, three: Path, mode: st
     assert short == [line for line in long if int(line.split()[3]) <= 10]
 
 
-def test_three_sides_and_weights(work: Path, three: Path) -> None:
+def test_three_signals_and_weights(work: Path, three: Path) -> None:
     topics = read_topics(work / "T.tsv")
     with open_index(three) as index:
         fused = index.search(topics, "dense,multi,lexical", weights={"multi": 2.0})
-        alone = {side: index.search(topics, side) for side in ("dense", "multi", "lexical")}
+        alone = {signal: index.search(topics, signal) for signal in ("dense", "multi", "lexical")}
     weights = {"dense": 0.25, "multi": 0.5, "lexical": 0.25}
     for qid, found in fused.items():
         expected: dict[str, float] = {}
-        for side, weight in weights.items():
-            hits = dict(alone[side][qid])
-            low = 0.0 if side == "lexical" and len(hits) < PASSAGES else min(hits.values())
+        for signal, weight in weights.items():
+            hits = dict(alone[signal][qid])
+            low = 0.0 if signal == "lexical" and len(hits) < PASSAGES else min(hits.values())
             span = max(max(hits.values(), default=low) - low, 1e-9)
             for docid, score in hits.items():
                 expected[docid] = expected.get(docid, 0.0) + weight * (score - low) / span

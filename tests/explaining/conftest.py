@@ -1,4 +1,4 @@
-"""A small index with all three sides, made of odd texts under odd ids by a random masked language model."""
+"""A small index with all three signals, made of odd texts under odd ids by a random masked language model."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def work(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> Path:
     model = DiffRetriever.from_pretrained(encoder, k_passage=3)
     options = EncodeOptions(workers=0, dtype="float32")
     encode_corpus(model, Corpus([folder / "corpus.jsonl"]), folder / "store", options)
-    sides = IndexOptions(multi=MultiBuild(bytes_per_vector=8), quiet=True)
-    build_index(folder / "store", folder / "INDEX", sides)
+    signals = IndexOptions(multi=MultiBuild(bytes_per_vector=8), quiet=True)
+    build_index(folder / "store", folder / "INDEX", signals)
     return folder

@@ -45,7 +45,7 @@ def test_what_comes_from_the_text_is_the_equations(index: SearchIndex, query: st
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_what_comes_out_of_the_index_is_the_searchers_score(index: SearchIndex, query: str) -> None:
-    runs = {side: dict(index.search({"q": query}, mode=side)["q"]) for side in ("dense", "multi", "lexical")}
+    runs = {signal: dict(index.search({"q": query}, mode=signal)["q"]) for signal in ("dense", "multi", "lexical")}
     for one in explain(index, query, list(PASSAGES), mode=ALL):
         assert one.vectors is one.terms is one.passage is None and "--corpus" in " ".join(one.notes)
         assert one.dense == pytest.approx(runs["dense"][one.docid], abs=1e-5)
@@ -81,8 +81,10 @@ def test_text_and_index_tell_the_same_terms(index: SearchIndex) -> None:
     ids=str,
 )
 def test_the_ranks_are_those_of_the_run(index: SearchIndex, mode: str, options: dict[str, Any]) -> None:
-    sides = index.folder.sides(mode)
-    options = options | {"weights": {side: w for side, w in options.get("weights", {}).items() if side in sides}}
+    signals = index.folder.signals(mode)
+    options = options | {
+        "weights": {signal: w for signal, w in options.get("weights", {}).items() if signal in signals}
+    }
     known = [docid for docid in PASSAGES if mode != "lexical" or docid not in ("stop", "empty", "عربي-١")]
     for query in QUERIES:
         run = index.search({"q": query}, mode=mode, **options)["q"]
@@ -97,7 +99,7 @@ def test_the_ranks_are_those_of_the_run(index: SearchIndex, mode: str, options: 
             if entry.score is not None:
                 assert sum(part.adds for part in entry.contributions) == pytest.approx(entry.score, abs=1e-6)
             assert (entry.rank is None) is all(part.rank is None for part in entry.contributions)
-            assert [part.signal for part in entry.contributions] == list(index.folder.sides(mode))
+            assert [part.signal for part in entry.contributions] == list(index.folder.signals(mode))
 
 
 def test_a_side_that_misses_the_passage_adds_nothing(index: SearchIndex) -> None:

@@ -215,8 +215,8 @@ def test_a_real_model_finds_its_own_passages(store: Store, model: DiffRetriever,
     facts = build_index(store, tmp_path / "I", LEXICAL)
     assert facts["provenance"]["fingerprint"] == model.fingerprint and facts["dense"] is None
     name = f"diffretriever:{encoder}"
-    side = DiffRetrieverQueryEncoder(name, device=None, k_passage=3).lexical
-    found = searcher(tmp_path / "I" / "lexical", side)
+    lexical_encoder = DiffRetrieverQueryEncoder(name, device=None, k_passage=3).lexical
+    found = searcher(tmp_path / "I" / "lexical", lexical_encoder)
     assert found.num_docs == len(store) > facts["lexical"]["documents"] > 0
     queries = ["dense retrieval", "index of vectors", "text", "", "zzz"]
     reps = model.encode(queries, side="query")
@@ -249,9 +249,12 @@ def test_both_halves_are_of_one_size(store: Store, encoder: str, tmp_path: Path)
 
     facts = build_index(store, tmp_path / "I", IndexOptions(quiet=True))
     dense_side = DiffRetrieverQueryEncoder(f"diffretriever:{encoder}", device=None, k_passage=3)
-    sides = (FaissSearcher(str(tmp_path / "I" / "dense"), dense_side), searcher(tmp_path / "I" / "lexical", dense_side))
-    assert sides[0].num_docs == sides[1].num_docs == facts["passages"]
-    fused = HybridSearcher(*sides).search("dense retrieval of text", 1000, 1000, 1.0, True)
+    searchers = (
+        FaissSearcher(str(tmp_path / "I" / "dense"), dense_side),
+        searcher(tmp_path / "I" / "lexical", dense_side),
+    )
+    assert searchers[0].num_docs == searchers[1].num_docs == facts["passages"]
+    fused = HybridSearcher(*searchers).search("dense retrieval of text", 1000, 1000, 1.0, True)
     assert len(fused) == len(store)
     assert all(0 <= hit.score <= 1 for hit in fused)
 
@@ -267,11 +270,11 @@ def test_a_list_of_all_that_is_indexed_is_still_short(store: Store, encoder: str
 
     facts = build_index(store, tmp_path / "I", LEXICAL)
     query_encoder = EveryTerm(DiffRetrieverQueryEncoder(f"diffretriever:{encoder}", device=None, k_passage=3))
-    side = searcher(tmp_path / "I" / "lexical", query_encoder)
-    hybrid = HybridSearcher(SimpleNamespace(search=lambda query, k: []), side)
+    lexical = searcher(tmp_path / "I" / "lexical", query_encoder)
+    hybrid = HybridSearcher(SimpleNamespace(search=lambda query, k: []), lexical)
     fused = hybrid.search("anything", 1000, 1000, 1.0, True)
     assert len(fused) == facts["lexical"]["documents"] and min(hit.score for hit in fused) > 0
-    side.num_docs = facts["lexical"]["documents"]  # what Lucene says: the least would be taken for the list's zero
+    lexical.num_docs = facts["lexical"]["documents"]  # what Lucene says: the least would be taken for the list's zero
     assert min(hit.score for hit in hybrid.search("anything", 1000, 1000, 1.0, True)) == 0
 
 

@@ -45,12 +45,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_name: str) -> Path:
     from diffretriever_pyserini import DiffRetrieverDocumentEncoder
 
     folder = tmp_path_factory.mktemp("INDEX")
-    write_sides(folder, tiny_name, PASSAGES)
+    write_signals(folder, tiny_name, PASSAGES)
     write_record(folder, DiffRetrieverDocumentEncoder(tiny_name))
     return folder
 
 
-def write_sides(folder: Path, name: str, passages: dict[str, str]) -> None:
+def write_signals(folder: Path, name: str, passages: dict[str, str]) -> None:
     """FAISS and Lucene index of ``passages`` by Pyserini's own writers."""
     from pyserini.encode import JsonlRepresentationWriter
     from pyserini.encode.optional import FaissRepresentationWriter

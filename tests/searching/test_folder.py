@@ -43,7 +43,7 @@ def make_index(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_both_sides(tmp_path: Path) -> None:
+def test_both_signals(tmp_path: Path) -> None:
     found = read_index(make_index(tmp_path / "I"))
     assert (found.made, found.passages) == (made_up_provenance(), 3)
     assert found.modes == ("dense", "lexical", "hybrid")
@@ -62,7 +62,7 @@ def test_a_missing_side_is_named(tmp_path: Path, there: str, missing: str) -> No
     found = read_index(make_index(tmp_path / "I", **{missing: None}))
     assert found.mode(None) == there
     for asked in (missing, "hybrid"):
-        with pytest.raises(InputError, match=rf"I has no {missing} side, .*--{missing}.*--mode {there}"):
+        with pytest.raises(InputError, match=rf"I has no {missing} signal, .*--{missing}.*--mode {there}"):
             found.mode(asked)
 
 
@@ -71,7 +71,7 @@ def test_a_missing_side_is_named(tmp_path: Path, there: str, missing: str) -> No
     [
         ({"format": 3}, "format 3 is not the format 2"),
         ({"passages": None}, "damaged"),
-        ({"dense": None, "lexical": None}, "names no side"),
+        ({"dense": None, "lexical": None}, "names no signal"),
     ],
 )
 def test_a_bad_record_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -122,18 +122,18 @@ def test_what_is_no_index_is_told_apart(tmp_path: Path) -> None:
         assert str(folder) in str(error.value)
 
 
-def test_sides_and_their_combinations(tmp_path: Path) -> None:
+def test_signals_and_their_combinations(tmp_path: Path) -> None:
     found = read_index(make_index(tmp_path / "I"))
     both = replace(found, multi=tmp_path / "M")
     assert both.modes == ("dense", "multi", "lexical", "hybrid")
-    assert both.sides("hybrid") == ("multi", "lexical")
-    assert found.sides("hybrid") == ("dense", "lexical")
-    assert both.sides("lexical,multi,dense") == ("dense", "multi", "lexical")
+    assert both.signals("hybrid") == ("multi", "lexical")
+    assert found.signals("hybrid") == ("dense", "lexical")
+    assert both.signals("lexical,multi,dense") == ("dense", "multi", "lexical")
     assert replace(both, lexical=None).mode(None) == "multi"
     for wrong in ("dense,dense", "dense,sparse", "", "hybrid,dense"):
-        with pytest.raises(InputError, match="is not one of|names a side twice"):
+        with pytest.raises(InputError, match="is not one of|names a signal twice"):
             both.mode(wrong)
-    with pytest.raises(InputError, match=r"has no multi side, .* `diffretriever index --multi`"):
+    with pytest.raises(InputError, match=r"has no multi signal, .* `diffretriever index --multi`"):
         found.mode("dense,multi")
 
 

@@ -21,7 +21,7 @@ from diffretriever_pyserini.searching.searchers import LexicalSearcher
 from diffretriever_pyserini.store.index_record import IndexRecord
 
 from ..indexes.conftest import made_up_provenance
-from .conftest import PASSAGES, TOPICS, write_record, write_sides
+from .conftest import PASSAGES, TOPICS, write_record, write_signals
 
 pytestmark = pytest.mark.java
 Expected = dict[str, dict[str, tuple[float, float]]]
@@ -132,7 +132,12 @@ def test_depth_is_of_a_fusion(index: SearchIndex) -> None:
     assert deep != shallow
     for mode in ("dense", "lexical"):
         assert index.search(TOPICS, mode=mode, hits=2, depth=4) == index.search(TOPICS, mode=mode, hits=2)
-    assert [SearchOptions(hits=hits).listed(sides) for hits in (10, 2000) for sides in (1, 2)] == [10, 1000, 2000, 2000]
+    assert [SearchOptions(hits=hits).listed(signals) for hits in (10, 2000) for signals in (1, 2)] == [
+        10,
+        1000,
+        2000,
+        2000,
+    ]
 
 
 def test_a_query_goes_through_the_model_once_for_all_modes(
@@ -190,15 +195,15 @@ def test_reciprocal_ranks(index: SearchIndex) -> None:
     dense, lexical = (index.search(TOPICS, mode=mode) for mode in ("dense", "lexical"))
     found = index.search(TOPICS, fusion="rrf", rrf_k=10)
     for qid, hits in found.items():
-        ranks = [{docid: rank for rank, (docid, _) in enumerate(side[qid], 1)} for side in (dense, lexical)]
-        expected = {docid: sum(1 / (10 + side[docid]) for side in ranks if docid in side) for docid in ranks[0]}
+        ranks = [{docid: rank for rank, (docid, _) in enumerate(signal[qid], 1)} for signal in (dense, lexical)]
+        expected = {docid: sum(1 / (10 + signal[docid]) for signal in ranks if docid in signal) for docid in ranks[0]}
         assert dict(hits) == pytest.approx(expected)
 
 
 def test_a_term_of_every_passage_counts(tiny_name: str, tmp_path: Path) -> None:
     from pyserini.search.lucene import LuceneImpactSearcher
 
-    write_sides(tmp_path, tiny_name, {"a": "finance", "b": "finance models"})
+    write_signals(tmp_path, tiny_name, {"a": "finance", "b": "finance models"})
     found = open_index(separate_folders(lexical=tmp_path / "lexical"), tiny_name).search({"q": "finance"})
     assert {docid for docid, _ in found["q"]} == {"a", "b"}
     host = LuceneImpactSearcher(str(tmp_path / "lexical"), DiffRetrieverQueryEncoder(tiny_name).lexical)
@@ -206,12 +211,14 @@ def test_a_term_of_every_passage_counts(tiny_name: str, tmp_path: Path) -> None:
 
 
 def test_pyserinis_folders_name_their_encoder_or_need_one(index: SearchIndex, folder: Path, tiny_name: str) -> None:
-    sides = {"dense": folder / "dense", "lexical": folder / "lexical"}
-    assert open_index(separate_folders(**sides)).search(TOPICS) == index.search(TOPICS), "the FAISS folder has a record"
+    signals = {"dense": folder / "dense", "lexical": folder / "lexical"}
+    assert open_index(separate_folders(**signals)).search(TOPICS) == index.search(TOPICS), (
+        "the FAISS folder has a record"
+    )
     with pytest.raises(InputError, match="does not say which encoder made it: name it with --encoder"):
-        open_index(separate_folders(lexical=sides["lexical"]))
-    assert open_index(separate_folders(**sides), tiny_name).search(TOPICS) == index.search(TOPICS)
-    assert open_index(separate_folders(lexical=sides["lexical"]), tiny_name + "-lexical").search(
+        open_index(separate_folders(lexical=signals["lexical"]))
+    assert open_index(separate_folders(**signals), tiny_name).search(TOPICS) == index.search(TOPICS)
+    assert open_index(separate_folders(lexical=signals["lexical"]), tiny_name + "-lexical").search(
         TOPICS
     ) == index.search(TOPICS, mode="lexical")
 
@@ -220,8 +227,8 @@ def linked(folder: Path, tmp_path: Path, name: str, **changes: object) -> DiffRe
     """``folder`` under ``tmp_path`` with a changed record; returns the encoder that made it."""
     encoder = DiffRetrieverDocumentEncoder(name)
     write_record(tmp_path, encoder, **changes)
-    for side in ("dense", "lexical"):
-        (tmp_path / side).symlink_to(folder / side)
+    for signal in ("dense", "lexical"):
+        (tmp_path / signal).symlink_to(folder / signal)
     return encoder
 
 
@@ -292,7 +299,7 @@ def test_the_query_side_may_differ(folder: Path, index: SearchIndex) -> None:
         ({"alpha": float("nan")}, "alpha=nan"),
         ({"fusion": "sum"}, "fusion='sum' must be one of 'minmax', 'rrf'"),
         ({"mode": "sparse"}, "mode 'sparse'"),
-        ({"mode": "dense,dense"}, "names a side twice"),
+        ({"mode": "dense,dense"}, "names a signal twice"),
         ({"weights": {"multi": 2.0}}, "a weight for multi, but mode hybrid searches dense and lexical"),
         (
             {"weights": {"sparse": 2.0}},
@@ -324,7 +331,7 @@ def test_an_index_stays_the_one_that_was_opened_whatever_the_directory(
 ) -> None:
     """The JVM resolves relative paths where it started, and searchers are opened when they are first used."""
     for name, passages in (("A", {"a1": "fox and dog"}), ("B", {"b1": "fox and dog", "b2": "finance"})):
-        write_sides(tmp_path / name / "ix", tiny_name, passages)
+        write_signals(tmp_path / name / "ix", tiny_name, passages)
         write_record(tmp_path / name / "ix", DiffRetrieverDocumentEncoder(tiny_name), passages=len(passages))
 
     def opened() -> SearchIndex:
