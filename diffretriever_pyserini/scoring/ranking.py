@@ -17,8 +17,8 @@ Hits = list[tuple[str, float]]
 
 DECIMALS = 9  # of scores in a run; six would make neighbours of a reciprocal rank list equal
 MOST_TIED = 1 << 16  # documents of one list that are looked at for a tie at its cut
-_SPARE = 32  # documents asked for beyond a list's end; ties at the cut are seldom longer
-_MORE = 8
+_SPARE = 64  # documents asked for beyond a list's end; ties at the cut are seldom longer
+_MORE = 8  # times as many spare ones at each further attempt
 
 
 def as_written(scores: np.ndarray, decimals: int = DECIMALS) -> np.ndarray:
@@ -86,17 +86,17 @@ def through_ties(
     """
     depth = max(1, min(depth, documents))
     most = max(1, min(documents, max(2 * depth, MOST_TIED)))
-    wanted = min(depth + _SPARE, most)
+    spare = _SPARE
     lists: dict[int, dict[str, float]] = {}
     asked: Sequence[int] = range(queries)
     while asked:
-        tied = []
+        wanted, tied = min(depth + spare, most), []
         for number, scores in zip(asked, search(asked, wanted), strict=True):
             hits = ranked(scores)
             lists[number] = dict(hits[:depth])
             if len(hits) >= wanted and hits[depth - 1][1] == hits[-1][1]:
                 tied.append(number)
-        asked, wanted = tied if wanted < most else [], min(_MORE * wanted, most)
+        asked, spare = tied if wanted < most else [], _MORE * spare
     return [lists[number] for number in range(queries)]
 
 
