@@ -90,11 +90,11 @@ class Chance:
 
 
 def test_a_list_that_is_cut_in_a_tie_is_the_head_of_the_whole_one() -> None:
-    apart = {f"{i:03}": float(i) for i in range(500)}
-    alike = {f"{i:03}": float(i == 7) for i in range(500)}
+    apart = {f"{i:03}": float(i) for i in range(900)}
+    alike = {f"{i:03}": float(i == 7) for i in range(900)}
     search = Chance([apart, alike, {}])
-    assert through_ties(search, 3, 5, 500) == [dict(ranked(one)[:5]) for one in search.scores]
-    assert search.asked == [([0, 1, 2], 37), ([1], 296), ([1], 500)]
+    assert through_ties(search, 3, 5, 900) == [dict(ranked(one)[:5]) for one in search.scores]
+    assert search.asked == [([0, 1, 2], 69), ([1], 517), ([1], 900)]
 
 
 def test_how_far_a_tie_is_followed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
