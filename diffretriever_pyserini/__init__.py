@@ -1,51 +1,56 @@
 """DiffRetriever inside Pyserini: dense vectors and lexical weights read at the masks of a diffusion language model.
 
-The public API on one screen; everything is imported when it is first used, so that importing the package is cheap.
+The public names on one screen (docs/api.md); each is imported when first used, so that importing the package is cheap.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import names_of
 
 if TYPE_CHECKING:
     from . import scoring
+    from .corpora import Corpus
+    from .encoding import EncodeOptions, encode_corpus
     from .errors import ConfigError, DiffRetrieverError, InputError, ModelNotFoundError, NumericalError
-    from .model.config import RetrieverConfig, resolve_config
-    from .model.representations import Representations
-    from .model.retriever import DiffRetriever
+    from .evaluation import evaluate
+    from .explaining import explain
+    from .indexes import IndexOptions, build_index
+    from .model import DiffRetriever, Representations, RetrieverConfig, resolve_config
     from .plugin import register, unregister
-    from .pyserini_api.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
-    from .pyserini_api.maxsim import MaxSimSearcher
+    from .pyserini_api import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, MaxSimSearcher
+    from .searching import SearchOptions, open_index
+    from .store import Store
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "DiffRetriever": "model.retriever",
-    "Representations": "model.representations",
-    "RetrieverConfig": "model.config",
-    "resolve_config": "model.config",
-    "scoring": "scoring",
-    "DiffRetrieverDocumentEncoder": "pyserini_api.encoders",
-    "DiffRetrieverQueryEncoder": "pyserini_api.encoders",
-    "MaxSimSearcher": "pyserini_api.maxsim",
-    "register": "plugin",
-    "unregister": "plugin",
     "ConfigError": "errors",
+    "Corpus": "corpora",
+    "DiffRetriever": "model",
+    "DiffRetrieverDocumentEncoder": "pyserini_api",
     "DiffRetrieverError": "errors",
+    "DiffRetrieverQueryEncoder": "pyserini_api",
+    "EncodeOptions": "encoding",
+    "IndexOptions": "indexes",
     "InputError": "errors",
+    "MaxSimSearcher": "pyserini_api",
     "ModelNotFoundError": "errors",
     "NumericalError": "errors",
+    "Representations": "model",
+    "RetrieverConfig": "model",
+    "SearchOptions": "searching",
+    "Store": "store",
+    "build_index": "indexes",
+    "encode_corpus": "encoding",
+    "evaluate": "evaluation",
+    "explain": "explaining",
+    "open_index": "searching",
+    "register": "plugin",
+    "resolve_config": "model",
+    "scoring": "",
+    "unregister": "plugin",
 }
-__all__ = [*sorted(_HOMES), "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_HOMES[name]}", __name__)
-    return module if name == "scoring" else getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__ = [*_HOMES, "__version__"]
+__getattr__, __dir__ = names_of(__name__, _HOMES)

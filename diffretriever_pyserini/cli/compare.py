@@ -12,7 +12,7 @@ from ..files.atomic import whole_file
 from ..settings import CountFrom0, parser_of
 
 if TYPE_CHECKING:
-    from ..evaluation.compare import Comparison
+    from ..evaluation.comparison import Comparison
     from ..evaluation.metrics import Evaluation
 
 _WIDTH = 70

@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _compare(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Hold all runs against the first, write what was asked for, and return the result as text and as plain values."""
     from ..corpora.topics import read_topics
-    from ..evaluation.compare import compare
+    from ..evaluation.comparison import compare
     from ..evaluation.plots import plot_deltas
     from .compare import as_json, as_text, notes, write_deltas
 

@@ -1,1 +1,25 @@
 """Readers of corpora, topics and judgements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
+
+if TYPE_CHECKING:
+    from .corpus import Corpus, write_corpus
+    from .formats import Passage
+    from .qrels import read_qrels, write_qrels
+    from .topics import read_topics, write_topics
+
+_HOMES = {
+    "Corpus": "corpus",
+    "Passage": "formats",
+    "read_qrels": "qrels",
+    "read_topics": "topics",
+    "write_corpus": "corpus",
+    "write_qrels": "qrels",
+    "write_topics": "topics",
+}
+__all__ = [*_HOMES]
+__getattr__, __dir__ = names_of(__name__, _HOMES)

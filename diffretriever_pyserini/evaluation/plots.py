@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files.atomic import whole_file
-from .compare import Comparison
+from .comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

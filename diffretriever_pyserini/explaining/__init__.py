@@ -1,6 +1,7 @@
 """Why a search ranks a passage where it does: tokens proposed, vectors compared, terms matched, lists fused."""
 
 from .explain import explain
+from .page import to_html
 from .records import Explanation
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "explain", "to_html"]

@@ -1,1 +1,22 @@
 """From texts to K vectors and K vocabulary distributions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
+
+if TYPE_CHECKING:
+    from .config import RetrieverConfig, resolve_config
+    from .representations import Representations
+    from .retriever import DiffRetriever, QueryRepresentation
+
+_HOMES = {
+    "DiffRetriever": "retriever",
+    "QueryRepresentation": "retriever",
+    "Representations": "representations",
+    "RetrieverConfig": "config",
+    "resolve_config": "config",
+}
+__all__ = [*_HOMES]
+__getattr__, __dir__ = names_of(__name__, _HOMES)

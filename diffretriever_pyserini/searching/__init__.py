@@ -1,20 +1,22 @@
 """Searching an index: dense, multi, lexical or several of them fused, from one forward pass per query."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
 
 if TYPE_CHECKING:
     from .folder import MODES, separate_folders
     from .index import SearchIndex, open_index
     from .options import SearchOptions
 
-__all__ = ["MODES", "SearchIndex", "SearchOptions", "open_index", "separate_folders"]
-_MODULES = {"index": ("SearchIndex", "open_index"), "options": ("SearchOptions",)}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for: the command line's options need only the light part."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = next((module for module, names in _MODULES.items() if name in names), "folder")
-    return getattr(import_module(f".{module}", __name__), name)
+_HOMES = {
+    "MODES": "folder",
+    "SearchIndex": "index",
+    "SearchOptions": "options",
+    "open_index": "index",
+    "separate_folders": "folder",
+}
+__all__ = [*_HOMES]
+__getattr__, __dir__ = names_of(__name__, _HOMES)

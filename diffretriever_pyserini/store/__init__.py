@@ -1,1 +1,16 @@
 """Representations on disk: parts that appear whole, are checked, and feed every index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import names_of
+
+if TYPE_CHECKING:
+    from .store import Store
+
+_HOMES = {
+    "Store": "store",
+}
+__all__ = [*_HOMES]
+__getattr__, __dir__ = names_of(__name__, _HOMES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini.errors import DiffRetrieverError
-from diffretriever_pyserini.evaluation.compare import Comparison
+from diffretriever_pyserini.evaluation.comparison import Comparison
 from diffretriever_pyserini.evaluation.plots import plot_deltas
 
 

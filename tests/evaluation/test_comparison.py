@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from diffretriever_pyserini.errors import InputError
-from diffretriever_pyserini.evaluation.compare import DRAWS, Comparison, compare, holm, paired_t, randomisation
+from diffretriever_pyserini.evaluation.comparison import DRAWS, Comparison, compare, holm, paired_t, randomisation
 from diffretriever_pyserini.evaluation.metrics import Evaluation
 
 
@@ -77,7 +77,7 @@ def test_equal_deltas_are_a_binomial_test(plus: int, minus: int, unit: float) ->
 
 
 def test_many_queries_are_drawn_in_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffretriever_pyserini.evaluation import compare as module
+    from diffretriever_pyserini.evaluation import comparison as module
 
     generator = random.Random(3)
     deltas = [generator.gauss(0.02, 0.3) for _ in range(300)]
@@ -88,7 +88,7 @@ def test_many_queries_are_drawn_in_several_batches(monkeypatch: pytest.MonkeyPat
 
 
 def test_memory_does_not_grow_with_draws_and_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffretriever_pyserini.evaluation import compare as module
+    from diffretriever_pyserini.evaluation import comparison as module
 
     monkeypatch.setattr(module, "_CELLS", 1 << 16)
     deltas = [random.Random(3).gauss(0, 0.3) + i * 1e-4 for i in range(2000)]
