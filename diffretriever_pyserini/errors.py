@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ENDLESS = re.compile(r"\S{1000,}")
 
@@ -24,6 +26,17 @@ def reason(error: Exception) -> str:
     """What a library's ``error`` says, for the inside of a sentence: its kind and the beginning of its message."""
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said:.300}" if said else type(error).__name__
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Raise a panic of a Rust library (tokenizers, safetensors), which Python does not count as an Exception, as one."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise RuntimeError(str(error)) from error
+        raise
 
 
 class ConfigError(DiffRetrieverError):

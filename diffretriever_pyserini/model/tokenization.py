@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, panics_as_errors, reason
 from ..settings import parsed
 from .backbones.loading import load_tokenizer
 from .config import RetrieverConfig, check_side
@@ -96,7 +96,13 @@ class Preparer:
     def __call__(self, texts: Sequence[str], side: str, max_length: int | None = None) -> Prepared:
         """Ids and content ids of ``texts``; raises ConfigError if no text fits into ``max_length``."""
         layout = self.layout(side, max_length)
-        ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
-        if self.config.lexical_terms == "vocabulary":
-            return Prepared(layout, ids, None)
-        return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]))
+        try:
+            with panics_as_errors():
+                ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
+                if self.config.lexical_terms == "vocabulary":
+                    return Prepared(layout, ids, None)
+                return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{self.config.name}: the tokenizer failed at a text ({reason(error)}); check its tokenizer.json."
+            ) from error

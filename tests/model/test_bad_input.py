@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffretriever_pyserini import ConfigError, DiffRetriever, InputError, NumericalError
+from diffretriever_pyserini import ConfigError, DiffRetriever, InputError, NumericalError, resolve_config
+from diffretriever_pyserini.model.tokenization import Preparer
 
 from .conftest import Load, assert_alike, copy_folder, edit_weights
 
@@ -162,3 +163,18 @@ def test_containers_without_order_are_refused(load: Load, tiny_bert: Path, odd: 
 def test_numbers_that_cannot_be_are_named(load: Load, tiny_bert: Path, name: str, value: Any) -> None:
     with pytest.raises((InputError, ConfigError), match=f"{name}={value} must be a whole number"):
         load(tiny_bert, k_passage=3).encode(["x"], **{name: value})
+
+
+def test_a_panic_at_a_text_names_the_tokenizer(tiny_dream: Path) -> None:
+    class PanicException(BaseException):
+        """What a panic of a Rust library is to Python: no Exception."""
+
+    config = resolve_config(str(tiny_dream))
+    prepare = Preparer(config)
+
+    def panics(*_: object, **__: object) -> None:
+        raise PanicException("index out of range")
+
+    prepare.tokenizer = panics
+    with pytest.raises(ConfigError, match=r"the tokenizer failed at a text \(RuntimeError: index out of range\)"):
+        prepare(["text"], "passage")

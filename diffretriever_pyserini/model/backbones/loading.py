@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConfigError, reason
+from ...errors import ConfigError, panics_as_errors, reason
 from ...files.atomic import read_json
 from ...runtime.threads import check_threads
 from ..config import RetrieverConfig
@@ -214,9 +214,10 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
         if folder is None or not (folder / "tokenizer_config.json").is_file():
             continue
         try:
-            tokenizer = _tokenizer_in(folder, config.family)
-            if tokenizer is not None:
-                tokenizer("a")  # some of its settings are only looked at here
+            with panics_as_errors():
+                tokenizer = _tokenizer_in(folder, config.family)
+                if tokenizer is not None:
+                    tokenizer("a")  # some of its settings are only looked at here
         except Exception as error:  # the tokenizers library raises nothing more special
             for name in _TOKENIZER_FILES:
                 if (folder / name).is_file():

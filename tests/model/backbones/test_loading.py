@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -372,6 +373,15 @@ def test_a_setting_that_a_tokenizer_looks_at_late_is_named(tiny_dream: Path, tmp
     folder = copy_folder(tiny_dream, tmp_path / "copy")
     edit_json(folder / "tokenizer_config.json", model_max_length=["many"])
     with pytest.raises(ConfigError, match=r"copy: the tokenizer cannot be loaded \(TypeError: '>' not supported"):
+        load_tokenizer(resolve_config(str(folder)))
+
+
+def test_a_panic_of_the_tokenizers_library_is_an_error_like_others(tiny_dream: Path, tmp_path: Path) -> None:
+    folder = copy_folder(tiny_dream, tmp_path / "copy")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["continuing_subword_prefix"] = "a prefix longer than every token"
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match=r"copy: the tokenizer cannot be loaded \(RuntimeError: range end index"):
         load_tokenizer(resolve_config(str(folder)))
 
 
