@@ -64,6 +64,9 @@ class Corpus:
             raise InputError("No corpus is named: give files, folders or ids of data sets (owner/name).")
         _refuse_repeated(self._sources)
 
+    def __repr__(self) -> str:
+        return f"Corpus({_listed(self.files)})"
+
     @property
     def files(self) -> tuple[str, ...]:
         """What is read, in order: paths, and data sets with their split."""

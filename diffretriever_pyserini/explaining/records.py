@@ -168,3 +168,12 @@ class Explanation:
     lucene_document: bool | None
     result: RankedEntry
     notes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the page, in a frame of its own so that its style stays inside."""
+        import html
+
+        from .page import to_html
+
+        page = html.escape(to_html([self]))
+        return f'<iframe srcdoc="{page}" title="Explanation" style="width: 100%; height: 40em; border: 0"></iframe>'

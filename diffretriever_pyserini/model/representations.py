@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .lexical import TermNames
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Representations:
     """Both representations of N texts.
 
@@ -29,6 +29,11 @@ class Representations:
     vectors: np.ndarray
     weights: scipy.sparse.csr_matrix
     _names: TermNames = field(repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        (n, k, h), (_, v) = self.vectors.shape, self.weights.shape
+        weights = f"weights int32 [{n}, {v}] with {self.weights.nnz} non-zero"
+        return f"Representations({n} texts, vectors float32 [{n}, {k}, {h}], {weights})"
 
     def __len__(self) -> int:
         return len(self.vectors)

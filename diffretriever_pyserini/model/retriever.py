@@ -7,6 +7,7 @@ The method itself is method.py; here a loaded model answers: texts are made read
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence, Set
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     import torch
 
 _CACHED_QUERIES = 4096
+_SIDE_LEFT_OUT = (
+    "encode() was not given a side, so the texts are encoded as passages; queries may have another prompt and K. "
+    "Use encode_query or encode_document, or pass side."
+)
 
 
 class MaskOutputs(NamedTuple):
@@ -143,22 +148,41 @@ class DiffRetriever:
         """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if no text fits."""
         return self.prepare.layout(side, max_length)
 
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"DiffRetriever({config.name!r}, k_query={config.k_query}, k_passage={config.k_passage}, "
+            f"dimension={self.dimension}, vocab_size={self.vocab_size}, device={self.device!r}, dtype={self.dtype})"
+        )
+
+    def encode_query(self, texts: Sequence[str], **options: Any) -> Representations:
+        """:meth:`encode` of queries: with their prompt and K_q mask positions."""
+        return self.encode(texts, side="query", **options)
+
+    def encode_document(self, texts: Sequence[str], **options: Any) -> Representations:
+        """:meth:`encode` of passages: with their prompt and K_p mask positions."""
+        return self.encode(texts, side="passage", **options)
+
     def encode(
         self,
         texts: Sequence[str],
-        side: str = "passage",
+        side: str | None = None,
         max_length: int | None = None,
         batch_size: int = 32,
         progress: bool | None = None,
     ) -> Representations:
         """Both representations of ``texts``, in their order (docs/method.md §3, §4).
 
+        ``side`` is "query" or "passage"; where it is left out the texts are passages, and a warning says so.
         ``batch_size`` never changes a result beyond float rounding; ``max_length`` can only shorten. ``progress`` shows
         a bar after two seconds; None shows it on a terminal only. Raises InputError for what is not text and
         NumericalError for a model that answers NaN.
         """
         from tqdm import tqdm
 
+        if side is None:
+            warnings.warn(_SIDE_LEFT_OUT, stacklevel=2)
+            side = "passage"
         texts, batch_size = _checked(texts, batch_size)
         quiet = None if progress is None else not progress
         with tqdm(total=len(texts), desc=f"Encoding ({side})", delay=2, disable=quiet) as bar:

@@ -94,6 +94,10 @@ class _Named:
             else:
                 logger.warning("%s: the option %s is unknown here and has no effect.", self.name, option)
 
+    def __repr__(self) -> str:
+        representation = "term weights" if self.name.lexical else "pooled vectors"
+        return f"{type(self).__name__}({str(self.name)!r}, {representation}, device={self.device!r})"
+
     @property
     def model(self) -> DiffRetriever:
         """The loaded model, shared with every other encoder of the same name and settings."""

@@ -88,6 +88,9 @@ class MaxSimSearcher(FaissSearcher):
         self.dimension = query_encoder.dimension
         self.num_docs = self.vectors.passages
 
+    def __repr__(self) -> str:
+        return f"MaxSimSearcher({self.num_docs} passages, dimension={self.dimension}, {self.query_encoder!r})"
+
     def search(  # type: ignore[override]
         self,
         query: str | np.ndarray,

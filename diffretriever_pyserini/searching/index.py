@@ -48,6 +48,11 @@ class SearchIndex:
         self._searchers: dict[str, Searcher] = {}
         self._opening = threading.RLock()
 
+    def __repr__(self) -> str:
+        folder = self.folder
+        passages = "" if folder.passages is None else f", {folder.passages} passages"
+        return f"SearchIndex({folder.name!r}{passages}, modes={folder.modes}, encoder={str(self.encoder.name)!r})"
+
     @property
     def model(self) -> DiffRetriever:
         """The query encoder's model, shared with whoever else asks for it."""

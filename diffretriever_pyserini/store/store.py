@@ -85,6 +85,11 @@ class Store:
         have = "; ".join(f"{len(notes)} of {shards} shards" for shards, notes in found.items()) or "no shard"
         raise InputError(f"{self.folder}: the store is not finished ({have}); run `diffretriever encode` to the end.")
 
+    def __repr__(self) -> str:
+        spec = self.spec
+        kept = f"{spec.vectors} vectors [{spec.k_passage}, {spec.dimension}] {spec.dtype}"
+        return f"Store({str(self.folder)!r}, {len(self)} passages, {kept}, encoder={spec.provenance.encoder!r})"
+
     def __len__(self) -> int:
         return int(self.bounds[-1])
 
