@@ -30,7 +30,7 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Raise a panic of a Rust library (tokenizers, safetensors), which Python does not count as an Exception, as one."""
+    """Raise a panic of a Rust library (tokenizers, safetensors), which is no Exception to Python, as a RuntimeError."""
     try:
         yield
     except BaseException as error:
