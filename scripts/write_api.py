@@ -18,8 +18,8 @@ HEAD = """# Python API
 <!-- Written by scripts/write_api.py from the docstrings; change these. -->
 
 `from diffretriever_pyserini import DiffRetriever, open_index, ...`: these names are public and stay. Some packages list
-more in their `__all__` (last section); whatever is in no `__all__` may change without notice. Every example on this page
-runs as a test.
+more in their `__all__` (last section); what is in no `__all__` may change without notice. Every example here runs as
+a test.
 
 """
 GROUPS = {
