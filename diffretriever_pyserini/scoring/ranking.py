@@ -22,7 +22,7 @@ _GROWTH = 8  # how much longer the next request is, if the tie goes on
 
 
 def as_written(scores: np.ndarray, decimals: int = DECIMALS) -> np.ndarray:
-    """``scores`` as the float32 that trec_eval reads from a run with ``decimals``; applying it twice changes nothing."""
+    """``scores`` as the float32 that trec_eval reads from a run with ``decimals``; a second call changes nothing."""
     import numpy as np
 
     with np.errstate(over="ignore"):
