@@ -40,7 +40,7 @@ _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight
 
 
 def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
-    """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``. Raises ConfigError, ModelNotFoundError."""
+    """The backbone of ``config``, adapters merged; raises ConfigError, ModelNotFoundError."""
     import torch
 
     check_threads("torch", torch.get_num_threads())
@@ -104,9 +104,9 @@ def lora_settings(folder: Path) -> dict[str, Any]:
     initialisation = raw.get("init_lora_weights")
     if initialisation not in _BASE_UNCHANGED:
         raise ConfigError(
-            f"{path}: init_lora_weights {initialisation!r} is not supported, because it changes the base. Save the "
-            "adapter with peft's path_initial_model_for_weight_conversion, which makes it plain LoRA, or save the merged "
-            "model."
+            f"{path}: init_lora_weights {initialisation!r} is not supported, because it changes the base. "
+            "Save the adapter with peft's path_initial_model_for_weight_conversion, which makes it plain LoRA, or save "
+            "the merged model."
         )
     if raw.get("bias") not in (None, "none"):
         raise ConfigError(f"{path}: bias {raw['bias']!r} is not supported; only 'none' is.")
