@@ -37,7 +37,7 @@ _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What ``--help`` says of a setting, beside its range and its default.
+    """What ``--help`` shows for a setting, in addition to its range and default.
 
     Attributes
     ----------

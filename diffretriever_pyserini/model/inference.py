@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 Batch = tuple[np.ndarray, "scipy.sparse.csr_matrix"]
-LOGIT_BYTES = 1 << 28  # limit for the logits of a batch, if all are needed
-COLUMN_BYTES = 1 << 30  # limit for the columns of the head that a batch gathers otherwise
+LOGIT_BYTES = 1 << 28  # limit for the logits of a batch, if every logit is needed
+COLUMN_BYTES = 1 << 30  # limit for the columns of the head that a batch gathers, if not every logit is needed
 
 
 class Inference:

@@ -101,5 +101,5 @@ def kept_positions(decoded: torch.Tensor, stop_ids: Collection[int]) -> torch.Te
 
 def pool(vectors: np.ndarray) -> np.ndarray:
     """One vector per text: the mean of its non-zero rows, not normalised again. float32 [N, K, H] -> float32 [N, H]."""
-    kept = np.any(vectors != 0, axis=2).sum(axis=1, keepdims=True)
-    return (vectors.sum(axis=1) / np.maximum(kept, 1)).astype(np.float32)
+    counts = np.any(vectors != 0, axis=2).sum(axis=1, keepdims=True)
+    return (vectors.sum(axis=1) / np.maximum(counts, 1)).astype(np.float32)

@@ -51,7 +51,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def release(base: Path) -> Path:
-    """A released adapter folder beside its base."""
+    """A released adapter folder next to its base."""
     folder = base.parent / "release"
     write_json(folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "../base"})
     write_json(folder / "retriever_config.json", RELEASE)

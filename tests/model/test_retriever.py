@@ -65,10 +65,10 @@ def test_expansion_scores_every_term_but_the_mask_and_the_unknown_word(tiny_bert
     logits = np.log1p(np.maximum(model.forward_masks(["the", ""], side="passage").logits[:, 0], 0))
     logits[:, [model.tokenizer.mask_token_id, model.tokenizer.unk_token_id]] = 0
     for row, weights in zip(reps.weights.toarray(), logits, strict=True):
-        kept = np.zeros_like(weights)
+        expected = np.zeros_like(weights)
         best = np.argsort(-weights)[:20]
-        kept[best] = weights[best]
-        np.testing.assert_array_equal(row, np.rint(100 * kept))
+        expected[best] = weights[best]
+        np.testing.assert_array_equal(row, np.rint(100 * expected))
     assert reps.weights[:, [model.tokenizer.mask_token_id]].nnz == 0
     assert reps.weights.nnz > 20
 

@@ -79,23 +79,27 @@ def bert_lora(tiny_bert: Path, tmp_path: Path) -> Path:
 
 
 def test_a_plain_adapter_on_a_masked_lm(bert_lora: Path, tiny_bert: Path, load: Load) -> None:
-    found = DiffRetriever.from_pretrained(bert_lora, k_passage=3)
-    assert (found.config.cut_at_stop, found.config.prompt, found.config.backbone) == (True, "none", str(tiny_bert))
+    adapted = DiffRetriever.from_pretrained(bert_lora, k_passage=3)
+    assert (adapted.config.cut_at_stop, adapted.config.prompt, adapted.config.backbone) == (
+        True,
+        "none",
+        str(tiny_bert),
+    )
     merged = DiffRetriever.from_pretrained(bert_lora.parent / "merged", k_passage=3)
-    assert_close(found.encode(TEXTS), merged.encode(TEXTS))
+    assert_close(adapted.encode(TEXTS), merged.encode(TEXTS))
     base = load(tiny_bert, k_passage=3).encode(TEXTS)
-    assert np.abs(found.encode(TEXTS).vectors - base.vectors).max() > 0.05
+    assert np.abs(adapted.encode(TEXTS).vectors - base.vectors).max() > 0.05
 
 
 def test_a_plain_adapter_on_dream(tiny_dream: Path, tmp_path: Path, load: Load) -> None:
     targets = ["q_proj", "v_proj", "down_proj"]
     merged = save_lora(dream.load(tiny_dream, torch.float32).model, tmp_path / "lora", targets, tiny_dream)
-    found = DiffRetriever.from_pretrained(tmp_path / "lora", k_query=4)
-    assert (found.config.family, found.config.max_length, found.config.impact_rounding) == ("dream", 512, "zero")
+    adapted = DiffRetriever.from_pretrained(tmp_path / "lora", k_query=4)
+    assert (adapted.config.family, adapted.config.max_length, adapted.config.impact_rounding) == ("dream", 512, "zero")
     expected = DiffRetriever.from_pretrained(save_merged(merged, tiny_dream, tmp_path / "merged"), k_query=4)
-    assert_close(found.encode(TEXTS, side="query"), expected.encode(TEXTS, side="query"))
+    assert_close(adapted.encode(TEXTS, side="query"), expected.encode(TEXTS, side="query"))
     base = load(tiny_dream, k_query=4).encode(TEXTS, side="query")
-    assert np.abs(found.encode(TEXTS, side="query").vectors - base.vectors).max() > 0.05
+    assert np.abs(adapted.encode(TEXTS, side="query").vectors - base.vectors).max() > 0.05
 
 
 def test_a_fully_fine_tuned_folder(tiny_bert: Path, tmp_path: Path, load: Load) -> None:
@@ -106,10 +110,10 @@ def test_a_fully_fine_tuned_folder(tiny_bert: Path, tmp_path: Path, load: Load) 
     tuned = DiffRetriever.from_pretrained(folder)
     assert (tuned.config.adapter, tuned.config.max_length, tuned.config.cut_at_stop) == (None, 100, False)
     like = load(tiny_bert, k_query=2, k_passage=5, max_length=100, cut_at_stop=False, impact_rounding="nearest")
-    found, expected = tuned.encode(TEXTS), like.encode(TEXTS)
-    assert found.vectors.shape == (len(TEXTS), 5, 32)
-    assert found.vectors.tobytes() == expected.vectors.tobytes()
-    assert found.impacts == expected.impacts
+    reps, expected = tuned.encode(TEXTS), like.encode(TEXTS)
+    assert reps.vectors.shape == (len(TEXTS), 5, 32)
+    assert reps.vectors.tobytes() == expected.vectors.tobytes()
+    assert reps.impacts == expected.impacts
 
 
 def test_code_in_a_release_is_never_run(checkpoints: Path, tmp_path: Path, load: Load) -> None:
@@ -120,9 +124,9 @@ def test_code_in_a_release_is_never_run(checkpoints: Path, tmp_path: Path, load:
     code = {"AutoConfig": "configuration.Config", "AutoModel": "modeling.Model", "AutoTokenizer": "tokenization.T"}
     edit_json(folder / "config.json", model_type="diffretriever", auto_map=code, architectures=["Model"])
     edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization.T", None]})
-    found = DiffRetriever.from_pretrained(folder, backbone=str(checkpoints / "tiny-dream"))
+    release = DiffRetriever.from_pretrained(folder, backbone=str(checkpoints / "tiny-dream"))
     same = load(checkpoints / "tiny-dream-adapter-single")
-    assert found.encode(TEXTS).vectors.tobytes() == same.encode(TEXTS).vectors.tobytes()
+    assert release.encode(TEXTS).vectors.tobytes() == same.encode(TEXTS).vectors.tobytes()
     assert not (tmp_path / "ran").exists()
 
 
@@ -212,8 +216,8 @@ def test_initialisations_that_keep_the_base(tiny_bert: Path, tmp_path: Path, sta
     peft = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=["query"], init_lora_weights=start))
     randomise(peft)
     peft.save_pretrained(tmp_path / "lora")
-    found = resolve_and_load(tmp_path / "lora", tiny_bert)
-    torch.testing.assert_close(logits_of(found), peft(IDS).logits.detach(), atol=1e-4, rtol=1e-4)
+    backbone = resolve_and_load(tmp_path / "lora", tiny_bert)
+    torch.testing.assert_close(logits_of(backbone), peft(IDS).logits.detach(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
@@ -234,8 +238,8 @@ def test_initialisations_that_change_the_base(tiny_bert: Path, tmp_path: Path, s
         resolve_and_load(tmp_path / "lora", tiny_bert)
     expected = peft(IDS).logits.detach()
     peft.save_pretrained(tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "start"))
-    found = resolve_and_load(tmp_path / "plain", tiny_bert)
-    torch.testing.assert_close(logits_of(found), expected, atol=1e-3, rtol=1e-3)
+    backbone = resolve_and_load(tmp_path / "plain", tiny_bert)
+    torch.testing.assert_close(logits_of(backbone), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_a_weight_under_two_names_is_refused(bert_lora: Path) -> None:
@@ -279,9 +283,9 @@ def test_an_adapter_may_contain_the_head(bert_lora: Path, tiny_bert: Path, tmp_p
     # The LoRA of this fixture also adapts the head's dense layer, so the adapter must contain the merged head.
     merged = load_file(bert_lora.parent / "merged" / "model.safetensors")
     save_file({key: merged[key] for key in head}, bert_lora / "head.safetensors")
-    found = DiffRetriever.from_pretrained(bert_lora, backbone=str(base)).forward_masks(TEXTS)
-    np.testing.assert_allclose(found.hidden, expected.hidden, atol=1e-4)
-    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
+    outputs = DiffRetriever.from_pretrained(bert_lora, backbone=str(base)).forward_masks(TEXTS)
+    np.testing.assert_allclose(outputs.hidden, expected.hidden, atol=1e-4)
+    np.testing.assert_allclose(outputs.logits, expected.logits, atol=1e-4)
     save_file({"cls.predictions.nothing": torch.zeros(2)}, bert_lora / "head.safetensors")
     with pytest.raises(ConfigError, match=r"head\.safetensors: 'cls\.predictions\.nothing'"):
         DiffRetriever.from_pretrained(bert_lora, backbone=str(tiny_bert))
@@ -308,10 +312,12 @@ def test_lora_on_a_tied_head_does_not_change_the_input_embeddings(tiny_dream: Pa
     peft = get_peft_model(unmerged.model, settings)
     randomise(peft)
     peft.save_pretrained(tmp_path / "lora", save_embedding_layers=False)
-    found = resolve_and_load(tmp_path / "lora", base)
-    torch.testing.assert_close(logits_of(found), logits_of(unmerged), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(logits_of(found), alone, atol=0.1)
-    assert torch.equal(found.model.get_input_embeddings().weight, dream.load(base, torch.float32).model.lm_head.weight)
+    backbone = resolve_and_load(tmp_path / "lora", base)
+    torch.testing.assert_close(logits_of(backbone), logits_of(unmerged), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(logits_of(backbone), alone, atol=0.1)
+    assert torch.equal(
+        backbone.model.get_input_embeddings().weight, dream.load(base, torch.float32).model.lm_head.weight
+    )
 
 
 @pytest.mark.parametrize(
@@ -339,12 +345,12 @@ def test_lora_and_full_tensors_on_a_tied_masked_lm_head(tmp_path: Path, kind: st
         load_head(backbone, full)
         return backbone
 
-    found = loaded(**{head: after})
-    assert torch.equal(found.model.get_input_embeddings().weight, before)
-    assert torch.equal(found.model.get_output_embeddings().weight, after)
-    found = loaded(**{head: after, table: before + 1})
-    assert torch.equal(found.model.get_input_embeddings().weight, before + 1)
-    assert torch.equal(found.model.get_output_embeddings().weight, after)
+    backbone = loaded(**{head: after})
+    assert torch.equal(backbone.model.get_input_embeddings().weight, before)
+    assert torch.equal(backbone.model.get_output_embeddings().weight, after)
+    backbone = loaded(**{head: after, table: before + 1})
+    assert torch.equal(backbone.model.get_input_embeddings().weight, before + 1)
+    assert torch.equal(backbone.model.get_output_embeddings().weight, after)
     with pytest.raises(ConfigError, match=rf"head\.safetensors: '{re.escape(table)}\.weight', but not the output head"):
         loaded(**{table: after})
 
