@@ -128,7 +128,7 @@ def requirement(hint: Any) -> str:
     if kind is Literal:
         return f"one of {', '.join(map(repr, parts))}"
     if kind is tuple:
-        return f"a list, each {requirement(parts[0])}"
+        return f"a list in which each value is {requirement(parts[0])}"
     if get_origin(hint) is not None and issubclass(kind, Mapping):
         return f"a mapping from {requirement(parts[0])} to {requirement(parts[1])}"
     noun = _NOUNS.get(kind, f"of type {kind.__name__}")

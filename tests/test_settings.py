@@ -94,7 +94,7 @@ def test_harmless_spellings_are_converted(name: str, written: object, converted:
         ({"flour": "oats"}, "flour='oats' must be one of 'rye', 'wheat'."),
         ({"rises": 3}, "rises=3 must be one of 1, 2."),
         ({"rises": True}, "rises=True must be one of 1, 2."),
-        ({"seeds": 5}, "seeds=5 must be a list, each text."),
+        ({"seeds": 5}, "seeds=5 must be a list in which each value is text."),
         ({"note": ["a"]}, "note=['a'] must be text."),
         ({"loaves": 0, "heat": -1}, "loaves=0 must be a whole number of at least 1; heat=-1 must be a number above 0."),
     ],

@@ -151,7 +151,14 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
 
     Released folders have their own ids, K and max_length. So checkpoints are looked up on disk and in the hub's cache,
     and downloaded unless the hub is offline. ``overrides`` are fields of :class:`RetrieverConfig`; None leaves a field
-    unchanged. Raises ConfigError (unknown setting, unsupported checkpoint) and ModelNotFoundError.
+    unchanged.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown setting, an invalid value or an unsupported checkpoint.
+    ModelNotFoundError
+        When the model is neither on disk nor on the hub.
     """
     overrides = {key: value for key, value in overrides.items() if value is not None}
     check_names(RetrieverConfig, overrides, where=name)

@@ -42,7 +42,10 @@ def without_weights() -> Iterator[None]:
 def local_folder(name: str) -> Path:
     """The folder of model ``name``: a local folder, a packaged model, else the hub (cache, then download).
 
-    Raises ModelNotFoundError, which says what to download and how to name a local folder.
+    Raises
+    ------
+    ModelNotFoundError
+        The message says what to download and how to name a local folder.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():

@@ -106,7 +106,7 @@ class DiffRetriever:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
+        """Device of the model."""
         return str(self._backbone.device)
 
     @property
@@ -153,9 +153,19 @@ class DiffRetriever:
     ) -> Representations:
         """Both representations of ``texts``, in their order (docs/method.md §3, §4).
 
-        ``batch_size`` changes no result beyond float rounding; ``max_length`` can only shorten. ``progress`` shows a
-        bar after two seconds; None shows it on a terminal only. Raises InputError for anything but texts, and
-        NumericalError if the model returns NaN.
+        Parameters
+        ----------
+        side : ``query`` or ``passage``.
+        max_length : can only shorten texts; None is the model's own.
+        batch_size : changes no result beyond float rounding.
+        progress : whether to show a bar after two seconds; None shows it on a terminal only.
+
+        Raises
+        ------
+        InputError
+            For anything but a list of texts.
+        NumericalError
+            When the model returns NaN or infinity.
         """
         from tqdm import tqdm
 
@@ -177,10 +187,16 @@ class DiffRetriever:
     ) -> Representations:
         """Both representations of texts that :attr:`prepare` prepared, in this process or another.
 
-        ``token_budget`` limits the tokens of a batch (with padding, if the model pads); ``batch_size`` is then ignored.
-        ``tick`` is called with the size of each finished batch. With ``pooled`` only the pooled vectors are kept, as
-        ``vectors`` [N, 1, H], which takes 1/K of the memory. Raises NumericalError if the model returns NaN; its
-        ``index`` is the number of the text.
+        Parameters
+        ----------
+        token_budget : most tokens per batch (with padding, if the model pads); ``batch_size`` is then ignored.
+        tick : called with the size of each finished batch.
+        pooled : whether to return only the pooled vectors, as ``vectors`` [N, 1, H], in 1/K of the memory.
+
+        Raises
+        ------
+        NumericalError
+            When the model returns NaN or infinity; its ``index`` is the number of the text.
         """
         import scipy.sparse
 

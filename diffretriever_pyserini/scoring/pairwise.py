@@ -17,7 +17,16 @@ _LEAST_RANGE = 1e-9
 
 
 def pooled_scores(queries: Array, passages: Array) -> Array:
-    """Dense single: dot products of pooled vectors. ``queries`` [Nq, H], ``passages`` [Np, H] -> float32 [Nq, Np]."""
+    """Dense single: dot products of pooled vectors.
+
+    Parameters
+    ----------
+    queries, passages : float [Nq, H] and [Np, H].
+
+    Returns
+    -------
+    float32 [Nq, Np]
+    """
     queries, passages = _floats(queries, 2), _floats(passages, 2)
     _require_equal("dimension", queries.shape[1], passages.shape[1])
     return queries @ passages.T
@@ -26,8 +35,14 @@ def pooled_scores(queries: Array, passages: Array) -> Array:
 def maxsim(queries: Array, passages: Array, chunk: int = 1024) -> Array:
     """Dense multi (MaxSim): sum over query vectors of max(0, best passage vector), not divided by K.
 
-    ``queries`` [Nq, Kq, H], ``passages`` [Np, Kp, H] -> float32 [Nq, Np]. Zero rows score 0. ``chunk`` passages are
-    scored at a time, so memory is Nq * Kq * chunk * Kp floats.
+    Parameters
+    ----------
+    queries, passages : float [Nq, Kq, H] and [Np, Kp, H]; zero rows score 0.
+    chunk : passages scored at a time, in a memory of Nq * Kq * chunk * Kp floats.
+
+    Returns
+    -------
+    float32 [Nq, Np]
     """
     queries, passages = _floats(queries, 3), _floats(passages, 3)
     _require_equal("dimension", queries.shape[2], passages.shape[2])
@@ -46,7 +61,13 @@ def maxsim(queries: Array, passages: Array, chunk: int = 1024) -> Array:
 def lexical_scores(queries: scipy.sparse.csr_matrix, passages: scipy.sparse.csr_matrix) -> Array:
     """Lexical: the integer dot product that a Lucene impact index computes.
 
-    ``queries`` CSR int [Nq, V], ``passages`` CSR int [Np, V] -> float32 [Nq, Np], exact up to 2**24.
+    Parameters
+    ----------
+    queries, passages : CSR int [Nq, V] and [Np, V].
+
+    Returns
+    -------
+    float32 [Nq, Np], exact up to 2**24.
     """
     _require_equal("vocabulary", queries.shape[1], passages.shape[1])
     product = queries.astype(np.int64) @ passages.astype(np.int64).T
@@ -95,7 +116,9 @@ def cut(scores: Array, depth: int) -> Array:
 def min_max(scores: Array, floors: Array | None = None) -> Array:
     """Each row of ``scores`` [N, D] scaled to [0, 1] as float64; NaN stays, and a range is at least 1e-9.
 
-    ``floors`` [N, 1] are the rows' minima, NaN where the minimum is the lowest score of the row.
+    Parameters
+    ----------
+    floors : float [N, 1], the minimum per row; NaN for the lowest score of the row, as without ``floors``.
     """
     scores = _as_array(scores)
     if scores.size == 0:

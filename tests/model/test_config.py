@@ -113,7 +113,9 @@ def test_legacy_k(release: Path, keys: dict[str, Any], expected: tuple[int, int]
 @pytest.mark.parametrize("value", ["abc", [1, "x"], 5, [-1], [True]])
 def test_invalid_token_ids_are_named_with_their_file(release: Path, value: Any) -> None:
     edit_json(release / "retriever_config.json", query_prefix_ids=value)
-    with pytest.raises(ConfigError, match=r"retriever_config\.json: query_prefix_ids=.* must be a list, each a whole"):
+    with pytest.raises(
+        ConfigError, match=r"retriever_config\.json: query_prefix_ids=.* must be a list in which each value is a whole"
+    ):
         resolve_config(str(release))
 
 
