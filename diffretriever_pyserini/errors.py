@@ -1,31 +1,31 @@
-"""The errors that a person is meant to read: each says what is wrong, where, and what to do."""
+"""Errors for the user: each message says what is wrong, where, and what to do."""
 
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_ENDLESS = re.compile(r"\S{1000,}")
+_LONG_WORD = re.compile(r"\S{1000,}")
 
 
 class DiffRetrieverError(ValueError):
-    """Base of every error raised on purpose by this package; its message is one readable sentence or two."""
+    """Base of every error raised on purpose by this package; its message is one or two readable sentences."""
 
 
 def sentence(error: DiffRetrieverError) -> str:
-    """What ``error`` says, for a terminal: words of 1,000 characters and more, from damaged files, are cut."""
-    return _ENDLESS.sub(lambda found: f"{found[0][:200]}...", str(error))
+    """The message of ``error`` for a terminal; words of 1,000 characters and more, from damaged files, are cut."""
+    return _LONG_WORD.sub(lambda match: f"{match[0][:200]}...", str(error))
 
 
 def trace_wanted() -> bool:
-    """Whether DIFFRETRIEVER_TRACEBACK asks for the trace of an error beside its sentence."""
+    """Whether DIFFRETRIEVER_TRACEBACK asks for an error's traceback as well as its message."""
     return os.environ.get("DIFFRETRIEVER_TRACEBACK", "0") not in ("", "0")
 
 
 def reason(error: Exception) -> str:
-    """What a library's ``error`` says, for the inside of a sentence: its kind and the beginning of its message."""
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said:.300}" if said else type(error).__name__
+    """Class and start of the message of a library's ``error``, to quote within a sentence."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message:.300}" if message else type(error).__name__
 
 
 @contextmanager
@@ -40,11 +40,11 @@ def panics_as_errors() -> Iterator[None]:
 
 
 class ConfigError(DiffRetrieverError):
-    """A configuration, checkpoint folder or model name that cannot be used as given."""
+    """A configuration, checkpoint folder or model name that cannot be used."""
 
 
 class ModelNotFoundError(DiffRetrieverError, FileNotFoundError):
-    """A model that is neither on disk nor in the local hub cache, and cannot be fetched from here."""
+    """A model that is neither on disk nor in the local hub cache, and cannot be downloaded."""
 
 
 class InputError(DiffRetrieverError):
@@ -52,6 +52,6 @@ class InputError(DiffRetrieverError):
 
 
 class NumericalError(DiffRetrieverError):
-    """A model that produced NaN or infinite values; ``index`` is the text's position among those given."""
+    """A model that produced NaN or infinite values; ``index`` is the number of the text, from 0."""
 
     index: int | None = None

@@ -1,7 +1,7 @@
 """Settings, declared once: dataclasses whose fields say type, range, choices and help.
 
-A value is checked by pydantic when its record is made, and command-line options are made from the same fields. pydantic
-is imported at the first check, so neither `import diffretriever_pyserini` nor `--help` loads it.
+pydantic checks the values when a record is made, and command-line options are made from the same fields. pydantic is
+imported at the first check, so neither `import diffretriever_pyserini` nor `--help` loads it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .errors import ConfigError, DiffRetrieverError, InputError
 
 Count = Annotated[int, Ge(1)]
 CountFrom0 = Annotated[int, Ge(0)]
-# Beyond these numbers libraries in C run out of memory, or take them for others.
+# Beyond these limits C libraries run out of memory or overflow.
 Threads = Annotated[int, Ge(1), Le(1024)]
 Batch = Annotated[int, Ge(1), Le(1 << 16)]
 Masks = Annotated[int, Ge(1), Le(1024)]
@@ -37,15 +37,15 @@ _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What ``--help`` says of a setting, beside its range and its default.
+    """What ``--help`` shows for a setting, in addition to its range and default.
 
     Attributes
     ----------
     text : one line.
-    metavar : stands for the value in the help.
-    option : name of the command-line option, where it is not the field's.
-    default : what happens where the setting is None.
-    group : title of the group of options that the setting belongs to, and those after it up to the next title.
+    metavar : placeholder for the value in the help.
+    option : name of the command-line option, if it differs from the field's.
+    default : what happens when the setting is None.
+    group : title of the option group that starts with this setting; later settings belong to it, up to the next title.
     """
 
     text: str
@@ -58,15 +58,14 @@ class Help:
 def validate(record: Any, error: type[DiffRetrieverError] = ConfigError, where: str = "") -> None:
     """Check the fields of a dataclass instance by their annotations; called by its ``__post_init__``.
 
-    Harmless spellings are replaced by what they mean, also in a frozen record: NumPy's numbers, 64.0 for a whole
-    number, text of a number ("1e-4", which YAML does not read as one), a list for a tuple. True is no number; NaN and
-    infinity are refused.
+    Harmless spellings are converted, even in a frozen record: NumPy numbers, 64.0 for a whole number, a number as text
+    ("1e-4", which YAML reads as a string), a list for a tuple. True is not a number; NaN and infinity are refused.
 
     Raises
     ------
     DiffRetrieverError
-        Of the class ``error``: one sentence that names each wrong field, its value and what it must be; ``where``
-        (a file, a model) goes before it.
+        Of the class ``error``: one sentence that names each wrong field, its value and what it must be. It begins with
+        ``where`` (a file, a model).
     """
     values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     for name, value in checked(type(record), values, error, where).items():
@@ -84,9 +83,9 @@ def checked(
         return _fields_adapter(record).validate_python(dict(values))
     except ValidationError as problem:
         hints = _hints(record)
-        names = dict.fromkeys(str(one["loc"][0]) for one in problem.errors(include_url=False))
-        wrong = "; ".join(f"{name}={values[name]!r:.80} must be {wanted(hints[name])}" for name in names)
-        raise error(f"{_before(where)}{wrong}.") from problem
+        names = dict.fromkeys(str(item["loc"][0]) for item in problem.errors(include_url=False))
+        wrong = "; ".join(f"{name}={values[name]!r:.80} must be {requirement(hints[name])}" for name in names)
+        raise error(f"{_prefix(where)}{wrong}.") from problem
 
 
 def record_from[Record](record: type[Record], values: Mapping[str, Any], path: Path, remedy: str) -> Record:
@@ -95,14 +94,14 @@ def record_from[Record](record: type[Record], values: Mapping[str, Any], path: P
     Raises
     ------
     InputError
-        Where a field is missing, unknown or no such value; it names the file and ends with ``remedy``.
+        When a field is missing, unknown or invalid. The message names the file and ends with ``remedy``.
     """
     try:
-        found = checked(record, values, InputError)
+        fields = checked(record, values, InputError)
         for field in dataclasses.fields(record):  # type: ignore[arg-type]
-            if field.name not in found and _default(field) is dataclasses.MISSING:
+            if field.name not in fields and _default(field) is dataclasses.MISSING:
                 raise InputError(f"{field.name} is missing")
-        return record(**found)
+        return record(**fields)
     except InputError as problem:
         raise InputError(f"{path}: damaged ({str(problem).rstrip('.')}); {remedy}.") from problem
 
@@ -110,7 +109,7 @@ def record_from[Record](record: type[Record], values: Mapping[str, Any], path: P
 def check_names(
     record: type, names: Collection[str], error: type[DiffRetrieverError] = ConfigError, where: str = ""
 ) -> None:
-    """Raise ``error`` for a name that is no field of ``record``, with the nearest field."""
+    """Raise ``error`` for a name that is not a field of ``record``; the message suggests the nearest field."""
     known = [field.name for field in dataclasses.fields(record)]
     for name in names:
         if name not in known:
@@ -118,26 +117,26 @@ def check_names(
 
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}."
-            raise error(f"{_before(where)}unknown setting {name!r}; {hint}")
+            raise error(f"{_prefix(where)}unknown setting {name!r}; {hint}")
 
 
-def wanted(hint: Any) -> str:
+def requirement(hint: Any) -> str:
     """What a value of the annotated type ``hint`` must be, in words: "a whole number of at least 1"."""
-    kind, limits, parts = _taken_apart(hint)
+    kind, limits, parts = _parse_hint(hint)
     if kind is Any:
         return "anything"
     if kind is Literal:
         return f"one of {', '.join(map(repr, parts))}"
     if kind is tuple:
-        return f"a list, each {wanted(parts[0])}"
+        return f"a list in which each value is {requirement(parts[0])}"
     if get_origin(hint) is not None and issubclass(kind, Mapping):
-        return f"a mapping from {wanted(parts[0])} to {wanted(parts[1])}"
+        return f"a mapping from {requirement(parts[0])} to {requirement(parts[1])}"
     noun = _NOUNS.get(kind, f"of type {kind.__name__}")
     return f"{noun} {'of ' if limits.startswith('at ') else ''}{limits}".rstrip()
 
 
 def parser_of(hint: Any) -> Callable[[str], Any]:
-    """A ``type`` for argparse: text to a value of the annotated type ``hint``, or an error that says what is wanted."""
+    """A ``type`` for argparse: it converts text to the annotated type ``hint``, or raises an error."""
 
     def parse(text: str) -> Any:
         from pydantic import ValidationError
@@ -145,19 +144,19 @@ def parser_of(hint: Any) -> Callable[[str], Any]:
         try:
             return _adapter(hint).validate_python(text)
         except ValidationError as problem:
-            raise argparse.ArgumentTypeError(f"{text!r} must be {wanted(hint)}") from problem
+            raise argparse.ArgumentTypeError(f"{text!r} must be {requirement(hint)}") from problem
 
     return parse
 
 
 def parsed(value: Any, hint: Any, error: type[DiffRetrieverError], name: str) -> Any:
-    """``value`` as the annotated type ``hint``, or ``error`` that says what ``name`` must be."""
+    """``value`` as the annotated type ``hint``; else raise ``error``, which says what ``name`` must be."""
     from pydantic import ValidationError
 
     try:
         return _adapter(hint).validate_python(value)
     except ValidationError as problem:
-        raise error(f"{name}={value!r:.80} must be {wanted(hint)}.") from problem
+        raise error(f"{name}={value!r:.80} must be {requirement(hint)}.") from problem
 
 
 def add_options(
@@ -168,29 +167,29 @@ def add_options(
     Parameters
     ----------
     skip : fields that get no option; fields without :class:`Help` get none either.
-    groups : groups that are there already, by title.
-    over_file : the options go over a file's settings: those that are not given are None, none is required, and one of
-        true or false takes a value. Otherwise a field that is True gets an option ``--no-...``.
+    groups : existing groups, by title.
+    over_file : the options override a file's settings: an option that is not given is None, none is required, and a
+        boolean option takes a value. Otherwise a field that is True gets an option ``--no-...``.
     """
     groups = {} if groups is None else groups
     title = None
     for field in dataclasses.fields(record):
         hint = _hints(record)[field.name]
-        told = _help_of(hint)
-        title = told.group if told is not None and told.group is not None else title
-        if told is None or field.name in skip:
+        help_ = _help_of(hint)
+        title = help_.group if help_ is not None and help_.group is not None else title
+        if help_ is None or field.name in skip:
             continue
         target = parser
         if title is not None:
             target = groups[title] if title in groups else groups.setdefault(title, parser.add_argument_group(title))
         default = _default(field)
-        details: dict[str, Any] = {"dest": _dest(field.name, told)}
+        details: dict[str, Any] = {"dest": _dest(field.name, help_)}
         flag = f"--{details['dest'].replace('_', '-')}"
-        if _taken_apart(hint)[0] is bool and not over_file:
+        if _parse_hint(hint)[0] is bool and not over_file:
             flag = flag.replace("--", "--no-", 1) if default else flag
-            details |= {"action": "store_false" if default else "store_true", "help": told.text.replace("%", "%%")}
+            details |= {"action": "store_false" if default else "store_true", "help": help_.text.replace("%", "%%")}
         else:
-            details |= _reading(hint, told) | {"help": _help(hint, told, default)}
+            details |= _argparse_type(hint, help_) | {"help": _help_text(hint, help_, default)}
             if default is dataclasses.MISSING:
                 details["required"] = not over_file
             elif not over_file:
@@ -200,62 +199,63 @@ def add_options(
 
 
 def given(record: type, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Values of ``record``'s fields that the options of :func:`add_options` brought, by field; None is not given."""
-    found = {}
+    """Values that the user gave to the options of :func:`add_options`, by field; None counts as not given."""
+    values = {}
     for name, hint in _hints(record).items():
-        told = _help_of(hint)
-        value = getattr(arguments, _dest(name, told), None) if told is not None else None
+        help_ = _help_of(hint)
+        value = getattr(arguments, _dest(name, help_), None) if help_ is not None else None
         if value is not None:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def from_arguments(record: type, arguments: argparse.Namespace, **more: Any) -> Any:
-    """The ``record`` that the options of :func:`add_options` ask for, ``more`` of its fields set beside them."""
+    """The ``record`` that the options of :func:`add_options` describe; ``more`` sets further fields."""
     return record(**given(record, arguments) | more)
 
 
-def _reading(hint: Any, told: Help) -> dict[str, Any]:
+def _argparse_type(hint: Any, help_: Help) -> dict[str, Any]:
     """How argparse reads an option: type, choices, number of values and metavar."""
-    kind, _, parts = _taken_apart(hint)
+    kind, _, parts = _parse_hint(hint)
     if kind is tuple:
-        return {"nargs": "+"} | _reading(parts[0], told)
-    if kind is Literal and all(isinstance(one, str) for one in parts):
+        return {"nargs": "+"} | _argparse_type(parts[0], help_)
+    if kind is Literal and all(isinstance(choice, str) for choice in parts):
         return {"choices": parts}
     if kind is Literal:
         return {"type": parser_of(hint), "metavar": "{" + ",".join(map(str, parts)) + "}"}
     if kind is bool:
         return {"type": parser_of(hint), "metavar": "{true,false}"}
-    metavar = {"metavar": told.metavar or {int: "N", float: "X"}.get(kind)}
+    metavar = {"metavar": help_.metavar or {int: "N", float: "X"}.get(kind)}
     if kind in (int, float):
         return {"type": parser_of(hint)} | metavar
     return metavar | ({"type": parser_of(Path)} if kind is Path else {})
 
 
-def _help(hint: Any, told: Help, default: Any) -> str:
+def _help_text(hint: Any, help_: Help, default: Any) -> str:
     """The text, with the range and the default."""
-    facts = [_taken_apart(hint)[1]]
-    if told.default is not None:
-        facts.append(f"default: {told.default}")
+    facts = [_parse_hint(hint)[1]]
+    if help_.default is not None:
+        facts.append(f"default: {help_.default}")
     elif default not in (dataclasses.MISSING, None, (), ""):
         facts.append(f"default: {str(default).lower() if isinstance(default, bool) else default}")
-    added = "; ".join(filter(None, facts))
-    return f"{told.text} ({added})".replace("%", "%%") if added else told.text.replace("%", "%%")
+    details = "; ".join(filter(None, facts))
+    text = f"{help_.text} ({details})" if details else help_.text
+    return text.replace("%", "%%")
 
 
 def _default(field: dataclasses.Field) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _dest(name: str, told: Help) -> str:
-    return (told.option or name).replace("-", "_")
+def _dest(name: str, help_: Help) -> str:
+    return (help_.option or name).replace("-", "_")
 
 
 def _help_of(hint: Any) -> Help | None:
-    return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Help)), None)
+    return next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Help)), None)
 
 
-def _before(where: str) -> str:
+def _prefix(where: str) -> str:
     return f"{where}: " if where else ""
 
 
@@ -264,49 +264,49 @@ def _hints(record: type) -> dict[str, Any]:
     return get_type_hints(record, include_extras=True)
 
 
-def _taken_apart(hint: Any) -> tuple[Any, str, tuple[Any, ...]]:
+def _parse_hint(hint: Any) -> tuple[Any, str, tuple[Any, ...]]:
     """(type, limits in words, type arguments) of a hint without its ``None``; choices are those of ``Literal``."""
     limits: list[str] = []
     while True:
         origin = get_origin(hint)
         if origin is Annotated:
             hint, *marks = get_args(hint)
-            ends = {type(one): dataclasses.astuple(one)[0] for one in marks if type(one) in _LIMITS}
+            ends = {type(mark): dataclasses.astuple(mark)[0] for mark in marks if type(mark) in _LIMITS}
             if hint is int and ends.keys() == {Ge, Le}:
                 limits.append(f"between {ends[Ge]:,} and {ends[Le]:,}")
             else:
                 limits += [f"{_LIMITS[kind]} {end}" for kind, end in ends.items()]
         elif origin in (Union, UnionType):
-            hint = next(one for one in get_args(hint) if one is not type(None))
+            hint = next(option for option in get_args(hint) if option is not type(None))
         else:
             return origin or hint, " and ".join(limits), get_args(hint)
 
 
 @cache
 def _fields_adapter(record: type) -> Any:
-    """pydantic's validator of a dict of ``record``'s fields, of which any may be missing."""
+    """pydantic's validator of a dict of ``record``'s fields, any of which may be missing."""
     from pydantic import TypeAdapter
 
     typed_dict: Any = TypedDict
     fields = typed_dict(record.__name__, {n: _lenient(hint) for n, hint in _hints(record).items()}, total=False)
-    fields.__pydantic_config__ = _strictness()
+    fields.__pydantic_config__ = _pydantic_config()
     return TypeAdapter(fields)
 
 
 def _adapter(hint: Any) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(_lenient(hint), config=_strictness())
+    return TypeAdapter(_lenient(hint), config=_pydantic_config())
 
 
-def _strictness() -> Any:
+def _pydantic_config() -> Any:
     from pydantic import ConfigDict
 
     return ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 def _lenient(hint: Any) -> Any:
-    """``hint`` with harmless spellings taken, and booleans refused as numbers, at each of its leaves."""
+    """``hint`` that accepts harmless spellings, and refuses booleans as numbers, at each of its leaves."""
     from pydantic import BeforeValidator
 
     origin, parts = get_origin(hint), get_args(hint)
@@ -324,18 +324,18 @@ def _lenient(hint: Any) -> Any:
 
 
 def _plain(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy's
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a NumPy scalar
         value = value.item()
     if isinstance(value, bool) and kind in (int, float):
-        raise ValueError("true and false are no numbers")
+        raise ValueError("true and false are not numbers")
     if isinstance(value, set | frozenset | bytes | bytearray):
-        raise ValueError("sets have no order, and bytes are no text")
+        raise ValueError("sets have no order, and bytes are not text")
     if kind is Path and value == "":
         raise ValueError("an empty name would be the current directory")
     if kind is Literal:
         if isinstance(value, float) and value.is_integer() and int(value) in parts:
             value = int(value)
-        value = next((one for one in parts if str(one) == str(value)), None)  # pydantic takes True for 1
+        value = next((choice for choice in parts if str(choice) == str(value)), None)  # pydantic takes True for 1
     if kind is tuple and isinstance(value, str | os.PathLike):
         return (value,)
     return os.fspath(value) if kind is str and isinstance(value, os.PathLike) else value

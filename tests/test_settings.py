@@ -22,8 +22,8 @@ from diffretriever_pyserini.settings import (
     from_arguments,
     given,
     parser_of,
+    requirement,
     validate,
-    wanted,
 )
 
 
@@ -51,7 +51,7 @@ def bake(**values: Any) -> Baking:
 
 
 @pytest.mark.parametrize(
-    ("name", "written", "meant"),
+    ("name", "written", "converted"),
     [
         ("loaves", np.int64(3), 3),
         ("loaves", 64.0, 64),
@@ -70,10 +70,10 @@ def bake(**values: Any) -> Baking:
         ("note", Path("a/b"), "a/b"),
     ],
 )
-def test_harmless_spellings_are_taken(name: str, written: object, meant: object) -> None:
+def test_harmless_spellings_are_converted(name: str, written: object, converted: object) -> None:
     value = getattr(bake(**{name: written}), name)
-    assert value == meant and type(value) is type(meant)
-    assert bake(**{name: written}) == bake(**{name: meant}), "records of one meaning are equal"
+    assert value == converted and type(value) is type(converted)
+    assert bake(**{name: written}) == bake(**{name: converted}), "records with the same meaning are equal"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_harmless_spellings_are_taken(name: str, written: object, meant: object)
         ({"flour": "oats"}, "flour='oats' must be one of 'rye', 'wheat'."),
         ({"rises": 3}, "rises=3 must be one of 1, 2."),
         ({"rises": True}, "rises=True must be one of 1, 2."),
-        ({"seeds": 5}, "seeds=5 must be a list, each text."),
+        ({"seeds": 5}, "seeds=5 must be a list in which each value is text."),
         ({"note": ["a"]}, "note=['a'] must be text."),
         ({"loaves": 0, "heat": -1}, "loaves=0 must be a whole number of at least 1; heat=-1 must be a number above 0."),
     ],
@@ -111,7 +111,7 @@ def test_sets_and_bytes_are_refused(values: dict[str, object]) -> None:
         bake(**values)
 
 
-def test_where_a_value_came_from_goes_before_the_error() -> None:
+def test_an_error_begins_with_where_the_value_came_from() -> None:
     with pytest.raises(ConfigError, match=r"^mine\.yaml: loaves='many' must be a whole number of at least 1\.$"):
         checked(Baking, {"loaves": "many"}, where="mine.yaml")
     with pytest.raises(ConfigError, match=r"^mine\.yaml: unknown setting 'loafs'; did you mean loaves\?$"):
@@ -121,19 +121,21 @@ def test_where_a_value_came_from_goes_before_the_error() -> None:
 
 
 def test_words_for_mappings() -> None:
-    assert wanted(dict[Literal["a"], Annotated[float, Le(1)]]) == "a mapping from one of 'a' to a number of at most 1"
+    assert (
+        requirement(dict[Literal["a"], Annotated[float, Le(1)]]) == "a mapping from one of 'a' to a number of at most 1"
+    )
 
 
 def parser(**options: Any) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="bake", allow_abbrev=False)
-    add_options(made, Baking, **options)
-    return made
+    bake_parser = argparse.ArgumentParser(prog="bake", allow_abbrev=False)
+    add_options(bake_parser, Baking, **options)
+    return bake_parser
 
 
 def test_options_make_the_record() -> None:
     words = "--output out --loaves 3 --no-wind --light --flour wheat --rises 2 --seeds poppy sesame --steam 0"
-    made = from_arguments(Baking, parser().parse_args(words.split()), note="x")
-    assert made == Baking(Path("out"), 3, 0.5, 0.0, False, True, "wheat", 2, ("poppy", "sesame"), "x")
+    baking = from_arguments(Baking, parser().parse_args(words.split()), note="x")
+    assert baking == Baking(Path("out"), 3, 0.5, 0.0, False, True, "wheat", 2, ("poppy", "sesame"), "x")
     assert from_arguments(Baking, parser().parse_args(["--output", "out"])) == bake()
 
 
@@ -185,8 +187,8 @@ def test_one_option_alone() -> None:
         parser_of(Count)("0")
 
 
-def test_choices_are_those_of_the_code_that_takes_them() -> None:
-    """Some are written twice, as the code that takes them is too heavy for `--help`."""
+def test_choices_are_those_of_the_code_that_uses_them() -> None:
+    """Some are written twice, because the code that uses them is too heavy for `--help`."""
     from diffretriever_pyserini.encoding.options import EncodeOptions
     from diffretriever_pyserini.scoring.fusion import FUSIONS, RRF_K
     from diffretriever_pyserini.searching.options import SearchOptions

@@ -1,4 +1,4 @@
-"""What is done to every text."""
+"""Cleaning of every text."""
 
 from diffretriever_pyserini.text import clean_text, join_title
 
@@ -14,5 +14,5 @@ def test_clean_text() -> None:
     assert clean_text("plain") == "plain"
     assert clean_text("naïve ☃ \0 \ufeff") == "naïve ☃ \0 \ufeff"
     assert clean_text("a\ud800b\udc00") == "a\ufffdb\ufffd"
-    assert clean_text("\ud83d\ude00") == "\U0001f600"  # two halves that stand together are one character
+    assert clean_text("\ud83d\ude00") == "\U0001f600"  # two adjacent halves are one character
     assert clean_text("\ud800\ud800") == "\ufffd\ufffd"

@@ -9,7 +9,7 @@ from ..files.atomic import restore
 
 @dataclass(frozen=True)
 class BeirFolder:
-    """The three files of one collection, checked to exist when made by `open_beir`."""
+    """The three files of one collection; `open_beir` has checked that they exist."""
 
     folder: Path
     corpus: Path
@@ -31,7 +31,9 @@ def _existing(folder: Path, name: str) -> Path:
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
-    raise InputError(f"{folder}: no {name} or {name}.gz; a folder in BEIR layout has both texts and qrels (see docs).")
+    raise InputError(
+        f"{folder}: no {name} or {name}.gz; a folder in BEIR layout has corpus.jsonl, queries.jsonl and qrels/."
+    )
 
 
 def open_beir(folder: str | Path, split: str = "test") -> BeirFolder:

@@ -1,8 +1,7 @@
-"""Rows of corpus files, before and after parsing: JSON lines, TSV, Parquet, Arrow, and data sets of the hub.
+"""Rows of corpus files, before and after parsing: JSON lines, TSV, Parquet, Arrow, and data sets from the hub.
 
-Reading is kept apart from parsing: one process walks the files, and `parse_row` runs in as many as parsing needs.
-Every reader is a generator that takes the number of rows still to be skipped and returns what is left of it, so that
-skipping goes on in the next file.
+Reading is separate from parsing: one process reads the files, and `parse_row` runs in several. Every reader is a
+generator that takes the number of rows to skip and returns how many of them remain to be skipped in the next file.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Rows = Generator["RawRow", None, int]
-"""Rows to be parsed; returns how many rows are still to be skipped in the next file."""
+"""Yields rows that are not parsed yet; returns how many rows to skip in the next file."""
 
 _IDS = ("_id", "id", "docid")
 _TEXTS = ("text", "contents")
@@ -30,10 +29,10 @@ _PIECE = 256  # records turned into Python objects at once
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row not yet parsed; small and picklable, because it travels to worker processes.
+    """One row before parsing; small and picklable, because it is sent to worker processes.
 
     ``kind`` is "jsonl" or "tsv" (``payload``: the line's bytes), "record" (a dict of the fields), or "broken" (a row
-    that could be passed over but not read; ``payload`` is the complaint that `parse_row` raises).
+    that can be skipped but not read; ``payload`` is the error message that `parse_row` raises).
     """
 
     kind: str
@@ -58,17 +57,17 @@ class Passage:
 def parse_row(row: RawRow) -> Passage:
     """The passage in a row; a pure function.
 
-    The id is the first of the fields ``_id``, ``id`` and ``docid`` that is there and not null. Without a field
-    ``text``, the field ``contents`` is taken whole and ``title`` is not read, as Pyserini does; in BEIR's layout
-    (``_id``) a title alone is a passage, too. In TSV, two columns are id and text, four are id, URL, title and body
-    (MS MARCO passages and documents).
+    The id is the first of the fields ``_id``, ``id`` and ``docid`` that is present and not null. Without a field
+    ``text``, the text is all of ``contents`` and ``title`` is ignored, as in Pyserini. In BEIR's layout (``_id``) a
+    title alone is a passage, too. In TSV, two columns are id and text; four are id, URL, title and body (MS MARCO
+    passages and documents).
 
     Raises
     ------
     InputError
-        Naming ``row.where``: the row is not UTF-8, no JSON object (for instance cut in half) or of another number of
-        columns, its id is missing or cannot stand in a run file, its text is missing altogether, or a field is no
-        string.
+        The message begins with ``row.where``. The row is not UTF-8, not a JSON object (for example, cut in half) or has
+        another number of columns; its id is missing or cannot be written to a run file; it has no text field; or a
+        field is not a string.
     """
     where = row.where
     match row.kind, row.payload:
@@ -78,8 +77,8 @@ def parse_row(row: RawRow) -> Passage:
             return _from_columns(decoded(line, where).split("\t"), where)
         case "record", dict(record):
             return _from_record(record, where)
-        case "broken", str(complaint):
-            raise InputError(complaint)
+        case "broken", str(message):
+            raise InputError(message)
     raise InputError(f"{where}: a row of kind {row.kind!r} cannot hold {type(row.payload).__name__}.")
 
 
@@ -89,7 +88,7 @@ def _from_record(record: dict[str, Any], where: str) -> Passage:
         return Passage(docid, text_field(record, "title", where), text_field(record, "text", where))
     if "contents" in record:
         return Passage(docid, "", text_field(record, "contents", where))
-    raise InputError(f"{where}: the passage has no field 'text' or 'contents'; found {_listed(list(record))}.")
+    raise InputError(f"{where}: the passage has no field 'text' or 'contents'; found {_names_in_words(list(record))}.")
 
 
 def _from_columns(columns: list[str], where: str) -> Passage:
@@ -98,17 +97,17 @@ def _from_columns(columns: list[str], where: str) -> Passage:
         return Passage(docid, "", columns[1])
     if len(columns) == 4 and (not columns[1] or ("://" in columns[1] and "\r" not in columns[1])):
         return Passage(docid, columns[2], columns[3])
-    found = f"{len(columns)} columns" if len(columns) != 4 else f"4 columns with {columns[1][:40]!r} as the second"
-    raise InputError(f"{where}: {found}; expected id and text, or id, URL, title and body, with tabs between.")
+    problem = f"{len(columns)} columns" if len(columns) != 4 else f"4 columns, and the second is {columns[1][:40]!r}"
+    raise InputError(f"{where}: {problem}; expected id and text, or id, URL, title and body, separated by tabs.")
 
 
-def _listed(names: list[str]) -> str:
+def _names_in_words(names: list[str]) -> str:
     shown = ", ".join(repr(name[:60]) for name in names[:12]) or "nothing"
     return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"
 
 
 def line_rows(path: Path, kind: str, start: int) -> Rows:
-    """The lines of a JSONL or TSV file that are not blank, after the first ``start``.
+    """The non-blank lines of a JSONL or TSV file after the first ``start``.
 
     Raises
     ------
@@ -126,9 +125,9 @@ def line_rows(path: Path, kind: str, start: int) -> Rows:
 
 
 def record_rows(name: str, kind: str, start: int) -> Rows:
-    """The rows after the first ``start`` of a Parquet or Arrow file, or of a data set of the hub (``kind`` "hub").
+    """The rows after the first ``start`` of a Parquet or Arrow file, or of a data set from the hub (``kind`` "hub").
 
-    A data set is named ``owner/name:split`` or ``owner/name:config:split``; nothing of it is run as code.
+    A data set is named ``owner/name:split`` or ``owner/name:config:split``; none of its code is run.
 
     Raises
     ------
@@ -155,15 +154,17 @@ def record_rows(name: str, kind: str, start: int) -> Rows:
                     else:
                         yield RawRow("broken", where, f"{where}: {record}")
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(f"{name}, after row {number}: damaged, or no {kind} file ({reason(error)}).") from error
+        raise InputError(
+            f"{name}, after row {number}: damaged, or not a file of kind {kind} ({reason(error)})."
+        ) from error
     return start
 
 
 def _parquet_batches(name: str, start: int) -> Iterator[int | pa.RecordBatch]:
-    """Pieces of a Parquet file; a whole row group among the first ``start`` rows comes as its number of rows."""
+    """Batches of a Parquet file; for a row group that lies within the first ``start`` rows, only its number of rows."""
     import pyarrow.parquet as pq
 
-    # With a buffer pyarrow reads a row group piece by piece; pre-buffering would hold it whole.
+    # With a buffer, pyarrow reads a row group in pieces; pre-buffering would load all of it.
     with pq.ParquetFile(name, buffer_size=1 << 20, pre_buffer=False) as file:
         columns = _columns(file.schema_arrow.names, name)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
@@ -176,7 +177,7 @@ def _parquet_batches(name: str, start: int) -> Iterator[int | pa.RecordBatch]:
 
 
 def _arrow_batches(name: str, start: int) -> Iterator[int | pa.RecordBatch]:
-    """Batches of an Arrow file, as they were written (IPC file or stream format), one after the other in memory."""
+    """Batches of an Arrow file as written (IPC file or stream format); one at a time is in memory."""
     import pyarrow as pa
 
     with pa.OSFile(name) as source:
@@ -184,9 +185,9 @@ def _arrow_batches(name: str, start: int) -> Iterator[int | pa.RecordBatch]:
         open_reader = pa.ipc.open_file if random_access else pa.ipc.open_stream
         source.seek(0)
         names = open_reader(source).schema.names
-        wanted = [names.index(column) for column in _columns(names, name)]
+        fields = [names.index(column) for column in _columns(names, name)]
         source.seek(0)
-        reader = open_reader(source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+        reader = open_reader(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
         if random_access:
             yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
         else:
@@ -204,11 +205,11 @@ def _hub_batches(name: str, start: int) -> Iterator[int | pa.Table]:
             yield table.select(_columns(table.column_names, name))
     except InputError:
         raise
-    except Exception as error:  # whatever a loader or the connection raises
+    except Exception as error:  # anything that a loader or the connection raises
         raise InputError(
-            f"data set {name!r}: cannot be read ({reason(error)}), and no file or folder "
-            f"{dataset!r} is here. Check the spelling; without a connection, run `hf download --repo-type dataset "
-            f"{dataset}` where there is one and name the files that it fetched."
+            f"data set {name!r}: cannot be read ({reason(error)}), and there is no file or folder {dataset!r}. Check "
+            f"the spelling. Without a connection, run `hf download --repo-type dataset {dataset}` on another machine "
+            "and name the files that it downloads."
         ) from error
 
 
@@ -216,20 +217,20 @@ _OPENERS = {"parquet": _parquet_batches, "arrow": _arrow_batches, "hub": _hub_ba
 
 
 def _columns(names: list[str], where: str) -> list[str]:
-    """The columns of a passage among ``names``; the others (vectors, perhaps) are not read."""
+    """The columns of a passage among ``names``; other columns, such as vectors, are not read."""
     texts = (*_TEXTS, "title") if "_id" in names else _TEXTS
-    for purpose, wanted in (("id", _IDS), ("text", texts)):
-        if not set(wanted) & set(names):
-            choice = ", ".join(map(repr, wanted))
-            raise InputError(f"{where}: no column for the {purpose} (one of {choice}); found {_listed(names)}.")
+    for purpose, choices in (("id", _IDS), ("text", texts)):
+        if not set(choices) & set(names):
+            choice = ", ".join(map(repr, choices))
+            raise InputError(f"{where}: no column for the {purpose} (one of {choice}); found {_names_in_words(names)}.")
     return [name for name in names if name in _READ]
 
 
 def _records(piece: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | str]:
-    """Rows as dicts; what is wrong in place of a row that holds text in another encoding."""
+    """Rows as dicts; an error message instead of a row with text in another encoding."""
     try:
         return piece.to_pylist()
     except UnicodeDecodeError as error:
         if piece.num_rows == 1:
-            return [f"not valid UTF-8 ({error.reason}); write the file again."]
-        return [one for i in range(piece.num_rows) for one in _records(piece.slice(i, 1))]
+            return [f"not valid UTF-8 ({error.reason}); write the file again as UTF-8."]
+        return [record for i in range(piece.num_rows) for record in _records(piece.slice(i, 1))]

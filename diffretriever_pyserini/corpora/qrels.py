@@ -13,7 +13,7 @@ Qrels = dict[str, dict[str, int]]
 """Query id → docid → relevance grade."""
 
 GRADES = 1_000_000
-"""The highest grade: trec_eval counts the passages of each, and from 2**31 on no measure of any query is right."""
+"""The highest grade: trec_eval counts the passages per grade, and grades from 2**31 make all its measures wrong."""
 
 _HEADINGS = ("query-id", "qid", "query_id")
 
@@ -24,13 +24,15 @@ def read_qrels(path: str | Path) -> Qrels:
     Raises
     ------
     InputError
-        For a line of another layout, a grade that is no whole number or out of range, or a pair judged twice with
+        For a line of another layout, a grade that is out of range or not a whole number, or a pair judged twice with
         different grades.
     """
     path, qrels = Path(path), Qrels()
     for where, qid, docid, grade in judgements(path):
         if qrels.setdefault(qid, {}).setdefault(docid, grade) != grade:
-            raise InputError(f"{where}: query '{qid}' and passage '{docid}' were judged before with another grade.")
+            raise InputError(
+                f"{where}: query '{qid}' and passage '{docid}' have another grade on an earlier line; keep one of them."
+            )
     if not qrels:
         raise InputError(f"{path}: no judgements in this file.")
     return qrels
@@ -55,7 +57,7 @@ def judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
 
 
 def check_grade(grade: SupportsIndex, where: str) -> int:
-    """``grade``, or InputError where it is no whole number of at most a million, above or below 0."""
+    """``grade`` as an int; raises InputError unless it is a whole number between -1,000,000 and 1,000,000."""
     try:
         value = operator.index(grade)
     except TypeError as error:
@@ -76,15 +78,18 @@ def judged_queries(queries: dict[str, str], qrels: Qrels, source: Path) -> dict[
     relevant = {qid for qid, grades in qrels.items() if any(grade > 0 for grade in grades.values())}
     unknown = sorted(relevant - queries.keys())
     if unknown:
-        raise InputError(f"{source}: query '{unknown[0]}' (and {len(unknown) - 1} more) is judged but has no text.")
-    kept = {qid: text for qid, text in queries.items() if qid in relevant}
-    if not kept:
+        raise InputError(
+            f"{source}: query '{unknown[0]}' (and {len(unknown) - 1} more) is judged but has no text. Add its text or "
+            "remove its judgements."
+        )
+    judged = {qid: text for qid, text in queries.items() if qid in relevant}
+    if not judged:
         raise InputError(f"{source}: no query has a passage with a positive grade, so nothing can be measured.")
-    return kept
+    return judged
 
 
 def write_qrels(path: str | Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
-    """Write judgements in TREC's four columns, whole or not at all."""
+    """Write judgements in TREC's four columns, atomically."""
     with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         for qid, grades in qrels.items():
             file.writelines(f"{qid} 0 {docid} {grade}\n" for docid, grade in grades.items())

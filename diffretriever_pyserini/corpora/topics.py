@@ -10,7 +10,7 @@ from ..files.jsonl import checked_id, read_lines, read_objects, refuse_deep, tex
 
 _ID_KEYS = ("qid", "_id", "id")
 _TEXT_KEYS = ("title", "query", "text")
-_BEIR_TEXT_KEYS = ("text", "title", "query")  # a title is an empty string there, or metadata
+_BEIR_TEXT_KEYS = ("text", "title", "query")  # in BEIR, the title is an empty string or metadata
 _LAYOUTS = (
     "use .tsv (query id, tab, query), .jsonl ({'qid', 'title'}, or BEIR's {'_id', 'text'}), plain or .gz, "
     "or .json ({query id: {'title'}})"
@@ -42,7 +42,7 @@ def read_topics(path: str | Path) -> dict[str, str]:
 
 
 def topic_ids(path: str | Path) -> list[str]:
-    """The query ids in a topic file as they stand there, unchecked; InputError for what is no topic file."""
+    """The query ids of a topic file, unchecked; raises InputError if it is not a topic file."""
     return [str(identifier) for _, identifier, _ in _rows(Path(path)) if identifier not in (None, "")]
 
 
@@ -71,13 +71,13 @@ def _tsv_rows(path: Path) -> Iterator[tuple[str, object, str]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers; CR alone ends a line too, as in Pyserini's readers."""
-    ends = 0  # CR alone that came before
+    """The non-blank lines with their numbers; a lone CR ends a line too, as in Pyserini's readers."""
+    lone_crs = 0  # seen in earlier lines
     for number, line in read_lines(path):
         for i, part in enumerate(line.split("\r")):
             if part.strip():
-                yield number + ends + i, part
-        ends += line.count("\r")
+                yield number + lone_crs + i, part
+        lone_crs += line.count("\r")
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
@@ -85,7 +85,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
         where = f"{path}, line {number}"
         for what, keys in (("id", _ID_KEYS), ("query", _TEXT_KEYS)):
             if not record.keys() & set(keys):
-                raise InputError(f"{where}: has no {what} ({', '.join(keys)}); {_LAYOUTS}.")
+                raise InputError(f"{where}: no {what} ({', '.join(keys)}); {_LAYOUTS}.")
         identifier = next((record[key] for key in _ID_KEYS if record.get(key) is not None), None)
         texts = (text_field(record, key, where) for key in (_BEIR_TEXT_KEYS if "_id" in record else _TEXT_KEYS))
         yield where, identifier, next((text for text in texts if text.strip()), "")
@@ -94,7 +94,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, object, str]]:
 def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
     lines = list[str]()
     for number, line in read_lines(path):
-        lines += [""] * (number - 1 - len(lines)) + [line]  # blank lines count in messages
+        lines += [""] * (number - 1 - len(lines)) + [line]  # keep blank lines, so that messages name the right line
     text = "\n".join(lines)
     refuse_deep(text, str(path))
     try:
@@ -103,18 +103,18 @@ def _json_rows(path: Path) -> Iterator[tuple[str, object, str]]:
         raise InputError(f"{path}, line {error.lineno}: broken JSON ({error.msg}); {_LAYOUTS}.") from error
     if not isinstance(topics, tuple):
         raise InputError(f"{path}: expected a JSON object, found {type(topics).__name__}; {_LAYOUTS}.")
-    for qid, fields in topics:  # objects are tuples of pairs here, so that an id that occurs twice is seen
+    for qid, fields in topics:  # objects are tuples of pairs, so that repeated ids are kept
         where = f"{path}, query '{qid}'"
         record = dict(fields) if isinstance(fields, tuple) else {}
         if "title" not in record:
-            raise InputError(f"{where}: has no 'title'; {_LAYOUTS}.")
+            raise InputError(f"{where}: no 'title'; {_LAYOUTS}.")
         yield where, qid, text_field(record, "title", where)
 
 
 def write_topics(path: str | Path, topics: Mapping[str, str]) -> None:
     """Write topics as the .json that Pyserini reads in Python: {query id: {"title": query}}.
 
-    Its other readers go through Java and turn the id "007" into 7, or break at a tab.
+    Its other readers use Java, which turns the id "007" into 7 or fails at a tab.
     """
     record = {qid: {"title": text} for qid, text in topics.items()}
     write_whole(path, json.dumps(record, indent=0) + "\n")

@@ -1,7 +1,7 @@
-"""RetrieverConfig: everything that decides what a text's representations are, in one frozen record.
+"""RetrieverConfig: everything that decides the representations of a text, in one frozen record.
 
-Where it comes from, weakest first: the defaults of the kind of checkpoint (zero-shot or fine-tuned, docs/method.md §2),
-the checkpoint's own ``retriever_config.json``, a prebuilt or user YAML file, keyword overrides.
+Sources, from lowest to highest precedence: the defaults of the kind of checkpoint (zero-shot or fine-tuned,
+docs/method.md §2), the checkpoint's own ``retriever_config.json``, a prebuilt or user YAML file, keyword overrides.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FAMILY_OF_MODEL_TYPE = {
     "distilbert": "masked_lm",
     "modernbert": "masked_lm",
 }
-# What a checkpoint that was fine-tuned does differently from a bare base (docs/method.md §2).
+# Defaults of a fine-tuned checkpoint that differ from those of a bare base (docs/method.md §2).
 _FINE_TUNED = {
     "cut_at_stop": False,
     "impact_rounding": "nearest",
@@ -47,80 +47,78 @@ _FINE_TUNED = {
 
 @dataclass(frozen=True, slots=True)
 class RetrieverConfig:
-    """One retriever, complete: which weights, which token layout, which read-out.
+    """The complete settings of one retriever: weights, token layout and read-out.
 
-    Each field says what it is; docs/configs.md explains them. A value that cannot be raises ConfigError.
+    Each field has its own description; docs/configs.md explains them. An invalid value raises ConfigError.
     """
 
-    name: Annotated[str, Help("what the user called it: prebuilt name, hub id, folder or YAML file")]
+    name: Annotated[str, Help("the model as the user named it: prebuilt name, hub id, folder or YAML file")]
     family: Annotated[
         Family, Help("dream (Qwen2 bidirectional), llada (Llama bidirectional) or masked_lm (BERT family)")
     ]
     backbone: Annotated[str, Help("folder or hub id of the base weights")]
-    adapter: Annotated[str | None, Help("folder or hub id of a LoRA adapter that is merged into them")] = None
+    adapter: Annotated[str | None, Help("folder or hub id of a LoRA adapter that is merged into the base")] = None
     k_query: Annotated[Masks, Help("mask positions of a query (docs/method.md §1)")] = 1
     k_passage: Annotated[Masks, Help("mask positions of a passage (docs/method.md §1)")] = 1
     max_length: Annotated[
         Count, Help("tokens of prefix, text and suffix; masks and tail are not counted (docs/method.md §2)")
     ] = 512
-    prompt: Annotated[Prompt, Help('what the model is asked; auto is "one" for K = 1, "few" above')] = "auto"
-    query_prefix_ids: Annotated[
-        Ids | None, Help("fixed token ids before a query, as released checkpoints carry them")
-    ] = None
+    prompt: Annotated[Prompt, Help('wording of the prompt; auto is "one" for K = 1 and "few" for larger K')] = "auto"
+    query_prefix_ids: Annotated[Ids | None, Help("fixed token ids before a query, as in released checkpoints")] = None
     query_suffix_ids: Annotated[Ids | None, Help("fixed token ids after a query")] = None
     passage_prefix_ids: Annotated[Ids | None, Help("fixed token ids before a passage")] = None
     passage_suffix_ids: Annotated[Ids | None, Help("fixed token ids after a passage")] = None
     n_tail: Annotated[CountFrom0, Help("tokens after the masks: closing quote, end of turn, end of text")] = 3
     mask_token_id: Annotated[
-        CountFrom0 | None, Help("id of the mask", default="what the checkpoint and its tokenizer say")
+        CountFrom0 | None, Help("id of the mask", default="that of the checkpoint or its tokenizer")
     ] = None
     denoising_steps: Annotated[Count, Help("forward passes per text (docs/method.md §3)")] = 1
     denoising_schedule: Annotated[
         Literal["zero_shot", "trained"], Help("positions that each step decodes (docs/method.md §3)")
     ] = "zero_shot"
     cut_at_stop: Annotated[
-        bool, Help("zero-shot rule: a mask position that decodes to a special token ends the sequence")
+        bool, Help("zero-shot rule: a mask position that decodes to a special token ends the answer")
     ] = True
     impact_rounding: Annotated[
-        Literal["zero", "nearest"], Help("weights x impact_scale are cut towards zero, or rounded")
+        Literal["zero", "nearest"], Help("weights x impact_scale are cut towards zero or rounded")
     ] = "zero"
     lexical_terms: Annotated[
         LexicalTerms,
         Help(
-            "content keeps the words of the text, as the paper does; stems the same, but words of one Porter stem are "
-            "one term; vocabulary every term (expansion)"
+            "content: the words of the text, as in the paper; stems: the same, but words with the same Porter stem are "
+            "one term; vocabulary: every term (expansion)"
         ),
     ] = "content"
     top_terms: Annotated[Count, Help("terms that a mask position keeps")] = 128
     impact_scale: Annotated[Count, Help("factor before rounding")] = 100
     max_lexical_chars: Annotated[
-        Count, Help("characters of a text that are split into words; what lies beyond adds no term")
+        Count, Help("characters of a text that are split into words; the rest adds no term")
     ] = 100_000
     split_special_tokens: Annotated[
         bool | None,
         Help(
-            "a special token that a text spells, such as [SEP], is read as plain text, not as that token",
-            default="what its tokenizer_config.json says",
+            "read a special token in a text, such as [SEP], as plain text and not as that token",
+            default="that of its tokenizer_config.json",
         ),
     ] = None
     mask_position_ids: Annotated[
-        MaskPositionIds, Help("masked LMs: masks follow the text, or sit at the end of the position table")
+        MaskPositionIds, Help("masked LMs: masks follow the text or use the end of the position table")
     ] = "follow"
     mask_token_type: Annotated[MaskTokenType, Help("masked LMs: segment id of the masks")] = 0
-    description: Annotated[str, Help("what `diffretriever models` says of it")] = ""
+    description: Annotated[str, Help("shown by `diffretriever models`")] = ""
 
     def __post_init__(self) -> None:
         validate(self, where=str(self.name))
         for side in ("query", "passage"):
             if (getattr(self, f"{side}_prefix_ids") is None) != (getattr(self, f"{side}_suffix_ids") is None):
-                raise ConfigError(f"{self.name}: {side}_prefix_ids and {side}_suffix_ids go together; one is missing")
+                raise ConfigError(f"{self.name}: {side}_prefix_ids and {side}_suffix_ids go together; give both.")
 
     def k(self, side: str) -> int:
         """K of ``side`` ("query" or "passage")."""
         return self.k_query if check_side(side) == "query" else self.k_passage
 
     def fixed_ids(self, side: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """The released prefix and suffix ids of ``side``, or None where they are to be built from the prompt."""
+        """The released prefix and suffix ids of ``side``, or None if they are built from the prompt."""
         prefix, suffix = (
             (self.query_prefix_ids, self.query_suffix_ids)
             if check_side(side) == "query"
@@ -144,24 +142,31 @@ FIELDS = frozenset(f.name for f in dataclasses.fields(RetrieverConfig))
 def check_side(side: str) -> str:
     """Return ``side`` if it is "query" or "passage", else raise :class:`ConfigError`."""
     if side not in ("query", "passage"):
-        raise ConfigError(f'side must be "query" or "passage", not {side!r}')
+        raise ConfigError(f'side must be "query" or "passage", not {side!r}.')
     return side
 
 
 def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
     """The complete config of ``name``: a prebuilt name, a YAML file, a checkpoint folder or a hub id.
 
-    Checkpoints are looked for on disk and in the hub's cache (downloaded unless the hub is offline), because released
-    folders carry their own ids, K and max_length. ``overrides`` are fields of :class:`RetrieverConfig`; None leaves a
-    field as it is. Raises ConfigError (unknown setting, unsupported checkpoint) and ModelNotFoundError.
+    Released folders have their own ids, K and max_length. So checkpoints are looked up on disk and in the hub's cache,
+    and downloaded unless the hub is offline. ``overrides`` are fields of :class:`RetrieverConfig`; None leaves a field
+    unchanged.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown setting, an invalid value or an unsupported checkpoint.
+    ModelNotFoundError
+        When the model is neither on disk nor on the hub.
     """
     overrides = {key: value for key, value in overrides.items() if value is not None}
     check_names(RetrieverConfig, overrides, where=name)
     path = Path(name).expanduser()
-    values = prebuilt_values(name)  # a prebuilt name wins over a folder of that name; ./name means the folder
+    values = prebuilt_values(name)  # a prebuilt name wins over a folder of that name; ./name is the folder
     if values is None and path.is_file():
         if path.suffix not in (".yaml", ".yml"):
-            raise ConfigError(f"{name}: a model is a folder, a hub id, a prebuilt name or a .yaml file, not this file")
+            raise ConfigError(f"{name}: a model is a folder, a hub id, a prebuilt name or a .yaml file, not this file.")
         values = read_yaml(path)
     check_names(RetrieverConfig, values or {}, where=name)
     chosen = {"name": name} | (values or {}) | overrides
@@ -170,26 +175,26 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
         key = "adapter" if (folder / "adapter_config.json").is_file() else "backbone"
         chosen.setdefault(key, str(folder))
     elif not chosen.get("adapter") and not chosen.get("backbone"):
-        raise ConfigError(f"{name}: names neither a backbone nor an adapter")
+        raise ConfigError(f"{name}: names neither a backbone nor an adapter; add one of them.")
     return RetrieverConfig(**_checkpoint_values(chosen) | chosen)
 
 
 def _checkpoint_values(chosen: dict[str, Any]) -> dict[str, Any]:
-    """What the checkpoint itself says (docs/method.md §2), to stand below the user's own settings; fills in paths."""
-    found: dict[str, Any] = {}
+    """Settings of the checkpoint itself (docs/method.md §2), for precedence below the user's; fills in paths."""
+    values: dict[str, Any] = {}
     if chosen.get("adapter"):
         folder = local_folder(str(chosen["adapter"]))
         chosen["adapter"] = str(folder)
-        found = _release_values(folder)
-        family = chosen.get("family") or found.get("family")
+        values = _release_values(folder)
+        family = chosen.get("family") or values.get("family")
         if not chosen.get("backbone"):
             chosen["backbone"] = _adapter_base(folder, family)
     backbone = str(chosen["backbone"])
-    if found.get("family") is None:
+    if values.get("family") is None:
         folder = local_folder(backbone)
         chosen["backbone"] = str(folder)
-        found = _base_values(folder) | {key: value for key, value in found.items() if value is not None}
-    return found
+        values = _base_values(folder) | {key: value for key, value in values.items() if value is not None}
+    return values
 
 
 def _release_values(folder: Path) -> dict[str, Any]:
@@ -198,7 +203,7 @@ def _release_values(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     raw = read_json(path, error=ConfigError)
-    legacy = raw.get("n_gen_tokens")  # only stands in where the per-side keys are missing
+    legacy = raw.get("n_gen_tokens")  # used only if the keys per side are missing
     values: dict[str, Any] = _FINE_TUNED | {
         "family": family_of(raw.get("model_type"), path),
         "mask_token_id": raw.get("mask_token_id"),
@@ -211,27 +216,27 @@ def _release_values(folder: Path) -> dict[str, Any]:
     for key in ("query_prefix_ids", "query_suffix_ids", "passage_prefix_ids", "passage_suffix_ids"):
         if raw.get(key) is not None:
             values[key] = parsed(raw[key], Ids, ConfigError, f"{path}: {key}")
-    own = "lexical_terms impact_rounding cut_at_stop prompt mask_position_ids mask_token_type split_special_tokens"
-    values |= {key: raw[key] for key in own.split() if key in raw}
+    ours = "lexical_terms impact_rounding cut_at_stop prompt mask_position_ids mask_token_type split_special_tokens"
+    values |= {key: raw[key] for key in ours.split() if key in raw}
     if values["k_query"] is None or values["k_passage"] is None:
-        raise ConfigError(f"{path}: neither n_gen_q_tokens and n_gen_p_tokens nor n_gen_tokens is given")
+        raise ConfigError(f"{path}: K is missing; give n_gen_q_tokens and n_gen_p_tokens, or n_gen_tokens.")
     if raw.get("normalize") is False:
-        raise ConfigError(f"{path}: normalize=false is not supported; vectors are unit length (docs/method.md §4)")
+        raise ConfigError(f"{path}: normalize=false is not supported; vectors have unit length (docs/method.md §4).")
     for key in ("use_k_adapter", "use_k_pre_encoder"):
         if raw.get(key):
-            raise ConfigError(f"{path}: {key}=true is not supported; only a fixed K per side is")
+            raise ConfigError(f"{path}: {key}=true is not supported; use a checkpoint with a fixed K per side.")
     return values
 
 
 def _base_values(folder: Path) -> dict[str, Any]:
-    """Settings of a bare base: zero-shot, or of a fully fine-tuned folder that carries its retriever_config.json."""
+    """Settings of a zero-shot base, or of a fully fine-tuned folder with a retriever_config.json."""
     values = _release_values(folder)
     path = folder / "config.json"
     raw = read_json(path, error=ConfigError) if path.is_file() else {}
     if not values:
         if not raw:
             raise ConfigError(
-                f"{folder}: no config.json, adapter_config.json or retriever_config.json here: is this a checkpoint?"
+                f"{folder}: no config.json, adapter_config.json or retriever_config.json; give a checkpoint folder."
             )
         values = {"family": family_of(raw.get("model_type"), path)}
     if values.get("mask_token_id") is None:
@@ -242,7 +247,7 @@ def _base_values(folder: Path) -> dict[str, Any]:
 
 
 def _adapter_base(folder: Path, family: str | None) -> str:
-    """An adapter's base: beside the folder, as written, or the hub id of its model type (docs/method.md §2)."""
+    """An adapter's base: relative to the folder, as written, or the hub id of its model type (docs/method.md §2)."""
     written = str(read_json(folder / "adapter_config.json", error=ConfigError).get("base_model_name_or_path") or "")
     for candidate in (folder / written, Path(written)):
         if written and candidate.is_dir():
@@ -252,7 +257,7 @@ def _adapter_base(folder: Path, family: str | None) -> str:
     if family in HUB_BASES:
         return HUB_BASES[family]
     raise ConfigError(
-        f"{folder}: its base {written!r} is not a folder here nor a hub id; pass backbone=<folder or hub id>"
+        f"{folder}: its base {written!r} is neither a folder nor a hub id; pass backbone=<folder or hub id>."
     )
 
 
@@ -261,5 +266,5 @@ def family_of(model_type: str | None, path: Path) -> str:
     family = _FAMILY_OF_MODEL_TYPE.get(str(model_type).lower())
     if family is None:
         known = ", ".join(sorted(_FAMILY_OF_MODEL_TYPE))
-        raise ConfigError(f"{path}: model_type {model_type!r} is not supported (supported: {known})")
+        raise ConfigError(f"{path}: model_type {model_type!r} is not supported (supported: {known}).")
     return family

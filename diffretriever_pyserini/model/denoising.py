@@ -1,7 +1,7 @@
 """Reading K mask positions in S >= 1 denoising steps (docs/method.md §3).
 
-One step reads all positions from one forward pass. With more steps, the most confident positions are decoded first and
-their words stand in the sequence while the others are read; a position is read at the step that decodes it.
+One step reads all positions from one forward pass. With more steps, the most confident positions are decoded first, and
+their words are in the sequence while the others are read. A position is read at the step that decodes it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def step_sizes(k: int, steps: int, schedule: str) -> list[int]:
-    """How many positions each step decodes; the last takes what is left.
+    """How many positions each step decodes; the last step decodes the rest.
 
-    ``trained`` shares K evenly (4 in 2 steps: 2, 2); ``zero_shot`` follows the samplers' falling time line, which cuts
-    towards zero (4 in 2 steps: 1, 3).
+    ``trained`` divides K evenly (4 in 2 steps: 2, 2). ``zero_shot`` follows the samplers' decreasing time steps, with
+    sizes cut towards zero (4 in 2 steps: 1, 3).
     """
     times = np.linspace(1, 0.001, steps + 1)
     sizes: list[int] = []
@@ -44,7 +44,7 @@ def read_positions(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states [B, K, H] and logits [B, K, V], each position as of the step that decodes it.
 
-    ``ids`` [T] are those of all texts, the masks of each at ``positions`` [B, K]; they are not changed.
+    ``ids`` [T] are those of all texts, with the masks of each at ``positions`` [B, K]; they are not changed.
     """
     import torch
 
@@ -52,17 +52,17 @@ def read_positions(
     sizes = step_sizes(positions.shape[1], steps, schedule)
     if len(sizes) == 1:
         return hidden, logits
-    ids, done_hidden, done_logits = ids.clone(), hidden.clone(), logits.clone()
+    ids, read_hidden, read_logits = ids.clone(), hidden.clone(), logits.clone()
     open_ = torch.ones(positions.shape, dtype=torch.bool, device=ids.device)
     for i, size in enumerate(sizes):
         if i:
             hidden, logits = forward(ids)
-            done_hidden[open_], done_logits[open_] = hidden[open_], logits[open_]
+            read_hidden[open_], read_logits[open_] = hidden[open_], logits[open_]
         chosen = confidence(logits).masked_fill(~open_, -torch.inf).topk(size, dim=1).indices
         words = logits.argmax(dim=2).gather(1, chosen)
         ids[positions.gather(1, chosen)] = words
         open_.scatter_(1, chosen, False)
-    return done_hidden, done_logits
+    return read_hidden, read_logits
 
 
 def confidence(logits: torch.Tensor) -> torch.Tensor:

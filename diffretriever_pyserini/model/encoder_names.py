@@ -1,4 +1,4 @@
-"""What a person writes after ``--encoder``, taken apart: which model, and which of its two representations."""
+"""Parsing of names after ``--encoder``: which model, and which of its two representations."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ _MODEL_FILES = ("retriever_config.json", "adapter_config.json", "config.json")
 
 @dataclass(frozen=True)
 class EncoderName:
-    """``target`` is what ``resolve_config`` takes; ``lexical`` asks for term weights."""
+    """``target`` is a name for ``resolve_config``; ``lexical`` selects the term weights."""
 
     target: str
     lexical: bool = False
 
     def __str__(self) -> str:
-        """The name that gives this encoder when it is passed to Pyserini's ``--encoder``."""
+        """The name of this encoder for Pyserini's ``--encoder``."""
+        suffix = LEXICAL_SUFFIX if self.lexical else ""
         if WORD in self.target.lower():
-            return self.target + LEXICAL_SUFFIX * self.lexical
-        return f"{WORD}{LEXICAL_SUFFIX * self.lexical}:{self.target}"
+            return self.target + suffix
+        return f"{WORD}{suffix}:{self.target}"
 
 
 def is_ours(name: str) -> bool:
-    """Whether Pyserini, which looks for a word inside the lower-cased name, gives this name to us."""
+    """Whether Pyserini, which looks for a word inside the lower-cased name, uses our encoder for this name."""
     return WORD in name.lower()
 
 
@@ -42,11 +43,11 @@ def is_model_path(name: str) -> bool:
 
 
 def parse_encoder_name(name: str, is_model: Callable[[str], bool] = is_model_path) -> EncoderName:
-    """Take an encoder name apart.
+    """Split an encoder name into model and representation.
 
     ``NAME`` is a prebuilt name, a hub id, a checkpoint folder or a YAML file; ``diffretriever:NAME`` is the same for a
-    name without our word. ``NAME-lexical`` and ``diffretriever-lexical:NAME`` ask for the lexical representation,
-    unless the whole of ``NAME-lexical`` is a model on disk. Plain ``diffretriever`` is the embedded default model.
+    name without the word ``diffretriever``. ``NAME-lexical`` and ``diffretriever-lexical:NAME`` select the lexical
+    representation, unless all of ``NAME-lexical`` is a model on disk. Plain ``diffretriever`` is the default model.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def parse_encoder_name(name: str, is_model: Callable[[str], bool] = is_model_pat
     Raises
     ------
     ConfigError
-        When nothing is left for the model.
+        When the name contains no model.
     """
     target, lexical = name.strip(), False
     head, colon, rest = target.partition(":")
@@ -64,7 +65,7 @@ def parse_encoder_name(name: str, is_model: Callable[[str], bool] = is_model_pat
     if not lexical and target.lower().endswith(LEXICAL_SUFFIX) and not is_model(target):
         target, lexical = target[: -len(LEXICAL_SUFFIX)], True
     if not target or (colon and not rest.strip()):
-        raise ConfigError(f"encoder {name!r} names no model: write diffretriever, or diffretriever:<folder or hub id>.")
+        raise ConfigError(f"encoder {name!r} names no model: write diffretriever or diffretriever:<folder or hub id>.")
     if target.lower() == WORD:
         target = DEFAULT_NAME
     return EncoderName(target, lexical)

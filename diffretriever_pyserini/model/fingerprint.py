@@ -1,4 +1,4 @@
-"""What decides a representation, taken from a checkpoint's files and the tokenizer: no model is loaded for it."""
+"""Everything that decides a representation, from a checkpoint's files and tokenizer; no model is loaded."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .tokenization import Preparer
 from .weights import Digests, stamp, tensor_digests
 
 # fmt: off
-# Keys of transformers' configurations that decide nothing here: versions, types, training, generation, other heads.
-_UNDECIDING = frozenset((
+# Keys of transformers' configurations without effect here: versions, types, training, generation, other heads.
+_IRRELEVANT_KEYS = frozenset((
     "transformers_version", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "use_cache",
     "return_dict", "output_hidden_states", "output_attentions", "is_encoder_decoder", "chunk_size_feed_forward",
     "gradient_checkpointing", "id2label", "label2id", "problem_type", "initializer_range", "initializer_cutoff_factor",
@@ -32,7 +32,7 @@ _READOUT = (
     "family", "denoising_steps", "denoising_schedule", "cut_at_stop", "impact_rounding", "lexical_terms",
     "top_terms", "impact_scale", "max_lexical_chars", "mask_position_ids", "mask_token_type",
 )
-_READ = (
+_FILES_READ = (
     "config.json", "adapter_config.json", "retriever_config.json", "model.safetensors.index.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
     "chat_template.jinja",
@@ -47,7 +47,7 @@ def provenance_of(config: RetrieverConfig, prepare: Preparer) -> Provenance:
     Raises
     ------
     ConfigError, ModelNotFoundError
-        For a checkpoint that could not be loaded either.
+        For a checkpoint that cannot be loaded.
     """
     base = base_config(config)
     weights = _loaded(tensor_digests(weight_files(local_folder(config.backbone))), config.family, base)
@@ -68,9 +68,9 @@ def provenance_of(config: RetrieverConfig, prepare: Preparer) -> Provenance:
 
 
 def stamps(config: RetrieverConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Path, size, inode and time of the files that ``config``'s model and tokenizer are loaded from.
+    """Path, size, inode and time of the files from which ``config``'s model and tokenizer are loaded.
 
-    The same while nobody replaces them. Raises ConfigError, ModelNotFoundError.
+    Equal as long as no file is replaced. Raises ConfigError, ModelNotFoundError.
     """
     base = local_folder(config.backbone).resolve()
     files = weight_files(base)
@@ -78,53 +78,53 @@ def stamps(config: RetrieverConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
     if config.adapter:
         folders.append(local_folder(config.adapter).resolve())
         files += adapter_files(folders[-1])
-    files += [folder / name for folder in folders for name in _READ]
+    files += [folder / name for folder in folders for name in _FILES_READ]
     return tuple((str(path), stamp(path)[:3]) for path in files if path.is_file())
 
 
 def _loaded(weights: Digests, family: str, base: Any) -> Digests:
-    """``weights`` without tensors that loading leaves out, and without a second copy of what is tied to the first."""
+    """``weights`` without tensors that are not loaded, and without copies of tied weights."""
     if family == "masked_lm":
         weights = {name: digest for name, digest in weights.items() if not any(part in name for part in NOT_LOADED)}
     if not base.tie_word_embeddings:
         return weights
     tied = {name for name in weights if name.endswith(_TIED)}
-    own = {digest for name, digest in weights.items() if name not in tied}
-    return {name: digest for name, digest in weights.items() if name not in tied or digest not in own}
+    untied = {digest for name, digest in weights.items() if name not in tied}
+    return {name: digest for name, digest in weights.items() if name not in tied or digest not in untied}
 
 
 def _config_values(base: Any) -> dict[str, Any]:
-    """What of a parsed configuration decides anything and is not its class's default, under flat names.
+    """Relevant values of a parsed configuration that differ from the defaults of its class, under flat names.
 
-    Parsed, so that defaults written out, or keys in the place where transformers has them today, are no change; without
-    defaults, so that a key that a later transformers adds is none.
+    It is parsed, so that explicit defaults and keys that transformers has moved make no difference. Defaults are left
+    out, so that a key that a later transformers adds makes none either.
     """
     defaults = dict(flat(type(base)().to_dict()))
-    values = {name: value for name, value in flat(base.to_dict()) if name.partition(".")[0] not in _UNDECIDING}
-    decided = {name: value for name, value in values.items() if defaults.get(name, ...) != value}
+    values = {name: value for name, value in flat(base.to_dict()) if name.partition(".")[0] not in _IRRELEVANT_KEYS}
+    relevant = {name: value for name, value in values.items() if defaults.get(name, ...) != value}
     if all(value in (None, "default") for name, value in values.items() if name.endswith("rope_type")):
-        decided.pop("max_position_embeddings", None)  # the size of a table, which its weights say, or nothing at all
-    if set(decided.get("layer_types", ())) == {"full_attention"}:
-        del decided["layer_types"]  # one entry per layer: what every layer does anyway
-    return _plain(decided | {"model_type": base.model_type})
+        relevant.pop("max_position_embeddings", None)  # the size of a table, which its weights show, or no effect
+    if set(relevant.get("layer_types", ())) == {"full_attention"}:
+        del relevant["layer_types"]  # one entry per layer, the default of every layer
+    return _plain(relevant | {"model_type": base.model_type})
 
 
 def _tokenizer_digests(tokenizer: Any, name: str) -> dict[str, str]:
-    """A digest of each part of ``tokenizer`` that decides ids of texts without special tokens around them.
+    """A digest of each part of ``tokenizer`` that decides the ids of texts without special tokens around them.
 
-    How it cuts and pads every call says anew. What is off or absent counts as left out, and a merge as one text,
-    whatever version of the library wrote it.
+    Truncation and padding are arguments of every call, so they do not count. A setting that is off equals a missing
+    one, and merges are written as strings, so that the version of the library makes no difference.
     """
     core = getattr(tokenizer, "backend_tokenizer", None)
     if core is None:
-        raise ConfigError(f"{name}: its tokenizer is not a fast one: add its tokenizer.json to the checkpoint")
+        raise ConfigError(f"{name}: its tokenizer is not a fast one; add its tokenizer.json to the checkpoint.")
     parts = _present(json.loads(core.to_str()))
     merges = parts.get("model", {}).get("merges", [])
     if merges:
-        parts["model"]["merges"] = [one if isinstance(one, str) else " ".join(one) for one in merges]
+        parts["model"]["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
     parts["special_tokens"] = [sorted(special_ids(tokenizer)), bool(tokenizer.split_special_tokens)]
-    kept = sorted(parts.keys() - {"version", "truncation", "padding", "decoder", "post_processor"})
-    return {part: digest_of(parts[part])[:16] for part in kept}
+    relevant = sorted(parts.keys() - {"version", "truncation", "padding", "decoder", "post_processor"})
+    return {part: digest_of(parts[part])[:16] for part in relevant}
 
 
 def _present(values: Any) -> Any:
@@ -135,7 +135,7 @@ def _present(values: Any) -> Any:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` as JSON gives them back, numbers like 10000.0 as 10000, which some configurations say."""
+    """``values`` after a round trip through JSON; 10000.0 becomes 10000, because configurations differ in this."""
 
     def number(text: str) -> int | float:
         value = float(text)

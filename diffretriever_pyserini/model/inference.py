@@ -1,4 +1,4 @@
-"""Prepared texts through the backbone, a batch at a time; what a batch says is :mod:`.method`'s."""
+"""Runs prepared texts through the backbone in batches; :mod:`.method` makes representations of the outputs."""
 
 from __future__ import annotations
 
@@ -23,43 +23,42 @@ if TYPE_CHECKING:
     import torch
 
 Batch = tuple[np.ndarray, "scipy.sparse.csr_matrix"]
-LOGIT_BYTES = 1 << 28  # where every logit is needed, a batch's stay below 256 MiB
-COLUMN_BYTES = 1 << 30  # else the head's columns that a batch gathers stay below 1 GiB
+LOGIT_BYTES = 1 << 28  # limit for the logits of a batch, if every logit is needed
+COLUMN_BYTES = 1 << 30  # limit for the columns of the head that a batch gathers, if not every logit is needed
 
 
 class Inference:
-    """A backbone that is run on batches and read at its K mask positions.
+    """Runs a backbone on batches and reads it at the K mask positions.
 
-    Ids in ``never`` (mask, unknown word) never score as terms; ``stop_ids`` end a zero-shot answer (docs/method.md §4).
+    Ids in ``excluded`` (mask, unknown word) never count as terms; ``stop_ids`` end a zero-shot answer
+    (docs/method.md §4).
     """
 
-    def __init__(self, backbone: Backbone, config: RetrieverConfig, never: frozenset[int], stop_ids: frozenset[int]):
+    def __init__(self, backbone: Backbone, config: RetrieverConfig, excluded: frozenset[int], stop_ids: frozenset[int]):
         self.backbone, self.config = backbone, config
-        self.never, self.stop_ids = sorted(never), stop_ids
+        self.excluded, self.stop_ids = sorted(excluded), stop_ids
 
     @property
     def needs_every_logit(self) -> bool:
-        """Whether words are decoded or the whole vocabulary may score; else the text's own columns of the head do."""
+        """Whether words are decoded or the whole vocabulary counts; else the text's own columns of the head suffice."""
         config = self.config
         return config.cut_at_stop or config.denoising_steps > 1 or config.lexical_terms == "vocabulary"
 
     def batches(self, prepared: Prepared, batch_size: int, token_budget: int | None = None) -> Iterator[list[int]]:
-        """Texts of like length together, the longest first."""
+        """Batches of texts with similar lengths, the longest first."""
         lengths = prepared.lengths
         order = np.argsort(-lengths, kind="stable").tolist()
         lengths = lengths[order]
         start = 0
         while start < len(order):
-            size = (
-                batch_size
-                if token_budget is None
-                else self._fitting(lengths[start : start + token_budget], token_budget)
-            )
+            size = batch_size
+            if token_budget is not None:
+                size = self._fitting(lengths[start : start + token_budget], token_budget)
             if self.needs_every_logit:
-                # A batch must also fit the logits: at K = 16 and 152k terms 32 texts are 311 MB in float32.
+                # The logits must fit, too: with K = 16 and 152k terms, those of 32 texts take 311 MB in float32.
                 size = min(size, max(1, LOGIT_BYTES // (4 * prepared.layout.k * self.backbone.vocab_size)))
             elif prepared.content is not None:
-                # A long text is cut to a passage's tokens, but its words are thousands: their columns must fit too.
+                # The columns must fit, too: a long text is cut to max_length tokens, but has thousands of words.
                 row = self.backbone.hidden_size * self.backbone.model.dtype.itemsize
                 widest = np.maximum.accumulate(prepared.content.lengths[order[start : start + size]])
                 gathered = widest * np.arange(1, len(widest) + 1) * row
@@ -68,16 +67,16 @@ class Inference:
             start += size
 
     def _fitting(self, lengths: np.ndarray, token_budget: int) -> int:
-        """How many of ``lengths``, the longest first, fit into ``token_budget``; padding counts where there is any."""
+        """How many of ``lengths``, the longest first, fit into ``token_budget``, including padding if there is any."""
         if not self.backbone.packs:
             return max(1, token_budget // int(lengths[0]))
         return max(1, int(np.searchsorted(np.cumsum(lengths), token_budget, side="right")))
 
     def represent(self, prepared: Prepared, rows: list[int]) -> Callable[[], Batch]:
-        """Set the device to work on one batch; the result waits for it: vectors [B, K, H] and CSR int32 [B, V].
+        """Start one batch on the device; the returned function waits for vectors [B, K, H] and CSR int32 [B, V].
 
-        A GPU works on while the next batch is laid out, if the result is asked for afterwards. Then NumericalError
-        is raised, too.
+        If it is called later, a GPU works while the next batch is prepared. It raises NumericalError if the model
+        returned NaN or infinity.
         """
         import torch
 
@@ -86,18 +85,18 @@ class Inference:
         columns, allowed = content_columns(content, len(rows), self.backbone.device)
         with torch.inference_mode():
             hidden, logits = self._forward(prepared, rows, None if self.needs_every_logit else columns)
-            sound = _sound(hidden, logits)
+            finite = _finite(hidden, logits)
             kept = method.kept_positions(logits.argmax(dim=2), self.stop_ids) if config.cut_at_stop else None
             if columns is None:
-                logits[:, :, self.never] = float("-inf")
+                logits[:, :, self.excluded] = float("-inf")
             elif self.needs_every_logit:
                 logits = logits.gather(2, columns.unsqueeze(1).expand(-1, logits.shape[1], -1))
             scale = method.LexicalScale(config.top_terms, config.impact_scale, config.impact_rounding)
-            arrive = _fetching(sound, *method.represent(hidden, logits, kept, allowed, scale))
+            fetch = _start_fetching(finite, *method.represent(hidden, logits, kept, allowed, scale))
 
         def result() -> Batch:
-            sound, vectors, impacts = arrive()
-            self._check(sound, rows)
+            finite, vectors, impacts = fetch()
+            self._check(finite, rows)
             return vectors, _weights(impacts, content, self.backbone.vocab_size)
 
         return result
@@ -107,7 +106,7 @@ class Inference:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """:meth:`forward` for the texts ``rows``; raises NumericalError for NaN or infinity."""
         hidden, logits = self._forward(prepared, rows, columns)
-        self._check(_sound(hidden, logits).cpu().numpy(), rows)
+        self._check(_finite(hidden, logits).cpu().numpy(), rows)
         return hidden, logits
 
     def _forward(
@@ -115,14 +114,14 @@ class Inference:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         return self.forward([prepared.ids[i] for i in rows], prepared.layout, columns)
 
-    def _check(self, sound: np.ndarray, rows: list[int]) -> None:
-        """Raise NumericalError for the first text that is not sound."""
-        if sound.all():
+    def _check(self, finite: np.ndarray, rows: list[int]) -> None:
+        """Raise NumericalError for the first text that is not ``finite``."""
+        if finite.all():
             return
-        index = rows[int(np.flatnonzero(~sound)[0])]
+        index = rows[int(np.flatnonzero(~finite)[0])]
         error = NumericalError(
-            f"{self.config.name} answered NaN or infinity for text {index}: the weights are damaged or "
-            f"{self.backbone.model.dtype} is too narrow for them; try dtype='float32'"
+            f"{self.config.name} returned NaN or infinity for text {index}: the weights are damaged, or "
+            f"{self.backbone.model.dtype} is too narrow for them. Try dtype='float32'."
         )
         error.index = index
         raise error
@@ -130,10 +129,10 @@ class Inference:
     def forward(
         self, sequences: Sequence[Sequence[int] | np.ndarray], layout: Layout, columns: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lay out, run, and read the K mask positions of one batch of text ids.
+        """Lay out, run and read the K mask positions of one batch of text ids.
 
-        Hidden states [B, K, H] and logits [B, K, V], or [B, K, C] with ``columns`` [B, C]; the output head sees the K
-        rows only. Texts stand one behind the other where the backbone packs, else they are padded.
+        Returns hidden states [B, K, H] and logits [B, K, V], or [B, K, C] with ``columns`` [B, C]. The output head runs
+        on the K rows only. Texts are packed one after another if the backbone packs, else padded.
         """
         import torch
 
@@ -153,15 +152,15 @@ class Inference:
             return read_positions(read, ids, positions, config.denoising_steps, config.denoising_schedule)
 
     def _check_process(self) -> None:
-        """Raise DiffRetrieverError in a forked process where the model would hang or torch fail."""
+        """Raise DiffRetrieverError in a forked process, where the model would hang or torch would fail."""
         import torch
 
         if self.backbone.device.type == "cpu":
             check_threads("torch", torch.get_num_threads())
         elif self.backbone.process != os.getpid():
             raise DiffRetrieverError(
-                f"the model was loaded on {self.backbone.device} before this process was forked, and no such device "
-                "goes along: load it here, in a process that is started by 'spawn', 'forkserver' or subprocess."
+                f"the model was loaded on {self.backbone.device} before this process was forked, and a forked process "
+                "cannot use it. Load the model in a process started by 'spawn', 'forkserver' or subprocess."
             )
 
     def _packed(self, table: TokenTable, layout: Layout) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -174,26 +173,26 @@ class Inference:
         return lambda ids: self.backbone.hidden_states(ids.view(mask.shape), mask, layout.block).flatten(0, 1)
 
 
-def _sound(hidden: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Bool [B]: neither NaN nor infinity among hidden states [B, K, H] and logits [B, K, C]."""
+def _finite(hidden: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Bool [B]: no NaN or infinity in the hidden states [B, K, H] and logits [B, K, C] of a text."""
     import torch
 
     return torch.isfinite(hidden).all(dim=(1, 2)) & torch.isfinite(logits).all(dim=(1, 2))
 
 
-def _fetching(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
-    """Begin to copy ``tensors`` to the main memory; the result waits until they are there."""
+def _start_fetching(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
+    """Start to copy ``tensors`` to main memory; the returned function waits for the copies."""
     import torch
 
-    if not tensors[0].is_cuda:  # of other devices it is not known when a copy is whole
+    if not tensors[0].is_cuda:  # other devices do not report when a copy is complete
         return lambda: [tensor.cpu().numpy() for tensor in tensors]
-    held = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
-    arrived = torch.cuda.Event()
-    arrived.record(torch.cuda.current_stream(tensors[0].device))
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(tensors[0].device))
 
     def wait() -> list[np.ndarray]:
-        arrived.synchronize()
-        return [tensor.numpy() for tensor in held]
+        copied.synchronize()
+        return [tensor.numpy() for tensor in copies]
 
     return wait
 
@@ -201,7 +200,7 @@ def _fetching(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
 def content_columns(
     content: Sequence[np.ndarray] | None, count: int, device: torch.device
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Content ids int64 [B, C], filled up with 0, and which of them are no filling; (None, None) without a filter."""
+    """Content ids int64 [B, C], padded with 0, and bool [B, C], False for padding; (None, None) without a filter."""
     if content is None:
         return None, None
     lengths = np.array([len(ids) for ids in content])

@@ -1,7 +1,7 @@
 """From text to the token layout ``prefix | text | suffix | MASK x K | tail`` (docs/method.md §2).
 
-The prompt asks for a few words; the masks stand where the words would; the tail closes the assistant's turn, so that
-the model sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once.
+The prompt asks for a few words, the masks take their positions, and the tail closes the assistant's turn. So the model
+sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .config import RetrieverConfig, check_side
 
 SYSTEM = "You are an AI assistant that can understand human language."
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_WORDING = {  # variant: what is asked for, the noun and its verb, what else is asked
+_WORDING = {  # variant: what the prompt asks for, the noun, its verb, a further request
     "one": ("one word", "word", "is", ""),
     "three": ("three words", "words", "are", " and split them by space"),
     "few": ("a few words", "words", "are", ""),
 }
-_SENTINEL = "\u241etext\u241e"  # stands for the text while the chat template is rendered
-_CLIP_MARGIN = 128  # tokens that a word cut in half may change: WordPiece makes 100 of one that it calls unknown whole
-_READ_AT_MOST = 1 << 18  # characters; ten million of one word would take half a minute
+_SENTINEL = "\u241etext\u241e"  # replaces the text while the chat template is rendered
+_CLIP_MARGIN = 128  # tokens that may change if a word is cut: WordPiece makes up to 100 of half an unknown word
+_MAX_CHARACTERS = 1 << 18  # a word of ten million characters would take half a minute
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The words of one prompt: chat roles and what stands before and after the text."""
+    """The words of one prompt: the system turn and what precedes and follows the text."""
 
     system: str
     user_prefix: str
@@ -43,10 +43,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Every token id of one side but the text's.
+    """Every token id of one side, except those of the text.
 
-    A sequence is ``prefix + text + suffix + [mask_id] * k + tail``, at most ``max_length + k + len(tail)`` long; the
-    masks are its places ``[-k - len(tail), -len(tail))``.
+    A sequence is ``prefix + text + suffix + [mask_id] * k + tail`` and has at most ``max_length + k + len(tail)``
+    tokens. The masks are at the positions ``[-k - len(tail), -len(tail))``.
     """
 
     prefix: tuple[int, ...]
@@ -69,8 +69,8 @@ class Layout:
 
     def lengths(self, texts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
         """int64 [N]: tokens of each whole sequence; ``texts`` are the ids of each text alone, within the budget."""
-        around = len(self.assemble(()))
-        return np.array([around + len(text) for text in texts], dtype=np.int64)
+        fixed = len(self.assemble(()))
+        return np.array([fixed + len(text) for text in texts], dtype=np.int64)
 
     def assemble(self, text_ids: Sequence[int]) -> list[int]:
         """The whole sequence for one text's ids, which are cut to the budget."""
@@ -84,19 +84,19 @@ class Layout:
         if layout.text_budget < 1:
             needed = len(self.prefix) + len(self.suffix)
             raise ConfigError(
-                f"{what}: max_length={layout.max_length} leaves no room for the text: the prompt alone is {needed} "
-                f"tokens; use a max_length of at least {needed + 1}"
+                f"{what}: max_length={layout.max_length} leaves no token for the text, because the prompt alone has "
+                f"{needed} tokens. Use a max_length of at least {needed + 1}."
             )
         return layout
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """Where N sequences lie in one table of token ids: one behind the other, or padded to N rows of one width.
+    """Offsets of N sequences in one table of token ids: packed one after another, or padded to N rows of equal width.
 
     Attributes
     ----------
-    starts, lengths : int64 [N], where each sequence begins in the flat table, and its tokens.
+    starts, lengths : int64 [N], offset of each sequence in the flat table, and its number of tokens.
     shape : (T,) packed, or (N, L) padded.
     """
 
@@ -106,24 +106,24 @@ class TokenTable:
 
     @classmethod
     def packed(cls, lengths: np.ndarray) -> TokenTable:
-        """Sequences of ``lengths`` int64 [N] one behind the other."""
+        """Sequences of ``lengths`` int64 [N], one after another."""
         return cls(np.cumsum(lengths) - lengths, lengths, (int(lengths.sum()),))
 
     @classmethod
     def padded(cls, lengths: np.ndarray, left: bool) -> TokenTable:
-        """A row per sequence, padded on the ``left`` or on the right."""
+        """One row per sequence, padded on the ``left`` or on the right."""
         width = int(lengths.max())
         before = width - lengths if left else np.zeros_like(lengths)
         return cls(before + width * np.arange(len(lengths)), lengths, (len(lengths), width))
 
     @property
     def size(self) -> int:
-        """Tokens of the whole table, padding counted."""
+        """Tokens of the whole table, including padding."""
         return math.prod(self.shape)
 
     def mask(self) -> np.ndarray:
         """int64 in the table's shape: 1 for tokens, 0 for padding."""
-        # +1 where a sequence begins, -1 behind its end; behind the last one lies the end of the table.
+        # +1 where a sequence begins, -1 after its end, which for the last one is the end of the table.
         edges = np.zeros(self.size + 1, dtype=np.int64)
         np.add.at(edges, self.starts, 1)
         np.add.at(edges, self.starts + self.lengths, -1)
@@ -132,31 +132,31 @@ class TokenTable:
     def ids(self, layout: Layout, texts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
         """Token ids int64 in the table's shape; ``texts`` are the ids of each text alone."""
         table = np.full(self.size, layout.pad_id, dtype=np.int64)
-        around = layout.assemble(())
-        before, after = len(layout.prefix), len(around) - len(layout.prefix)
+        fixed = layout.assemble(())
+        before, after = len(layout.prefix), len(fixed) - len(layout.prefix)
         for start, end, text in zip(self.starts.tolist(), (self.starts + self.lengths).tolist(), texts, strict=True):
-            table[start : start + before], table[end - after : end] = layout.prefix, around[before:]
+            table[start : start + before], table[end - after : end] = layout.prefix, fixed[before:]
             table[start + before : end - after] = text
         return table.reshape(self.shape)
 
     def mask_positions(self, layout: Layout) -> np.ndarray:
-        """int64 [N, K]: where the K masks of each sequence lie in the flat table."""
+        """int64 [N, K]: offsets of the K masks of each sequence in the flat table."""
         return (self.starts + self.lengths - layout.block)[:, None] + np.arange(layout.k)
 
 
 def prompt_for(side: str, k: int, variant: str = "auto") -> Prompt:
-    """The prompt of ``side`` for K = ``k``: ``one`` and ``three`` count with K, ``few`` stays (docs/method.md §2).
+    """The prompt of ``side`` for K = ``k``: ``one`` and ``three`` name K, ``few`` does not (docs/method.md §2).
 
-    ``auto`` is ``one`` for K = 1 and ``few`` above.
+    ``auto`` is ``one`` for K = 1 and ``few`` for larger K.
     """
     check_side(side)
     if variant == "auto":
         variant = "one" if k == 1 else "few"
-    asked, noun, is_, also = _WORDING[variant]
+    request, noun, is_, also = _WORDING[variant]
     prompt = Prompt(
         system=SYSTEM,
         user_prefix=f'{side.capitalize()}: "',
-        user_suffix=f'". Use {asked} to represent the {side} in a retrieval task. '
+        user_suffix=f'". Use {request} to represent the {side} in a retrieval task. '
         f"Make sure your {noun} {is_} in lowercase{also}.",
         assistant_prefix=f'The {noun} {is_}: "',
     )
@@ -164,7 +164,7 @@ def prompt_for(side: str, k: int, variant: str = "auto") -> Prompt:
 
 
 def count_words(prompt: Prompt, k: int) -> Prompt:
-    """Rewrite "one word" to K words ("four words", digits above ten); prompts without a number word stay."""
+    """Rewrite "one word" to K words ("four words", digits above ten); a prompt without a number is not changed."""
     if k == 1:
         return prompt
     number = _NUMBERS[k - 1] if k <= len(_NUMBERS) else str(k)
@@ -180,7 +180,7 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
     """The layout of ``side``; raises ConfigError if the checkpoint has no mask token or the prompt fills max_length."""
     mask_id = config.mask_token_id if config.mask_token_id is not None else tokenizer.mask_token_id
     if mask_id is None:
-        raise ConfigError(f"{config.name}: no mask token in the checkpoint or its tokenizer; set mask_token_id")
+        raise ConfigError(f"{config.name}: no mask token in the checkpoint or its tokenizer; set mask_token_id.")
     fixed = config.fixed_ids(side)
     prefix: Sequence[int]
     suffix: Sequence[int]
@@ -189,11 +189,13 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
     elif config.family == "masked_lm":
         if config.prompt not in ("auto", "none"):
             raise ConfigError(
-                f"{config.name}: masked language models have no prompt {config.prompt!r}; give prefix ids"
+                f"{config.name}: masked language models have no prompt {config.prompt!r}; give prefix and suffix ids."
             )
         prefix, suffix = ((_special_id(tokenizer, role, config.name),) for role in ("cls_token", "sep_token"))
     elif config.prompt == "none":
-        raise ConfigError(f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt")
+        raise ConfigError(
+            f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt."
+        )
     else:
         prefix, suffix = chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name)
     if config.family == "masked_lm":
@@ -215,31 +217,33 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
 
 
 def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list[int]]:
-    """Prefix and suffix ids: the chat template rendered around the text's place, each half tokenised alone."""
+    """Prefix and suffix ids: the rendered chat template before and after the text, each tokenised separately."""
     if not getattr(tokenizer, "chat_template", None):
-        raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint")
+        raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint.")
     messages = [
         {"role": "system", "content": prompt.system},
         {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix},
     ]
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # a template is a program
+    except Exception as error:  # a template is a program and can raise anything
         raise ConfigError(
             f"{name}: the chat template of its tokenizer is broken ({reason(error)}); "
-            "correct it in chat_template.jinja or tokenizer_config.json, or set prompt ids"
+            "correct it in chat_template.jinja or tokenizer_config.json, or set prompt ids."
         ) from error
-    before, found, after = text.partition(_SENTINEL)
-    if not found:
-        raise ConfigError(f"{name}: the chat template drops or changes the user's message")
+    before, sentinel, after = text.partition(_SENTINEL)
+    if not sentinel:
+        raise ConfigError(
+            f"{name}: the chat template drops or changes the user's message; correct it or set prompt ids."
+        )
     halves = (before, after + prompt.assistant_prefix)
-    options = {"add_special_tokens": False, "split_special_tokens": False}  # the template's own are meant as such
+    options = {"add_special_tokens": False, "split_special_tokens": False}  # those of the template are control tokens
     prefix, suffix = (tokenizer(half, **options)["input_ids"] for half in halves)
     return prefix, suffix
 
 
 def tail_ids(tokenizer: Any, n_tail: int) -> list[int]:
-    """Closing quote, end of turn, end of text; missing ones, and places beyond three, are the end-of-text token."""
+    """Closing quote, end of turn, end of text; a missing one, and those after the third, are the end-of-text token."""
     if n_tail == 0:
         return []
     eos = tokenizer.eos_token_id
@@ -252,15 +256,15 @@ def tail_ids(tokenizer: Any, n_tail: int) -> list[int]:
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids of the special tokens; one that is named but not in the vocabulary has none."""
-    return frozenset(one for one in tokenizer.all_special_ids if one is not None)
+    """Ids of the special tokens; a special token outside the vocabulary has none."""
+    return frozenset(special for special in tokenizer.all_special_ids if special is not None)
 
 
 def _special_id(tokenizer: Any, role: str, name: str) -> int:
-    found = getattr(tokenizer, f"{role}_id")
-    if found is None:
-        raise ConfigError(f"{name}: its tokenizer has no {role}; name it in tokenizer_config.json")
-    return int(found)
+    special = getattr(tokenizer, f"{role}_id")
+    if special is None:
+        raise ConfigError(f"{name}: its tokenizer has no {role}; name it in tokenizer_config.json.")
+    return int(special)
 
 
 def _pad_id(tokenizer: Any) -> int:
@@ -271,22 +275,21 @@ def _pad_id(tokenizer: Any) -> int:
 
 
 def tokenize_texts(tokenizer: Any, texts: Sequence[str], budget: int) -> list[list[int]]:
-    """Ids of each text alone, at most ``budget`` of them; what cannot matter is cut off before tokenising.
+    """Ids of each text alone, at most ``budget`` of them; characters that cannot matter are cut before tokenising.
 
-    A text that has not filled the budget after 262,144 characters (one endless word, nothing but blanks) is read no
-    further.
+    Reading stops after 262,144 characters, even if the budget is not filled (one very long word, only white space).
     """
     if len(texts) == 0:
         return []
     clip = _clip_length(budget)
     ids = _ids(tokenizer, [clean_text(text[:clip]) for text in texts])
     for i, text in enumerate(texts):
-        taken = clip
-        # A clipped text that did not fill the budget (long tokens) is read further, four times as far each time.
-        while taken < min(len(text), _READ_AT_MOST) and len(ids[i]) < budget + _CLIP_MARGIN:
-            taken = min(4 * taken, _READ_AT_MOST)
-            ids[i] = _ids(tokenizer, [clean_text(text[:taken])])[0]
-    return [one[:budget] for one in ids]
+        end = clip
+        # A clipped text that did not fill the budget (long tokens) is extended, four times as far each time.
+        while end < min(len(text), _MAX_CHARACTERS) and len(ids[i]) < budget + _CLIP_MARGIN:
+            end = min(4 * end, _MAX_CHARACTERS)
+            ids[i] = _ids(tokenizer, [clean_text(text[:end])])[0]
+    return [text_ids[:budget] for text_ids in ids]
 
 
 def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:

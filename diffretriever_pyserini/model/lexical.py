@@ -1,7 +1,7 @@
-"""Which words of a text count, and under which name Lucene knows them (docs/method.md §4).
+"""Which words of a text count, and their names in Lucene (docs/method.md §4).
 
 Content tokens: the lower-cased text is split into words, English stopwords and single punctuation marks are dropped,
-each word is tokenised alone, and the ids are united (``stems``, ours: inflected forms share one).
+each word is tokenised alone, and the union of the ids is taken (``stems``, ours: inflected forms share an id).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ PUNCTUATION = frozenset(string.punctuation)
 ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE: opens an escape sequence in a Lucene term
 LUCENE_CLAUSES = 1024  # terms that Lucene takes in one query
 _MAX_TERM = 255  # Anserini's whitespace tokenizer splits longer terms
-_BYTE_ORDER = "\ufeff\ufffe"  # at the start of a term pyjnius takes them for byte order marks
-_WORD_BEGINS = "\u2581\u0120 "  # alone, these pieces of SentencePiece and of byte-level BPE say nothing of a word
-# Java's white space, and all control characters: Anserini takes a passage that has no others for empty.
+_BYTE_ORDER = "\ufeff\ufffe"  # pyjnius reads them as byte order marks at the start of a term
+_WORD_START = "\u2581\u0120 "  # SentencePiece and byte-level BPE mark the start of a word with them
+# Java's white space and all control characters: Anserini treats a passage of nothing else as empty.
 _ESCAPED = frozenset(
     [ESCAPE, "\u1680", "\u2028", "\u2029", "\u205f", "\u3000"]
     + [chr(c) for c in (*range(0x21), *range(0x2000, 0x2007), *range(0x2008, 0x200B))]
@@ -42,45 +42,45 @@ def content_words(text: str) -> list[str]:
 
 
 def strongest(impacts: dict[str, int], limit: int) -> dict[str, int]:
-    """The ``limit`` terms of the highest impact; among equals the ones that sort first."""
+    """The ``limit`` terms with the highest impact; equal impacts in alphabetical order."""
     if len(impacts) <= limit:
         return dict(impacts)
     return dict(sorted(impacts.items(), key=lambda item: (-item[1], item[0]))[:limit])
 
 
 def stem_rows(tokenizer: Any) -> dict[str, int]:
-    """The one head row for each Porter stem: the first (in BERT's vocabulary the most frequent) word that has it."""
+    """One row of the head per Porter stem: the first (in BERT's vocabulary, most frequent) word with that stem."""
     from nltk.stem.porter import PorterStemmer
 
     stem = PorterStemmer().stem
     rows: dict[str, int] = {}
     for token, row in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
-        if _stemmed(token) and token.islower():
+        if _can_stem(token) and token.islower():
             rows.setdefault(stem(token), row)
     return rows
 
 
-def _stemmed(word: str) -> bool:
+def _can_stem(word: str) -> bool:
     return len(word) > 2 and word.isascii() and word.isalpha()
 
 
 def unknown_ids(tokenizer: Any) -> frozenset[int]:
-    """The id of the unknown word, if the vocabulary has one: two words that it does not know are not the same term."""
+    """The id of the unknown word, if the vocabulary has one: two unknown words are not the same term."""
     unknown = getattr(tokenizer, "unk_token_id", None)
     return frozenset() if unknown is None else frozenset([int(unknown)])
 
 
 class ContentTokens:
-    """Ids of the content tokens of texts, with a memory of words already tokenised; never that of the unknown word.
+    """Ids of the content tokens of texts, with a cache of tokenised words; the unknown word is never among them.
 
-    With ``stems`` a word whose Porter stem has a row (see :func:`stem_rows`) is that row alone; other words are their
-    word pieces, as without. This is not in the paper.
+    With ``stems``, a word whose Porter stem has a row (see :func:`stem_rows`) is that row alone; other words are their
+    word pieces, as without ``stems``. This is not in the paper.
     """
 
     def __init__(
         self,
         tokenizer: Any,
-        never: Iterable[int] = (),
+        excluded: Iterable[int] = (),
         max_chars: int = 100_000,
         max_words: int = 1 << 20,
         stems: bool = False,
@@ -88,35 +88,35 @@ class ContentTokens:
         self._tokenizer = tokenizer
         self._stem_rows = stem_rows(tokenizer) if stems else {}
         self._unknown = unknown_ids(tokenizer)
-        self._never = frozenset(never)
+        self._excluded = frozenset(excluded)
         self._max_chars = max_chars
         self._max_words = max_words
         self._ids: dict[str, tuple[int, ...]] = {}
 
     def __call__(self, text: str) -> list[int]:
-        """Rising ids of the content tokens of ``text``; only its first ``max_chars`` characters are looked at."""
+        """Ascending ids of the content tokens of ``text``; only its first ``max_chars`` characters count."""
         words = set(content_words(clean_text(text[: self._max_chars])))
-        memory = self._ids  # replaced, never emptied, so that other threads keep what they hold
-        known = {word: memory[word] for word in words if word in memory}
+        cache = self._ids  # replaced and never cleared, because other threads may be reading it
+        known = {word: cache[word] for word in words if word in cache}
         new = sorted(words - known.keys())
         if new:
             encoded = self._tokenizer(new, add_special_tokens=False, return_attention_mask=False, verbose=False)
-            found = {word: self._known(ids) for word, ids in zip(new, encoded["input_ids"], strict=True)}
-            found |= self._by_stem(new)
-            known |= found
-            if len(memory) < self._max_words:
-                memory.update(found)
+            new_ids = {word: self._known(ids) for word, ids in zip(new, encoded["input_ids"], strict=True)}
+            new_ids |= self._by_stem(new)
+            known |= new_ids
+            if len(cache) < self._max_words:
+                cache.update(new_ids)
             else:
-                self._ids = found
-        return sorted({i for ids in known.values() for i in ids} - self._never)
+                self._ids = new_ids
+        return sorted({i for ids in known.values() for i in ids} - self._excluded)
 
     def _known(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """``ids`` of a word without the unknown; nothing where only the sign of a word's beginning is left of it."""
+        """``ids`` of a word without the unknown id; empty if only the mark of a word's start remains."""
         if self._unknown.isdisjoint(ids):
             return tuple(ids)
         known = [i for i in ids if i not in self._unknown]
         pieces = self._tokenizer.convert_ids_to_tokens(known)
-        return tuple(known) if any(piece.strip(_WORD_BEGINS) for piece in pieces) else ()
+        return tuple(known) if any(piece.strip(_WORD_START) for piece in pieces) else ()
 
     def _by_stem(self, words: Iterable[str]) -> dict[str, tuple[int, ...]]:
         if not self._stem_rows:
@@ -124,39 +124,39 @@ class ContentTokens:
         from nltk.stem.porter import PorterStemmer
 
         stem = PorterStemmer().stem
-        rows = ((word, self._stem_rows.get(stem(word))) for word in words if _stemmed(word))
+        rows = ((word, self._stem_rows.get(stem(word))) for word in words if _can_stem(word))
         return {word: (row,) for word, row in rows if row is not None}
 
 
 class TermNames:
     """A reversible name in Lucene for every row of the output head.
 
-    Names are the vocabulary's own strings; characters that Java's whitespace tokenizer would split at, controls, a
-    leading byte order mark, lone surrogates and the escape sign itself become ``ESC hex ;``. Terms over 255 characters,
-    rows without a string and strings that two rows share are named by number, ``ESC # id ;``.
+    Names are the strings of the vocabulary. Characters at which Java's whitespace tokenizer splits, control characters,
+    a leading byte order mark, lone surrogates and the escape character itself become ``ESC hex ;``. Terms over 255
+    characters, rows without a string and strings of an earlier row are named by number, ``ESC # id ;``.
     """
 
     def __init__(self, tokenizer: Any, rows: int):
         self._names: list[str] = []
-        self._taken: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
         strings = tokenizer.convert_ids_to_tokens(list(range(min(rows, len(tokenizer)))))
         for row in range(rows):
             token = strings[row] if row < len(strings) else None
             name = escape_term(token) if token else None
-            if name is None or len(name.encode("utf-16-le")) // 2 > _MAX_TERM or name in self._taken:
+            if name is None or len(name.encode("utf-16-le")) // 2 > _MAX_TERM or name in self._rows:
                 name = f"{ESCAPE}#{row};"
             self._names.append(name)
-            self._taken[name] = row
+            self._rows[name] = row
 
     def name(self, row: int) -> str:
         """Term of head row ``row``."""
         return self._names[row]
 
     def row(self, term: str) -> int:
-        """Head row of ``term``; raises ConfigError for a term that this vocabulary never wrote."""
-        if term not in self._taken:
-            raise ConfigError(f"term {term!r} is not one of this vocabulary: was the index built with another model?")
-        return self._taken[term]
+        """Head row of ``term``; raises ConfigError for a term that is not in this vocabulary."""
+        if term not in self._rows:
+            raise ConfigError(f"term {term!r} is not in this vocabulary; use the model that built the index.")
+        return self._rows[term]
 
 
 def escape_term(token: str) -> str:

@@ -1,14 +1,14 @@
-"""The method on one screen: from what the backbone says at K mask positions to vectors and impacts (docs/method.md §4).
+"""The method on one screen: from the backbone's outputs at K mask positions to vectors and impacts (docs/method.md §4).
 
     hidden [N, K, H], logits [N, K, C]    after the final norm, and of the output head, at the K mask positions
     kept    = kept_positions(decoded)     zero-shot models only: up to the first special token
     vectors = unit(hidden) * kept         K dense vectors per text
     pooled  = pool(vectors)               one dense vector per text
     weights = term_weights(logits)        log(1 + relu(logit)) of each of the text's own terms, at each position
-    impacts = to_impacts(weights)         the strongest per position, x 100, whole, the maximum over the positions
+    impacts = to_impacts(weights)         the strongest per position, x 100, as integers, the maximum over the positions
 
-Pure functions: torch tensors on any device, :func:`pool` numpy arrays. Before it come layout.py (token ids) and
-denoising.py (one or several forward passes); inference.py only forms batches; training takes the same functions.
+Pure functions on torch tensors of any device; :func:`pool` takes numpy arrays. layout.py (token ids) and denoising.py
+(one or several forward passes) come first. inference.py only forms batches. Training uses the same functions.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def represent(
     ----------
     hidden : float [N, K, H], after the final norm.
     logits : float [N, K, C], the head's logits of C terms.
-    kept : bool [N, K], False for positions that were cut away (:func:`kept_positions`); None keeps all.
-    allowed : bool [N, C], False where a column is filling; None allows all.
-    scale : None is the paper's.
+    kept : bool [N, K], False for positions that are cut (:func:`kept_positions`); None keeps all.
+    allowed : bool [N, C], False for padding columns; None allows all.
+    scale : None is the scale of the paper.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def term_weights(logits: torch.Tensor) -> torch.Tensor:
 
 
 def to_impacts(weights: torch.Tensor, scale: LexicalScale) -> torch.Tensor:
-    """Impacts int32 [N, C] of ``weights`` float32 [N, K, C], 0 for none; the only place where weights are rounded."""
+    """Impacts int32 [N, C] of ``weights`` float32 [N, K, C], 0 for none; weights are rounded only here."""
     import torch
 
     if weights.shape[2] > scale.top_terms:
@@ -88,9 +88,9 @@ def to_impacts(weights: torch.Tensor, scale: LexicalScale) -> torch.Tensor:
 
 
 def kept_positions(decoded: torch.Tensor, stop_ids: Collection[int]) -> torch.Tensor:
-    """Zero-shot stop rule: which positions of ``decoded`` int64 [N, K] (a token id each) count, bool [N, K].
+    """Zero-shot stop rule: which positions of ``decoded`` int64 [N, K] (one token id each) count, bool [N, K].
 
-    The first special token ends the answer and does not count itself, unless it is the first position: then all count.
+    The first special token ends the answer and does not count itself. If it is at the first position, all count.
     """
     import torch
 
@@ -101,5 +101,5 @@ def kept_positions(decoded: torch.Tensor, stop_ids: Collection[int]) -> torch.Te
 
 def pool(vectors: np.ndarray) -> np.ndarray:
     """One vector per text: the mean of its non-zero rows, not normalised again. float32 [N, K, H] -> float32 [N, H]."""
-    kept = np.any(vectors != 0, axis=2).sum(axis=1, keepdims=True)
-    return (vectors.sum(axis=1) / np.maximum(kept, 1)).astype(np.float32)
+    counts = np.any(vectors != 0, axis=2).sum(axis=1, keepdims=True)
+    return (vectors.sum(axis=1) / np.maximum(counts, 1)).astype(np.float32)

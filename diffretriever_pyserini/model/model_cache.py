@@ -1,6 +1,6 @@
-"""Backbones that retrievers share: the same weights, in one precision on one device, are in memory once a process.
+"""Backbones that retrievers share: the same weights, precision and device are in memory once per process.
 
-A backbone goes when the last retriever that uses it goes. Training changes weights, so it never comes here.
+A backbone is freed with the last retriever that uses it. Training changes weights, so it does not use this cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .fingerprint import stamps
 
 
 class Weights(NamedTuple):
-    """All that decides what is loaded, but precision and device: equal means the same tensors, read the same way."""
+    """Everything that decides what is loaded, except precision and device."""
 
     family: str
     files: tuple[tuple[str, tuple[int, ...]], ...]
@@ -34,11 +34,11 @@ Key = tuple[Weights, str, str]
 """Weights, dtype, device."""
 
 _backbones: weakref.WeakValueDictionary[Key, Backbone] = weakref.WeakValueDictionary()
-lock = threading.RLock()  # held while a model is looked for and loaded
+lock = threading.RLock()  # held while a model is looked up and loaded
 
 
 def _new_lock() -> None:
-    """In a forked child nobody would ever release what another thread of its parent held."""
+    """Replace the lock in a forked child, where another thread of the parent may have held it."""
     global lock
     lock = threading.RLock()
 
@@ -48,7 +48,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def shared_backbone(config: RetrieverConfig, dtype: str, device: str) -> Backbone:
-    """The backbone of ``config``, loaded unless the same one is in memory; ConfigError, ModelNotFoundError."""
+    """The backbone of ``config``, loaded unless it is in memory; raises ConfigError, ModelNotFoundError."""
     import torch
 
     with lock:

@@ -1,4 +1,4 @@
-"""Reading settings from YAML files: the prebuilt configs that ship with the package, and a user's own."""
+"""Settings from YAML files: the prebuilt configs that ship with the package, and the user's own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ DEFAULT_NAME = "diffretriever-mini"
 def prebuilt_dir() -> Path:
     """The folder of prebuilt configurations (``models/*.yaml``, ``checkpoints/``).
 
-    A wheel carries it inside the package; in a checkout (editable install, or PYTHONPATH) it is the top-level folder.
+    A wheel has it inside the package; in a checkout (editable install or PYTHONPATH) it is a top-level folder.
 
     Raises
     ------
     DiffRetrieverError
-        When neither has it, so the installation is incomplete.
+        When it is missing, because the installation is incomplete.
     """
     package = Path(__file__).resolve().parents[1]
     folders = (package / "prebuilt_configs", package.parent / "prebuilt_configs")
@@ -26,8 +26,8 @@ def prebuilt_dir() -> Path:
         if (folder / "models").is_dir():
             return folder
     raise DiffRetrieverError(
-        f"the prebuilt configurations are missing (looked in {folders[0]} and {folders[1]}): "
-        "the installation is incomplete; install the package again."
+        f"the prebuilt configurations are missing (neither {folders[0]} nor {folders[1]} has them). "
+        "The installation is incomplete; install the package again."
     )
 
 
@@ -48,15 +48,15 @@ def prebuilt_values(name: str) -> dict[str, Any] | None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Settings in a YAML file; relative ``adapter``/``backbone`` folders count from the file. Raises ConfigError."""
+    """Settings in a YAML file; ``adapter`` and ``backbone`` folders may be relative to the file. Raises ConfigError."""
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}.") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected settings such as 'backbone: ...' and 'k_query: 4', found {values!r:.60}")
+        raise ConfigError(f"{path}: expected settings such as 'backbone: ...' and 'k_query: 4', found {values!r:.60}.")
     for key in ("adapter", "backbone"):
         near_file = path.parent / str(values.get(key) or "")
         if values.get(key) and near_file.is_dir():

@@ -1,4 +1,4 @@
-"""Which encoder made what: everything that decides a representation, by name, in every folder that is written."""
+"""The record of the encoder in every folder that is written: everything that decides a representation, by name."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from ..errors import InputError, reason
 
-VERSION = 3  # raised whenever the same weights and settings would give other numbers, or are recorded otherwise
+VERSION = 3  # increases when the same weights and settings give other numbers or another record
 Needed = Literal["everything", "terms", "vectors"]
-"""What must agree: all, all but the query side (term weights of passages), or what decides vectors of passages."""
+"""What must agree: everything, all but the query side (for passage terms), or what decides passage vectors."""
 SEARCH_REMEDY = "search with the encoder that built the index, or build the index again with this one"
 
 # fmt: off
-# What a passage's vectors do not depend on. Pyserini may shorten max_length for one side.
+# Passage vectors do not depend on these. Pyserini may shorten max_length for one side.
 _NOT_OF_VECTORS = frozenset((
     "readout.impact_rounding", "readout.lexical_terms", "readout.top_terms", "readout.impact_scale",
     "readout.max_lexical_chars", "passage.pad_id", "passage.max_length",
@@ -34,14 +34,14 @@ _DEFAULT = object()
 
 @dataclass(frozen=True)
 class Provenance:
-    """An encoder, as far as it decides representations.
+    """Everything about an encoder that decides representations.
 
     Attributes
     ----------
-    encoder : what it was called; the name decides nothing.
-    weights, adapter_weights : digests over name, type, shape and content of every tensor that is loaded; None for no
-        adapter.
-    config : transformers' configuration of the base, as far as it decides anything and is not the default.
+    encoder : its name, which decides nothing.
+    weights, adapter_weights : digests over name, type, shape and content of every tensor that is loaded; None without
+        an adapter.
+    config : the relevant values of transformers' configuration of the base that are not defaults.
     adapter_config : how the adapter is merged.
     tokenizer : digests of the parts of the tokenizer.
     query, passage : the token layout of each side.
@@ -66,12 +66,12 @@ class Provenance:
 
     @property
     def passage_fingerprint(self) -> str:
-        """16 hex digits over what decides passage vectors: a query encoder that shares it may search them."""
+        """16 hex digits over what decides passage vectors; a query encoder with the same digits may search them."""
         return self.digest("vectors")
 
     @property
     def k_passage(self) -> int:
-        """Vectors of a passage."""
+        """Vectors per passage."""
         return int(self.passage["k"])
 
     def digest(self, needed: Needed) -> str:
@@ -79,72 +79,73 @@ class Provenance:
         return digest_of(self.values(needed))[:16]
 
     def values(self, needed: Needed = "everything") -> dict[str, Any]:
-        """What is ``needed`` under flat names: ``weights``, ``config.rms_norm_eps``, ``passage.k`` …"""
+        """The ``needed`` values under flat names: ``weights``, ``config.rms_norm_eps``, ``passage.k`` …"""
         named = dict(flat({name: value for name, value in asdict(self).items() if name != "encoder"}))
         return {name: value for name, value in named.items() if _decides(name, needed)}
 
     def record(self) -> dict[str, Any]:
-        """All of it for JSON, both fingerprints with it."""
+        """All values for JSON, with both fingerprints."""
         return asdict(self) | {"fingerprint": self.fingerprint, "passage_fingerprint": self.passage_fingerprint}
 
 
 def read_provenance(values: Any, path: Path, remedy: str = "build the index again") -> Provenance:
-    """The provenance that :meth:`Provenance.record` wrote into ``path``; ``remedy`` is what to do where it is none.
+    """The provenance that :meth:`Provenance.record` wrote to ``path``; ``remedy`` ends the error message.
 
     Raises
     ------
     InputError
-        When it is damaged or of another version.
+        When the record is damaged or of another version.
     """
     if not isinstance(values, dict) or values.get("version") != VERSION:
-        raise InputError(f"{path}: another version of this package says here which encoder made it; {remedy}.")
+        raise InputError(f"{path}: another version of this package wrote the record of the encoder; {remedy}.")
     try:
-        made = Provenance(**{field.name: values[field.name] for field in fields(Provenance)})
+        provenance = Provenance(**{field.name: values[field.name] for field in fields(Provenance)})
         fingerprints = values["fingerprint"], values["passage_fingerprint"]
-        whole = (made.fingerprint, made.passage_fingerprint) == fingerprints and made.k_passage > 0
+        own = provenance.fingerprint, provenance.passage_fingerprint
+        intact = own == fingerprints and provenance.k_passage > 0
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({reason(error)}); {remedy}.") from error
-    if not whole:
-        raise InputError(f"{path}: damaged (what it says of the encoder is not of its fingerprint); {remedy}.")
-    return made
+    if not intact:
+        raise InputError(f"{path}: damaged (the record of the encoder does not match its fingerprint); {remedy}.")
+    return provenance
 
 
 def require_same_encoder(
-    made: Provenance,
-    asked: Provenance,
+    recorded: Provenance,
+    current: Provenance,
     what: str,
     remedy: str = SEARCH_REMEDY,
     needed: Needed = "everything",
 ) -> None:
-    """Return where ``asked`` makes what ``made`` made, as far as that is ``needed``.
+    """Raise InputError unless the ``current`` encoder equals the ``recorded`` one, as far as ``needed``.
 
     Parameters
     ----------
-    what : what ``made`` has made, to begin a sentence: "FOLDER holds vectors".
-    remedy : what to do, to end it.
+    what : start of the message, what the recorded encoder made: "FOLDER holds vectors".
+    remedy : what to do, for the end of the message.
 
     Raises
     ------
     InputError
-        When they differ; the message says in what, and has both names and fingerprints.
+        When they differ. The message lists the differences and has both names and fingerprints.
     """
-    if made.digest(needed) == asked.digest(needed):
+    if recorded.digest(needed) == current.digest(needed):
         return
-    found = differences(made, asked, needed)
-    listed = "; ".join(found[:_MOST_DIFFERENCES])
-    more = f"; and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
+    differing = differences(recorded, current, needed)
+    first = "; ".join(differing[:_MOST_DIFFERENCES])
+    more = f"; and {len(differing) - _MOST_DIFFERENCES} more" if len(differing) > _MOST_DIFFERENCES else ""
     raise InputError(
-        f"{what} of another encoder: {listed}{more}: {remedy}. (Made by {made.encoder!r}, fingerprint "
-        f"{made.digest(needed)}; this encoder is {asked.encoder!r}, fingerprint {asked.digest(needed)}.)"
+        f"{what} of another encoder: {first}{more}: {remedy}. (Made by {recorded.encoder!r}, fingerprint "
+        f"{recorded.digest(needed)}; this encoder is {current.encoder!r}, fingerprint {current.digest(needed)}.)"
     )
 
 
-def differences(made: Provenance, asked: Provenance, needed: Needed = "everything") -> list[str]:
-    """What ``asked`` has otherwise than ``made``, in words; settings that a person chooses come first."""
-    old, new = made.values(needed), asked.values(needed)
+def differences(recorded: Provenance, current: Provenance, needed: Needed = "everything") -> list[str]:
+    """How ``current`` differs from ``recorded``, in words; settings that a user chooses come first."""
+    old, new = recorded.values(needed), current.values(needed)
     names = [name for name in {**new, **old} if old.get(name, _DEFAULT) != new.get(name, _DEFAULT)]
     implied = [f"{side}.{part}" for side in ("query", "passage") if f"{side}.k" in names for part in _PROMPT]
-    if (made.adapter_weights is None) != (asked.adapter_weights is None):
+    if (recorded.adapter_weights is None) != (current.adapter_weights is None):
         implied += [name for name in names if name.startswith("adapter_config.")]
     names = [name for name in names if name not in implied]
     order = ("adapter_config", "readout", "query", "passage", "config", "tokenizer", "adapter_weights", "weights")
@@ -157,18 +158,22 @@ def _in_words(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if component == "weights":
         return "other weights"
     if component == "adapter_weights":
-        return "no adapter" if new[name] is None else "an adapter" if old[name] is None else "other adapter weights"
+        if new[name] is None:
+            return "no adapter"
+        return "an adapter" if old[name] is None else "other adapter weights"
     if component == "tokenizer":
         return f"another tokenizer ({key.replace('_', ' ')})"
     if key in _PROMPT:
         return f"another {component} prompt"
-    key = key.removeprefix("rope_parameters.")  # where transformers keeps what config.json calls rope_theta
+    key = key.removeprefix("rope_parameters.")  # transformers has rope_theta of config.json there
     return f"{_NAMES.get(name, key)} is {_value(new, name)}, was {_value(old, name)}"
 
 
 def _value(values: Mapping[str, Any], name: str) -> str:
     value = values.get(name, _DEFAULT)
-    text = "the default" if value is _DEFAULT else value if isinstance(value, str) else json.dumps(value)
+    if value is _DEFAULT:
+        return "the default"
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -178,13 +183,13 @@ def _decides(name: str, needed: Needed) -> bool:
     return needed == "everything" or not (name.startswith("query.") or name in _NOT_OF_VECTORS)
 
 
-def flat(values: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Names and values of nested mappings, names joined by dots."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{before}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
-            yield f"{before}{name}", value
+            yield f"{prefix}{name}", value
 
 
 def digest_of(values: Any) -> str:

@@ -1,4 +1,4 @@
-"""Representations: what one forward pass says about N texts (docs/method.md §4)."""
+"""The representations of N texts (docs/method.md §4)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Representations:
 
     Attributes
     ----------
-    vectors : float32 [N, K, H], each row of unit length, or zero where the position was cut away.
+    vectors : float32 [N, K, H], each row of unit length, or zero if the position was cut.
     weights : CSR int32 [N, V], impacts by token id (V = rows of the output head).
     """
 
@@ -45,7 +45,7 @@ class Representations:
 
     @property
     def impacts(self) -> list[dict[str, int]]:
-        """One ``{term: impact}`` a text for Lucene: plain ints of at least 1, terms as :class:`~.lexical.TermNames`."""
+        """One ``{term: impact}`` per text for Lucene: ints of at least 1, terms as :class:`~.lexical.TermNames`."""
         bounds, columns, values = self.weights.indptr, self.weights.indices, self.weights.data
         return [
             {self._names.name(c): int(v) for c, v in zip(columns[a:b].tolist(), values[a:b].tolist(), strict=True)}

@@ -1,7 +1,7 @@
-"""DiffRetriever: texts in, K vectors and K vocabulary distributions each out, from one bidirectional forward pass.
+"""DiffRetriever: from a text to K vectors and K vocabulary distributions in one bidirectional forward pass.
 
-The method itself is method.py; here a loaded model answers: texts are made ready (tokenization.py), run in batches
-(inference.py) and put back into their order.
+The method itself is in method.py. Here a loaded model encodes texts: they are prepared (tokenization.py), run in
+batches (inference.py) and put back into order.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class MaskOutputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueryRepresentation:
-    """One query for all searchers: pooled ``vector`` float32 [H], ``impacts`` {term: int}, ``vectors`` [K_q, H]."""
+    """One query, for all searchers: pooled ``vector`` float32 [H], ``impacts`` {term: int}, ``vectors`` [K_q, H]."""
 
     vector: np.ndarray
     impacts: dict[str, int]
@@ -58,9 +58,9 @@ class QueryRepresentation:
 
 
 class DiffRetriever:
-    """One loaded model. Make it with :meth:`from_pretrained`; it is safe to share between threads.
+    """One loaded model, made by :meth:`from_pretrained`; it is safe to share between threads.
 
-    Retrievers of the same weights, precision and device share them, whatever their other settings are.
+    Retrievers with the same weights, precision and device share the weights, whatever their other settings are.
     """
 
     def __init__(self, config: RetrieverConfig, device: str = "cpu", dtype: str | None = None):
@@ -75,8 +75,8 @@ class DiffRetriever:
         self._check_fit()
         mask_id = self.prepare.mask_id
         stop_ids = special_ids(self.tokenizer) - {mask_id}
-        never = unknown_ids(self.tokenizer) | {mask_id}
-        self.reader = Inference(self._backbone, config, never, stop_ids)
+        excluded = unknown_ids(self.tokenizer) | {mask_id}
+        self.reader = Inference(self._backbone, config, excluded, stop_ids)
         self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -89,8 +89,8 @@ class DiffRetriever:
         Parameters
         ----------
         device : ``cpu``, ``cuda`` (torch's current device), ``cuda:1``, ``mps`` ...
-        dtype : ``float32`` (default on the CPU), ``bfloat16`` (default elsewhere) or ``float16`` (default on a GPU that
-            has no bfloat16).
+        dtype : ``float32`` (default on the CPU), ``bfloat16`` (default elsewhere) or ``float16`` (default on a GPU
+            without bfloat16).
         overrides : any field of :class:`RetrieverConfig`, for example ``k_passage=16, max_length=128``.
 
         Raises
@@ -111,7 +111,7 @@ class DiffRetriever:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
+        """Device of the model."""
         return str(self._backbone.device)
 
     @property
@@ -121,21 +121,21 @@ class DiffRetriever:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """Everything that decides a representation. Raises ConfigError where the checkpoint on disk is another now."""
+        """Everything that decides a representation. Raises ConfigError if the checkpoint on disk has changed."""
         if stamps(self.config) != self._files:
-            raise ConfigError(f"{self.config.name}: the checkpoint's files changed since it was loaded: load it again")
+            raise ConfigError(f"{self.config.name}: the checkpoint's files changed since it was loaded; load it again.")
         return provenance_of(self.config, self.prepare)
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over what decides a representation. Equal means comparable."""
+        """16 hex digits over what decides a representation. Equal fingerprints mean comparable representations."""
         return self.provenance.fingerprint
 
     @property
     def passage_fingerprint(self) -> str:
-        """16 hex digits over what decides a passage's vectors: an index made under it can be searched with this model.
+        """16 hex digits over what decides passage vectors; this model can search an index with the same digits.
 
-        Query-side settings, lexical settings and ``max_length`` (Pyserini may shorten queries) are left out.
+        It does not depend on query settings, lexical settings and ``max_length`` (Pyserini may shorten queries).
         """
         return self.provenance.passage_fingerprint
 
@@ -145,7 +145,7 @@ class DiffRetriever:
         return TermNames(self.tokenizer, self.vocab_size)
 
     def layout(self, side: str, max_length: int | None = None) -> Layout:
-        """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if no text fits."""
+        """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if it leaves no text."""
         return self.prepare.layout(side, max_length)
 
     def __repr__(self) -> str:
@@ -173,10 +173,19 @@ class DiffRetriever:
     ) -> Representations:
         """Both representations of ``texts``, in their order (docs/method.md §3, §4).
 
-        ``side`` is "query" or "passage"; where it is left out the texts are passages, and a warning says so.
-        ``batch_size`` never changes a result beyond float rounding; ``max_length`` can only shorten. ``progress`` shows
-        a bar after two seconds; None shows it on a terminal only. Raises InputError for what is not text and
-        NumericalError for a model that answers NaN.
+        Parameters
+        ----------
+        side : ``query`` or ``passage``; where it is left out the texts are passages, and a warning says so.
+        max_length : can only shorten texts; None is the model's own.
+        batch_size : changes no result beyond float rounding.
+        progress : whether to show a bar after two seconds; None shows it on a terminal only.
+
+        Raises
+        ------
+        InputError
+            For anything but a list of texts.
+        NumericalError
+            When the model returns NaN or infinity.
         """
         from tqdm import tqdm
 
@@ -189,7 +198,7 @@ class DiffRetriever:
             try:
                 return self.represent(self.prepare(texts, side, max_length), batch_size, tick=bar.update)
             except NumericalError as error:
-                raise _quoting(error, texts) from error
+                raise _with_quote(error, texts) from error
 
     def represent(
         self,
@@ -199,12 +208,18 @@ class DiffRetriever:
         tick: Callable[[int], object] | None = None,
         pooled: bool = False,
     ) -> Representations:
-        """Both representations of texts that :attr:`prepare` made ready, here or in another process.
+        """Both representations of texts that :attr:`prepare` prepared, in this process or another.
 
-        ``token_budget`` forms batches of at most so many tokens (padding counted where the model pads), and
-        ``batch_size`` then means nothing; ``tick`` is told the size of each finished batch. With ``pooled`` only the
-        pooled vectors are kept, as ``vectors`` [N, 1, H]: K times less memory. Raises NumericalError for a model that
-        answers NaN; its ``index`` is the text's.
+        Parameters
+        ----------
+        token_budget : most tokens per batch (with padding, if the model pads); ``batch_size`` is then ignored.
+        tick : called with the size of each finished batch.
+        pooled : whether to return only the pooled vectors, as ``vectors`` [N, 1, H], in 1/K of the memory.
+
+        Raises
+        ------
+        NumericalError
+            When the model returns NaN or infinity; its ``index`` is the number of the text.
         """
         import scipy.sparse
 
@@ -212,7 +227,7 @@ class DiffRetriever:
         vectors = np.zeros((n, k, self.dimension), dtype=np.float32)
         order: list[int] = []
         parts = [scipy.sparse.csr_matrix((0, self.vocab_size), dtype=np.int32)]
-        for rows, (batch_vectors, weights) in self._in_turn(prepared, batch_size, token_budget):
+        for rows, (batch_vectors, weights) in self._batch_results(prepared, batch_size, token_budget):
             vectors[rows] = pool(batch_vectors)[:, None] if pooled else batch_vectors
             order += rows
             parts.append(weights)
@@ -221,23 +236,23 @@ class DiffRetriever:
         back = np.argsort(np.array(order, dtype=np.int64))
         return Representations(vectors, scipy.sparse.vstack(parts, format="csr", dtype=np.int32)[back], self.term_names)
 
-    def _in_turn(
+    def _batch_results(
         self, prepared: Prepared, batch_size: int, token_budget: int | None
     ) -> Iterator[tuple[list[int], Batch]]:
-        """Texts and their representations by batch, each taken from the device when the next one is there already."""
-        begun: tuple[list[int], Callable[[], Batch]] | None = None
+        """Rows and representations per batch; a batch is fetched from the device after the next one has started."""
+        started: tuple[list[int], Callable[[], Batch]] | None = None
         for rows in self.reader.batches(prepared, batch_size, token_budget):
             next_ = rows, self.reader.represent(prepared, rows)
-            if begun is not None:
-                yield begun[0], begun[1]()
-            begun = next_
-        if begun is not None:
-            yield begun[0], begun[1]()
+            if started is not None:
+                yield started[0], started[1]()
+            started = next_
+        if started is not None:
+            yield started[0], started[1]()
 
     def forward_masks(
         self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32
     ) -> MaskOutputs:
-        """What the model says at the K masks, before any normalisation, filter or cut. See :class:`MaskOutputs`."""
+        """The model's outputs at the K masks, before normalisation, filter and cut. See :class:`MaskOutputs`."""
         texts, batch_size = _checked(texts, batch_size)
         prepared = self.prepare(texts, side, max_length)
         k = prepared.layout.k
@@ -247,19 +262,19 @@ class DiffRetriever:
             try:
                 batch_hidden, batch_logits = self.reader.read(prepared, rows)
             except NumericalError as error:
-                raise _quoting(error, texts) from error
+                raise _with_quote(error, texts) from error
             hidden[rows] = batch_hidden.float().cpu().numpy()
             logits[rows] = batch_logits.float().cpu().numpy()
         return MaskOutputs(hidden, logits)
 
     def encode_queries_cached(self, texts: Sequence[str], batch_size: int = 32) -> list[QueryRepresentation]:
-        """Representations of queries, each computed once however many searchers ask for it."""
+        """Representations of queries; each is computed once, however many searchers need it."""
         with self._lock:
             new = [text for text in dict.fromkeys(texts) if text not in self._queries]
             if new:
                 reps = self.encode(new, side="query", batch_size=batch_size)
-                for text, *found in zip(new, reps.pooled, reps.impacts, reps.vectors, strict=True):
-                    self._queries[text] = QueryRepresentation(*found)
+                for text, *representation in zip(new, reps.pooled, reps.impacts, reps.vectors, strict=True):
+                    self._queries[text] = QueryRepresentation(*representation)
             queries = [self._queries[text] for text in texts]
             for text in dict.fromkeys(texts):
                 self._queries.move_to_end(text)
@@ -268,21 +283,21 @@ class DiffRetriever:
             return queries
 
     def _check_fit(self) -> None:
-        """Raise ConfigError where the token layout cannot pass through the model: too long, or ids that it lacks."""
+        """Raise ConfigError if the token layout does not fit the model: too long, or ids that it lacks."""
         rows, limit = self._backbone.input_rows, self._backbone.max_positions
         for side, layout in self._layouts.items():
-            what, block = f"{self.config.name}, {side} side", layout.block
+            subject, block = f"{self.config.name}, {side} side", layout.block
             highest = max(
                 *layout.prefix, *layout.suffix, *layout.tail, layout.mask_id, *self.tokenizer.get_vocab().values()
             )
             if highest >= rows:
                 raise ConfigError(
-                    f"{what}: token id {highest} is beyond the model's {rows}: a tokenizer of another model?"
+                    f"{subject}: token id {highest} is beyond the model's {rows} ids; use the tokenizer of this model."
                 )
             if limit is not None and layout.max_length + block > limit:
                 raise ConfigError(
-                    f"{what}: max_length={layout.max_length} and {block} tokens of masks and tail exceed the model's "
-                    f"{limit} positions; use a max_length of at most {limit - block}"
+                    f"{subject}: max_length={layout.max_length} and {block} tokens of masks and tail exceed the "
+                    f"model's {limit} positions; use a max_length of at most {limit - block}."
                 )
 
 
@@ -291,9 +306,9 @@ _shared = weakref.WeakValueDictionary()
 
 
 def load_shared(name: str, device: str | None = None, dtype: str | None = None, **overrides: Any) -> DiffRetriever:
-    """:meth:`DiffRetriever.from_pretrained`, but the same request gives the same object, with its cached queries.
+    """Like :meth:`DiffRetriever.from_pretrained`, but the same request returns the same object, with its query cache.
 
-    ``device=None`` takes the device where these weights were loaded before, else the CPU.
+    ``device=None`` is the device where these weights are already loaded, else the CPU.
     """
     config = resolve_config(name, **overrides)
     weights = model_cache.Weights.of(config)
@@ -301,7 +316,7 @@ def load_shared(name: str, device: str | None = None, dtype: str | None = None, 
         if device is None:
             dtype = dtype_name(dtype, "cpu") if dtype else None
             same = [key[2:] for key in list(_shared) if key[:2] == (config, weights)]
-            usable = [one for one in (*same, *model_cache.loaded(weights)) if dtype in (None, one[0])]
+            usable = [pair for pair in (*same, *model_cache.loaded(weights)) if dtype in (None, pair[0])]
             dtype, device = usable[0] if usable else (dtype, "cpu")
         device = device_name(device)
         dtype = dtype_name(dtype, device)
@@ -311,26 +326,28 @@ def load_shared(name: str, device: str | None = None, dtype: str | None = None, 
         return model
 
 
-def _quoting(error: NumericalError, texts: Sequence[str]) -> NumericalError:
-    """``error`` with the beginning of the text that it counts."""
+def _with_quote(error: NumericalError, texts: Sequence[str]) -> NumericalError:
+    """``error`` with the beginning of the text after its number."""
     assert error.index is not None
-    place = f"text {error.index}"
-    return NumericalError(str(error).replace(place, f"{place} ({texts[error.index]!r:.60})", 1))
+    number = f"text {error.index}"
+    return NumericalError(str(error).replace(number, f"{number} ({texts[error.index]!r:.60})", 1))
 
 
 def _checked(texts: Sequence[str], batch_size: int) -> tuple[list[str], int]:
-    """``texts`` as a list, and the batch size as Python's number. Raises InputError."""
+    """``texts`` as a list and ``batch_size`` as an int. Raises InputError."""
     if isinstance(texts, str):
-        raise InputError("encode takes a list of texts; put the one text in brackets: [text]")
+        raise InputError("encode takes a list of texts; put a single text in brackets: [text].")
     if isinstance(texts, Mapping | bytes) or not hasattr(texts, "__len__"):
         raise InputError(
-            f"encode takes a list of texts, not {type(texts).__name__}; of a mapping, list(texts.values())"
+            f"encode takes a list of texts, not {type(texts).__name__}; for a mapping, pass list(texts.values())."
         )
     if isinstance(texts, Set) and not isinstance(texts, KeysView):
-        raise InputError("encode takes a list of texts; a set has no order, so that nobody knows whose a result is")
+        raise InputError(
+            "encode takes a list of texts, not a set: a set has no order, so results could not be matched to texts."
+        )
     texts = list(texts)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InputError(f"text {i} is {type(text).__name__}, not a string: {text!r:.60}")
+            raise InputError(f"text {i} is {type(text).__name__}, not a string: {text!r:.60}.")
     size: int = parsed(batch_size, Count, InputError, "batch_size")
     return texts, size

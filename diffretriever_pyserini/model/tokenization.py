@@ -1,4 +1,4 @@
-"""From texts to token ids and content ids, without the model: what worker processes can do ahead of it."""
+"""From texts to token ids and content ids, without the model, so that worker processes can do it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Ragged:
-        """Put ``rows`` one behind the other."""
+        """Concatenate ``rows``."""
         bounds = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=bounds[1:])
         return cls(np.fromiter(chain.from_iterable(rows), np.int32, int(bounds[-1])), bounds)
@@ -63,12 +63,12 @@ class Prepared:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens that the model reads for each text, masks and tail included, int64 [N]."""
+        """Tokens that the model reads per text, including masks and tail, int64 [N]."""
         return self.ids.lengths + len(self.layout.assemble(()))
 
 
 class Preparer:
-    """Tokenise and split texts as a retriever of ``config`` does; a process of its own needs nothing else for it."""
+    """Tokenise and split texts as a retriever of ``config`` does; a worker process needs nothing else."""
 
     def __init__(self, config: RetrieverConfig, tokenizer: Any = None):
         self.config = config
@@ -88,13 +88,13 @@ class Preparer:
         return ContentTokens(self.tokenizer, [self.mask_id], max_chars=config.max_lexical_chars, stems=stems)
 
     def layout(self, side: str, max_length: int | None = None) -> Layout:
-        """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if no text fits."""
+        """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if it leaves no text."""
         if max_length is not None:
             max_length = parsed(max_length, int, ConfigError, "max_length")
         return self.layouts[check_side(side)].shortened(max_length, f"{self.config.name}, {side} side")
 
     def __call__(self, texts: Sequence[str], side: str, max_length: int | None = None) -> Prepared:
-        """Ids and content ids of ``texts``; raises ConfigError if no text fits into ``max_length``."""
+        """Ids and content ids of ``texts``; raises ConfigError if ``max_length`` leaves no token for text."""
         layout = self.layout(side, max_length)
         try:
             with panics_as_errors():

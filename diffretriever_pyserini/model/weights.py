@@ -1,8 +1,8 @@
-"""Digests of the tensors in safetensors files: what a checkpoint holds, whatever file a tensor lies in.
+"""Digests of the tensors in safetensors files: the content of a checkpoint, however it is split into files.
 
-The whole content is read, since a fine-tune may change a few rows only. So that 15 GB are not read at every start, the
-digests of a large file are kept in memory and below ``$XDG_CACHE_HOME`` (else ``~/.cache``), for as long as its path,
-size, inode and times of change stay as they are.
+The whole content is read, because a fine-tune may change a few rows only. To avoid reading 15 GB at every start, the
+digests of a large file are cached in memory and below ``$XDG_CACHE_HOME`` (else ``~/.cache``) until its path, size,
+inode or times of change differ.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 
 from ..errors import ConfigError, reason
 
-CACHED_FROM = 64 << 20  # bytes of a file; less is read faster than it is worth remembering
-_SETTLED = 2_000_000_000  # ns; a file changed twice within one tick of the file system's clock would look the same
+CACHED_FROM = 64 << 20  # bytes of a file; reading a smaller one is fast enough
+_SETTLED = 2_000_000_000  # ns; two changes within one tick of the file system's clock look the same
 _BLOCK = 1 << 20
 _LONGEST_HEADER = 100 << 20  # the limit of safetensors itself
 
@@ -35,46 +35,46 @@ def tensor_digests(files: Iterable[Path]) -> Digests:
     Raises
     ------
     ConfigError
-        For a file that is missing, damaged, or written to at the same time.
+        For a file that is missing, damaged, or written at the same time.
     """
-    found: Digests = {}
+    digests: Digests = {}
     for path in files:
         try:
-            found |= _of_file(path.resolve(strict=True))
+            digests |= _file_digests(path.resolve(strict=True))
         except OSError as error:
-            raise ConfigError(f"{path}: the weights cannot be read ({error.strerror or error})") from error
-    return found
+            raise ConfigError(f"{path}: the weights cannot be read ({error.strerror or error}).") from error
+    return digests
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """What changes with every change of a file: size, inode and both times, in ns."""
+    """Values that differ after any change of a file: size, inode and both times in ns."""
     stat = path.stat()
     return stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def cache_folder() -> Path:
-    """Where the digests of large files are kept between runs."""
+    """The folder in which the digests of large files are cached between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffretriever" / "weights"
 
 
-def _of_file(path: Path) -> Digests:
+def _file_digests(path: Path) -> Digests:
     before, now = stamp(path), time.time_ns()
-    keep = before[0] >= CACHED_FROM
-    if keep and (known := _known.get((path, before)) or _read_cache(path, before)):
+    cached = before[0] >= CACHED_FROM
+    if cached and (known := _known.get((path, before)) or _read_cache(path, before)):
         _known[path, before] = known
         return known
-    found = _read(path)
+    digests = _read(path)
     if stamp(path) != before:
-        raise ConfigError(f"{path} changed while it was read: wait until it is written, then try again")
-    if keep and now - before[3] > _SETTLED:  # the time of change, which nobody can set
-        _known[path, before] = found
-        _write_cache(path, before, found)
-    return found
+        raise ConfigError(f"{path} changed while it was read; wait until it is written, then try again.")
+    if cached and now - before[3] > _SETTLED:  # the time of change, which no program can set
+        _known[path, before] = digests
+        _write_cache(path, before, digests)
+    return digests
 
 
 def _read(path: Path) -> Digests:
-    """The digests, from the file's own bytes; a block of them is in memory at a time."""
-    found: Digests = {}
+    """The digests, from the file's bytes; one block is in memory at a time."""
+    digests: Digests = {}
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
@@ -82,21 +82,21 @@ def _read(path: Path) -> Digests:
                 raise ValueError(f"a header of {length} bytes")
             header: dict[str, Any] = json.loads(file.read(length))
             tensors = [(header[name], name) for name in header if name != "__metadata__"]
-            tensors.sort(key=lambda one: one[0]["data_offsets"])
-            for about, name in tensors:
-                begin, end = about["data_offsets"]
-                digest = hashlib.sha256(json.dumps([about["dtype"], about["shape"]]).encode())
+            tensors.sort(key=lambda tensor: tensor[0]["data_offsets"])
+            for entry, name in tensors:
+                begin, end = entry["data_offsets"]
+                digest = hashlib.sha256(json.dumps([entry["dtype"], entry["shape"]]).encode())
                 file.seek(8 + length + begin)
-                for at in range(begin, end, _BLOCK):
-                    wanted = min(_BLOCK, end - at)
-                    block = file.read(wanted)
-                    if len(block) < wanted:
+                for offset in range(begin, end, _BLOCK):
+                    size = min(_BLOCK, end - offset)
+                    block = file.read(size)
+                    if len(block) < size:
                         raise ValueError(f"{name!r} ends too early")
                     digest.update(block)
-                found[name] = digest.hexdigest()
+                digests[name] = digest.hexdigest()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConfigError(f"{path}: damaged, or not safetensors ({reason(error)})") from error
-    return found
+            raise ConfigError(f"{path}: damaged, or not safetensors ({reason(error)}).") from error
+    return digests
 
 
 def _cache_file(path: Path) -> Path:
@@ -104,16 +104,16 @@ def _cache_file(path: Path) -> Path:
 
 
 def _read_cache(path: Path, now: tuple[int, ...]) -> Digests | None:
-    """What an earlier run kept for ``path``, or None; a damaged file is as good as none."""
+    """The digests that an earlier run cached for ``path``; None if there are none or the file is damaged."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # RuntimeError: no home folder
-        kept: Any = json.loads(_cache_file(path).read_text(encoding="utf-8"))
-        if isinstance(kept, dict) and (kept.get("path"), kept.get("stamp")) == (str(path), list(now)):
-            return dict(kept["tensors"])
+        entry: Any = json.loads(_cache_file(path).read_text(encoding="utf-8"))
+        if isinstance(entry, dict) and (entry.get("path"), entry.get("stamp")) == (str(path), list(now)):
+            return dict(entry["tensors"])
     return None
 
 
 def _write_cache(path: Path, now: tuple[int, ...], digests: Digests) -> None:
-    """Keep ``digests`` for later runs, where that is possible."""
+    """Cache ``digests`` for later runs, if possible."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         target = _cache_file(path)
         target.parent.mkdir(parents=True, exist_ok=True)

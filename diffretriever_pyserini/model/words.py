@@ -1,9 +1,9 @@
-"""Words of a text, exactly as NLTK's ``word_tokenize`` gives them, and faster: chunks are remembered.
+"""Words of a text, exactly as NLTK's ``word_tokenize`` gives them, but faster because chunks are cached.
 
-NLTK's rules look at the white space around a chunk, if at all, and never beyond it, but for a sentence's end. So a
-chunk gives the same words wherever it stands between the same white space, and one of plain letters and digits is a
-word itself. English prose takes a third of NLTK's time or less; texts without any ASCII word, or of odd chunks that
-never come back, about as long as with NLTK.
+NLTK's rules depend on a chunk and at most the white space around it, except at the end of a sentence. So a chunk
+between the same white space always gives the same words, and a chunk of plain letters and digits is one word. English
+prose takes a third of NLTK's time or less; texts without ASCII words, or with chunks that never repeat, take about as
+long as with NLTK.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from functools import cache
 
 _CHUNKS = re.compile(r"(\S+)(\s*)")
 _ODD_SPACE = re.compile(r"[^\S \t\n\r]")  # NLTK's rules and str.split disagree about some of these
-# A word, perhaps joined of several, between brackets and marks that NLTK sets apart wherever they stand.
-_EDGED = re.compile(r"([(\[{<]*)([0-9a-z]+(?:[-_/=+|~^\\.][0-9a-z]+)*)([)\]}>,;:?!]*)")
-_CONTRACTED = frozenset(("cannot", "gimme", "gonna", "gotta", "lemme", "wanna"))  # plain, yet two words
+# A word or a compound between brackets and punctuation marks, which NLTK always splits off.
+_ORDINARY = re.compile(r"([(\[{<]*)([0-9a-z]+(?:[-_/=+|~^\\.][0-9a-z]+)*)([)\]}>,;:?!]*)")
+# Letters only, but NLTK makes two words of each.
+_CONTRACTED = frozenset(("cannot", "gimme", "gonna", "gotta", "lemme", "wanna"))
 _CONTRACTION = re.compile(rf"\b(?:{'|'.join(sorted(_CONTRACTED))})\b")
-_LONGEST = 40  # characters of a chunk that is remembered, white space beside it counted
-_MOST = 1 << 18
-_MARK = "\ue000"  # stands where the neighbours were, and keeps chunks that are tokenised together apart
+_LONGEST = 40  # characters of a cached chunk, including the white space around it
+_CACHE_SIZE = 1 << 18
+_MARK = "\ue000"  # replaces a neighbour and separates chunks that are tokenised together
 
 
 @cache
@@ -45,7 +46,7 @@ def _words(sentence: str) -> list[str]:
         return tokenize(sentence)
     chunks: list[tuple[str, str]] = _CHUNKS.findall(sentence)
     end = len(chunks)
-    while end and not _plain(chunks[end - 1][0]):  # what ends the sentence is looked at as a whole
+    while end and not _plain(chunks[end - 1][0]):  # the end of the sentence is tokenised as a whole
         end -= 1
     if end < len(chunks):
         chunks[end:] = [("".join(chunk + space for chunk, space in chunks[end:]), "")]
@@ -57,29 +58,29 @@ def _words(sentence: str) -> list[str]:
             words.append([chunk])
         else:
             key = (before, chunk, space if i < end else "")
-            found = _memory.get(key) or _edged(chunk, bool(key[2]))
-            if found is None:
+            chunk_words = _cache.get(key) or _ordinary(chunk, bool(key[2]))
+            if chunk_words is None:
                 unknown[i] = key
-            words.append(found or [])
+            words.append(chunk_words or [])
         before = space
     if unknown:
-        for i, found in zip(unknown, _tokenized(list(unknown.values())), strict=True):
-            words[i] = found
-    return [word for some in words for word in some]
+        for i, chunk_words in zip(unknown, _tokenized(list(unknown.values())), strict=True):
+            words[i] = chunk_words
+    return list(itertools.chain.from_iterable(words))
 
 
 def _plain(chunk: str) -> bool:
     return chunk.isalnum() and chunk.isascii() and chunk not in _CONTRACTED
 
 
-_Key = tuple[str, str, str]  # white space, chunk, white space; none is the sentence's start or end
-_memory: dict[_Key, list[str]] = {}
+_Key = tuple[str, str, str]  # white space, chunk, white space; no white space at the start or end of the sentence
+_cache: dict[_Key, list[str]] = {}
 
 
-def _edged(chunk: str, goes_on: bool) -> list[str] | None:
-    """Words of a chunk of the usual form, and None for others."""
-    stop = [] if goes_on or not chunk.endswith(".") else ["."]
-    parts = _EDGED.fullmatch(chunk, 0, len(chunk) - len(stop))
+def _ordinary(chunk: str, space_follows: bool) -> list[str] | None:
+    """Words of a chunk of the usual form; None for other chunks."""
+    stop = [] if space_follows or not chunk.endswith(".") else ["."]
+    parts = _ORDINARY.fullmatch(chunk, 0, len(chunk) - len(stop))
     if not parts or _CONTRACTION.search(chunk):
         return None
     opening, word, closing = parts.groups()
@@ -87,13 +88,13 @@ def _edged(chunk: str, goes_on: bool) -> list[str] | None:
 
 
 def _tokenized(keys: list[_Key]) -> list[list[str]]:
-    """Words of each of ``keys``, in one call; all but the first have something before them, all but the last after."""
+    """Words of each of ``keys``, in one call; only the first may lack white space before it, only the last after it."""
     _, tokenize = _splitters()
     text = " ".join(f"{before and _MARK}{before}{chunk}{after}{after and _MARK}" for before, chunk, after in keys)
     runs = [list(run) for mark, run in itertools.groupby(tokenize(text), _MARK.__eq__) if not mark]
-    for key, found in zip(keys, runs, strict=True):
+    for key, run in zip(keys, runs, strict=True):
         if sum(map(len, key)) <= _LONGEST:
-            if len(_memory) >= _MOST:
-                _memory.clear()
-            _memory[key] = found
+            if len(_cache) >= _CACHE_SIZE:
+                _cache.clear()
+            _cache[key] = run
     return runs

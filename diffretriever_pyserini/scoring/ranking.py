@@ -1,7 +1,7 @@
-"""The one order of ranked lists, trec_eval's: scores as float32, best first, and of equal ones the last docid first.
+"""The order of all ranked lists, which is trec_eval's: float32 scores, best first, equal scores by descending docid.
 
 trec_eval compares ids bytewise, which for UTF-8 is Python's order of strings. Every list that is returned, written, cut
-or measured has this order, so that a run evaluates alike anywhere and a short list is the head of a long one.
+or measured has this order. So a run gets the same measures everywhere, and a short list is the head of a longer one.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 Hits = list[tuple[str, float]]
-"""(docid, score), best first, equal scores by falling docid."""
+"""(docid, score), best first, equal scores by descending docid."""
 
-DECIMALS = 9  # of scores in a run; six would make neighbours of a reciprocal rank list equal
-MOST_TIED = 1 << 16  # documents of one list that are looked at for a tie at its cut
-_SPARE = 64  # documents asked for beyond a list's end; ties at the cut are seldom longer
-_MORE = 8  # times as many spare ones at each further attempt
+DECIMALS = 9  # of scores in a run; with six, adjacent scores of a reciprocal rank list would be equal
+MOST_TIED = 1 << 16  # documents of one list that are examined for a tie at its cut
+_SPARE = 64  # documents requested beyond a list's end; ties at the cut are rarely longer
+_GROWTH = 8  # how many times as many are spare in the next request, if the tie goes on
 
 
 def as_written(scores: np.ndarray, decimals: int = DECIMALS) -> np.ndarray:
-    """float32 that trec_eval reads where ``scores`` are written with so many ``decimals``; written again it stays."""
+    """``scores`` as the float32 that trec_eval reads from a run with ``decimals``; a second call changes nothing."""
     import numpy as np
 
     with np.errstate(over="ignore"):
@@ -31,7 +31,7 @@ def as_written(scores: np.ndarray, decimals: int = DECIMALS) -> np.ndarray:
 
 
 def trec_eval_order(scores: Mapping[str, float]) -> list[str]:
-    """Docids as trec_eval ranks them, whoever wrote the scores."""
+    """Docids as trec_eval ranks them, for scores of any origin."""
     import numpy as np
 
     with np.errstate(over="ignore"):
@@ -40,7 +40,7 @@ def trec_eval_order(scores: Mapping[str, float]) -> list[str]:
 
 
 def ranked(scores: Mapping[str, float], decimals: int = DECIMALS) -> Hits:
-    """The order of ``scores``, each as :func:`as_written`."""
+    """``scores`` as a ranked list, each score as :func:`as_written`."""
     import numpy as np
 
     read = as_written(np.fromiter(scores.values(), np.float64, len(scores)), decimals)
@@ -48,20 +48,20 @@ def ranked(scores: Mapping[str, float], decimals: int = DECIMALS) -> Hits:
 
 
 def best(scores: Mapping[str, float], depth: int, without: str | None = None) -> Hits:
-    """The ``depth`` best of ``scores``, but for the document ``without``."""
+    """The ``depth`` best of ``scores``, except the document ``without``."""
     return [hit for hit in ranked(scores) if hit[0] != without][:depth]
 
 
 def best_rows(
     rows: np.ndarray, scores: np.ndarray, depth: int, docids: Callable[[np.ndarray], list[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ``depth`` best of ``rows``, int64 [n], and their scores as written, float32; ``docids`` is asked for ties."""
+    """The ``depth`` best of ``rows``, int64 [n], with float32 scores as written; ``docids`` is called for ties only."""
     import numpy as np
 
     scores = as_written(scores)
     if len(scores) > depth:
-        kept = np.flatnonzero(scores >= np.partition(scores, -depth)[-depth])
-        rows, scores = rows[kept], scores[kept]
+        candidates = np.flatnonzero(scores >= np.partition(scores, -depth)[-depth])
+        rows, scores = rows[candidates], scores[candidates]
     order = np.argsort(-scores, kind="stable")
     rows, scores = rows[order], scores[order]
     same = scores[1:] == scores[:-1]
@@ -76,30 +76,32 @@ def best_rows(
 def through_ties(
     search: Callable[[Sequence[int], int], Sequence[Mapping[str, float]]], queries: int, depth: int, documents: int
 ) -> list[dict[str, float]]:
-    """Lists of ``depth`` from a ``search`` that cuts ties in an order of its own.
+    """Lists of ``depth`` from a ``search`` that cuts ties in another order.
 
     Parameters
     ----------
-    search : takes numbers of queries below ``queries`` and how many documents to list; returns docid → score for each,
-        best first. Where a list's cut is in the midst of a tie it is asked again for a longer one: for all of the
-        ``documents``, or ``MOST_TIED``, or twice ``depth``, at most.
+    search : takes numbers of queries below ``queries`` and the length of the lists; returns docid → score for each,
+        best first. If a list is cut within a tie, it is called again for a longer list, of at most ``documents`` or
+        the larger of ``MOST_TIED`` and twice ``depth``.
     """
     depth = max(1, min(depth, documents))
-    most = max(1, min(documents, max(2 * depth, MOST_TIED)))
+    longest = max(1, min(documents, max(2 * depth, MOST_TIED)))
     spare = _SPARE
     lists: dict[int, dict[str, float]] = {}
-    asked: Sequence[int] = range(queries)
-    while asked:
-        wanted, tied = min(depth + spare, most), []
-        for number, scores in zip(asked, search(asked, wanted), strict=True):
+    pending: Sequence[int] = range(queries)
+    while pending:
+        length = min(depth + spare, longest)
+        tied = []
+        for number, scores in zip(pending, search(pending, length), strict=True):
             hits = ranked(scores)
             lists[number] = dict(hits[:depth])
-            if len(hits) >= wanted and hits[depth - 1][1] == hits[-1][1]:
+            if len(hits) >= length and hits[depth - 1][1] == hits[-1][1]:
                 tied.append(number)
-        asked, spare = tied if wanted < most else [], _MORE * spare
+        pending = tied if length < longest else []
+        spare *= _GROWTH
     return [lists[number] for number in range(queries)]
 
 
 def whole_scores(scores: Mapping[str, float]) -> dict[str, float]:
-    """Lexical scores as the sums of integers that they are: Anserini lowers tied ones by about 1e-6."""
+    """Lexical scores rounded to whole numbers, because they are sums of integers: Anserini lowers tied ones by 1e-6."""
     return {docid: float(round(score)) for docid, score in scores.items()}

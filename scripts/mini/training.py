@@ -294,7 +294,7 @@ def texts(options: argparse.Namespace):
     from diffretriever_pyserini.model.lexical import ContentTokens
 
     tokenizer = AutoTokenizer.from_pretrained(str(base_folder()))
-    content = ContentTokens(tokenizer, never=[tokenizer.mask_token_id], stems=options.terms == "stems")
+    content = ContentTokens(tokenizer, excluded=[tokenizer.mask_token_id], stems=options.terms == "stems")
     cache = cache_folder(options)
     cache.mkdir(parents=True, exist_ok=True)
     train, dev = {}, {}

@@ -41,14 +41,14 @@ class Goldens:
     def _facts(self, name: str):
         return json.loads((self.folder / "cases" / f"{name}.json").read_text())
 
-    def model(self, name: str, key: str, **overrides) -> DiffRetriever:
-        """Checkpoint ``name`` with K of ``key`` ("q_k4") on both sides."""
-        _, k = side_and_k(key)
+    def model(self, name: str, setting: str, **overrides) -> DiffRetriever:
+        """Checkpoint ``name`` with K of ``setting`` ("q_k4") on both sides."""
+        _, k = side_and_k(setting)
         overrides = {"max_length": 128, "k_query": k, "k_passage": k} | overrides
-        known = (name, *sorted(overrides.items()))
-        if known not in self._models:
-            self._models[known] = DiffRetriever.from_pretrained(self.folder / "checkpoints" / name, **overrides)
-        return self._models[known]
+        key = (name, *sorted(overrides.items()))
+        if key not in self._models:
+            self._models[key] = DiffRetriever.from_pretrained(self.folder / "checkpoints" / name, **overrides)
+        return self._models[key]
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def goldens(conformance_dir: Path) -> Goldens:
 
 
 def dense_rows(indices: np.ndarray, values: np.ndarray, width: int) -> np.ndarray:
-    """[N, V] from the filled-up index and value lists of a case; index -1 and value 0 are filling."""
+    """[N, V] from the padded lists of indices and values of a case; index -1 and value 0 are padding."""
     full = np.zeros((len(indices), width), dtype=np.float64)
     for row, (ids, amounts) in enumerate(zip(indices, values, strict=True)):
         used = (ids >= 0) & (amounts != 0)

@@ -1,4 +1,4 @@
-"""Released adapter folders: their own ids, K and max_length, LoRA merged, LLaDA's output head included."""
+"""Released adapter folders: their own ids, K and max_length, and merged LoRA, also on LLaDA's output head."""
 
 from __future__ import annotations
 
@@ -31,23 +31,27 @@ def test_encoding(goldens: Goldens, adapter: tuple[str, DiffRetriever]) -> None:
     case = goldens.case(f"{name}.encode")
     for key in ("q_k1", "p_k1") if "single" in name else ("q_k4", "p_k16"):
         side, _ = side_and_k(key)
-        at = f"{key}/ml128"
+        prefix = f"{key}/ml128"
         np.testing.assert_allclose(
-            retriever.forward_masks(goldens.texts, side=side).hidden, case[f"{at}/hidden_raw"][:, 1:], atol=1e-4
+            retriever.forward_masks(goldens.texts, side=side).hidden, case[f"{prefix}/hidden_raw"][:, 1:], atol=1e-4
         )
         reps = retriever.encode(goldens.texts, side=side)
-        np.testing.assert_allclose(reps.vectors, case[f"{at}/repr_hidden"], atol=1e-5)
+        np.testing.assert_allclose(reps.vectors, case[f"{prefix}/repr_hidden"], atol=1e-5)
         filtered = dense_rows(
-            case[f"{at}/sparse_acts_filtered_indices"], case[f"{at}/sparse_acts_filtered_values"], retriever.vocab_size
+            case[f"{prefix}/sparse_acts_filtered_indices"],
+            case[f"{prefix}/sparse_acts_filtered_values"],
+            retriever.vocab_size,
         )
         assert_impacts(reps, filtered)
 
 
 def test_backbone_override(goldens: Goldens) -> None:
     checkpoints = goldens.folder / "checkpoints"
-    found = DiffRetriever.from_pretrained(checkpoints / "tiny-llada-adapter", backbone=str(checkpoints / "tiny-llada"))
+    retriever = DiffRetriever.from_pretrained(
+        checkpoints / "tiny-llada-adapter", backbone=str(checkpoints / "tiny-llada")
+    )
     np.testing.assert_allclose(
-        found.encode(goldens.texts, side="query").vectors,
+        retriever.encode(goldens.texts, side="query").vectors,
         goldens.case("tiny-llada-adapter.encode")["q_k4/ml128/repr_hidden"],
         atol=1e-5,
     )

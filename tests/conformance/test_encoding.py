@@ -17,16 +17,16 @@ SEVERAL = {
 }
 
 
-def assert_impacts(found: Representations, activations: np.ndarray, rounding: str = "nearest") -> None:
-    """Integers equal those of the recorded log(1 + relu) activations, but for one where 100 x lies on the edge."""
+def assert_impacts(actual: Representations, activations: np.ndarray, rounding: str = "nearest") -> None:
+    """Impacts equal those of the recorded log(1 + relu) activations, or differ by 1 at a rounding boundary."""
     expected = activations * 100
     whole = np.rint(expected) if rounding == "nearest" else np.trunc(expected)
-    edge = (
+    distance = (
         np.abs(expected - np.trunc(expected) - 0.5) if rounding == "nearest" else np.abs(expected - np.rint(expected))
     )
-    difference = np.abs(found.weights.toarray() - whole)
+    difference = np.abs(actual.weights.toarray() - whole)
     assert difference.max(initial=0) <= 1
-    assert not np.any((difference == 1) & (edge > 0.02))
+    assert not np.any((difference == 1) & (distance > 0.02))
 
 
 @pytest.mark.parametrize("model", BASES)
@@ -34,21 +34,23 @@ def assert_impacts(found: Representations, activations: np.ndarray, rounding: st
 def test_one_step(goldens: Goldens, model: str, key: str, max_length: int) -> None:
     side, k = side_and_k(key)
     case = goldens.case(f"{model}.encode")
-    at = f"{key}/ml{max_length}"
+    prefix = f"{key}/ml{max_length}"
     retriever = goldens.model(model, key, max_length=max_length, **FINE_TUNED)
     raw = retriever.forward_masks(goldens.texts, side=side)
-    np.testing.assert_allclose(raw.hidden, case[f"{at}/hidden_raw"][:, 1:], atol=1e-4)
+    np.testing.assert_allclose(raw.hidden, case[f"{prefix}/hidden_raw"][:, 1:], atol=1e-4)
     activations = np.log1p(np.maximum(raw.logits, 0)).max(axis=1)
-    np.testing.assert_allclose(activations, case[f"{at}/sparse_acts"], atol=1e-4)
-    if f"{at}/mask_logits" in case:
-        np.testing.assert_allclose(raw.logits, case[f"{at}/mask_logits"], atol=2e-4)
+    np.testing.assert_allclose(activations, case[f"{prefix}/sparse_acts"], atol=1e-4)
+    if f"{prefix}/mask_logits" in case:
+        np.testing.assert_allclose(raw.logits, case[f"{prefix}/mask_logits"], atol=2e-4)
 
     reps = retriever.encode(goldens.texts, side=side)
     assert reps.vectors.dtype == np.float32 and reps.vectors.shape == (12, k, retriever.dimension)
-    np.testing.assert_allclose(reps.vectors, case[f"{at}/repr_hidden"], atol=1e-5)
+    np.testing.assert_allclose(reps.vectors, case[f"{prefix}/repr_hidden"], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(reps.vectors, axis=2), 1, atol=1e-5)
     filtered = dense_rows(
-        case[f"{at}/sparse_acts_filtered_indices"], case[f"{at}/sparse_acts_filtered_values"], retriever.vocab_size
+        case[f"{prefix}/sparse_acts_filtered_indices"],
+        case[f"{prefix}/sparse_acts_filtered_values"],
+        retriever.vocab_size,
     )
     assert_impacts(reps, filtered)
 
@@ -56,12 +58,14 @@ def test_one_step(goldens: Goldens, model: str, key: str, max_length: int) -> No
 @pytest.mark.parametrize(("model", "key", "steps"), [(m, k, s) for m in BASES for k, s in SEVERAL[m]])
 def test_several_steps_as_trained(goldens: Goldens, model: str, key: str, steps: int) -> None:
     case = goldens.case(f"{model}.encode_multistep")
-    at = f"{key}/steps{steps}"
+    prefix = f"{key}/steps{steps}"
     retriever = goldens.model(model, key, denoising_steps=steps, denoising_schedule="trained", **FINE_TUNED)
     reps = retriever.encode(goldens.texts, side=side_and_k(key)[0])
-    np.testing.assert_allclose(reps.vectors, case[f"{at}/repr_hidden"], atol=1e-5)
+    np.testing.assert_allclose(reps.vectors, case[f"{prefix}/repr_hidden"], atol=1e-5)
     filtered = dense_rows(
-        case[f"{at}/sparse_acts_filtered_indices"], case[f"{at}/sparse_acts_filtered_values"], retriever.vocab_size
+        case[f"{prefix}/sparse_acts_filtered_indices"],
+        case[f"{prefix}/sparse_acts_filtered_values"],
+        retriever.vocab_size,
     )
     assert_impacts(reps, filtered)
 
@@ -76,25 +80,25 @@ def zero_shot_cases() -> list[tuple[str, str, int]]:
 def test_zero_shot(goldens: Goldens, model: str, key: str, steps: int, cut: bool) -> None:
     side, k = side_and_k(key)
     case = goldens.case(f"{model}.zeroshot")
-    at = f"{key}/steps{steps}"
+    prefix = f"{key}/steps{steps}"
     retriever = goldens.model(model, key, denoising_steps=steps, cut_at_stop=cut)
     raw = retriever.forward_masks(goldens.texts, side=side)
-    np.testing.assert_array_equal(raw.logits.argmax(axis=2), case[f"{at}/decoded_ids"])
-    np.testing.assert_allclose(raw.hidden, case[f"{at}/repr_hidden_untruncated"], atol=1e-4)
+    np.testing.assert_array_equal(raw.logits.argmax(axis=2), case[f"{prefix}/decoded_ids"])
+    np.testing.assert_allclose(raw.hidden, case[f"{prefix}/repr_hidden_untruncated"], atol=1e-4)
 
     reps = retriever.encode(goldens.texts, side=side)
     if cut:
-        np.testing.assert_allclose(reps.vectors, case[f"{at}/repr_hidden_normalized"], atol=1e-5)
+        np.testing.assert_allclose(reps.vectors, case[f"{prefix}/repr_hidden_normalized"], atol=1e-5)
         kept = np.any(reps.vectors != 0, axis=2).sum(axis=1)
-        assert kept.tolist() == goldens.facts(f"{model}.zeroshot")[at]["kept_positions"]
-    values = case[f"{at}/sparse_values" + ("" if cut else "_untruncated")]
-    indices = case[f"{at}/sparse_indices"]
-    places = [dense_rows(indices[:, j], values[:, j], retriever.vocab_size) for j in range(k)]
-    difference = np.abs(reps.weights.toarray() - np.max(places, axis=0))
+        assert kept.tolist() == goldens.facts(f"{model}.zeroshot")[prefix]["kept_positions"]
+    values = case[f"{prefix}/sparse_values" + ("" if cut else "_untruncated")]
+    indices = case[f"{prefix}/sparse_indices"]
+    positions = [dense_rows(indices[:, j], values[:, j], retriever.vocab_size) for j in range(k)]
+    difference = np.abs(reps.weights.toarray() - np.max(positions, axis=0))
     logits = np.log1p(np.maximum(raw.logits, 0)) * 100
-    edge = np.abs(logits - np.rint(logits)).min(axis=1)
+    distance = np.abs(logits - np.rint(logits)).min(axis=1)
     assert difference.max() <= 1
-    assert not np.any((difference == 1) & (edge > 0.02))
+    assert not np.any((difference == 1) & (distance > 0.02))
 
 
 def test_stop_ids(goldens: Goldens) -> None:

@@ -42,7 +42,7 @@ def write_table(path: Path, records: list[dict[str, Any]], rows: int = 300) -> P
 
 
 def peak_memory(work: Callable[[], object]) -> int:
-    """Bytes that Python objects took at most during ``work``."""
+    """Peak of the bytes that Python objects took during ``work``."""
     tracemalloc.start()
     try:
         work()

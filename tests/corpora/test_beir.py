@@ -1,4 +1,4 @@
-"""Folders in BEIR layout: plain or gzipped files are read alike, and every defect is named with file and line."""
+"""Folders in BEIR layout: plain and gzipped files read the same, and errors name file and line."""
 
 import gzip
 import json
@@ -27,11 +27,11 @@ def test_a_collection_is_read(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / f"corpus.jsonl{suffix}", '{"_id": "a", "title": "T", "text": "x"}\n\n{"_id": 7, "text": "y"}\n')
     write(tmp_path / f"queries.jsonl{suffix}", '{"_id": "q1", "text": " what? "}\n')
     write(tmp_path / f"qrels/test.tsv{suffix}", "query-id\tcorpus-id\tscore\nq1\ta\t2\nq1\t7\t0\n")
-    found = open_beir(tmp_path)
-    assert list(Corpus(found.corpus).passages()) == [Passage("a", "T", "x"), Passage("7", "", "y")]
-    assert read_topics(found.queries) == {"q1": "what?"}
-    assert read_qrels(found.qrels) == {"q1": {"a": 2, "7": 0}}
-    assert found.name == tmp_path.name
+    collection = open_beir(tmp_path)
+    assert list(Corpus(collection.corpus).passages()) == [Passage("a", "T", "x"), Passage("7", "", "y")]
+    assert read_topics(collection.queries) == {"q1": "what?"}
+    assert read_qrels(collection.qrels) == {"q1": {"a": 2, "7": 0}}
+    assert collection.name == tmp_path.name
     assert is_beir(tmp_path) and not is_beir(tmp_path / "qrels")
 
 
@@ -67,7 +67,7 @@ def test_a_null_title_is_the_empty_title(tmp_path: Path) -> None:
     assert list(Corpus(path).passages()) == [Passage("a", "", "x")]
 
 
-def test_text_that_is_hard_to_write_survives(tmp_path: Path) -> None:
+def test_control_characters_and_surrogates_are_kept(tmp_path: Path) -> None:
     text = 'line\u2028separator \x00 \ud800 tab\t"quote"'
     path = write(tmp_path / "corpus.jsonl", json.dumps({"_id": "a", "text": text}) + "\n")
     assert next(Corpus(path).passages()).text == text
@@ -85,7 +85,7 @@ def test_an_empty_file_is_named(tmp_path: Path, name: str) -> None:
     [
         ('{"_id": "q1", "text": "again"}', "line 2: query id 'q1' occurs twice"),
         ('{"_id": "q2", "text": " "}', "line 2: query 'q2' is empty"),
-        ('{"_id": "q2"}', "line 2: has no query"),
+        ('{"_id": "q2"}', "line 2: no query"),
     ],
 )
 def test_a_bad_query_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -112,7 +112,7 @@ def test_written_judgements_are_read_back(tmp_path: Path) -> None:
         ("q1\ta\n", "line 1: 2 columns"),
         ("q1\ta\t1\nq1 0 b 1\n", "line 2: 4 columns"),
         ("q1\ta\thigh\n", "line 1: the grade 'high'"),
-        ("q1\ta\t1\nq1\ta\t2\n", "line 2: query 'q1' and passage 'a' were judged before"),
+        ("q1\ta\t1\nq1\ta\t2\n", "line 2: query 'q1' and passage 'a' have another grade"),
         ("query-id\tcorpus-id\tscore\n", "no judgements"),
         ("q1\ta\t1\nq1\0\ta\t1\n", "line 2: holds a NUL character"),
     ],
@@ -149,7 +149,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         read_topics(path)
 
 
-def test_only_queries_with_something_to_find_are_kept() -> None:
+def test_only_queries_with_a_relevant_passage_are_kept() -> None:
     queries = {"q2": "b", "q1": "a", "q3": "c"}
     qrels = {"q1": {"x": 1}, "q2": {"x": 2}, "q3": {"x": 0}}
     assert judged_queries(queries, qrels, Path("test.tsv")) == {"q2": "b", "q1": "a"}

@@ -1,4 +1,4 @@
-"""Corpora of every layout come as the same stream of rows."""
+"""Corpora of every layout give the same stream of rows."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_every_format_gives_the_same_passages_from_any_start(tmp_path: Path, nam
     assert pickle.loads(pickle.dumps(everything[0])) == everything[0]
 
 
-def test_skipping_goes_on_in_the_next_file(tmp_path: Path) -> None:
+def test_skipping_continues_in_the_next_file(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", DATA)
     write_table(tmp_path / "b.parquet", RECORDS)
     write_table(tmp_path / "c.arrow", RECORDS)
@@ -49,7 +49,7 @@ def test_skipping_goes_on_in_the_next_file(tmp_path: Path) -> None:
     assert len(everything) == 3002 and everything[-1].endswith("d.tsv.zst, line 3")
     for start in (999, 1000, 1001, 1300, 2000, 2500, 3001, 3002):
         assert [row.where for row in corpus.rows(start)] == everything[start:]
-    with pytest.raises(InputError, match="a.jsonl and 3 more: ends after 3,002 rows, where 3,003 were to be skipped"):
+    with pytest.raises(InputError, match="a.jsonl and 3 more: ends after 3,002 rows, but 3,003 should be skipped"):
         list(corpus.rows(3003))
 
 
@@ -87,7 +87,7 @@ def test_skipped_row_groups_are_not_read(tmp_path: Path) -> None:
 )
 def test_fields_of_a_record(tmp_path: Path, record: dict[str, Any], passage: Passage, contents: str) -> None:
     assert [parse_row(row) for row in rows(json.dumps(record), tmp_path)] == [passage]
-    assert parse_row(RawRow("record", "here", record)) == passage
+    assert parse_row(RawRow("record", "a.jsonl, line 1", record)) == passage
     assert passage.contents == contents
 
 
@@ -107,9 +107,9 @@ def test_tsv_of_ms_marco(tmp_path: Path) -> None:
 def test_line_ends_blank_lines_and_byte_order_mark(tmp_path: Path) -> None:
     text = b'\xef\xbb\xbf\r\n\n{"id": "a", "text": "x"}\r\n \t\r\n\n{"id": "b", "text": "y"}'
     for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst"):
-        found = rows(text, tmp_path, name)
-        assert [row.where.rpartition(" ")[2] for row in found] == ["3", "6"]
-        assert [parse_row(row).docid for row in found] == ["a", "b"]
+        non_blank = rows(text, tmp_path, name)
+        assert [row.where.rpartition(" ")[2] for row in non_blank] == ["3", "6"]
+        assert [parse_row(row).docid for row in non_blank] == ["a", "b"]
     bom_first = rows(b"\xef\xbb\xbfa\tx\n\xef\xbb\xbfb\ty\n", tmp_path, "a.tsv")
     assert [parse_row(row).docid for row in bom_first] == ["a", "\ufeffb"]
 
@@ -127,7 +127,7 @@ def test_layouts_of_folders(tmp_path: Path) -> None:
     assert [parse_row(row).docid for row in corpus.rows()] == ["d0", "docs10.jsonl", "docs2.json", "corpus.jsonl.gz"]
 
 
-def test_identity_knows_names_sizes_and_order_but_not_folders(tmp_path: Path) -> None:
+def test_identity_depends_on_names_sizes_and_order_but_not_on_folders(tmp_path: Path) -> None:
     a, b = write(tmp_path / "one/a.jsonl", DATA), write(tmp_path / "one/b.tsv", "1\tx\n")
     identity = Corpus([a, b]).identity()
     assert int(identity, 16) >= 0 and Corpus([tmp_path / "one"]).identity() == identity
@@ -144,17 +144,17 @@ def test_identity_knows_names_sizes_and_order_but_not_folders(tmp_path: Path) ->
 def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    file, asked, load = write(tmp_path / "x.jsonl", DATA), [], datasets.load_dataset
+    file, calls, load = write(tmp_path / "x.jsonl", DATA), [], datasets.load_dataset
 
     def local(*name: str, **options: Any) -> Any:
-        asked.append((*name, options))
+        calls.append((*name, options))
         return load("json", data_files={"dev": str(file)}, split="dev", streaming=options["streaming"])
 
     monkeypatch.setattr(datasets, "load_dataset", local)
     corpus = Corpus(["owner/name:corpus:dev", write(tmp_path / "last.tsv", "z\tlast\n")])
     everything = list(corpus.rows())
     assert [parse_row(row) for row in everything] == [*EXPECTED, Passage("z", "", "last")]
-    assert asked == [("owner/name", "corpus", {"split": "dev", "streaming": True})]
+    assert calls == [("owner/name", "corpus", {"split": "dev", "streaming": True})]
     assert everything[2].where == "owner/name:corpus:dev, row 3"
     for start in (10, 256, 999, 1000):
         assert list(corpus.rows(start)) == everything[start:]
@@ -182,7 +182,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.ipc"])
-def test_a_table_is_never_held_whole(tmp_path: Path, name: str) -> None:
+def test_a_table_is_never_whole_in_memory(tmp_path: Path, name: str) -> None:
     records = [{"id": i, "text": f"{i} " * 400, "vector": [0.5] * 64} for i in range(20_000)]
     path = write_table(tmp_path / name, records, rows=500 if name != "a.parquet" else len(records))
     del records
@@ -191,7 +191,7 @@ def test_a_table_is_never_held_whole(tmp_path: Path, name: str) -> None:
     assert peak < 12_000_000  # the texts are 44 MB
 
 
-def test_the_real_default_is_offline_here() -> None:
+def test_the_hub_is_offline_in_tests() -> None:
     if os.environ.get("HF_HUB_OFFLINE") != "1":
         pytest.skip("HF_HUB_OFFLINE is not set to 1")
     with pytest.raises(InputError, match="data set 'nobody/no-such-corpus:train': cannot be read"):

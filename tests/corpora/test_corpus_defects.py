@@ -1,4 +1,4 @@
-"""Every defect of a corpus is named with file and line, and what is whole around it is read."""
+"""Every defect of a corpus is named with file and line, and the intact rows around it are read."""
 
 import os
 import random
@@ -63,7 +63,7 @@ def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes
         ("a\x00\ttext", "line 2: .* holds a NUL character"),
         ("a\tb\tc", "line 2: 3 columns"),
         ("a\tb\tc\td\te", "line 2: 5 columns"),
-        ("q1\t0\td7\t1", "line 2: 4 columns with '0' as the second; expected .* URL"),
+        ("q1\t0\td7\t1", "line 2: 4 columns, and the second is '0'; expected .* URL"),
     ],
 )
 def test_a_bad_tsv_line_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -73,16 +73,18 @@ def test_a_bad_tsv_line_is_named(tmp_path: Path, line: str, message: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
-def test_an_endless_line_is_named_and_not_held(tmp_path: Path, name: str) -> None:
+def test_a_line_that_is_too_long_is_named_and_not_kept_in_memory(tmp_path: Path, name: str) -> None:
     path, good = tmp_path / name, b'{"id": "a", "text": "x"}\n'
     with write(path, good).open("r+b") as file:
-        file.seek(3 * LINE_LIMIT if path.suffix == ".jsonl" else 0, os.SEEK_END)  # a hole: NUL, and takes no room
+        file.seek(
+            3 * LINE_LIMIT if path.suffix == ".jsonl" else 0, os.SEEK_END
+        )  # a hole of NUL bytes, which takes no disk space
         for _ in range(3 * (LINE_LIMIT >> 20) if path.suffix != ".jsonl" else 0):
-            file.write(compressed(path, b" " * (1 << 20)))  # frames are read as if they were one
+            file.write(compressed(path, b" " * (1 << 20)))  # concatenated frames read as one
         file.write(compressed(path, b"x\n" + good))
     read: list[RawRow] = []
     peak = peak_memory(lambda: read.extend(Corpus([path]).rows()))
-    assert peak < 2.5 * LINE_LIMIT  # the pieces of one line, and the line
+    assert peak < 2.5 * LINE_LIMIT  # one line, and the pieces that it is made of
     first, bad, last = read
     with pytest.raises(InputError, match=rf"{name}, line 2: longer than 67,108,864 bytes"):
         parse_row(bad)
@@ -98,7 +100,7 @@ def test_an_endless_line_is_named_and_not_held(tmp_path: Path, name: str) -> Non
             for end in (".gz", ".zst")
             for damage in ("cut", "plain", "empty", "rubbish after")
         ),
-        ("a.jsonl.gz", "flipped"),  # pyarrow writes zstd without a checksum, so that not all damage can be seen
+        ("a.jsonl.gz", "flipped"),  # pyarrow writes zstd without a checksum, so some damage cannot be detected
     ],
 )
 def test_a_damaged_file_is_named_with_its_last_good_line(tmp_path: Path, name: str, damage: str) -> None:
@@ -134,21 +136,21 @@ def test_a_damaged_file_is_named_with_its_last_good_line(tmp_path: Path, name: s
         (["a.jsonl", "b.parquet.gz"], "b.parquet.gz: unknown kind"),
         (["a.jsonl", "more/b.jsonl"], "more: a folder inside a corpus folder"),
         (["a.jsonl", "qrels/test.tsv"], "qrels: a folder inside a corpus folder"),
-        (["collection.tsv", "queries.dev.tsv"], "queries.dev.tsv: queries or judgements, by the name"),
-        (["corpus.jsonl", "qgen-queries.jsonl"], "qgen-queries.jsonl: queries or judgements"),
-        (["collection.tsv", "qrels.dev.small.tsv"], "qrels.dev.small.tsv: queries or judgements"),
-        (["a.jsonl", "a.jsonl.gz"], "a.jsonl.gz: also here as a.jsonl; which is meant?"),
+        (["collection.tsv", "queries.dev.tsv"], "queries.dev.tsv: the name says queries or judgements"),
+        (["corpus.jsonl", "qgen-queries.jsonl"], "qgen-queries.jsonl: the name says queries"),
+        (["collection.tsv", "qrels.dev.small.tsv"], "qrels.dev.small.tsv: the name says queries"),
+        (["a.jsonl", "a.jsonl.gz"], "a.jsonl.gz: the folder also has a.jsonl. Name the file"),
         (["README.md"], "no corpus files in this folder"),
     ],
 )
-def test_a_folder_that_cannot_be_meant_is_refused_at_once(tmp_path: Path, names: list[str], message: str) -> None:
+def test_a_folder_with_other_files_is_refused_at_once(tmp_path: Path, names: list[str], message: str) -> None:
     for name in names:
         write(tmp_path / name, "1\tx\n")
     with pytest.raises(InputError, match=message):
         Corpus([tmp_path])
 
 
-def test_sources_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_or_unusable_sources_are_refused(tmp_path: Path) -> None:
     fifo = tmp_path / "pipe.jsonl"
     os.mkfifo(fifo)
     for source, message in {
@@ -156,8 +158,8 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
         "data/none.jsonl": "data/none.jsonl: no such file",
         "./owner/name": "no such file",
         "owner/name:a:b:c": "no such file",
-        "owner/name:train[:10]": "comes the name of a split",
-        fifo: "no regular file",
+        "owner/name:train[:10]": "give a split or config:split",
+        fifo: "not a regular file",
     }.items():
         with pytest.raises(InputError, match=message):
             Corpus([source])
@@ -187,7 +189,7 @@ def test_tables_that_hold_no_corpus(tmp_path: Path) -> None:
         no_text = write_table(tmp_path / name, [{"id": "a", "title": "x"}])
         with pytest.raises(InputError, match=f"{name}: no column for the text .*; found 'id', 'title'"):
             passages(no_text)
-        with pytest.raises(InputError, match=rf"{name}, after row 0: damaged, or no (parquet|arrow) file"):
+        with pytest.raises(InputError, match=rf"{name}, after row 0: damaged, or not a file of kind (parquet|arrow)"):
             passages(write(tmp_path / name, DATA))
         with pytest.raises(InputError, match=f"{name}, after row 0: damaged"):
             passages(write(tmp_path / name, b""))
@@ -199,12 +201,12 @@ def test_bad_rows_of_a_table_are_named_and_the_others_are_read(tmp_path: Path) -
     table = pa.table({"id": ["a", "b", None, "d", "e f"], "text": latin, "vector": [[0.5]] * 5})
     path = tmp_path / "a.parquet"
     pq.write_table(table, path)
-    found = list(Corpus([path]).rows())
-    assert [parse_row(found[i]) for i in (0, 3)] == [Passage("a", "", "one"), Passage("d", "", "")]
+    table_rows = list(Corpus([path]).rows())
+    assert [parse_row(table_rows[i]) for i in (0, 3)] == [Passage("a", "", "one"), Passage("d", "", "")]
     for i, message in {1: "row 2: not valid UTF-8", 2: "row 3: .* no id", 4: "row 5: .* white space"}.items():
         with pytest.raises(InputError, match=f"a.parquet, {message}"):
-            parse_row(found[i])
-    assert found[0].payload == {"id": "a", "text": "one"}  # other columns are not even read
+            parse_row(table_rows[i])
+    assert table_rows[0].payload == {"id": "a", "text": "one"}  # other columns are not read
 
 
 def test_a_data_set_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +218,11 @@ def test_a_data_set_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(
         InputError,
-        match="owner/name:train.*OfflineModeIsEnabled.* no file or folder 'owner/name' is here.*hf download",
+        match="owner/name:train.*OfflineModeIsEnabled.* there is no file or folder 'owner/name'.*hf download",
     ):
         passages("owner/name")
 
 
-def test_rows_of_no_known_kind_are_refused() -> None:
-    with pytest.raises(InputError, match="here: a row of kind 'jsonl' cannot hold dict"):
-        parse_row(RawRow("jsonl", "here", {}))
+def test_rows_of_an_unknown_kind_are_refused() -> None:
+    with pytest.raises(InputError, match="a.jsonl, line 1: a row of kind 'jsonl' cannot hold dict"):
+        parse_row(RawRow("jsonl", "a.jsonl, line 1", {}))

@@ -1,4 +1,4 @@
-"""Topic files: the layouts that are read, and the clear errors for the others."""
+"""Topic files: the supported layouts, and the errors for the others."""
 
 import gzip
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_topics_are_read_back_as_written(tmp_path: Path) -> None:
     assert read_topics(tmp_path / "t.json") == topics
 
 
-def test_the_same_query_may_stand_under_two_ids(tmp_path: Path) -> None:
+def test_the_same_query_may_have_two_ids(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("1\tsame\n2\tsame\n")
     assert read_topics(tmp_path / "t.tsv") == {"1": "same", "2": "same"}
 
@@ -70,16 +70,16 @@ def test_the_same_query_may_stand_under_two_ids(tmp_path: Path) -> None:
         ("t.tsv", "\ta\n", "line 1: the query has no id"),
         ("t.tsv", "\n\n", "no queries"),
         ("t.jsonl", '{"qid": "1", "title": "a"}\n{"qid": "2", "ti', "line 2: broken JSON"),
-        ("t.jsonl", '{"qid": "1", "body": "a"}\n', "line 1: has no query"),
-        ("t.jsonl", '{"title": "a"}\n', "line 1: has no id"),
+        ("t.jsonl", '{"qid": "1", "body": "a"}\n', "line 1: no query"),
+        ("t.jsonl", '{"title": "a"}\n', "line 1: no id"),
         ("t.jsonl", '{"qid": null, "title": "a"}\n', "line 1: the query has no id"),
         ("t.jsonl", '{"qid": "a b", "title": "a"}\n', "line 1: .* holds white space"),
         ("t.json", '{"1": {"title": "a"},\n"2": {"ti', "line 2: broken JSON"),
         ("t.json", '\n\n{"1": {"title": "a"},\n\n"2": {"ti', "line 5: broken JSON"),
         ("t.jsonl", '{"qid": "1", "title": "a"}\r{"qid": "2", "title": "b"}\r', "line 1: broken JSON"),
         ("t.json", '{"1": {"title": "a"}, "1": {"title": "b"}}', "query id '1' occurs twice"),
-        ("t.json", '{"1": {"query": "a"}}', "query '1': has no 'title'"),
-        ("t.json", '{"1": "a"}', "query '1': has no 'title'"),
+        ("t.json", '{"1": {"query": "a"}}', "query '1': no 'title'"),
+        ("t.json", '{"1": "a"}', "query '1': no 'title'"),
         ("t.json", '["a"]', "expected a JSON object, found list"),
         ("t.trec", "<top>\n", "unknown kind of topic file"),
         ("t", "1\ta\n", "unknown kind of topic file"),

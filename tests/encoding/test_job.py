@@ -190,7 +190,7 @@ def test_nan_names_the_row(model: DiffRetriever, corpus_file: Path, tmp_path: Pa
         return hidden, logits
 
     monkeypatch.setattr(model.reader, "forward", broken)
-    with pytest.raises(DiffRetrieverError, match=r"corpus\.jsonl, line \d+: .*answered NaN"):
+    with pytest.raises(DiffRetrieverError, match=r"corpus\.jsonl, line \d+: .*returned NaN"):
         encode(model, corpus_file, tmp_path / "S")
 
 

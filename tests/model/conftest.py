@@ -1,4 +1,4 @@
-"""Small checkpoints made on the spot, and models loaded once for the whole session."""
+"""Small checkpoints made for the tests, and models loaded once per session."""
 
 from __future__ import annotations
 
@@ -89,15 +89,15 @@ def copy_folder(source: Path, target: Path) -> Path:
     return target
 
 
-def assert_alike(found: Representations, expected: Representations, vectors: float = 1e-5, edge: int = 1) -> None:
+def assert_close(actual: Representations, expected: Representations, vectors: float = 1e-5, edge: int = 1) -> None:
     """Vectors within ``vectors``; impacts within ``edge``, where an absent weight is 0."""
-    np.testing.assert_allclose(found.vectors, expected.vectors, rtol=0, atol=vectors)
-    assert np.abs((found.weights - expected.weights).toarray()).max(initial=0) <= edge
+    np.testing.assert_allclose(actual.vectors, expected.vectors, rtol=0, atol=vectors)
+    assert np.abs((actual.weights - expected.weights).toarray()).max(initial=0) <= edge
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Models this small lose more to waiting threads than they gain, on a busy machine by a factor of ten."""
+    """Use one thread: for models this small, waiting for threads costs up to ten times what they gain."""
     import torch
 
     before = torch.get_num_threads()
@@ -128,7 +128,7 @@ def tiny_llada(checkpoints: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def load() -> Load:
-    """``DiffRetriever.from_pretrained`` that loads the same request once."""
+    """``DiffRetriever.from_pretrained``, which loads each request once."""
     known: dict[str, DiffRetriever] = {}
 
     def load_once(folder: Path, **settings: Any) -> DiffRetriever:
@@ -142,6 +142,6 @@ def load() -> Load:
 
 @pytest.fixture(scope="session", params=["tiny-bert", "tiny-dream", "tiny-llada"])
 def any_model(request: pytest.FixtureRequest, load: Load) -> DiffRetriever:
-    """One model of each family, K = 2 and 3; the shared ones are skipped where they are absent."""
+    """One model of each family, K = 2 and 3; the shared ones are skipped if they are absent."""
     folder = request.getfixturevalue(request.param.replace("-", "_"))
     return load(folder, k_query=2, k_passage=3, max_length=160)

@@ -1,4 +1,4 @@
-"""Odd texts, settings that cannot work, models that answer NaN: a clear error or a harmless result."""
+"""Odd texts, invalid settings and models that return NaN give a clear error or a harmless result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from diffretriever_pyserini import ConfigError, DiffRetriever, InputError, NumericalError, resolve_config
 from diffretriever_pyserini.model.tokenization import Preparer
 
-from .conftest import Load, assert_alike, copy_folder, edit_weights
+from .conftest import Load, assert_close, copy_folder, edit_weights
 
 MEGABYTES_10 = 10_000_000
 
@@ -34,44 +34,42 @@ def test_nothing_but_stopwords_and_punctuation_has_no_terms(any_model: DiffRetri
 @pytest.mark.parametrize(
     "pattern", ["retrieval of dense words ", "a", "😀", " ", "? ", "<|mask|>", "\ud800"], ids=ascii
 )
-def test_ten_megabytes_are_as_good_as_the_cut_text(
-    request: pytest.FixtureRequest, load: Load, model: str, pattern: str
-) -> None:
-    """What lies beyond the token budget and beyond max_lexical_chars is not looked at."""
+def test_ten_megabytes_equal_the_cut_text(request: pytest.FixtureRequest, load: Load, model: str, pattern: str) -> None:
+    """Text beyond the token budget and beyond max_lexical_chars has no effect."""
     retriever = load(request.getfixturevalue(model), k_query=2, k_passage=3, max_length=160)
     text = (pattern * (MEGABYTES_10 // len(pattern) + 1))[:MEGABYTES_10]
     cut = text[: retriever.config.max_lexical_chars]
-    found, expected = retriever.encode([text]), retriever.encode([cut])
-    assert found.vectors.tobytes() == expected.vectors.tobytes()
-    assert found.impacts == expected.impacts
+    long, expected = retriever.encode([text]), retriever.encode([cut])
+    assert long.vectors.tobytes() == expected.vectors.tobytes()
+    assert long.impacts == expected.impacts
 
 
 @pytest.mark.parametrize("odd", ["a\ud800b", "\udfff", "x\udc80y dense"])
 def test_lone_surrogates_are_replaced(any_model: DiffRetriever, odd: str) -> None:
     replaced = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in odd)
-    found, expected = any_model.encode([odd]), any_model.encode([replaced])
-    assert found.vectors.tobytes() == expected.vectors.tobytes()
-    assert found.impacts == expected.impacts
+    reps, expected = any_model.encode([odd]), any_model.encode([replaced])
+    assert reps.vectors.tobytes() == expected.vectors.tobytes()
+    assert reps.impacts == expected.impacts
 
 
-def test_nul_bytes_and_controls_do_no_harm(any_model: DiffRetriever) -> None:
+def test_nul_bytes_and_control_characters_are_harmless(any_model: DiffRetriever) -> None:
     texts = ["dense\0retrieval", "\0\0\0", "\x1b[31mred\x1b[0m", "a\u2028b\u2029c\x85d", "\r\n"]
     reps = any_model.encode(texts)
     assert np.isfinite(reps.vectors).all()
-    for one in reps.impacts:
-        for term in one:
+    for impacts in reps.impacts:
+        for term in impacts:
             assert not any(c <= " " for c in term)
             assert any_model.term_names.name(any_model.term_names.row(term)) == term
 
 
 @pytest.mark.parametrize("mask", ["<|mask|>", "[MASK]", "<|mdm_mask|>"])
-def test_a_text_may_spell_the_mask_token(any_model: DiffRetriever, mask: str) -> None:
-    """The K places are found by position, so a mask inside the text is one more token and never a term."""
+def test_a_text_may_contain_the_mask_token(any_model: DiffRetriever, mask: str) -> None:
+    """The K masks are known by position, so a mask in the text is an ordinary token and never a term."""
     texts = [f"dense {mask} retrieval", mask, "dense retrieval"]
     reps = any_model.encode(texts)
     mask_id = any_model.layout("passage").mask_id
     assert reps.weights[:, [mask_id]].nnz == 0
-    assert_alike(any_model.encode(texts, batch_size=1), reps)
+    assert_close(any_model.encode(texts, batch_size=1), reps)
     layout = any_model.layout("passage")
     ids = [any_model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     for i, text_ids in enumerate(ids):
@@ -84,7 +82,7 @@ def test_a_text_may_spell_the_mask_token(any_model: DiffRetriever, mask: str) ->
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"texts": "one text"}, InputError, r"list of texts; put the one text in brackets"),
+        ({"texts": "one text"}, InputError, r"list of texts; put a single text in brackets"),
         ({"texts": None}, InputError, "list of texts"),
         ({"texts": (text for text in ["a"])}, InputError, "list of texts"),
         ({"texts": ["a", None]}, InputError, "text 1 is NoneType, not a string: None"),
@@ -97,7 +95,7 @@ def test_a_text_may_spell_the_mask_token(any_model: DiffRetriever, mask: str) ->
     ],
 )
 @pytest.mark.parametrize("method", ["encode", "forward_masks"])
-def test_what_is_no_list_of_texts(
+def test_anything_but_a_list_of_texts_is_refused(
     tiny_bert: Path, load: Load, method: str, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -108,7 +106,7 @@ def test_max_length_below_the_prompt_names_the_number_needed(any_model: DiffRetr
     layout = any_model.layout("passage")
     prompt = len(layout.prefix) + len(layout.suffix)
     with pytest.raises(
-        ConfigError, match=rf"passage side: max_length={prompt} leaves no room .* at least {prompt + 1}"
+        ConfigError, match=rf"passage side: max_length={prompt} leaves no token .* at least {prompt + 1}"
     ):
         any_model.encode(["a"], max_length=prompt)
     assert any_model.encode(["a b c"], max_length=prompt + 1).vectors.shape == (1, 3, any_model.dimension)
@@ -117,7 +115,7 @@ def test_max_length_below_the_prompt_names_the_number_needed(any_model: DiffRetr
             any_model.encode(["a"], max_length=impossible)
     query = any_model.layout("query")
     needed = len(query.prefix) + len(query.suffix) + 1
-    with pytest.raises(ConfigError, match=rf"query side: max_length=2 leaves no room .* at least {needed}"):
+    with pytest.raises(ConfigError, match=rf"query side: max_length=2 leaves no token .* at least {needed}"):
         DiffRetriever.from_pretrained(any_model.config.backbone, k_query=2, max_length=2)
 
 
@@ -132,7 +130,7 @@ def test_nan_in_the_weights_names_the_text(tiny_bert: Path, tmp_path: Path) -> N
         model.encode(["b", "x a x", "c"])
 
 
-def test_an_infinite_answer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+def test_an_infinite_output_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
     folder = copy_folder(tiny_bert, tmp_path / "damaged")
     edit_weights(folder, lambda weights: weights["cls.predictions.bias"][3:4].fill_(float("inf")))
     model = DiffRetriever.from_pretrained(folder)
@@ -141,7 +139,7 @@ def test_an_infinite_answer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
             method(["words"])
 
 
-def test_harmless_containers_and_numbers_are_taken(load: Load, tiny_bert: Path) -> None:
+def test_harmless_containers_and_numbers_are_accepted(load: Load, tiny_bert: Path) -> None:
     model = load(tiny_bert, k_passage=3)
     texts = ["dense retrieval", "the index"]
     expected = model.encode(texts, max_length=64, batch_size=2).vectors
@@ -160,7 +158,7 @@ def test_containers_without_order_are_refused(load: Load, tiny_bert: Path, odd: 
 @pytest.mark.parametrize(
     ("name", "value"), [("batch_size", 0), ("batch_size", 2.5), ("batch_size", True), ("max_length", 6.5)]
 )
-def test_numbers_that_cannot_be_are_named(load: Load, tiny_bert: Path, name: str, value: Any) -> None:
+def test_invalid_numbers_are_named(load: Load, tiny_bert: Path, name: str, value: Any) -> None:
     with pytest.raises((InputError, ConfigError), match=f"{name}={value} must be a whole number"):
         load(tiny_bert, k_passage=3).encode(["x"], **{name: value})
 

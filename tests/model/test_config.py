@@ -1,4 +1,4 @@
-"""Where settings come from, which one wins, and what is refused. No weights are loaded here."""
+"""Sources of settings, their precedence, and what is refused. No weights are loaded here."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def release(base: Path) -> Path:
-    """A released adapter folder beside its base."""
+    """A released adapter folder next to its base."""
     folder = base.parent / "release"
     write_json(folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "../base"})
     write_json(folder / "retriever_config.json", RELEASE)
@@ -66,7 +66,7 @@ def test_a_bare_base_is_zero_shot(base: Path) -> None:
     assert Path(config.backbone) == base
 
 
-def test_a_release_brings_its_own_settings(release: Path, base: Path) -> None:
+def test_a_release_has_its_own_settings(release: Path, base: Path) -> None:
     config = resolve_config(str(release))
     assert (config.k_query, config.k_passage, config.max_length, config.mask_token_id) == (2, 8, 156, 9)
     assert (config.cut_at_stop, config.impact_rounding, config.denoising_schedule) == (False, "nearest", "trained")
@@ -76,7 +76,7 @@ def test_a_release_brings_its_own_settings(release: Path, base: Path) -> None:
 
 
 def test_precedence(release: Path, tmp_path: Path) -> None:
-    """defaults < checkpoint < YAML < keyword overrides, and None overrides nothing."""
+    """defaults < checkpoint < YAML < keyword overrides; None overrides nothing."""
     file = tmp_path / "mine.yaml"
     file.write_text("adapter: release\nk_query: 3\nmax_length: 64\n")
     assert resolve_config(str(file)).top_terms == 128  # the default
@@ -99,8 +99,8 @@ def test_yaml_paths_count_from_the_file(base: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"n_gen_q_tokens": None, "n_gen_p_tokens": None}, (4, 4)),  # legacy key stands in
-        ({"n_gen_q_tokens": 1, "n_gen_p_tokens": 1}, (1, 1)),  # and never wins: a K = 1 release may carry 4 there
+        ({"n_gen_q_tokens": None, "n_gen_p_tokens": None}, (4, 4)),  # the legacy key is used
+        ({"n_gen_q_tokens": 1, "n_gen_p_tokens": 1}, (1, 1)),  # but never wins: a release with K = 1 may have 4 there
         ({"n_gen_p_tokens": None}, (2, 4)),
     ],
 )
@@ -111,15 +111,17 @@ def test_legacy_k(release: Path, keys: dict[str, Any], expected: tuple[int, int]
 
 
 @pytest.mark.parametrize("value", ["abc", [1, "x"], 5, [-1], [True]])
-def test_ids_that_are_no_ids_are_named_with_their_file(release: Path, value: Any) -> None:
+def test_invalid_token_ids_are_named_with_their_file(release: Path, value: Any) -> None:
     edit_json(release / "retriever_config.json", query_prefix_ids=value)
-    with pytest.raises(ConfigError, match=r"retriever_config\.json: query_prefix_ids=.* must be a list, each a whole"):
+    with pytest.raises(
+        ConfigError, match=r"retriever_config\.json: query_prefix_ids=.* must be a list in which each value is a whole"
+    ):
         resolve_config(str(release))
 
 
 def test_no_k_at_all(release: Path) -> None:
     edit_json(release / "retriever_config.json", n_gen_tokens=None, n_gen_q_tokens=None)
-    with pytest.raises(ConfigError, match=r"retriever_config\.json: neither n_gen_q_tokens"):
+    with pytest.raises(ConfigError, match=r"retriever_config\.json: K is missing; give n_gen_q_tokens"):
         resolve_config(str(release))
 
 
@@ -144,16 +146,16 @@ def test_releases_that_are_not_supported(release: Path, key: str, value: Any) ->
 
 
 def test_base_lookup(release: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """backbone= wins, then the path beside the folder, as written, then the hub id of the model type."""
+    """backbone= wins, then the path relative to the folder, then as written, then the hub id of the model type."""
     written = release / "adapter_config.json"
     other = copy_folder(base, tmp_path / "other")
     assert resolve_config(str(release), backbone=str(other)).backbone == str(other)
 
     monkeypatch.chdir(tmp_path)
-    copy_folder(base, tmp_path / "here" / "base")
-    copy_folder(base, release / "here" / "base")
-    edit_json(written, base_model_name_or_path="here/base")
-    assert resolve_config(str(release)).backbone == str(release / "here" / "base")
+    copy_folder(base, tmp_path / "bases" / "base")
+    copy_folder(base, release / "bases" / "base")
+    edit_json(written, base_model_name_or_path="bases/base")
+    assert resolve_config(str(release)).backbone == str(release / "bases" / "base")
 
     edit_json(written, base_model_name_or_path=str(other))
     assert resolve_config(str(release)).backbone == str(other)
@@ -171,7 +173,7 @@ def test_base_lookup(release: Path, base: Path, tmp_path: Path, monkeypatch: pyt
 def test_a_masked_lm_adapter_without_a_base(release: Path) -> None:
     edit_json(release / "adapter_config.json", base_model_name_or_path="/gone")
     edit_json(release / "retriever_config.json", model_type="bert")
-    with pytest.raises(ConfigError, match=r"its base '/gone' is not a folder.*backbone="):
+    with pytest.raises(ConfigError, match=r"its base '/gone' is neither a folder nor.*backbone="):
         resolve_config(str(release))
 
 
@@ -187,7 +189,7 @@ def test_a_fully_fine_tuned_folder(base: Path) -> None:
     config = resolve_config(str(base))
     assert (config.adapter, Path(config.backbone), config.family) == (None, base, "dream")
     assert (config.k_passage, config.impact_rounding, config.cut_at_stop) == (8, "nearest", False)
-    assert config.mask_token_id == 7, "config.json stands in where retriever_config.json says nothing"
+    assert config.mask_token_id == 7, "from config.json, because retriever_config.json does not say it"
 
 
 def test_a_release_that_also_has_a_config_json(release: Path, base: Path) -> None:
@@ -203,11 +205,11 @@ def test_masked_lms_have_their_own_defaults(tiny_bert: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "intended"),
     [("k_pasage", "k_passage"), ("maxlength", "max_length"), ("cut_on_stop", "cut_at_stop"), ("kquery", "k_query")],
 )
-def test_a_misspelt_setting_is_guessed(base: Path, typed: str, meant: str) -> None:
-    with pytest.raises(ConfigError, match=rf"unknown setting '{typed}'; did you mean {meant}"):
+def test_a_misspelt_setting_gets_a_suggestion(base: Path, typed: str, intended: str) -> None:
+    with pytest.raises(ConfigError, match=rf"unknown setting '{typed}'; did you mean {intended}"):
         resolve_config(str(base), **{typed: 1})
     file = base.parent / "mine.yaml"
     file.write_text(f"backbone: base\n{typed}: 1\n")
@@ -215,7 +217,7 @@ def test_a_misspelt_setting_is_guessed(base: Path, typed: str, meant: str) -> No
         resolve_config(str(file))
 
 
-def test_an_unknown_setting_without_a_likeness_lists_what_there_is(base: Path) -> None:
+def test_an_unknown_setting_without_a_similar_one_lists_all(base: Path) -> None:
     with pytest.raises(ConfigError, match=r"known: .*backbone, .*k_query"):
         resolve_config(str(base), zzzz=1)
 
@@ -247,7 +249,7 @@ def test_an_unknown_setting_without_a_likeness_lists_what_there_is(base: Path) -
         ("mask_token_type", 2),
     ],
 )
-def test_values_that_cannot_be(base: Path, setting: str, value: Any) -> None:
+def test_invalid_values_are_refused(base: Path, setting: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"{setting}="):
         resolve_config(str(base), **{setting: value})
 
@@ -263,14 +265,14 @@ def test_every_prebuilt_config_is_valid(tmp_path: Path) -> None:
     for name, values in names.items():
         assert set(values) <= FIELDS, name
         assert values["description"], name
-        own = prebuilt_values(name)
-        assert own is not None
-        assert own["name"] == name
-        # Complete but for what the checkpoint says: with its own folder as stand-in the values pass every check.
-        RetrieverConfig(**({"family": "dream", "backbone": "x", "name": name} | own))
+        resolved = prebuilt_values(name)
+        assert resolved is not None
+        assert resolved["name"] == name
+        # The checkpoint adds the family and the backbone; with stubs for them, the values pass every check.
+        RetrieverConfig(**({"family": "dream", "backbone": "x", "name": name} | resolved))
 
 
-def test_prebuilt_names_are_known_without_their_first_word() -> None:
+def test_prebuilt_names_work_without_their_first_word() -> None:
     for path in (prebuilt_dir() / "models").glob("diffretriever-*.yaml"):
         short = path.stem.removeprefix("diffretriever-")
         assert (prebuilt_values(short) or {})["name"] == path.stem
@@ -313,14 +315,14 @@ def test_overrides_can_point_a_prebuilt_config_at_a_local_base(base: Path) -> No
         ("backbone: !!python/object/apply:os.system ['true']\n", "cannot be read as YAML"),
     ],
 )
-def test_yaml_files_that_are_no_config(tmp_path: Path, text: str, message: str) -> None:
+def test_yaml_files_that_are_not_a_config(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "odd.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=rf"odd\.yaml: {message}"):
         resolve_config(str(file))
 
 
-def test_files_that_are_no_model(tmp_path: Path) -> None:
+def test_files_that_are_not_a_model(tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(b"\x80\x02")
     with pytest.raises(ConfigError, match=r"not this file"):

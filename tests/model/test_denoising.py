@@ -1,4 +1,4 @@
-"""Step sizes and the order in which positions are decoded, on a stand-in for the model."""
+"""Step sizes and the order in which positions are decoded, with a stub for the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_step_sizes_by_hand(k: int, steps: int, schedule: str, sizes: list[int])
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.sampled_from(["zero_shot", "trained"]))
-def test_steps_decode_every_place_once(k: int, steps: int, schedule: str) -> None:
+def test_steps_decode_every_position_once(k: int, steps: int, schedule: str) -> None:
     sizes = step_sizes(k, steps, schedule)
     assert sum(sizes) == k
     assert len(sizes) <= steps
@@ -37,12 +37,12 @@ def test_steps_decode_every_place_once(k: int, steps: int, schedule: str) -> Non
 
 
 def test_confidence_is_negative_entropy() -> None:
-    found = confidence(torch.tensor([[[0.0, 0.0, 0.0, 0.0], [100.0, 0.0, 0.0, 0.0]]]))
-    torch.testing.assert_close(found, torch.tensor([[-1.3862944, 0.0]]))  # uniform over 4 terms: -log 4
+    values = confidence(torch.tensor([[[0.0, 0.0, 0.0, 0.0], [100.0, 0.0, 0.0, 0.0]]]))
+    torch.testing.assert_close(values, torch.tensor([[-1.3862944, 0.0]]))  # uniform over 4 terms: -log 4
 
 
-class Script:
-    """A model with 2 places of a 5-token vocabulary: place p prefers token p + 1, the second place more surely."""
+class TwoPositions:
+    """A model with 2 mask positions and 5 tokens: position p prefers token p + 1, the second with more confidence."""
 
     def __init__(self) -> None:
         self.seen: list[list[int]] = []
@@ -54,11 +54,11 @@ class Script:
         return torch.full((1, 2, 1), float(len(self.seen))), logits
 
 
-def test_a_place_is_read_at_the_step_that_decodes_it() -> None:
+def test_a_position_is_read_at_the_step_that_decodes_it() -> None:
     ids = torch.tensor([0, 4, 4, 0])
-    model = Script()
+    model = TwoPositions()
     hidden, logits = read_positions(model, ids, torch.tensor([[1, 2]]), 2, "trained")
-    # Step 1 decodes the surer second place to token 2; step 2 sees it there and reads the first.
+    # Step 1 decodes the more confident second position to token 2; step 2 sees it and reads the first.
     assert model.seen == [[0, 4, 4, 0], [0, 4, 2, 0]]
     assert hidden.flatten().tolist() == [2.0, 1.0]
     assert logits.argmax(dim=2).tolist() == [[1, 2]]
@@ -66,6 +66,6 @@ def test_a_place_is_read_at_the_step_that_decodes_it() -> None:
 
 
 def test_one_step_is_one_forward_pass() -> None:
-    model = Script()
+    model = TwoPositions()
     read_positions(model, torch.tensor([0, 4, 4, 0]), torch.tensor([[1, 2]]), 1, "zero_shot")
     assert len(model.seen) == 1

@@ -1,4 +1,4 @@
-"""What ``--encoder`` may be: names, ids, folders and YAML files, with and without our word and suffix."""
+"""Names for ``--encoder``: prebuilt names, ids, folders and YAML files, with and without our prefix and suffix."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from diffretriever_pyserini.model.encoder_names import EncoderName, is_model_pat
         (" diffretriever:diffretriever ", "diffretriever-mini", False),
     ],
 )
-def test_a_name_is_taken_apart(name: str, target: str, lexical: bool) -> None:
+def test_a_name_is_parsed(name: str, target: str, lexical: bool) -> None:
     assert parse_encoder_name(name, is_model=lambda _: False) == EncoderName(target, lexical)
 
 
@@ -67,7 +67,7 @@ def test_only_yaml_files_and_checkpoints_are_models(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["diffretriever-mini", "/models/finance", "org/model"])
 @pytest.mark.parametrize("lexical", [False, True])
-def test_a_name_as_written_out_is_understood_again(name: str, lexical: bool) -> None:
+def test_a_name_is_parsed_as_it_was_written(name: str, lexical: bool) -> None:
     written = str(EncoderName(name, lexical))
     assert is_ours(written)
     assert parse_encoder_name(written, is_model=lambda _: False) == EncoderName(name, lexical)

@@ -24,7 +24,7 @@ Change = Callable[[Path], object]
 
 
 def provenance(folder: Path, **settings: Any) -> Provenance:
-    """As a model would have it that was loaded from ``folder``."""
+    """The provenance of a model that is loaded from ``folder``."""
     config = resolve_config(str(folder), **settings)
     return provenance_of(config, Preparer(config))
 
@@ -47,7 +47,7 @@ def swap_two_words(folder: Path) -> None:
     edit_tokenizer(folder, change)
 
 
-def lower_first(folder: Path) -> None:
+def add_lowercasing(folder: Path) -> None:
     edit_tokenizer(folder, lambda values: values.update(normalizer={"type": "Lowercase"}))
 
 
@@ -80,15 +80,15 @@ DECIDING: dict[str, tuple[str, Change, str]] = {
         "num_attention_heads is 2, was 4",
     ),
     "vocabulary": ("tiny_dream", swap_two_words, "another tokenizer (model)"),
-    "normalizer": ("tiny_dream", lower_first, "another tokenizer (normalizer)"),
+    "normalizer": ("tiny_dream", add_lowercasing, "another tokenizer (normalizer)"),
     "one weight": ("tiny_bert", one_element("bert.encoder.layer.1.output.dense.weight"), "other weights"),
 }
 for setting, value in (("lora_alpha", 32), ("use_rslora", True)):
 
-    def merge_otherwise(folder: Path, setting: str = setting, value: object = value) -> None:
+    def edit_adapter_config(folder: Path, setting: str = setting, value: object = value) -> None:
         edit_json(folder / "adapter_config.json", **{setting: value})
 
-    DECIDING[setting] = ("tiny_dream_adapter", merge_otherwise, f"{setting} is {json.dumps(value)}, was")
+    DECIDING[setting] = ("tiny_dream_adapter", edit_adapter_config, f"{setting} is {json.dumps(value)}, was")
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +110,7 @@ def editable(source: Path, target: Path) -> Path:
 def test_what_decides_a_representation_changes_the_fingerprint(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    fixture, change, said = DECIDING[name]
+    fixture, change, difference = DECIDING[name]
     folder = editable(request.getfixturevalue(fixture), tmp_path / "copy")
     before = provenance(folder)
     assert before == provenance(folder)
@@ -118,11 +118,11 @@ def test_what_decides_a_representation_changes_the_fingerprint(
     after = provenance(folder)
     assert after.fingerprint != before.fingerprint
     assert after.passage_fingerprint != before.passage_fingerprint
-    found = differences(before, after)
-    assert any(said in one for one in found), found
-    with pytest.raises(InputError, match="I hold vectors of another encoder: ") as error:
-        require_same_encoder(before, after, "I hold vectors", needed="vectors")
-    assert said in str(error.value)
+    listed = differences(before, after)
+    assert any(difference in line for line in listed), listed
+    with pytest.raises(InputError, match="INDEX holds vectors of another encoder: ") as error:
+        require_same_encoder(before, after, "INDEX holds vectors", needed="vectors")
+    assert difference in str(error.value)
     assert before.passage_fingerprint in str(error.value)
     assert after.passage_fingerprint in str(error.value)
 
@@ -141,12 +141,12 @@ NOT_DECIDING: dict[str, tuple[str, Change]] = {
         "tiny_dream",
         lambda folder: edit_json(folder / "config.json", max_position_embeddings=4096),
     ),
-    "a note beside it": ("tiny_bert", lambda folder: (folder / "notes.txt").write_text("trained on Monday")),
+    "a further file": ("tiny_bert", lambda folder: (folder / "notes.txt").write_text("trained on Monday")),
 }
 
 
 @pytest.mark.parametrize("name", NOT_DECIDING)
-def test_what_decides_nothing_is_no_change(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_irrelevant_changes_keep_the_fingerprint(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     fixture, change = NOT_DECIDING[name]
     folder = editable(request.getfixturevalue(fixture), tmp_path / "copy")
     before = provenance(folder)
@@ -154,7 +154,7 @@ def test_what_decides_nothing_is_no_change(name: str, tmp_path: Path, request: p
     assert differences(before, provenance(folder)) == []
 
 
-def test_a_file_put_beside_a_loaded_checkpoint_is_no_change(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_file_added_to_a_loaded_checkpoint_changes_nothing(tiny_bert: Path, tmp_path: Path) -> None:
     folder = copy_folder(tiny_bert, tmp_path / "copy")
     model = DiffRetriever.from_pretrained(folder)
     (folder / "eval_results.json").write_text("{}")
@@ -162,7 +162,7 @@ def test_a_file_put_beside_a_loaded_checkpoint_is_no_change(tiny_bert: Path, tmp
     assert DiffRetriever.from_pretrained(folder)._backbone is model._backbone
 
 
-def test_where_a_weight_lies_is_no_change(tiny_bert: Path, tmp_path: Path) -> None:
+def test_the_split_into_files_changes_nothing(tiny_bert: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForMaskedLM
 
     before = provenance(tiny_bert)
@@ -181,7 +181,7 @@ def test_where_a_weight_lies_is_no_change(tiny_bert: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "modernbert"])
-def test_saving_again_is_no_change(kind: str, tmp_path: Path) -> None:
+def test_saving_again_changes_nothing(kind: str, tmp_path: Path) -> None:
     from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
     save_masked_lm(tmp_path / "old", kind)
@@ -198,7 +198,7 @@ def test_saving_again_is_no_change(kind: str, tmp_path: Path) -> None:
     assert provenance(tmp_path / "old").fingerprint == provenance(tmp_path / "new").fingerprint
 
 
-def test_a_key_in_its_new_place_is_no_change(tmp_path: Path) -> None:
+def test_a_key_that_transformers_moved_changes_nothing(tmp_path: Path) -> None:
     save_masked_lm(tmp_path, "modernbert")
     before = provenance(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
@@ -212,7 +212,7 @@ def test_a_key_in_its_new_place_is_no_change(tmp_path: Path) -> None:
     ]
 
 
-def test_an_adapter_saved_again_is_no_change(tiny_dream_adapter: Path, tmp_path: Path) -> None:
+def test_saving_an_adapter_again_changes_nothing(tiny_dream_adapter: Path, tmp_path: Path) -> None:
     from peft import LoraConfig
 
     folder = editable(tiny_dream_adapter, tmp_path / "copy")
@@ -227,7 +227,7 @@ def test_an_adapter_saved_again_is_no_change(tiny_dream_adapter: Path, tmp_path:
     assert "an adapter" in differences(provenance(Path(resolve_config(str(folder)).backbone)), before)
 
 
-def test_a_stored_copy_of_a_tied_head_is_no_change(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_stored_copy_of_a_tied_head_changes_nothing(tiny_bert: Path, tmp_path: Path) -> None:
     before = provenance(tiny_bert)
     folder = copy_folder(tiny_bert, tmp_path / "copy")
     name = "cls.predictions.decoder.weight"
@@ -243,24 +243,25 @@ def test_a_stored_copy_of_a_tied_head_is_no_change(tiny_bert: Path, tmp_path: Pa
 
 
 def test_a_record_is_read_as_it_was_written(tiny_bert: Path, tmp_path: Path) -> None:
-    made = provenance(tiny_bert, k_query=2, k_passage=3)
-    kept = json.loads(json.dumps(made.record()))
-    assert read_provenance(kept, tmp_path) == made
-    assert (kept["fingerprint"], kept["passage_fingerprint"]) == (made.fingerprint, made.passage_fingerprint)
-    for change, said in (
+    original = provenance(tiny_bert, k_query=2, k_passage=3)
+    record = json.loads(json.dumps(original.record()))
+    assert read_provenance(record, tmp_path) == original
+    fingerprints = (original.fingerprint, original.passage_fingerprint)
+    assert (record["fingerprint"], record["passage_fingerprint"]) == fingerprints
+    for change, message in (
         ({"version": 1}, "another version of this package"),
-        ({"weights": "0"}, "not of its fingerprint"),
+        ({"weights": "0"}, "does not match its fingerprint"),
         ({"passage": 3}, "damaged"),
         ({"readout": {}}, "damaged"),
     ):
-        with pytest.raises(InputError, match=f"{said}.*; encode it again"):
-            read_provenance(kept | change, tmp_path, "encode it again")
+        with pytest.raises(InputError, match=f"{message}.*; encode it again"):
+            read_provenance(record | change, tmp_path, "encode it again")
     with pytest.raises(InputError, match="another version"):
         read_provenance(None, tmp_path)
 
 
-def test_what_must_agree_depends_on_what_is_compared(tiny_bert: Path) -> None:
-    made = provenance(tiny_bert, k_passage=3)
+def test_what_must_agree_depends_on_the_comparison(tiny_bert: Path) -> None:
+    recorded = provenance(tiny_bert, k_passage=3)
     cases: list[tuple[dict[str, Any], set[str]]] = [
         ({"k_query": 2}, {"everything"}),
         ({"max_length": 100}, {"everything"}),
@@ -269,13 +270,13 @@ def test_what_must_agree_depends_on_what_is_compared(tiny_bert: Path) -> None:
         ({"k_passage": 4}, {"everything", "terms", "vectors"}),
     ]
     for settings, refused in cases:
-        asked = provenance(tiny_bert, **{"k_passage": 3} | settings)
+        current = provenance(tiny_bert, **{"k_passage": 3} | settings)
         for needed in ("everything", "terms", "vectors"):
             if needed in refused:
                 with pytest.raises(InputError):
-                    require_same_encoder(made, asked, "x", needed=needed)
+                    require_same_encoder(recorded, current, "x", needed=needed)
             else:
-                require_same_encoder(made, asked, "x", needed=needed)
+                require_same_encoder(recorded, current, "x", needed=needed)
 
 
 def test_a_checkpoint_replaced_after_loading_is_noticed(tiny_bert: Path, tmp_path: Path) -> None:
@@ -288,29 +289,34 @@ def test_a_checkpoint_replaced_after_loading_is_noticed(tiny_bert: Path, tmp_pat
 
 @pytest.fixture
 def caching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Digests of every file are kept, also of new ones; the files that are really read."""
+    """Cache the digests of every file, also of new ones; returns the list of the files that are read."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(weights_module, "CACHED_FROM", 0)
     monkeypatch.setattr(weights_module, "_SETTLED", -1)
     monkeypatch.setattr(weights_module, "_known", {})
-    asked: list[Path] = []
+    paths: list[Path] = []
     read = weights_module._read
-    monkeypatch.setattr(weights_module, "_read", lambda path: (asked.append(path), read(path))[1])
-    return asked
+
+    def logged(path: Path) -> weights_module.Digests:
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(weights_module, "_read", logged)
+    return paths
 
 
-def test_a_file_is_read_once_while_it_stays_as_it_is(tiny_bert: Path, tmp_path: Path, caching: list[Path]) -> None:
+def test_an_unchanged_file_is_read_once(tiny_bert: Path, tmp_path: Path, caching: list[Path]) -> None:
     path = copy_folder(tiny_bert, tmp_path / "copy") / "model.safetensors"
     first = tensor_digests([path])
     assert tensor_digests([path]) == first
     weights_module._known.clear()  # as in another process
     assert tensor_digests([path]) == first
     assert caching == [path]
-    kept = list(cache_folder().iterdir())
-    assert [one.suffix for one in kept] == [".json"]
+    cached = list(cache_folder().iterdir())
+    assert [path.suffix for path in cached] == [".json"]
     for damage in ("", "[]", json.dumps({"path": str(path)})):
         weights_module._known.clear()
-        kept[0].write_text(damage)
+        cached[0].write_text(damage)
         assert tensor_digests([path]) == first
     assert len(caching) == 4
     (tmp_path / "link.safetensors").symlink_to(path)
@@ -328,14 +334,14 @@ def test_a_file_changed_in_place_is_read_again(tiny_bert: Path, tmp_path: Path, 
         byte = file.read(1)[0]
         file.seek(-3, 2)
         file.write(bytes([byte ^ 1]))
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a careful copy leaves it: of equal size and time
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as after a copy that preserves size and time
     second = tensor_digests([path])
     assert len([name for name in first if first[name] != second[name]]) == 1
     weights_module._known.clear()
     assert tensor_digests([path]) == second
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(
+def test_an_unwritable_cache_is_not_an_error(
     tiny_bert: Path, tmp_path: Path, caching: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -346,7 +352,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     assert len(caching) == 2
 
 
-def test_a_file_of_this_moment_is_not_remembered(
+def test_a_file_that_was_just_written_is_not_cached(
     tiny_bert: Path, tmp_path: Path, caching: list[Path], monkeypatch
 ) -> None:
     monkeypatch.setattr(weights_module, "_SETTLED", 1 << 62)
@@ -371,13 +377,13 @@ def test_digests_are_of_type_shape_and_content(tmp_path: Path) -> None:
         "number": torch.tensor(3),
     }
     save_file(different | {"ones again": ones.clone()}, tmp_path / "a.safetensors")
-    found = tensor_digests([tmp_path / "a.safetensors"])
-    assert found.pop("ones again") == found["ones"]
-    assert len(set(found.values())) == len(different)
+    digests = tensor_digests([tmp_path / "a.safetensors"])
+    assert digests.pop("ones again") == digests["ones"]
+    assert len(set(digests.values())) == len(different)
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense and more", (1 << 60).to_bytes(8, "little") + b"{}"])
-def test_what_is_no_safetensors_file_is_named(tmp_path: Path, damage: bytes) -> None:
+def test_a_file_that_is_not_safetensors_is_named(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(damage)
     with pytest.raises(ConfigError, match=r"x\.safetensors: damaged, or not safetensors"):

@@ -27,7 +27,7 @@ def test_hub_ids(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["model", "../base", "./a/b", "/a/b", "a/b/c", "~/x", "a/", "", "a b/c", ".a/b"])
-def test_what_is_no_hub_id(name: str) -> None:
+def test_names_that_are_not_hub_ids(name: str) -> None:
     assert not hub.is_hub_id(name)
 
 
@@ -63,7 +63,7 @@ def test_offline_says_what_to_download() -> None:
         ("RepositoryNotFoundError", r"the hub has no model 'owner/model', or it is private"),
     ],
 )
-def test_what_the_hub_refuses_is_said(monkeypatch: pytest.MonkeyPatch, error: str, message: str) -> None:
+def test_a_refusal_of_the_hub_is_explained(monkeypatch: pytest.MonkeyPatch, error: str, message: str) -> None:
     from unittest.mock import Mock
 
     import huggingface_hub.errors
@@ -83,7 +83,7 @@ def test_neither_folder_nor_id(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a..b/c", "a/na--me", "a/b."])
-def test_ids_that_the_hub_would_refuse(name: str) -> None:
+def test_invalid_hub_ids_are_refused(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"cannot be a hub id"):
         hub.local_folder(name)
 

@@ -1,4 +1,4 @@
-"""Prompts, layouts and the cutting of texts, beside the recorded ones in tests/conformance."""
+"""Prompts, layouts and the cutting of texts; tests/conformance has the recorded ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_max_length_can_only_shorten() -> None:
     assert LAYOUT.shortened(None, "x") is LAYOUT
     assert LAYOUT.shortened(100, "x").max_length == 6
     assert LAYOUT.shortened(4, "x").text_budget == 1
-    with pytest.raises(ConfigError, match=r"x: max_length=3 leaves no room .* prompt alone is 3 tokens.*at least 4"):
+    with pytest.raises(ConfigError, match=r"x: max_length=3 leaves no token .* prompt alone has 3 tokens.*at least 4"):
         LAYOUT.shortened(3, "x")
 
 
@@ -59,8 +59,8 @@ def test_prompts() -> None:
         prompt_for("both", 1)
 
 
-class Words:
-    """A tokenizer with one id a word, as far as tail_ids asks."""
+class TailTokenizer:
+    """The part of a tokenizer that tail_ids uses, with one id per word."""
 
     def __init__(self, quote: list[int], vocabulary: dict[str, int], eos: int = 2):
         self.eos_token_id, self._quote, self._vocabulary = eos, quote, vocabulary
@@ -75,13 +75,13 @@ class Words:
 
 @pytest.mark.parametrize(("n_tail", "tail"), [(0, []), (1, [5]), (2, [5, 6]), (3, [5, 6, 2]), (4, [5, 6, 2, 2])])
 def test_tail(n_tail: int, tail: list[int]) -> None:
-    assert tail_ids(Words([5], {"<|im_end|>": 6}), n_tail) == tail
+    assert tail_ids(TailTokenizer([5], {"<|im_end|>": 6}), n_tail) == tail
 
 
-def test_tail_without_its_parts() -> None:
-    assert tail_ids(Words([5, 5], {"<|im_end|>": 6}), 3) == [2, 6, 2]  # a quote of two tokens
-    assert tail_ids(Words([5], {}), 3) == [5, 2, 2]  # no end of turn
-    assert tail_ids(Words([5], {"<|eot_id|>": 2}), 3) == [5, 2, 2]  # the end of turn is the end of text
+def test_missing_parts_of_the_tail_are_the_end_of_text() -> None:
+    assert tail_ids(TailTokenizer([5, 5], {"<|im_end|>": 6}), 3) == [2, 6, 2]  # a quote of two tokens
+    assert tail_ids(TailTokenizer([5], {}), 3) == [5, 2, 2]  # no end of turn
+    assert tail_ids(TailTokenizer([5], {"<|eot_id|>": 2}), 3) == [5, 2, 2]  # the end of turn is the end of text
 
 
 def test_masked_lm_layout() -> None:
@@ -117,7 +117,7 @@ def test_chat_layout_needs_a_prompt_a_mask_and_a_template(tiny_dream: Path, load
         model.tokenizer.chat_template = whole
 
 
-def test_a_special_token_outside_the_vocabulary_is_none() -> None:
+def test_a_special_token_outside_the_vocabulary_has_no_id() -> None:
     assert special_ids(SimpleNamespace(all_special_ids=[3, None, 1])) == {1, 3}
 
 
@@ -140,7 +140,8 @@ def test_texts_are_cut_as_if_tokenised_whole(text: str, budget: int) -> None:
         " " * 50_000 + "index",
         "dense " * 10_000,
         "日" * 20_000,
-        ("b" * 105 + " ") * 500,  # unknown words; the clip at 4,224 leaves 90 letters, which are spelt out
+        ("b" * 105 + " ")
+        * 500,  # unknown words; the clip at 4,224 leaves 90 letters, which are tokenised letter by letter
         ("b" * 90 + " ") * 300,
     ],
 )
@@ -161,7 +162,7 @@ def test_clipping_with_byte_level_bpe(text: str, tiny_dream: Path, load: Load) -
         assert tokenize_texts(tokenizer, [text], budget) == [whole[:budget]]
 
 
-def test_a_text_that_never_fills_the_budget_is_read_up_to_a_bound() -> None:
+def test_a_text_that_never_fills_the_budget_is_read_up_to_a_limit() -> None:
     tokenizer = wordpiece()
     word = tokenizer("index", add_special_tokens=False)["input_ids"]
     assert tokenize_texts(tokenizer, [" " * (1 << 18) + "index", " " * 200_000 + "index"], 9) == [[], word]
@@ -179,15 +180,15 @@ def test_a_tokenizer_without_a_special_token_is_named(tiny_bert: Path, tmp_path:
         DiffRetriever.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("said", [None, False, True])
-def test_special_tokens_that_a_text_spells(tiny_dream: Path, said: bool | None) -> None:
-    """As the tokens, as in the paper's code, or as the characters that stand there; the prompt's own stay tokens."""
-    model = DiffRetriever.from_pretrained(str(tiny_dream), split_special_tokens=said)
+@pytest.mark.parametrize("split", [None, False, True])
+def test_special_tokens_in_a_text(tiny_dream: Path, split: bool | None) -> None:
+    """They are read as tokens, as in the paper's code, or as characters; those of the prompt are always tokens."""
+    model = DiffRetriever.from_pretrained(str(tiny_dream), split_special_tokens=split)
     plain = DiffRetriever.from_pretrained(str(tiny_dream))
     end = plain.tokenizer.convert_tokens_to_ids("<|im_end|>")
     (ids,) = tokenize_texts(model.tokenizer, ["the tower is <|im_end|> high"], 64)
-    assert (end in ids) is not bool(said)
+    assert (end in ids) is not bool(split)
     assert model.tokenizer.decode(ids) == "the tower is <|im_end|> high"
     assert model.prepare.layouts == plain.prepare.layouts
     assert end in [*plain.prepare.layouts["query"].prefix, *plain.prepare.layouts["query"].suffix]
-    assert (model.provenance.passage_fingerprint == plain.provenance.passage_fingerprint) is not bool(said)
+    assert (model.provenance.passage_fingerprint == plain.provenance.passage_fingerprint) is not bool(split)

@@ -1,4 +1,4 @@
-"""Words, weights and Lucene names, with numbers worked out by hand."""
+"""Words, weights and Lucene names, against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_content_words() -> None:
     assert len(stopwords()) == 198
 
 
-def test_content_tokens_are_a_rising_union_without_the_mask() -> None:
+def test_content_tokens_are_ascending_ids_without_the_mask() -> None:
     tokenizer = wordpiece()
-    tokens = ContentTokens(tokenizer, never=[tokenizer.mask_token_id])
+    tokens = ContentTokens(tokenizer, excluded=[tokenizer.mask_token_id])
     expected = sorted(tokenizer.convert_tokens_to_ids(["retrieval", "index", "##ing"]))
     assert tokens("indexing the retrieval index") == expected
-    assert tokens("indexing the retrieval index") == expected, "from its memory of words"
+    assert tokens("indexing the retrieval index") == expected, "from the cache"
     assert tokenizer.mask_token_id not in tokens("[MASK] [mask] mask")
 
 
@@ -85,7 +85,7 @@ def test_the_unknown_word_is_no_term() -> None:
         assert tokens("dense 🦄 index") == tokens("dense index") != []
 
 
-def test_what_is_left_of_an_unknown_word() -> None:
+def test_known_pieces_of_an_unknown_word_count() -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -93,12 +93,12 @@ def test_what_is_left_of_an_unknown_word() -> None:
     core = Tokenizer(models.Unigram(pieces, unk_id=0))
     core.pre_tokenizer = pre_tokenizers.Metaspace()
     tokens = ContentTokens(PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>"))
-    assert tokens("🦄") == tokens("日本") == []  # not the sign of a word's beginning either
+    assert tokens("🦄") == tokens("日本") == []  # nor the mark of a word's start
     assert tokens("dense 🦄") == [2]
     assert tokens("de🦄nse") == [1, 3, 4]
 
 
-def test_a_vocabulary_without_unknown_words_loses_none() -> None:
+def test_a_vocabulary_without_an_unknown_word_drops_nothing() -> None:
     class Bytes:
         unk_token_id = None
 
@@ -108,7 +108,7 @@ def test_a_vocabulary_without_unknown_words_loses_none() -> None:
     assert ContentTokens(Bytes())("é") == sorted("é".encode())
 
 
-def test_content_tokens_forget_when_full_and_stop_at_max_chars() -> None:
+def test_the_cache_is_replaced_when_full_and_reading_stops_at_max_chars() -> None:
     tokenizer = wordpiece()
     few = ContentTokens(tokenizer, max_words=2)
     fresh = ContentTokens(tokenizer)
@@ -122,14 +122,14 @@ def test_words_of_one_stem_are_one_term() -> None:
     tokenizer = wordpiece("algorithm", "algorithms", "comput", "##ing", "computer", "running", "c3po")
     tokens = ContentTokens(tokenizer, stems=True)
 
-    def found(text: str) -> list[str]:
+    def terms(text: str) -> list[str]:
         return tokenizer.convert_ids_to_tokens(tokens(text))
 
-    assert found("Algorithms") == found("algorithm") == found("algorithmic algorithms") == ["algorithm"]
-    assert found("computing") == found("computes") == ["comput"], "the first row of the stem, also for unknown words"
-    assert found("running runs") == ["running"]
-    assert found("c3po") == ["c3po"], "what is no plain word stays as it is tokenised"
-    assert ContentTokens(tokenizer)("algorithms") != tokens("algorithms"), "only where stems are asked for"
+    assert terms("Algorithms") == terms("algorithm") == terms("algorithmic algorithms") == ["algorithm"]
+    assert terms("computing") == terms("computes") == ["comput"], "the first row with the stem, also for unknown words"
+    assert terms("running runs") == ["running"]
+    assert terms("c3po") == ["c3po"], "other words are their word pieces"
+    assert ContentTokens(tokenizer)("algorithms") != tokens("algorithms"), "only with stems"
 
 
 def test_content_tokens_between_threads() -> None:
@@ -152,7 +152,7 @@ def test_content_tokens_between_threads() -> None:
 
 @given(TOKENS)
 @settings(max_examples=300)
-def test_escaping_is_reversible_and_leaves_nothing_that_java_splits_at(token: str) -> None:
+def test_escaping_is_reversible_and_leaves_no_java_white_space(token: str) -> None:
     term = escape_term(token)
     assert re.sub(f"{ESCAPE}([0-9a-f]+);", lambda match: chr(int(match[1], 16)), term) == token
     assert not any(char in term for char in JAVA_WHITESPACE)
@@ -161,7 +161,7 @@ def test_escaping_is_reversible_and_leaves_nothing_that_java_splits_at(token: st
 
 
 @given(st.lists(TOKENS, unique=True, max_size=20))
-def test_escaping_keeps_different_tokens_apart(tokens: list[str]) -> None:
+def test_escaped_tokens_stay_different(tokens: list[str]) -> None:
     assert len({escape_term(token) for token in tokens}) == len(tokens)
 
 
@@ -170,11 +170,11 @@ def test_ordinary_tokens_stay_as_they_are() -> None:
         assert escape_term(token) == token
     assert escape_term("a b") == f"a{ESCAPE}20;b"
     assert escape_term("\ufeffa") == f"{ESCAPE}feff;a"
-    assert escape_term("\0") == f"{ESCAPE}0;"  # Anserini would take a passage of nothing else for empty
+    assert escape_term("\0") == f"{ESCAPE}0;"  # Anserini would treat a passage of nothing else as empty
 
 
 class Vocabulary:
-    """A tokenizer as far as TermNames asks: strings by id, some missing."""
+    """The part of a tokenizer that TermNames uses: strings by id, some missing."""
 
     def __init__(self, *tokens: str | None):
         self._tokens = tokens
@@ -186,7 +186,7 @@ class Vocabulary:
         return [self._tokens[i] for i in ids]
 
 
-def test_every_row_has_a_name_of_its_own() -> None:
+def test_every_row_has_a_unique_name() -> None:
     tokens = ["a", "a", "", None, "b" * 255, "c" * 256, "😀" * 128, "d\u3000" * 80, f"{ESCAPE}#0;", ESCAPE]
     names = TermNames(Vocabulary(*tokens), 13)
     by_row = [names.name(row) for row in range(13)]
@@ -196,9 +196,7 @@ def test_every_row_has_a_name_of_its_own() -> None:
     assert by_row[10:] == [f"{ESCAPE}#{row};" for row in (10, 11, 12)]  # rows beyond the tokenizer
     assert len(set(by_row)) == 13
     assert [names.row(name) for name in by_row] == list(range(13))
-    with pytest.raises(
-        ConfigError, match=r"'zebra' is not one of this vocabulary: was the index built with another model"
-    ):
+    with pytest.raises(ConfigError, match=r"'zebra' is not in this vocabulary; use the model that built the index"):
         names.row("zebra")
 
 
@@ -232,17 +230,17 @@ sys.argv[1:] = ("--collection JsonVectorCollection --generator DefaultLuceneDocu
 runpy.run_module("pyserini.index.lucene", run_name="__main__")
 from pyserini.index.lucene import LuceneIndexReader
 reader = LuceneIndexReader(folder + "/index")
-found = {f"d{i}": reader.get_document_vector(f"d{i}") for i in range(size)}
+documents = {f"d{i}": reader.get_document_vector(f"d{i}") for i in range(size)}
 counts = [[t.term, t.df, t.cf] for t in reader.terms()]
-json.dump([found, counts], open(folder + "/found.json", "w"))
+json.dump([documents, counts], open(folder + "/read.json", "w"))
 """
 
 
 @pytest.mark.java
 def test_names_survive_lucene(tmp_path: Path) -> None:
     """Anserini indexes the names and gives every one back with its impact."""
-    nasty = [chr(c) for c in (*range(0x00, 0x21), 0x7F, 0x85, 0xA0, 0xAD, 0x600, 0x180E, 0xFFFD, 0xFFFE, 0xFFFF)]
-    nasty += [
+    tokens = [chr(c) for c in (*range(0x00, 0x21), 0x7F, 0x85, 0xA0, 0xAD, 0x600, 0x180E, 0xFFFD, 0xFFFE, 0xFFFF)]
+    tokens += [
         *JAVA_WHITESPACE,
         *(f"a{c}b" for c in AWKWARD),
         "Ġthe",
@@ -253,10 +251,24 @@ def test_names_survive_lucene(tmp_path: Path) -> None:
         "\ufeffa",
         "a\ufeff",
     ]
-    nasty += [ESCAPE, f"{ESCAPE}20;", f"{ESCAPE}#3;", '"', "\\", "{", "}", ":", "*", "AND", "the", "b" * 255, "c" * 300]
-    nasty += ["😀" * 128, "e\u0301", "é", "ﬁ", "İ", "\U0010ffff", "", None]
-    names = TermNames(Vocabulary(*nasty), len(nasty) + 2)
-    terms = [names.name(row) for row in range(len(nasty) + 2)]
+    tokens += [
+        ESCAPE,
+        f"{ESCAPE}20;",
+        f"{ESCAPE}#3;",
+        '"',
+        "\\",
+        "{",
+        "}",
+        ":",
+        "*",
+        "AND",
+        "the",
+        "b" * 255,
+        "c" * 300,
+    ]
+    tokens += ["😀" * 128, "e\u0301", "é", "ﬁ", "İ", "\U0010ffff", "", None]
+    names = TermNames(Vocabulary(*tokens), len(tokens) + 2)
+    terms = [names.name(row) for row in range(len(tokens) + 2)]
     documents = {"d0": {term: row + 1 for row, term in enumerate(terms)}, "d1": {terms[0]: 100_000, terms[1]: 1}}
     (tmp_path / "in").mkdir()
     lines = [json.dumps({"id": key, "contents": "", "vector": vector}) for key, vector in documents.items()]
@@ -269,9 +281,9 @@ def test_names_survive_lucene(tmp_path: Path) -> None:
         env=dict(os.environ),
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    found, counts = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    assert found == documents
+    read, counts = json.loads((tmp_path / "read.json").read_text(encoding="utf-8"))
+    assert read == documents
     assert {term: cf for term, _, cf in counts} == {
         term: documents["d0"][term] + documents["d1"].get(term, 0) for term in terms
     }
-    assert sorted(map(names.row, found["d0"])) == list(range(len(terms)))
+    assert sorted(map(names.row, read["d0"])) == list(range(len(terms)))

@@ -38,7 +38,7 @@ def test_the_maximum_over_positions() -> None:
     assert impacts(values, [0, 1, 2]) == {0: 50, 1: 70}
 
 
-def test_the_strongest_terms_are_kept_per_position_and_then_united() -> None:
+def test_the_strongest_terms_are_kept_per_position_before_the_union() -> None:
     values = logits([0.9, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.4])
     assert impacts(values, None, top_terms=1) == {0: 90, 3: 40}
     assert impacts(values, None, top_terms=2) == {
@@ -46,13 +46,13 @@ def test_the_strongest_terms_are_kept_per_position_and_then_united() -> None:
         1: 80,
         2: 30,
         3: 40,
-    }  # the stronger position of term 2 lost it
+    }  # term 2 was dropped at its stronger position
     assert impacts(values, [1, 2], top_terms=1) == {1: 80, 2: 30}, "content terms are chosen first, then the strongest"
 
 
 def test_no_positions_and_no_terms() -> None:
-    gone = torch.tensor([[False]])
-    assert impacts(logits([1.0, 1.0]), [0, 1], kept=gone) == {}
+    none_kept = torch.tensor([[False]])
+    assert impacts(logits([1.0, 1.0]), [0, 1], kept=none_kept) == {}
     assert impacts(logits([1.0, 0.5], [0.2, 0.7]), [0, 1], kept=torch.tensor([[False, True]])) == {0: 20, 1: 70}
     assert impacts(logits([1.0, 1.0]), [0, 1], allowed=torch.tensor([[False, True]])) == {1: 100}
     assert impacts(logits([1.0, 1.0]), []) == {}
@@ -61,7 +61,7 @@ def test_no_positions_and_no_terms() -> None:
     assert impacts(masked, None) == {1: 69}  # 100 ln 2
 
 
-def test_half_precision_logits_are_weighed_in_float32() -> None:
+def test_half_precision_logits_give_weights_in_float32() -> None:
     assert impacts(torch.tensor([[300.0, 2.5]], dtype=torch.bfloat16), None) == {0: 571, 1: 125}
 
 
@@ -70,7 +70,7 @@ def test_stop_rule() -> None:
     # No stop; stop second; stop first (nothing is cut, whatever follows); all stops; stop last; two stops.
     kept = kept_positions(decoded, {9})
     assert kept.sum(dim=1).tolist() == [3, 1, 3, 3, 2, 1]
-    assert (kept.int().diff(dim=1) <= 0).all(), "what counts is the beginning"
+    assert (kept.int().diff(dim=1) <= 0).all(), "the kept positions are at the beginning"
     assert kept_positions(decoded, set()).all()
 
 
@@ -79,10 +79,10 @@ def test_vectors_have_unit_length_and_are_zero_where_not_kept() -> None:
     vectors, _ = represent(hidden, torch.zeros(1, 3, 1), kept=torch.tensor([[True, True, False]]))
     assert vectors.dtype == torch.float32
     torch.testing.assert_close(vectors, torch.tensor([[[0.6, 0.8], [0.0, -1.0], [0.0, 0.0]]]))
-    assert not unit(torch.zeros(2)).any(), "a zero vector stays one"
+    assert not unit(torch.zeros(2)).any(), "a zero vector stays zero"
 
 
 def test_pooling_is_the_mean_of_the_rows_that_are_not_zero() -> None:
     vectors = np.array([[[0.6, 0.8], [0.0, -1.0], [0.0, 0.0]], [[0.0, 0.0]] * 3], dtype=np.float32)
     assert pool(vectors).dtype == np.float32
-    np.testing.assert_allclose(pool(vectors), [[0.3, -0.1], [0.0, 0.0]], atol=1e-7)  # not made unit length
+    np.testing.assert_allclose(pool(vectors), [[0.3, -0.1], [0.0, 0.0]], atol=1e-7)  # not normalised again

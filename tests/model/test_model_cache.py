@@ -1,4 +1,4 @@
-"""The same weights are in memory once a process, and other weights are other weights."""
+"""The same weights are in memory once per process; other weights are not shared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from diffretriever_pyserini import DiffRetriever
-from diffretriever_pyserini.model import model_cache as shared
+from diffretriever_pyserini.model import model_cache
 from diffretriever_pyserini.model.config import resolve_config
 from diffretriever_pyserini.model.retriever import load_shared
 from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
@@ -63,14 +63,14 @@ def test_encoders_of_pyserini_share_the_weights(checkpoint: Path) -> None:
     assert not pointers(half.model) & pointers(documents.model)
 
 
-def test_without_a_device_the_weights_are_taken_where_they_are(checkpoint: Path) -> None:
+def test_without_a_device_loaded_weights_are_used(checkpoint: Path) -> None:
     half = load_shared(str(checkpoint), device="cpu", dtype="bfloat16", max_length=100)
     assert pointers(load_shared(str(checkpoint))) == pointers(half)
     assert load_shared(str(checkpoint), dtype="float32").dtype == torch.float32
     assert load_shared(str(checkpoint), device="cpu").dtype == torch.float32
 
 
-def test_what_changes_the_weights_is_not_shared(checkpoint: Path, tmp_path: Path) -> None:
+def test_settings_that_change_the_weights_are_not_shared(checkpoint: Path, tmp_path: Path) -> None:
     base = DiffRetriever.from_pretrained(checkpoint)
     assert not pointers(DiffRetriever.from_pretrained(checkpoint, dtype="float16")) & pointers(base)
     tail = DiffRetriever.from_pretrained(checkpoint, mask_position_ids="tail")
@@ -89,7 +89,7 @@ def test_an_adapter_is_not_shared_with_its_base(checkpoints: Path) -> None:
     assert pointers(adapted) == pointers(again)
 
 
-def test_a_checkpoint_that_was_written_anew_is_loaded_anew(checkpoint: Path) -> None:
+def test_a_rewritten_checkpoint_is_loaded_again(checkpoint: Path) -> None:
     old = load_shared(str(checkpoint))
     before = old.encode(TEXTS).vectors
     edit_weights(checkpoint, lambda weights: [tensor.mul_(1.5) for tensor in weights.values()])
@@ -105,15 +105,15 @@ def test_a_checkpoint_that_was_written_anew_is_loaded_anew(checkpoint: Path) -> 
 def test_memory_is_freed_with_the_last_retriever(checkpoint: Path) -> None:
     one, other = load_shared(str(checkpoint)), DiffRetriever.from_pretrained(checkpoint, k_query=3)
     weight = weakref.ref(next(iter(one._backbone.model.parameters())))
-    weights = shared.Weights.of(one.config)
+    weights = model_cache.Weights.of(one.config)
     del one
     gc.collect()
     assert weight() is not None
-    assert shared.loaded(weights) == [("float32", "cpu")]
+    assert model_cache.loaded(weights) == [("float32", "cpu")]
     del other
     gc.collect()
     assert weight() is None
-    assert shared.loaded(weights) == []
+    assert model_cache.loaded(weights) == []
 
 
 def test_threads_load_the_weights_once(checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""What must not change a result: the company of a text in a batch, its place, the batch size, a second call."""
+"""Results do not depend on the other texts of a batch, the row, the batch size, or on a second call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffretriever_pyserini import DiffRetriever
 
-from .conftest import TEXTS, assert_alike
+from .conftest import TEXTS, assert_close
 
 WORDS = [
     "dense",
@@ -41,7 +41,7 @@ def test_batch_composition_never_changes_a_result(
 ) -> None:
     together = any_model.encode(texts, side=side)
     assert together.vectors.shape == (len(texts), any_model.config.k(side), any_model.dimension)
-    assert_alike(any_model.encode(texts, side=side, batch_size=1), together)
+    assert_close(any_model.encode(texts, side=side, batch_size=1), together)
     order = rng.sample(range(len(texts)), len(texts))
     shuffled = any_model.encode([texts[i] for i in order], side=side, batch_size=rng.randint(1, 4))
     back = np.argsort(order)
@@ -65,26 +65,26 @@ def test_every_representation_is_well_formed(any_model: DiffRetriever, texts: li
     reps = any_model.encode(texts)
     lengths = np.linalg.norm(reps.vectors, axis=2)
     assert np.all((np.abs(lengths - 1) < 1e-5) | (lengths == 0))
-    assert np.all(lengths[:, 0] > 0), "the first place is never cut"
-    assert np.all(np.diff(lengths > 0.5, axis=1).sum(axis=1) <= 1), "what is cut away is at the end"
+    assert np.all(lengths[:, 0] > 0), "the first position is never cut"
+    assert np.all(np.diff(lengths > 0.5, axis=1).sum(axis=1) <= 1), "the cut positions are at the end"
     assert (reps.vectors.dtype, reps.pooled.dtype, reps.weights.dtype) == (np.float32, np.float32, np.int32)
     assert reps.weights.shape == (len(texts), any_model.vocab_size)
     assert reps.weights.has_canonical_format
     assert reps.weights.data.min(initial=1) >= 1
     mask = any_model.layout("query").mask_id
     assert reps.weights[:, [mask]].nnz == 0
-    assert [len(one) for one in reps.impacts] == np.diff(reps.weights.indptr).tolist()
+    assert [len(impacts) for impacts in reps.impacts] == np.diff(reps.weights.indptr).tolist()
 
 
 @pytest.mark.parametrize("steps", [2, 3])
 @pytest.mark.parametrize("schedule", ["zero_shot", "trained"])
-def test_several_steps_do_not_depend_on_the_batch_either(request, load, tiny_bert, steps: int, schedule: str) -> None:
+def test_several_steps_do_not_depend_on_the_batch(request, load, tiny_bert, steps: int, schedule: str) -> None:
     model = load(tiny_bert, k_passage=4, denoising_steps=steps, denoising_schedule=schedule)
-    assert_alike(model.encode(TEXTS, batch_size=1), model.encode(TEXTS))
+    assert_close(model.encode(TEXTS, batch_size=1), model.encode(TEXTS))
 
 
 def test_max_length_shortens_as_if_the_text_were_shorter(any_model: DiffRetriever) -> None:
-    """With room for n tokens a text is its first n tokens; a max_length above the model's changes nothing."""
+    """With a budget of n tokens, a text is its first n tokens; a max_length above the model's changes nothing."""
     text = "retrieval of dense passages and queries in an index " * 20
     layout = any_model.layout("passage")
     fixed = len(layout.prefix) + len(layout.suffix)

@@ -1,26 +1,26 @@
-"""The public object: shapes, options, sharing, the query memory and the fingerprint."""
+"""The public object: shapes, options, sharing, the query cache and the fingerprint."""
 
 from __future__ import annotations
 
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from diffretriever_pyserini import ConfigError, DiffRetriever
-from diffretriever_pyserini.model import inference as reading
-from diffretriever_pyserini.model import retriever
+from diffretriever_pyserini import ConfigError, DiffRetriever, Representations
+from diffretriever_pyserini.model import inference, retriever
 from diffretriever_pyserini.model.method import pool
 from diffretriever_pyserini.model.retriever import load_shared
 
-from .conftest import TEXTS, Load, assert_alike, copy_folder, edit_weights
+from .conftest import TEXTS, Load, assert_close, copy_folder, edit_weights
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model shared yet, and none left behind."""
+    """No model is shared before or after the test."""
     monkeypatch.setattr(retriever, "_shared", weakref.WeakValueDictionary())
 
 
@@ -46,7 +46,7 @@ def test_no_texts(tiny_bert: Path, load: Load) -> None:
 
 
 def test_impacts_are_the_rounded_weights_of_the_texts_own_words(tiny_bert: Path, load: Load) -> None:
-    """Worked out from the raw logits, step by step."""
+    """Computed from the raw logits, step by step."""
     model = load(tiny_bert, k_query=2, cut_at_stop=False, impact_rounding="nearest")
     logits = model.forward_masks(["The dense index"]).logits[0]
     expected = {}
@@ -65,10 +65,10 @@ def test_expansion_scores_every_term_but_the_mask_and_the_unknown_word(tiny_bert
     logits = np.log1p(np.maximum(model.forward_masks(["the", ""], side="passage").logits[:, 0], 0))
     logits[:, [model.tokenizer.mask_token_id, model.tokenizer.unk_token_id]] = 0
     for row, weights in zip(reps.weights.toarray(), logits, strict=True):
-        kept = np.zeros_like(weights)
+        expected = np.zeros_like(weights)
         best = np.argsort(-weights)[:20]
-        kept[best] = weights[best]
-        np.testing.assert_array_equal(row, np.rint(100 * kept))
+        expected[best] = weights[best]
+        np.testing.assert_array_equal(row, np.rint(100 * expected))
     assert reps.weights[:, [model.tokenizer.mask_token_id]].nnz == 0
     assert reps.weights.nnz > 20
 
@@ -84,26 +84,26 @@ def test_the_unknown_word_scores_nowhere(tiny_bert: Path, load: Load, terms: str
             assert weights[:2].nnz == 0
 
 
-def test_the_cut_at_stop_zeroes_later_places(tiny_bert: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cut_at_stop_zeroes_later_positions(tiny_bert: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [*TEXTS, "retrieval", "q w e r t y", "0 1 2 3", "the of the of"]
     whole = load(tiny_bert, k_passage=6, cut_at_stop=False)
     decoded = whole.forward_masks(texts, side="passage").logits.argmax(axis=2)
     later = {int(token) for token in decoded[:, 1:].flatten()} - {int(token) for token in decoded[:, 0]}
-    assert later, "every place decodes to the same token: nothing can be cut"
+    assert later, "every position decodes to the same token: nothing can be cut"
     cut = DiffRetriever.from_pretrained(tiny_bert, k_passage=6)
     monkeypatch.setattr(cut.reader, "stop_ids", frozenset(later))
-    found, expected = cut.encode(texts), whole.encode(texts)
+    reps, expected = cut.encode(texts), whole.encode(texts)
     lengths = []
     for i, row in enumerate(decoded):
         kept = next((j for j, token in enumerate(row) if int(token) in later), 6)
         lengths.append(kept)
-        np.testing.assert_array_equal(found.vectors[i, :kept], expected.vectors[i, :kept])
-        assert not found.vectors[i, kept:].any()
+        np.testing.assert_array_equal(reps.vectors[i, :kept], expected.vectors[i, :kept])
+        assert not reps.vectors[i, kept:].any()
     assert 1 <= min(lengths) < 6
-    np.testing.assert_array_equal(found.pooled, pool(found.vectors))
+    np.testing.assert_array_equal(reps.pooled, pool(reps.vectors))
 
     monkeypatch.setattr(cut.reader, "stop_ids", frozenset(int(token) for token in decoded[:, 0]))
-    np.testing.assert_array_equal(cut.encode(texts).vectors, expected.vectors)  # a stop at the first place cuts nothing
+    np.testing.assert_array_equal(cut.encode(texts).vectors, expected.vectors)  # a stop at position 1 cuts nothing
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -146,7 +146,7 @@ def test_a_gpu_gives_the_same_numbers(any_model: DiffRetriever) -> None:
     assert np.abs((on_gpu.weights - expected.weights).toarray()).max() <= 1
 
 
-def test_one_shared_model_a_process(tiny_bert: Path, alone: None) -> None:
+def test_one_shared_model_per_process(tiny_bert: Path, alone: None) -> None:
     model = load_shared(str(tiny_bert), k_query=2)
     for same in ({}, {"device": "cpu"}, {"dtype": "float32"}, {"device": "cpu", "dtype": "float32"}):
         assert load_shared(str(tiny_bert), k_query=2, **same) is model
@@ -158,22 +158,27 @@ def test_one_shared_model_a_process(tiny_bert: Path, alone: None) -> None:
 
 
 def test_threads_that_ask_at_once_get_the_same_model(tiny_bert: Path, alone: None) -> None:
-    found: list[DiffRetriever] = []
-    threads = [threading.Thread(target=lambda: found.append(load_shared(str(tiny_bert)))) for _ in range(4)]
+    models: list[DiffRetriever] = []
+    threads = [threading.Thread(target=lambda: models.append(load_shared(str(tiny_bert)))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
-    assert len(set(map(id, found))) == 1
+    assert len(models) == 4
+    assert len(set(map(id, models))) == 1
 
 
 def test_queries_are_encoded_once(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = DiffRetriever.from_pretrained(tiny_bert, k_query=2)
     monkeypatch.setattr(retriever, "_CACHED_QUERIES", 3)
-    asked: list[list[str]] = []
+    encoded: list[list[str]] = []
     encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda texts, **how: (asked.append(list(texts)), encode(texts, **how))[1])
+
+    def logged(texts: list[str], **options: Any) -> Representations:
+        encoded.append(list(texts))
+        return encode(texts, **options)
+
+    monkeypatch.setattr(model, "encode", logged)
 
     first = model.encode_queries_cached(["a", "b", "a"])
     assert first[0] is first[2]
@@ -181,19 +186,19 @@ def test_queries_are_encoded_once(tiny_bert: Path, monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(first[1].vector, expected.pooled[1])
     assert first[1].impacts == expected.impacts[1]
     assert model.encode_queries_cached(["b", "a"]) == [first[1], first[0]]
-    assert asked == [["a", "b"]]
+    assert encoded == [["a", "b"]]
 
-    model.encode_queries_cached(["c", "a"])  # "b" is now the one asked for longest ago
+    model.encode_queries_cached(["c", "a"])  # "b" is now the least recently used
     model.encode_queries_cached(["d"])
     model.encode_queries_cached(["a", "c", "d"])
-    assert asked == [["a", "b"], ["c"], ["d"]]
+    assert encoded == [["a", "b"], ["c"], ["d"]]
     model.encode_queries_cached(["b"])
-    assert asked[-1] == ["b"]
+    assert encoded[-1] == ["b"]
 
-    many = [f"query {i}" for i in range(6)]  # a batch larger than the memory is kept whole
+    many = [f"query {i}" for i in range(6)]  # a batch larger than the cache is kept whole
     model.encode_queries_cached(many)
     model.encode_queries_cached(many)
-    assert asked[-1] == many
+    assert encoded[-1] == many
 
 
 def test_threads_share_a_model(tiny_bert: Path, load: Load) -> None:
@@ -203,9 +208,9 @@ def test_threads_share_a_model(tiny_bert: Path, load: Load) -> None:
 
     def work() -> None:
         for _ in range(3):
-            found = model.encode(TEXTS)
-            if np.abs(found.vectors - expected.vectors).max() > 1e-5 or found.impacts != expected.impacts:
-                wrong.append(found)
+            reps = model.encode(TEXTS)
+            if np.abs(reps.vectors - expected.vectors).max() > 1e-5 or reps.impacts != expected.impacts:
+                wrong.append(reps)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
@@ -215,11 +220,11 @@ def test_threads_share_a_model(tiny_bert: Path, load: Load) -> None:
     assert not wrong
 
 
-def test_the_fingerprint_follows_what_decides_a_representation(tiny_bert: Path, tmp_path: Path, load: Load) -> None:
+def test_the_fingerprint_depends_on_what_decides_a_representation(tiny_bert: Path, tmp_path: Path, load: Load) -> None:
     model = load(tiny_bert, k_passage=3)
     copy = copy_folder(tiny_bert, tmp_path / "copy")
     assert DiffRetriever.from_pretrained(copy, k_passage=3).fingerprint == model.fingerprint, (
-        "the name is not part of it"
+        "it does not depend on the name"
     )
     changed = {load(tiny_bert, k_passage=3, **one).fingerprint for one in (
         {"k_query": 2}, {"max_length": 100}, {"cut_at_stop": False}, {"impact_rounding": "nearest"},
@@ -230,23 +235,28 @@ def test_the_fingerprint_follows_what_decides_a_representation(tiny_bert: Path, 
     assert DiffRetriever.from_pretrained(copy, k_passage=3).fingerprint != model.fingerprint
 
 
-def test_a_batch_is_split_where_its_logits_would_fill_the_memory(tiny_bert: Path, load: Load, monkeypatch) -> None:
+def test_a_batch_is_split_if_its_logits_take_too_much_memory(tiny_bert: Path, load: Load, monkeypatch) -> None:
     model = load(tiny_bert, k_passage=3)
     expected = model.encode(TEXTS)
-    monkeypatch.setattr(reading, "LOGIT_BYTES", 2 * 4 * 3 * model.vocab_size)
+    monkeypatch.setattr(inference, "LOGIT_BYTES", 2 * 4 * 3 * model.vocab_size)
     sizes: list[int] = []
     forward = model.reader.forward
-    monkeypatch.setattr(model.reader, "forward", lambda ids, *more: (sizes.append(len(ids)), forward(ids, *more))[1])
-    assert_alike(model.encode(TEXTS, batch_size=100), expected)
+
+    def logged(ids: Any, *more: Any) -> Any:
+        sizes.append(len(ids))
+        return forward(ids, *more)
+
+    monkeypatch.setattr(model.reader, "forward", logged)
+    assert_close(model.encode(TEXTS, batch_size=100), expected)
     assert sizes == [2, 2, 2]
 
 
-def test_a_passage_fingerprint_follows_the_passage_side_only(tiny_bert: Path, load: Load) -> None:
+def test_a_passage_fingerprint_depends_on_the_passage_side_only(tiny_bert: Path, load: Load) -> None:
     model = load(tiny_bert, k_passage=3)
     same = ({"k_query": 2}, {"max_length": 100}, {"lexical_terms": "vocabulary"}, {"impact_rounding": "nearest"},
             {"query_prefix_ids": (2, 9), "query_suffix_ids": (3,)})  # fmt: skip
     assert {load(tiny_bert, k_passage=3, **one).passage_fingerprint for one in same} == {model.passage_fingerprint}
     other = ({"k_passage": 4}, {"cut_at_stop": False}, {"denoising_steps": 2}, {"mask_token_type": 1},
              {"passage_prefix_ids": (2, 9), "passage_suffix_ids": (3,)})  # fmt: skip
-    found = {load(tiny_bert, **{"k_passage": 3} | one).passage_fingerprint for one in other}
-    assert len(found | {model.passage_fingerprint}) == 6
+    fingerprints = {load(tiny_bert, **{"k_passage": 3} | one).passage_fingerprint for one in other}
+    assert len(fingerprints | {model.passage_fingerprint}) == 6

@@ -1,4 +1,4 @@
-"""Remembered chunks give NLTK's words, whatever stands in a text."""
+"""Cached chunks give NLTK's words for any text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PIECES = (
 PIECES = _PIECES.split(" ")
 SPACES = [" ", "  ", "\n", "\t", "\n\n", " \n", "\r\n", "\u2003"]
 chunks = st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join)
-texts = st.lists(st.tuples(chunks, st.sampled_from(SPACES)), max_size=9).map(lambda found: "".join(map("".join, found)))
+texts = st.lists(st.tuples(chunks, st.sampled_from(SPACES)), max_size=9).map(lambda pairs: "".join(map("".join, pairs)))
 
 
 def nltk_words(text: str) -> list[str]:
@@ -51,19 +51,19 @@ def test_real_texts(shared_dir: Path) -> None:
         assert split_words(text) == nltk_words(text)
 
 
-def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "_memory", {})
-    monkeypatch.setattr(words, "_MOST", 10)
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_cache", {})
+    monkeypatch.setattr(words, "_CACHE_SIZE", 10)
     for i in range(50):
         text = f"'quoted{i}' and 'so{i}' on"
         assert split_words(text) == nltk_words(text)
-        assert len(words._memory) <= 10
-    blanks = " " * 500
-    for text in (f"{'x' * 500}' is long", f"'tis{blanks}'twas{blanks}on"):
+        assert len(words._cache) <= 10
+    spaces = " " * 500
+    for text in (f"{'x' * 500}' is long", f"'tis{spaces}'twas{spaces}on"):
         assert split_words(text) == nltk_words(text)
-    assert all(sum(map(len, key)) <= words._LONGEST for key in words._memory)
+    assert all(sum(map(len, key)) <= words._LONGEST for key in words._cache)
 
 
-def test_the_mark_itself() -> None:
+def test_a_text_with_the_separator_itself() -> None:
     for text in ("'tis \ue000 'twas", "\ue000", "it's 'so\ue000' now"):
         assert split_words(text) == nltk_words(text)

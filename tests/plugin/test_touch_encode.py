@@ -362,7 +362,7 @@ def test_a_damaged_provenance_is_named(tmp_path: Path) -> None:
     for change, said in (
         ({"count": "x"}, "damaged"),
         ({"provenance": None}, "another version"),
-        ({"provenance": other}, "not of its fingerprint"),
+        ({"provenance": other}, "does not match its fingerprint"),
     ):
         path.write_text(json.dumps(whole | change))
         with pytest.raises(InputError, match=rf"diffretriever\.json: .*{said}.*; build the index again"):

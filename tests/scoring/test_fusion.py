@@ -1,4 +1,4 @@
-"""Fusion of ranked lists, against numbers done by hand and against the paper's equation over whole matrices."""
+"""Fusion of ranked lists, against numbers computed by hand and against the paper's equation over whole matrices."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def min_max(*arguments: Any, **how: Any) -> Hits:
     return fuse_lists(two(*arguments, **how)).hits
 
 
-def test_both_lists_are_scaled_and_weighed() -> None:
+def test_both_lists_are_scaled_and_weighted() -> None:
     dense, lexical = {"a": 3.0, "b": 2.0, "c": 1.0}, {"b": 30.0, "d": 10.0, "e": 20.0}
     assert min_max(dense, lexical) == [("b", 0.75), ("a", 0.5), ("e", 0.25), ("d", 0.0), ("c", 0.0)]
 
 
-def test_a_short_lexical_list_reaches_down_to_zero() -> None:
+def test_a_short_lexical_list_has_the_minimum_zero() -> None:
     assert dict(min_max({"a": 1.0, "b": 0.0}, {"b": 40.0, "c": 10.0}, 0.0)) == {"a": 0.5, "b": 0.5, "c": 0.125}
     assert dict(min_max({"a": 1.0, "b": 0.0}, {"b": 40.0, "c": 10.0})) == {"a": 0.5, "b": 0.5, "c": 0.0}
 
 
-def test_alpha_shifts_the_weight_and_its_list_can_be_turned() -> None:
+def test_alpha_weighs_the_lexical_list_or_the_dense_one() -> None:
     dense, lexical = {"a": 1.0, "b": 0.0}, {"b": 1.0, "a": 0.0}
     assert dict(min_max(dense, lexical, alpha=3.0)) == {"b": 0.75, "a": 0.25}
     assert dict(min_max(dense, lexical, alpha=3.0, weight_on_dense=True)) == {"a": 0.75, "b": 0.25}
@@ -84,22 +84,22 @@ def test_one_hit_in_each_list() -> None:
     assert min_max({}, {}) == []
 
 
-def test_ties_go_by_falling_docid() -> None:
+def test_ties_go_by_descending_docid() -> None:
     assert min_max({}, {"y": 7.0, "z": 7.0, "x": 5.0}) == [("z", 0.5), ("y", 0.5), ("x", 0.0)]
     lists = [RankedList("dense", ranked({"a": 2.0, "b": 1.0})), RankedList("lexical", ranked({"b": 2.0, "a": 1.0}))]
     assert [docid for docid, _ in fuse_lists(lists, "rrf").hits] == ["b", "a"]
-    # What only float64 tells apart is a tie in every list that is fused, too.
+    # Scores that differ only in float64 are tied in every fused list, too.
     tied = RankedList("dense", ranked({"a": 0.1 + 1e-12, "b": 0.1}))
     assert [one.rank for one in fuse_lists([tied, lists[1]], "rrf").contributions("b")] == [1, 1]
 
 
 @pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf])
-def test_an_alpha_that_weighs_nothing_is_refused(alpha: float) -> None:
+def test_an_alpha_that_is_negative_or_not_finite_is_refused(alpha: float) -> None:
     with pytest.raises(InputError, match="--alpha"):
         pyserini_weights(alpha)
 
 
-def test_a_lexical_list_has_a_floor_when_it_had_room() -> None:
+def test_a_lexical_list_has_a_floor_if_it_is_not_full() -> None:
     assert lexical_floor(9, 10, 100) == 0.0 and lexical_floor(10, 10, 100) is None
     assert lexical_floor(4, 10, 5) == 0.0 and lexical_floor(5, 10, 5) is None
     assert lexical_floor(9, 10, None) == 0.0 and lexical_floor(10, 10, None) is None
@@ -150,14 +150,14 @@ def test_contributions_by_hand_add_up_to_the_score() -> None:
     assert all(part.rank is None and part.adds == 0 for part in fused.contributions("nowhere"))
 
 
-def test_a_list_alone_is_its_own_result() -> None:
+def test_a_single_list_is_returned_as_it_is() -> None:
     fused = fuse_lists(THREE[1:2], "rrf")
     assert fused.hits == [("b", 9.0), ("c", 8.0), ("a", 5.0)]
     assert fused.contributions("c") == (Contribution("multi", 3, 2, 8.0, None, None, None, 1.0, 8.0),)
 
 
 @pytest.mark.parametrize("fusion", ["minmax", "rrf"])
-def test_no_weight_at_all_is_refused(fusion: str) -> None:
+def test_weights_that_are_all_zero_are_refused(fusion: str) -> None:
     with pytest.raises(InputError, match="all weights are 0"):
         fuse_lists([RankedList("dense", [("a", 4.0)], 0.0), RankedList("lexical", [("b", 3.0)], 0.0)], fusion)
 
@@ -167,7 +167,7 @@ def test_an_unknown_fusion_is_refused() -> None:
         fuse_lists(THREE, "sum")
 
 
-def test_a_list_without_weight_says_nothing() -> None:
+def test_a_list_of_weight_zero_changes_no_order() -> None:
     lists = [RankedList("dense", [("a", 4.0), ("b", 2.0)]), RankedList("lexical", [("b", 3.0)], 0.0, 0.0)]
     assert dict(fuse_lists(lists).hits) == {"a": 1.0, "b": 0.0}
 
@@ -175,9 +175,9 @@ def test_a_list_without_weight_says_nothing() -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 12), st.integers(1, 15), st.integers(0, 10_000), st.sampled_from([0.25, 0.5, 0.8]))
 def test_ranked_lists_fuse_as_whole_matrices_do(documents: int, depth: int, seed: int, weight: float) -> None:
-    """Searchers return the best `depth` of the dense signal, and of the lexical one only what is above zero."""
+    """Searchers return the best `depth` of the dense signal, but only positive scores of the lexical one."""
     random = np.random.default_rng(seed)
-    dense = random.permutation(documents).astype(np.float32)  # no ties at the cut, where searchers have their own order
+    dense = random.permutation(documents).astype(np.float32)  # no ties at the cut, where the order of searchers differs
     lexical = np.where(random.random(documents) < 0.6, 1 + random.permutation(documents), 0).astype(np.float32)
     whole = scoring.fuse(dense[None], lexical[None], weight=weight, depth=depth)[0]
 

@@ -1,4 +1,4 @@
-"""Order of ranked lists, by hand and against trec_eval's own."""
+"""Order of ranked lists, by hand and against trec_eval."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def test_a_score_that_is_written_is_read_back(decimals: int) -> None:
     np.testing.assert_array_equal(again, once)
 
 
-def test_trec_eval_orders_so() -> None:
+def test_trec_eval_uses_this_order() -> None:
     import pytrec_eval
 
     random = np.random.default_rng(1)
     scores = {f"{name}": float(random.integers(3)) + 1e-9 * i for i, name in enumerate(random.permutation(40))}
     order = trec_eval_order(scores)
     for rank, docid in enumerate(order, 1):
-        found = pytrec_eval.RelevanceEvaluator({"q": {docid: 1}}, {"recip_rank"}).evaluate({"q": scores})
-        assert found["q"]["recip_rank"] == pytest.approx(1 / rank)
+        measures = pytrec_eval.RelevanceEvaluator({"q": {docid: 1}}, {"recip_rank"}).evaluate({"q": scores})
+        assert measures["q"]["recip_rank"] == pytest.approx(1 / rank)
 
 
 def test_best_cuts_and_drops_one_document() -> None:
@@ -71,39 +71,39 @@ def test_rows_have_the_same_order(depth: int) -> None:
     random = np.random.default_rng(depth)
     names = [f"d{i}" for i in random.permutation(40)]
     scores = random.integers(0, 4, 40).astype(np.float32)
-    rows, kept = best_rows(np.arange(40), scores, depth, lambda rows: [names[row] for row in rows])
-    assert [(names[row], score) for row, score in zip(rows, kept.tolist(), strict=True)] == ranked(
+    rows, best_scores = best_rows(np.arange(40), scores, depth, lambda rows: [names[row] for row in rows])
+    assert [(names[row], score) for row, score in zip(rows, best_scores.tolist(), strict=True)] == ranked(
         dict(zip(names, scores.tolist(), strict=True))
     )[:depth]
 
 
-class Chance:
-    """A searcher that cuts ties in the order of its rows, and remembers what it was asked for."""
+class RowOrderSearch:
+    """A searcher that cuts ties in the order of its rows and records its calls."""
 
     def __init__(self, scores: list[dict[str, float]]):
         self.scores = [dict(sorted(one.items(), key=lambda hit: -hit[1])) for one in scores]
-        self.asked: list[tuple[list[int], int]] = []
+        self.calls: list[tuple[list[int], int]] = []
 
-    def __call__(self, numbers: Sequence[int], wanted: int) -> list[dict[str, float]]:
-        self.asked.append((list(numbers), wanted))
-        return [dict(list(self.scores[number].items())[:wanted]) for number in numbers]
+    def __call__(self, numbers: Sequence[int], length: int) -> list[dict[str, float]]:
+        self.calls.append((list(numbers), length))
+        return [dict(list(self.scores[number].items())[:length]) for number in numbers]
 
 
-def test_a_list_that_is_cut_in_a_tie_is_the_head_of_the_whole_one() -> None:
-    apart = {f"{i:03}": float(i) for i in range(900)}
-    alike = {f"{i:03}": float(i == 7) for i in range(900)}
-    search = Chance([apart, alike, {}])
+def test_a_list_cut_within_a_tie_is_the_head_of_the_full_list() -> None:
+    distinct = {f"{i:03}": float(i) for i in range(900)}
+    tied = {f"{i:03}": float(i == 7) for i in range(900)}
+    search = RowOrderSearch([distinct, tied, {}])
     assert through_ties(search, 3, 5, 900) == [dict(ranked(one)[:5]) for one in search.scores]
-    assert search.asked == [([0, 1, 2], 69), ([1], 517), ([1], 900)]
+    assert search.calls == [([0, 1, 2], 69), ([1], 517), ([1], 900)]
 
 
-def test_how_far_a_tie_is_followed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tie_is_followed_only_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "MOST_TIED", 100)
-    search = Chance([{f"{i:04}": 0.0 for i in range(2000)}])
+    search = RowOrderSearch([{f"{i:04}": 0.0 for i in range(2000)}])
     five, fifty, many = (list(through_ties(search, 1, depth, 2000)[0]) for depth in (5, 50, 80))
     assert five == fifty[:5] == [f"{i:04}" for i in range(99, 94, -1)]
-    assert len(many) == 80 and max(wanted for _, wanted in search.asked) == 160
+    assert len(many) == 80 and max(length for _, length in search.calls) == 160
 
 
-def test_lowered_ties_are_whole_again() -> None:
+def test_lowered_ties_are_whole_numbers_again() -> None:
     assert whole_scores({"z": 700.0, "y": 699.999939}) == {"z": 700.0, "y": 700.0}

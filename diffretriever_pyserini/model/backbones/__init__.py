@@ -1,1 +1,1 @@
-"""Masked and diffusion language models behind one seam: :class:`~.base.Backbone`; one file a family."""
+"""Masked and diffusion language models with one interface, :class:`~.base.Backbone`; one file per family."""

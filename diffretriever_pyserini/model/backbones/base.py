@@ -1,4 +1,4 @@
-"""The seam: a backbone gives hidden states after its final norm, and its output head's logits for chosen rows."""
+"""The interface of all families: hidden states after the final norm, and logits of the output head for given rows."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """What training and its checkpoints say of a family.
+    """Facts about a family for training and its checkpoints.
 
     Attributes
     ----------
     model_type : in retriever_config.json.
     task_type : in adapter_config.json.
-    budgets : K_q and K_p that the paper's selection came to (docs/method.md §7), for a base that says nothing itself.
-    max_length : of such a base; None takes the family's own.
-    targets : bare layer names as released adapters list them; empty for what follows the layer's number.
-    adapts_head : whether LoRA goes on the output head, too.
+    budgets : default K_q and K_p for a bare base, as selected in the paper (docs/method.md §7).
+    max_length : default for a bare base; None is the family's own.
+    targets : layer names as released adapters list them; empty for every name after the number of the layer.
+    adapts_head : whether LoRA adapts the output head, too.
     """
 
     model_type: str
@@ -45,10 +45,10 @@ class ReleaseFacts:
 
 
 class Backbone:
-    """A model that transformers owns, seen as DiffRetriever needs it; a subclass knows its family's names."""
+    """A transformers model with the methods that DiffRetriever needs; a subclass adapts it to its family."""
 
-    missing_head: frozenset[str] = frozenset()  # head weights that the base lacks and an adapter must bring
-    pad_left = True  # rotary models; learned absolute positions pad on the right
+    missing_head: frozenset[str] = frozenset()  # weights of the head that the base lacks and an adapter must have
+    pad_left = True  # for rotary models; models with learned positions pad on the right
     _kernel = False  # whether torch's variable-length attention works here
 
     def __init__(self, model: PreTrainedModel):
@@ -57,16 +57,16 @@ class Backbone:
 
     @property
     def can_pack(self) -> bool:
-        """Whether the architecture can read texts one behind the other in one row."""
+        """Whether the architecture can read several texts packed in one row."""
         return True
 
     @property
     def packs(self) -> bool:
-        """Whether :meth:`packed_states` may be called: after :meth:`pack`, until another attention is asked for."""
+        """Whether :meth:`packed_states` may be called: after :meth:`pack`, until another attention is set."""
         return self.model.config._attn_implementation == ATTENTION
 
     def pack(self) -> None:
-        """Let :meth:`packed_states` be called, where the architecture can; padded batches still may."""
+        """Enable :meth:`packed_states` if the architecture can pack; padded batches still work."""
         if self.can_pack:
             self._kernel = let_pack(self.model)
 
@@ -82,7 +82,7 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.model.device
 
     @property
@@ -91,28 +91,28 @@ class Backbone:
         return self.model.dtype
 
     def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
-        """Final-norm hidden states [B, L, H] of ids [B, L]; attention is full both ways, only padding (0) is masked.
+        """Final-norm hidden states [B, L, H] of ids [B, L]; attention is bidirectional; only padding (0) is masked.
 
-        ``block`` is how many places the masks and the tail take at the end of each text.
+        ``block`` is the number of masks and tail tokens at the end of each text.
         """
         return self.model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     def packing(self, lengths: np.ndarray) -> Packing:
-        """Where texts of ``lengths`` int64 [B] tokens lie one behind the other."""
+        """The packing of texts with ``lengths`` int64 [B] tokens."""
         return Packing.of(lengths, self.device, self._kernel and may_have_kernel(self.model))
 
     def packed_states(self, input_ids: torch.Tensor, packing: Packing, block: int) -> torch.Tensor:
-        """:meth:`hidden_states` [T, H] of the ids [T] of texts one behind the other, each attending to itself alone."""
+        """:meth:`hidden_states` [T, H] for the ids [T] of packed texts, each of which attends only to itself."""
         return run_packed(self.model, input_ids, packing, position_ids=packing.positions)
 
     @property
     def max_positions(self) -> int | None:
-        """Longest sequence that the position table holds; None for rotary models, which have none."""
+        """Longest sequence in the position table; None for rotary models, which have no table."""
         return None
 
     @property
     def input_rows(self) -> int:
-        """Rows of the input embedding: every token id must be below."""
+        """Rows of the input embedding; every token id must be smaller."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
@@ -125,16 +125,16 @@ class Backbone:
         """Module path of the output head's last linear layer."""
         return self._name_of(self.model.get_output_embeddings())
 
-    def _name_of(self, wanted: Any) -> str:
-        return next(name for name, module in self.model.named_modules() if module is wanted)
+    def _name_of(self, target: Any) -> str:
+        return next(name for name, module in self.model.named_modules() if module is target)
 
     @property
     def is_tied(self) -> bool:
-        """Whether the output head's weight is the table of input embeddings itself."""
+        """Whether the output head's weight is the input embedding table."""
         return self.model.get_output_embeddings().weight is self.model.get_input_embeddings().weight
 
     def untie_head(self) -> None:
-        """Give a tied output head a copy of the table, so that what changes the one leaves the other as it is."""
+        """Give a tied output head its own copy of the table, so that a change of one does not change the other."""
         from torch.nn import Parameter
 
         if not self.is_tied:
@@ -145,11 +145,11 @@ class Backbone:
         self.model.all_tied_weights_keys.pop(name, None)
 
     def head_input(self, rows: torch.Tensor) -> torch.Tensor:
-        """What the head's last linear layer is given for hidden states [..., H]; BERT's family transforms them."""
+        """Input of the head's last linear layer for hidden states [..., H]; the BERT family transforms them."""
         return rows
 
     def head(self, rows: torch.Tensor) -> torch.Tensor:
-        """Logits [..., V] of hidden states [..., H]; called with the K rows only, never with a whole sequence."""
+        """Logits [..., V] of hidden states [..., H]; called with the K rows only, not with a whole sequence."""
         return self.model.get_output_embeddings()(self.head_input(rows))
 
     def head_columns(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -157,68 +157,68 @@ class Backbone:
         from torch.nn import Linear
 
         last = self.model.get_output_embeddings()
-        if not isinstance(last, Linear):  # an adapter that is not merged has more to say than its base's weight
+        if not isinstance(last, Linear):  # with an unmerged adapter, the base's weight is not enough
             return self.head(rows).gather(2, columns.unsqueeze(1).expand(-1, rows.shape[1], -1))
         logits = self.head_input(rows) @ last.weight[columns].transpose(1, 2)
         return logits if last.bias is None else logits + last.bias[columns].unsqueeze(1)
 
 
 def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-    """``architecture.from_pretrained`` on safetensors alone; the model and what transformers says of its keys.
+    """The model from ``architecture.from_pretrained``, safetensors only, and transformers' report on its keys.
 
-    Raises ConfigError where the weights are absent, damaged or of other shapes than config.json says, and where
-    transformers makes no model of config.json.
+    Raises ConfigError if the weights are absent, damaged or of other shapes than config.json says, or if transformers
+    cannot make a model from config.json.
     """
     from safetensors import SafetensorError
 
-    if (folder / "adapter_config.json").is_file():  # transformers would merge it of its own accord
-        raise ConfigError(f"{folder}: a base, and there is an adapter in it (adapter_config.json): move it elsewhere")
+    if (folder / "adapter_config.json").is_file():  # transformers would merge it by itself
+        raise ConfigError(f"{folder}: this base has an adapter in its folder (adapter_config.json); move it elsewhere.")
     try:
         with quiet_loading(), readable_config(folder, besides=(OSError, RuntimeError, SafetensorError)):
             model, info = architecture.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
             )
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {reason(error)}") from error
-    for key, stored, asked in sorted(info["mismatched_keys"]):
+        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {reason(error)}.") from error
+    for key, stored, expected in sorted(info["mismatched_keys"]):
         raise ConfigError(
-            f"{folder}: the weights are not those of its config.json: {key} has shape {tuple(stored)}, and config.json "
-            f"asks for {tuple(asked)} ({len(info['mismatched_keys'])} such tensors in all)"
+            f"{folder}: the weights do not fit its config.json: {key} has shape {tuple(stored)}, and config.json asks "
+            f"for {tuple(expected)} ({len(info['mismatched_keys'])} such tensors in all)."
         )
     return model, info
 
 
 @contextmanager
 def readable_config(folder: Path, besides: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """ConfigError naming config.json for whatever transformers raises over a value there, ``besides`` some errors."""
+    """Turn errors that transformers raises for a value in config.json into ConfigError, except those in ``besides``."""
     try:
         yield
     except Exception as error:  # KeyError, TypeError, AssertionError, huggingface_hub's own ...
         if isinstance(error, (ConfigError, *besides)):
             raise
-        said = reason(error)
-        raise ConfigError(f"{folder / 'config.json'}: transformers cannot make a model of it ({said})") from error
+        path = folder / "config.json"
+        raise ConfigError(f"{path}: transformers cannot make a model from it ({reason(error)}).") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that :func:`load_weights` reads in ``folder``: one, or the shards that an index names.
+    """The files that :func:`load_weights` reads in ``folder``: one file, or the shards that an index names.
 
-    Raises ConfigError where there are none.
+    Raises ConfigError if there are none.
     """
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): there is no model.safetensors")
+        raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): there is no model.safetensors.")
     shards = read_json(index, error=ConfigError).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise ConfigError(f"{index}: no weight_map, which says where the weights lie")
+        raise ConfigError(f"{index}: no weight_map, which names the file of every weight.")
     return sorted({folder / str(name) for name in shards.values()})
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """No report on missing keys, which we check ourselves, and no progress bar where nobody watches."""
+    """Suppress the report on missing keys, which we check, and the progress bar unless stderr is a terminal."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -227,7 +227,7 @@ def quiet_loading() -> Iterator[None]:
         logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # peft asks transformers for a property that has been renamed since.
+            # peft uses a property of transformers that has been renamed.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             yield
     finally:
@@ -237,22 +237,24 @@ def quiet_loading() -> Iterator[None]:
 
 
 def check_family(folder: Path, raw: dict[str, Any], family: str) -> None:
-    """Raise ConfigError where the base in ``folder`` is of another family than its config or adapter asks for."""
-    found = family_of(raw.get("model_type"), folder / "config.json")
-    if found != family:
-        raise ConfigError(f"{folder}: this base is a {found} model, but the configuration or adapter is for {family}")
+    """Raise ConfigError if the base in ``folder`` is not of the ``family`` of its configuration or adapter."""
+    actual = family_of(raw.get("model_type"), folder / "config.json")
+    if actual != family:
+        raise ConfigError(f"{folder}: this base is a {actual} model, but the configuration or adapter is for {family}.")
 
 
 def check_loaded(info: dict[str, Any], folder: Path) -> None:
-    """Raise ConfigError where a checkpoint lacked weights or had some that the architecture does not know."""
-    for kind, what in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown")):
+    """Raise ConfigError if a checkpoint lacked weights or had some that the architecture does not know."""
+    for kind, problem in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown")):
         keys = sorted(str(key) for key in info.get(kind, ()))
         if keys:
-            raise ConfigError(f"{folder}: the checkpoint {what} weights {', '.join(keys[:3])} ({len(keys)} in all)")
+            raise ConfigError(f"{folder}: the checkpoint {problem} weights {', '.join(keys[:3])} ({len(keys)} in all).")
 
 
 def refuse(folder: Path, raw: dict[str, Any], expected: dict[str, tuple[Any, ...]]) -> None:
-    """Raise ConfigError for settings of a config.json that change the arithmetic and are not supported."""
+    """Raise ConfigError for unsupported settings of a config.json that change the arithmetic."""
     for key, allowed in expected.items():
         if key in raw and raw[key] not in allowed:
-            raise ConfigError(f"{folder / 'config.json'}: {key}={raw[key]!r} is not supported (only {allowed[0]!r} is)")
+            raise ConfigError(
+                f"{folder / 'config.json'}: {key}={raw[key]!r} is not supported (only {allowed[0]!r} is)."
+            )

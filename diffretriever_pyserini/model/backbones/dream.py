@@ -12,7 +12,7 @@ from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weigh
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# Keys of config.json that mean the same in Qwen2Config.
+# Keys of config.json with the same meaning in Qwen2Config.
 # fmt: off
 _SAME = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -21,7 +21,7 @@ _SAME = (
     "pad_token_id",
 )
 # fmt: on
-_NEEDED = [*_SAME[:6], "rms_norm_eps", "rope_theta"]
+_REQUIRED = [*_SAME[:6], "rms_norm_eps", "rope_theta"]
 
 
 RELEASE = ReleaseFacts(
@@ -34,22 +34,22 @@ RELEASE = ReleaseFacts(
 
 
 class DreamBackbone(Backbone):
-    """Qwen2ForCausalLM run bidirectionally, without the shift by one of Dream's own sampler (docs/method.md §3)."""
+    """Qwen2ForCausalLM run bidirectionally, without the shift by one in Dream's sampler (docs/method.md §3)."""
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """The configuration of the base in ``folder``, as transformers' Qwen2 has it."""
+    """The configuration of the base in ``folder``, as transformers' Qwen2Config."""
     from transformers import Qwen2Config
 
     raw = read_json(folder / "config.json", error=ConfigError)
     check_family(folder, raw, "dream")
     refuse(folder, raw, {"use_sliding_window": (False, None), "use_mrope": (False, None)})
-    missing = [key for key in _NEEDED if raw.get(key) is None]
+    missing = [key for key in _REQUIRED if raw.get(key) is None]
     if missing:  # Qwen2Config would fill in the sizes of a 7B model
-        raise ConfigError(f"{folder / 'config.json'}: Dream's key {missing[0]!r} is missing")
+        raise ConfigError(f"{folder / 'config.json'}: Dream's key {missing[0]!r} is missing.")
     with readable_config(folder):
         config = Qwen2Config(**{key: raw[key] for key in _SAME if raw.get(key) is not None})
-    config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
+    config.is_causal, config.use_cache = False, False  # a layer's keys and values are used only once
     return config
 
 
@@ -68,5 +68,5 @@ def adapter_key(name: str) -> str:
 
 
 def released_names(layers: int) -> dict[str, str]:
-    """From a module path in the running model to its name in a released file; empty, as they are the same."""
+    """From module paths in the model to names in a released file; empty, because they are equal."""
     return {}

@@ -13,7 +13,7 @@ from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weigh
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# A name in the checkpoint -> the same weight in LlamaForCausalLM; inside a block first, the model-level ones last.
+# A name in the checkpoint -> the same weight in LlamaForCausalLM; first within blocks, then at the level of the model.
 _RENAMES = {
     r"^model\.transformer\.blocks\.(\d+)\.attn_out\b": r"model.layers.\1.self_attn.o_proj",
     r"^model\.transformer\.blocks\.(\d+)\.q_proj\b": r"model.layers.\1.self_attn.q_proj",
@@ -28,7 +28,7 @@ _RENAMES = {
     r"^model\.transformer\.ln_f\b": "model.norm",
     r"^model\.transformer\.ff_out\b": "lm_head",
 }
-# Switches of LLaDA's code that would change the arithmetic; the published checkpoints all have these values.
+# Settings of LLaDA's code that change the arithmetic; all published checkpoints have these values.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "block_type": ("llama",),
     "activation_type": ("silu",),
@@ -51,18 +51,18 @@ RELEASE = ReleaseFacts(
     task_type="CAUSAL_LM",
     budgets=(4, 4),
     max_length=156,
-    # ff_out is the blocks' output and the output head.
+    # ff_out is the name of a layer of the blocks and of the output head.
     targets=("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out"),
     adapts_head=True,
 )
 
 
 class LladaBackbone(Backbone):
-    """LlamaForCausalLM run bidirectionally; padding is masked, as LLaDA's hub code does since its batch update."""
+    """LlamaForCausalLM run bidirectionally; padding is masked, as in LLaDA's hub code since its batch update."""
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """The configuration of the base in ``folder``, as transformers' Llama has it."""
+    """The configuration of the base in ``folder``, as transformers' LlamaConfig."""
     from transformers import LlamaConfig
 
     raw = read_json(folder / "config.json", error=ConfigError)
@@ -81,12 +81,12 @@ def read_config(folder: Path) -> PreTrainedConfig:
                 rms_norm_eps=raw.get("rms_norm_eps", 1e-5),
                 rope_parameters={"rope_type": "default", "rope_theta": raw["rope_theta"]},
                 eos_token_id=raw.get("eos_token_id"),
-                # No pad_token_id: transformers would keep that row of the embeddings out of training.
+                # No pad_token_id: transformers would not train that row of the embeddings.
                 tie_word_embeddings=False,
             )
     except KeyError as error:
-        raise ConfigError(f"{folder / 'config.json'}: LLaDA's key {error.args[0]!r} is missing") from error
-    config.is_causal, config.use_cache = False, False  # keys and values of a layer are not wanted again
+        raise ConfigError(f"{folder / 'config.json'}: LLaDA's key {error.args[0]!r} is missing.") from error
+    config.is_causal, config.use_cache = False, False  # a layer's keys and values are used only once
     return config
 
 
@@ -110,7 +110,7 @@ def adapter_key(name: str) -> str:
 
 
 def released_names(layers: int) -> dict[str, str]:
-    """From a module path in LlamaForCausalLM to its name in a released file, for a model of ``layers`` blocks."""
+    """From module paths in LlamaForCausalLM to names in a released file, for a model with ``layers`` blocks."""
     blocks = (*RELEASE.targets, "attn_norm", "ff_norm")
     names = [f"model.transformer.blocks.{i}.{name}" for i in range(layers) for name in blocks]
     names += [f"model.transformer.{name}" for name in ("wte", "ln_f", "ff_out")]

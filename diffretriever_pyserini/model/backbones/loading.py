@@ -1,4 +1,4 @@
-"""From a config to a backbone: base weights, LoRA merged into them, an adapter's own head tensors, the tokenizer."""
+"""From a config to a backbone: base weights, merged LoRA, full tensors of an adapter, the tokenizer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 _FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
-# Initialisations that leave the base as it was. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract their start
-# from the base's weights, so that the saved adapter fits a base that was never saved.
-_BASE_KEPT = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
-# Keys of adapter_config.json that are read, or say nothing about the merged weights: where the tensors go is said by
-# their names, and settings of an initialisation count only where `init_lora_weights` names it. The rest must be unset.
+# Initialisations that do not change the base. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract their initial
+# weights from the base, so the saved adapter belongs to a base that was never saved.
+_BASE_UNCHANGED = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
+# Keys of adapter_config.json that are read or have no effect on the merged weights: the names of the tensors give their
+# targets, and `init_lora_weights` decides whether settings of an initialisation count. All other keys must be unset.
 # fmt: off
 _HARMLESS = {
     "peft_type", "r", "lora_alpha", "use_rslora", "init_lora_weights", "bias",
@@ -40,13 +40,13 @@ _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight
 
 
 def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
-    """The backbone of ``config``, adapters merged, in ``dtype`` on ``device``; ConfigError, ModelNotFoundError."""
+    """The backbone of ``config``, adapters merged; raises ConfigError, ModelNotFoundError."""
     import torch
 
     check_threads("torch", torch.get_num_threads())
     adapter = local_folder(config.adapter) if config.adapter else None
-    brings_head = adapter is not None and (adapter / _HEAD_FILE).is_file()
-    backbone = load_base(config, dtype, head_may_miss=brings_head)
+    has_head = adapter is not None and (adapter / _HEAD_FILE).is_file()
+    backbone = load_base(config, dtype, head_may_miss=has_head)
     if adapter is not None:
         if (adapter / "adapter_config.json").is_file():
             merge_adapter(backbone, adapter, config.family)
@@ -57,12 +57,12 @@ def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
 
 
 def family_module(name: str) -> ModuleType:
-    """A family, with ``read_config``, ``load``, ``adapter_key``, ``released_names`` and ``RELEASE``."""
+    """The module of a family: ``read_config``, ``load``, ``adapter_key``, ``released_names``, ``RELEASE``."""
     return _FAMILIES[name]
 
 
 def load_base(config: RetrieverConfig, dtype: Any, head_may_miss: bool = False) -> Backbone:
-    """The base weights of ``config`` alone, on the CPU; a masked LM's head may miss where something else brings it."""
+    """The base weights of ``config`` alone, on the CPU; with ``head_may_miss`` a masked LM may lack its head."""
     folder = local_folder(config.backbone)
     if config.family == "masked_lm":
         return masked_lm.load(folder, dtype, config.mask_position_ids, config.mask_token_type, head_may_miss)
@@ -70,7 +70,7 @@ def load_base(config: RetrieverConfig, dtype: Any, head_may_miss: bool = False) 
 
 
 def empty_base(config: RetrieverConfig) -> Any:
-    """transformers' model for the base of ``config`` on torch's meta device: shapes, no weights (none are read)."""
+    """transformers' model of the base of ``config`` on torch's meta device: shapes without weights."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
@@ -80,45 +80,44 @@ def empty_base(config: RetrieverConfig) -> Any:
 
 
 def base_config(config: RetrieverConfig) -> PreTrainedConfig:
-    """transformers' configuration of the base of ``config``, as it is loaded; its weights are not."""
+    """transformers' configuration of the base of ``config``, as for loading; no weights are read."""
     loaded: PreTrainedConfig = _FAMILIES[config.family].read_config(local_folder(config.backbone))
     return loaded
 
 
 def adapter_files(folder: Path) -> list[Path]:
-    """The weight files that are read of an adapter's ``folder``: LoRA weights, full tensors."""
+    """The weight files that are read in an adapter's ``folder``: LoRA weights, full tensors."""
     lora = [folder / _LORA_FILE] if (folder / "adapter_config.json").is_file() else []
     return [*lora, *([folder / _HEAD_FILE] if (folder / _HEAD_FILE).is_file() else [])]
 
 
 def lora_settings(folder: Path) -> dict[str, Any]:
-    """What decides how the LoRA weights in ``folder`` are merged: ``r``, ``lora_alpha``, ``use_rslora``.
+    """The settings for merging the LoRA weights in ``folder``: ``r``, ``lora_alpha``, ``use_rslora``.
 
-    Which modules they go to is said by the names of the weights themselves. Raises ConfigError for what is not plain
-    LoRA, whatever the setting is called, and for an initialisation that changed the base (all those of peft 0.21 that
-    do, ``tuners/lora/layer.py``).
+    The names of the weights give their target modules. Raises ConfigError for anything but plain LoRA, under any key,
+    and for an initialisation that changed the base (those of peft 0.21, ``tuners/lora/layer.py``).
     """
     path = folder / "adapter_config.json"
     raw = read_json(path, error=ConfigError)
     if raw.get("peft_type") != "LORA":
-        raise ConfigError(f"{path}: peft_type {raw.get('peft_type')!r} is not LORA")
-    start = raw.get("init_lora_weights")
-    if start not in _BASE_KEPT:
+        raise ConfigError(f"{path}: peft_type {raw.get('peft_type')!r} is not LORA; only plain LoRA is supported.")
+    initialisation = raw.get("init_lora_weights")
+    if initialisation not in _BASE_UNCHANGED:
         raise ConfigError(
-            f"{path}: init_lora_weights {start!r} is not supported: such an adapter fits a base that its training "
-            "changed, not the one that it names; save it with peft's path_initial_model_for_weight_conversion, which "
-            "makes plain LoRA of it, or save the merged model"
+            f"{path}: init_lora_weights {initialisation!r} is not supported, because it changes the base. "
+            "Save the adapter with peft's path_initial_model_for_weight_conversion, which makes it plain LoRA, or save "
+            "the merged model."
         )
     if raw.get("bias") not in (None, "none"):
-        raise ConfigError(f"{path}: bias {raw['bias']!r} is not supported; only 'none' is")
+        raise ConfigError(f"{path}: bias {raw['bias']!r} is not supported; only 'none' is.")
     for key in sorted(raw.keys() - _HARMLESS):
         if raw[key]:
-            raise ConfigError(f"{path}: {key} is not supported; only plain LoRA is")
+            raise ConfigError(f"{path}: {key} is not supported; only plain LoRA is.")
     rank, alpha = raw.get("r"), raw.get("lora_alpha")
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise ConfigError(f"{path}: r must be a whole number from 1, not {rank!r}")
+        raise ConfigError(f"{path}: r must be a whole number of at least 1, not {rank!r}.")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise ConfigError(f"{path}: lora_alpha must be a number, not {alpha!r}")
+        raise ConfigError(f"{path}: lora_alpha must be a number, not {alpha!r}.")
     return {"r": rank, "lora_alpha": alpha, "use_rslora": bool(raw.get("use_rslora"))}
 
 
@@ -128,30 +127,32 @@ def merge_adapter(backbone: Backbone, folder: Path, family: str) -> None:
 
 
 def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
-    """Lay the LoRA adapter in ``folder`` beside the weights of ``backbone``; every tensor must find its place.
+    """Attach the LoRA adapter in ``folder`` to ``backbone``, unmerged; every tensor must have a target.
 
-    Returns peft's model around it; ``backbone`` itself then runs with the adapter.
+    Returns peft's model around the backbone's; ``backbone`` itself then runs with the adapter.
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     path = folder / _LORA_FILE
     if not path.is_file():
-        raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read)")
+        raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read).")
     module = _FAMILIES[family]
     weights: dict[str, Any] = {}
     for key, tensor in read_tensors(path).items():
         match = _LORA.match(key)
         if match is None:
-            raise ConfigError(f"{path}: {key!r} is not a LoRA weight; only plain LoRA adapters are supported")
+            raise ConfigError(f"{path}: {key!r} is not a LoRA weight; only plain LoRA adapters are supported.")
         name = f"base_model.model.{module.adapter_key(match[1])}.lora_{match[2]}.weight"
         if name in weights:
-            raise ConfigError(f"{path}: {key!r} is there twice, under two names")
+            raise ConfigError(f"{path}: {key!r} occurs twice, under two names; keep one of them.")
         weights[name] = tensor
     targets = sorted({key.removeprefix("base_model.model.").rpartition(".lora_")[0] for key in weights})
     known = {name for name, _ in backbone.model.named_modules()}
-    lost = [name for name in targets if name not in known]
-    if lost:
-        raise ConfigError(f"{path}: adapts {lost[0]!r}, which the base does not have: is it the right base?")
+    unknown = [name for name in targets if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"{path}: adapts {unknown[0]!r}, which the base does not have; give the adapter's base as backbone."
+        )
     if backbone.head_name in targets:
         backbone.untie_head()
     with quiet_loading():
@@ -159,17 +160,19 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
         peft = get_peft_model(backbone.model, settings)
     try:
         result: Any = set_peft_model_state_dict(peft, weights)
-    except RuntimeError as error:  # torch's words for tensors of another shape
-        raise ConfigError(f"{path}: the adapter and its base do not fit together: {reason(error)}") from error
+    except RuntimeError as error:  # torch raises it for tensors of another shape
+        raise ConfigError(f"{path}: the adapter and its base do not fit together: {reason(error)}.") from error
     missing = [key for key in result.missing_keys if ".lora_" in key]
     if missing or result.unexpected_keys:
-        odd = (missing or result.unexpected_keys)[0]
-        raise ConfigError(f"{path}: weight {odd!r} has no counterpart; the adapter and its base do not fit together")
+        unmatched = (missing or result.unexpected_keys)[0]
+        raise ConfigError(
+            f"{path}: weight {unmatched!r} has no counterpart, so the adapter and its base do not fit together."
+        )
     return peft
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """The tensors in an adapter's file; ConfigError where it is damaged or no such file (a Git LFS pointer)."""
+    """The tensors in an adapter's file; raises ConfigError if it is damaged or not safetensors (a Git LFS pointer)."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -177,14 +180,14 @@ def read_tensors(path: Path) -> dict[str, Any]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise ConfigError(
-            f"{path}: damaged, or not safetensors ({reason(error)}); fetch it again (with `git lfs pull`, in a clone)"
+            f"{path}: damaged, or not safetensors ({reason(error)}); download it again (in a clone, `git lfs pull`)."
         ) from error
 
 
 def load_head(backbone: Backbone, folder: Path) -> None:
-    """Put an adapter's full tensors (``head.safetensors``: an output head, norms) over the base's, by name.
+    """Replace tensors of the base by an adapter's full tensors (``head.safetensors``: an output head, norms), by name.
 
-    A head that was tied to the input embeddings leaves them as they are. Raises ConfigError for what does not fit.
+    A head that was tied to the input embeddings does not change them. Raises ConfigError for a misfit.
     """
     path = folder / _HEAD_FILE
     if not path.is_file():
@@ -193,21 +196,21 @@ def load_head(backbone: Backbone, folder: Path) -> None:
     if f"{backbone.head_name}.weight" in weights:
         backbone.untie_head()
     elif backbone.is_tied and (table := f"{backbone.table_name}.weight") in weights:
-        raise ConfigError(f"{path}: {table!r}, but not the output head that is tied to it in the base: give both")
-    own = backbone.model.state_dict()
+        raise ConfigError(f"{path}: {table!r}, but not the output head that is tied to it in the base; add both.")
+    base = backbone.model.state_dict()
     for key, tensor in weights.items():
-        if key not in own or own[key].shape != tensor.shape:
-            raise ConfigError(f"{path}: {key!r} of shape {tuple(tensor.shape)} does not fit the base")
+        if key not in base or base[key].shape != tensor.shape:
+            raise ConfigError(f"{path}: {key!r} of shape {tuple(tensor.shape)} does not fit the base.")
     lacking = sorted(backbone.missing_head - weights.keys())
     if lacking:
-        raise ConfigError(f"{path}: the base has no output head and {lacking[0]!r} is not here either")
-    backbone.model.load_state_dict({key: t.to(own[key].dtype) for key, t in weights.items()}, strict=False)
+        raise ConfigError(f"{path}: the base has no output head and this file lacks {lacking[0]!r}; add it.")
+    backbone.model.load_state_dict({key: t.to(base[key].dtype) for key, t in weights.items()}, strict=False)
 
 
 def load_tokenizer(config: RetrieverConfig) -> Any:
-    """The tokenizer: the adapter's own where it carries one, else the backbone's; never remote code.
+    """The tokenizer: the adapter's if it has one, else the backbone's; remote code is never run.
 
-    Raises ConfigError where there is none or its files cannot be read.
+    Raises ConfigError if there is none or its files cannot be read.
     """
     for source in (config.adapter, config.backbone):
         folder = local_folder(source) if source else None
@@ -217,22 +220,22 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
             with panics_as_errors():
                 tokenizer = _tokenizer_in(folder, config.family)
                 if tokenizer is not None:
-                    tokenizer("a")  # some of its settings are only looked at here
-        except Exception as error:  # the tokenizers library raises nothing more special
+                    tokenizer("a")  # some of its settings are first used here
+        except Exception as error:  # the tokenizers library raises nothing more specific
             for name in _TOKENIZER_FILES:
                 if (folder / name).is_file():
-                    read_json(folder / name, "fetch it again (with `git lfs pull`, in a clone)", ConfigError)
-            base_config(config)  # transformers looks there for the tokenizer's class
-            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason(error)})") from error
+                    read_json(folder / name, "download it again (in a clone, `git lfs pull`)", ConfigError)
+            base_config(config)  # transformers reads the tokenizer's class from it
+            raise ConfigError(f"{folder}: the tokenizer cannot be loaded ({reason(error)}).") from error
         if tokenizer is not None:
             if config.split_special_tokens is not None:
                 tokenizer.split_special_tokens = config.split_special_tokens
             return tokenizer
-    raise ConfigError(f"{config.name}: no tokenizer.json beside the adapter or the backbone; add the tokenizer's files")
+    raise ConfigError(f"{config.name}: no tokenizer.json with the adapter or the backbone; add the tokenizer's files.")
 
 
 def _tokenizer_in(folder: Path, family: str) -> Any:
-    """The tokenizer in ``folder``, None where its vocabulary is not there."""
+    """The tokenizer in ``folder``; None if its vocabulary is missing."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
     if family == "masked_lm":

@@ -1,4 +1,4 @@
-"""Masked language models of the BERT family, in layout ``[CLS] text [SEP] MASK x K [SEP]``."""
+"""Masked language models of the BERT family, with the layout ``[CLS] text [SEP] MASK x K [SEP]``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-NOT_LOADED = ("pooler", "position_ids", "seq_relationship")  # in names of tensors that checkpoints have and we do not
+NOT_LOADED = ("pooler", "position_ids", "seq_relationship")  # in names of tensors that we do not load
 
 
 RELEASE = ReleaseFacts(model_type="masked_lm", task_type="FEATURE_EXTRACTION", budgets=(4, 4))
@@ -31,11 +31,11 @@ class MaskedLmBackbone(Backbone):
         self._tail_positions = mask_position_ids == "tail"
         self._mask_type = mask_token_type
         if (self._tail_positions or mask_token_type) and model.config.model_type != "bert":
-            raise ConfigError("mask_position_ids='tail' and mask_token_type=1 are for BERT models only")
+            raise ConfigError("mask_position_ids='tail' and mask_token_type=1 are for BERT models only.")
 
     @property
     def max_positions(self) -> int | None:
-        """See :meth:`Backbone.max_positions`; RoBERTa's table begins after the padding id."""
+        """See :meth:`Backbone.max_positions`; RoBERTa's positions begin after the padding id."""
         if self.model.config.model_type == "modernbert":
             return None
         return int(self.model.config.max_position_embeddings) - self._first_position
@@ -46,9 +46,9 @@ class MaskedLmBackbone(Backbone):
         return int(config.pad_token_id) + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
 
     def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
-        """See :meth:`Backbone.hidden_states`; the mask block has its own positions and segment where configured."""
+        """See :meth:`Backbone.hidden_states`; the mask block has its own positions and segment if configured."""
         extra: dict[str, Any] = {}
-        if self._first_position:  # by itself RoBERTa gives a padding token that is in the text no position of its own
+        if self._first_position:  # RoBERTa would give a padding token within the text no position
             running = attention_mask.cumsum(dim=1) * attention_mask
             extra["position_ids"] = running + self._first_position - 1
         if self._tail_positions or self._mask_type:
@@ -57,33 +57,33 @@ class MaskedLmBackbone(Backbone):
 
     @property
     def can_pack(self) -> bool:
-        """ModernBERT's layers of local attention see a window of a text, which a packed row does not tell them."""
+        """ModernBERT cannot: its local attention sees a window of one text, and a packed row has several."""
         return self.model.config.model_type != "modernbert"
 
     def packed_states(self, input_ids: torch.Tensor, packing: Packing, block: int) -> torch.Tensor:
         """See :meth:`Backbone.packed_states`; the mask block as in :meth:`hidden_states`."""
         import torch
 
-        inside, positions = packing.remaining <= block, packing.positions + self._first_position
+        in_block, positions = packing.remaining <= block, packing.positions + self._first_position
         if self._tail_positions:
             last = self.model.config.max_position_embeddings
-            positions = torch.where(inside, last - packing.remaining, positions)
+            positions = torch.where(in_block, last - packing.remaining, positions)
         inputs = {"position_ids": positions}
-        if self.model.config.model_type != "distilbert":  # which knows no segments
-            inputs["token_type_ids"] = inside.long() * self._mask_type
+        if self.model.config.model_type != "distilbert":  # which has no segments
+            inputs["token_type_ids"] = in_block.long() * self._mask_type
         return run_packed(self.model, input_ids, packing, **inputs)
 
     def _block_ids(self, attention_mask: torch.Tensor, block: int) -> dict[str, torch.Tensor]:
-        """Segment and position ids [B, L]: the block's positions may be the last ones of the position table."""
+        """Segment and position ids [B, L]; the positions of the block may be the last ones of the position table."""
         import torch
 
         length = attention_mask.sum(dim=1, keepdim=True)
-        place = torch.arange(attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)
-        inside = (place >= length - block) & (place < length)
-        ids = {"token_type_ids": inside.long() * self._mask_type}
+        position = torch.arange(attention_mask.shape[1], device=attention_mask.device).expand_as(attention_mask)
+        in_block = (position >= length - block) & (position < length)
+        ids = {"token_type_ids": in_block.long() * self._mask_type}
         if self._tail_positions:
             last = self.model.config.max_position_embeddings
-            ids["position_ids"] = torch.where(inside, place - length + last, place)
+            ids["position_ids"] = torch.where(in_block, position - length + last, position)
         return ids
 
     def head_input(self, rows: torch.Tensor) -> torch.Tensor:
@@ -92,7 +92,7 @@ class MaskedLmBackbone(Backbone):
 
 
 def _head_transform(model: Any) -> Any:
-    """The callable from hidden states to what the head's decoder is given, whatever the family calls it."""
+    """The function from hidden states to the input of the head's decoder, for each type of model."""
     from torch.nn import functional
 
     kind = model.config.model_type
@@ -105,7 +105,7 @@ def _head_transform(model: Any) -> Any:
         return model.head
     if kind == "distilbert":
         return lambda rows: model.vocab_layer_norm(model.activation(model.vocab_transform(rows)))
-    raise ConfigError(f"masked language models of type {kind!r} are not supported yet")
+    raise ConfigError(f"masked language models of type {kind!r} are not supported.")
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -115,7 +115,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     raw = read_json(folder / "config.json", error=ConfigError)
     check_family(folder, raw, "masked_lm")
     if "auto_map" in raw:
-        raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run")
+        raise ConfigError(f"{folder}: this masked language model needs its own code (auto_map), which is never run.")
     refuse(folder, raw, {"transformers_weights": (None,)})  # weights in a file of another name
     with readable_config(folder):
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -125,7 +125,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 def load(
     folder: Path, dtype: Any, mask_position_ids: str = "follow", mask_token_type: int = 0, head_may_miss: bool = False
 ) -> MaskedLmBackbone:
-    """The base in ``folder``; ``head_may_miss`` where an adapter brings the head that a sentence encoder lacks."""
+    """The base in ``folder``; with ``head_may_miss`` the head may be absent, because an adapter has it."""
     from transformers import AutoModelForMaskedLM
 
     config = read_config(folder)
@@ -147,5 +147,5 @@ def adapter_key(name: str) -> str:
 
 
 def released_names(layers: int) -> dict[str, str]:
-    """From a module path in the running model to its name in a released file; empty, as they are the same."""
+    """From module paths in the model to names in a released file; empty, because they are equal."""
     return {}

@@ -1,7 +1,7 @@
-"""Texts one behind the other in a single row of tokens: each attends to itself alone, and nothing is padding.
+"""Packing of texts into a single row of tokens without padding; each text attends only to itself.
 
-transformers lets a model call an attention function of ours; on a GPU that has them, torch's variable-length kernels
-do the work, elsewhere texts of one length together go through torch's scaled dot product attention.
+transformers lets a model call our attention function. On a GPU that supports them, it uses torch's variable-length
+kernels; elsewhere, texts of equal length go through torch's scaled dot product attention together.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ATTENTION = "diffretriever_packed"
-_PROBE = (5, 3, 3)  # lengths of the texts that a kernel is tried on
-_TOLERANCE = 0.05  # a kernel that attends across texts is off by ten times as much
+_PROBE = (5, 3, 3)  # lengths of the texts on which a kernel is tested
+_TOLERANCE = 0.05  # attention across texts would give ten times this error
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where each text lies in a row of T tokens.
+    """The offsets of texts in a row of T tokens.
 
     Attributes
     ----------
     lengths : tokens of each text, in order.
-    positions : int64 [T], number of each token inside its text, on the model's device.
-    remaining : int64 [T], tokens from each one to the end of its text, itself counted, on the model's device.
-    bounds : int32 [B + 1], where each text begins, and T, on the model's device.
-    kernel : attend by torch's variable-length kernels.
+    positions : int64 [T], position of each token within its text, on the model's device.
+    remaining : int64 [T], tokens from each one to the end of its text, including itself, on the model's device.
+    bounds : int32 [B + 1], offset of each text, and T, on the model's device.
+    kernel : whether to use torch's variable-length kernels.
     """
 
     lengths: tuple[int, ...]
@@ -46,28 +46,28 @@ class Packing:
     def of(cls, lengths: np.ndarray, device: Any, kernel: bool = False) -> Packing:
         """The packing of texts with ``lengths`` int64 [B] tokens."""
         bounds = np.concatenate([[0], np.cumsum(lengths)])
-        place = np.arange(bounds[-1])
+        offsets = np.arange(bounds[-1])
         return cls(
             tuple(lengths.tolist()),
-            on_device(place - np.repeat(bounds[:-1], lengths), device),
-            on_device(np.repeat(bounds[1:], lengths) - place, device),
+            on_device(offsets - np.repeat(bounds[:-1], lengths), device),
+            on_device(np.repeat(bounds[1:], lengths) - offsets, device),
             on_device(bounds.astype(np.int32), device),
             kernel,
         )
 
 
 def on_device(values: np.ndarray, device: Any) -> torch.Tensor:
-    """``values`` as a tensor there; a GPU fetches them by itself, without anybody waiting for its earlier work."""
+    """``values`` as a tensor on ``device``; a copy to a GPU does not wait for its earlier work."""
     import torch
 
     tensor = torch.from_numpy(values)
-    return (
-        tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor.to(device)
-    )
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def let_pack(model: PreTrainedModel) -> bool:
-    """Let ``model`` run packed rows and padded batches alike; returns whether torch's kernels will do the former."""
+    """Let ``model`` run both packed rows and padded batches; returns whether torch's kernels run packed rows."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -78,8 +78,8 @@ def let_pack(model: PreTrainedModel) -> bool:
 
 
 def run_packed(model: PreTrainedModel, ids: torch.Tensor, packing: Packing, **inputs: torch.Tensor) -> torch.Tensor:
-    """Final hidden states [T, H] of the ids [T] of texts one behind the other; ``inputs`` are further ones, [T]."""
-    # A mask of four dimensions is handed through as it is, so that none is built; ours looks at the packing alone.
+    """Final hidden states [T, H] of the ids [T] of packed texts; ``inputs`` are further inputs, [T]."""
+    # transformers passes a mask of four dimensions on unchanged and builds none; our attention uses only the packing.
     no_mask = ids.new_zeros((1, 1, 1, 1), dtype=model.dtype)
     rows = {name: value.unsqueeze(0) for name, value in inputs.items()}
     states = model.base_model(input_ids=ids.unsqueeze(0), attention_mask=no_mask, packing=packing, **rows)
@@ -102,8 +102,8 @@ def attend(
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # [T, heads, D]
-    inside = _by_kernel if packing.kernel else _by_length
-    return inside(query, key, value, packing, scaling).unsqueeze(0), None
+    attention = _by_kernel if packing.kernel else _by_length
+    return attention(query, key, value, packing, scaling).unsqueeze(0), None
 
 
 def _by_kernel(
@@ -113,17 +113,17 @@ def _by_kernel(
 
     longest, bounds = max(packing.lengths), packing.bounds
     grouped = query.shape[1] != key.shape[1]
-    found: Any = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scaling, enable_gqa=grouped)
-    return found
+    attended: Any = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scaling, enable_gqa=grouped)
+    return attended
 
 
 def _by_length(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float | None
 ) -> torch.Tensor:
-    """Neighbours of one length are a batch without padding; batches come sorted by length."""
+    """Adjacent texts of equal length form a batch without padding; texts are sorted by length."""
     import torch
 
-    found, start = torch.empty_like(query, memory_format=torch.contiguous_format), 0
+    result, start = torch.empty_like(query, memory_format=torch.contiguous_format), 0
     repeats = query.shape[1] // key.shape[1]
     for length, group in groupby(packing.lengths):
         end = start + length * len(list(group))
@@ -131,20 +131,20 @@ def _by_length(
         if repeats > 1:
             k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
         attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
-        found[start:end] = attended.transpose(1, 2).flatten(0, 1)
+        result[start:end] = attended.transpose(1, 2).flatten(0, 1)
         start = end
-    return found
+    return result
 
 
 def may_have_kernel(model: PreTrainedModel) -> bool:
-    """Whether ``model`` is where, and as precise as, torch's variable-length attention wants it."""
+    """Whether ``model`` has the device and precision that torch's variable-length attention needs."""
     import torch
 
     return model.device.type == "cuda" and model.dtype in (torch.bfloat16, torch.float16)
 
 
 def kernel_works(model: PreTrainedModel) -> bool:
-    """Whether torch's variable-length attention runs where ``model`` is, and answers as the plain way does."""
+    """Whether torch's variable-length attention runs on the device of ``model`` and agrees with ordinary attention."""
     if not may_have_kernel(model):
         return False
     config: Any = model.config
@@ -152,20 +152,22 @@ def kernel_works(model: PreTrainedModel) -> bool:
     key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
     width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
     try:
-        return _answers_alike(heads, key_heads, width, model.device, model.dtype)
+        return _kernel_agrees(heads, key_heads, width, model.device, model.dtype)
     except (ImportError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        logger.info("texts of one length attend together: torch's variable-length attention does not run (%s)", error)
+        logger.info("torch's variable-length attention does not run (%s); texts of equal length attend together", error)
         return False
 
 
-def _answers_alike(heads: int, key_heads: int, width: int, device: Any, dtype: Any) -> bool:
+def _kernel_agrees(heads: int, key_heads: int, width: int, device: Any, dtype: Any) -> bool:
     import torch
 
-    draw = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     packing = Packing.of(np.array(_PROBE), device)
     query, key, value = (
-        torch.randn((count, sum(_PROBE), width), generator=draw).to(device, dtype).transpose(0, 1)  # as models give it
+        torch.randn((count, sum(_PROBE), width), generator=generator)
+        .to(device, dtype)
+        .transpose(0, 1)  # as models pass it
         for count in (heads, key_heads, key_heads)
     )
-    found = _by_kernel(query, key, value, packing, None).float()
-    return bool((found - _by_length(query, key, value, packing, None).float()).abs().max() < _TOLERANCE)
+    result = _by_kernel(query, key, value, packing, None).float()
+    return bool((result - _by_length(query, key, value, packing, None).float()).abs().max() < _TOLERANCE)

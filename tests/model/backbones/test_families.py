@@ -1,4 +1,4 @@
-"""Loading: which weights and settings are taken or refused, and that the head sees the K rows alone."""
+"""Loading: which weights and settings are accepted or refused, and that the head runs on the K rows only."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from diffretriever_pyserini.model.backbones.base import ReleaseFacts
 from diffretriever_pyserini.model.backbones.loading import family_module, load_backbone, load_tokenizer
 from diffretriever_pyserini.model.config import FAMILIES, family_of, resolve_config
 
-from ..conftest import TEXTS, Load, assert_alike, copy_folder, edit_json, edit_weights, save_masked_lm
+from ..conftest import TEXTS, Load, assert_close, copy_folder, edit_json, edit_weights, save_masked_lm
 
 MASKED_LMS = ("bert", "roberta", "distilbert", "modernbert")
 
 
 @pytest.mark.parametrize("texts", [TEXTS[:1], TEXTS])
-def test_the_output_head_sees_k_rows_a_text(any_model: DiffRetriever, texts: list[str]) -> None:
+def test_the_output_head_runs_on_k_rows_per_text(any_model: DiffRetriever, texts: list[str]) -> None:
     rows: list[int] = []
     head = any_model._backbone.model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[:-1].numel()))
@@ -58,7 +58,7 @@ def test_masked_lms_agree_with_the_whole_model(tmp_path: Path, kind: str) -> Non
             expected = model(input_ids=torch.tensor([ids]), output_hidden_states=True)
         np.testing.assert_allclose(raw.logits[i], expected.logits[0, -4:-1], atol=2e-4)
     assert np.abs(raw.logits[0] - raw.logits[1]).max() > 0.01
-    assert_alike(retriever.encode(TEXTS, side="query"), retriever.encode(TEXTS, side="query", batch_size=1))
+    assert_close(retriever.encode(TEXTS, side="query"), retriever.encode(TEXTS, side="query", batch_size=1))
 
 
 @pytest.mark.parametrize(("positions", "segment"), [("tail", 0), ("follow", 1), ("tail", 1)])
@@ -71,17 +71,17 @@ def test_the_mask_block_may_have_its_own_positions_and_segment(tiny_bert: Path, 
     assert np.abs(raw.hidden[0] - plain.hidden[0]).max() > 0.01
     ids = retriever.layout("query").assemble(retriever.tokenizer("the index", add_special_tokens=False)["input_ids"])
     before = len(ids) - 3
-    places = [*range(before), *(range(317, 320) if positions == "tail" else range(before, before + 3))]
+    position_ids = [*range(before), *(range(317, 320) if positions == "tail" else range(before, before + 3))]
     with torch.inference_mode():
         expected = retriever._backbone.model(
             input_ids=torch.tensor([ids]),
-            position_ids=torch.tensor([places]),
+            position_ids=torch.tensor([position_ids]),
             token_type_ids=torch.tensor([[0] * before + [segment] * 3]),
         ).logits[0, -3:-1]
     np.testing.assert_allclose(raw.logits[0], expected, atol=1e-4)
 
 
-def test_own_positions_and_segments_are_for_bert_alone(tmp_path: Path) -> None:
+def test_mask_positions_and_segments_are_for_bert_only(tmp_path: Path) -> None:
     save_masked_lm(tmp_path, "roberta")
     with pytest.raises(ConfigError, match=r"for BERT models only"):
         DiffRetriever.from_pretrained(tmp_path, mask_token_type=1)
@@ -105,18 +105,18 @@ def test_lengths_beyond_the_position_table_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_padded_batches_agree_with_packed_rows(any_model: DiffRetriever, attention: str) -> None:
-    """The packed row is what a model runs by itself; another attention that somebody sets runs padded batches."""
+    """A model runs packed rows by default, and padded batches once another attention is set."""
     assert any_model._backbone.packs
     expected = any_model.forward_masks(TEXTS)
     model = any_model._backbone.model
     model.set_attn_implementation(attention)
     try:
         assert not any_model._backbone.packs
-        found = any_model.forward_masks(TEXTS)
+        padded = any_model.forward_masks(TEXTS)
     finally:
         any_model._backbone.pack()
-    np.testing.assert_allclose(found.hidden, expected.hidden, atol=1e-4)
-    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3)
+    np.testing.assert_allclose(padded.hidden, expected.hidden, atol=1e-4)
+    np.testing.assert_allclose(padded.logits, expected.logits, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_padded_batches_agree_with_packed_rows(any_model: DiffRetriever, attenti
         ("clip_qkv", 8.0),
     ],
 )
-def test_llada_switches_that_change_the_arithmetic_are_refused(
+def test_llada_settings_that_change_the_arithmetic_are_refused(
     tiny_llada: Path, tmp_path: Path, key: str, value: Any
 ) -> None:
     raw = json.loads((tiny_llada / "config.json").read_text())
@@ -146,7 +146,7 @@ def test_llada_switches_that_change_the_arithmetic_are_refused(
 
 
 @pytest.mark.parametrize(("key", "value"), [("use_sliding_window", True), ("use_mrope", True)])
-def test_dream_switches_that_change_the_arithmetic_are_refused(
+def test_dream_settings_that_change_the_arithmetic_are_refused(
     tiny_dream: Path, tmp_path: Path, key: str, value: Any
 ) -> None:
     raw = json.loads((tiny_dream / "config.json").read_text())
@@ -202,8 +202,8 @@ def test_an_unknown_weight_is_named(base: tuple[str, Path]) -> None:
 def test_a_weight_of_another_shape_is_refused(base: tuple[str, Path], request: pytest.FixtureRequest) -> None:
     name, folder = base
     edit_weights(folder, lambda weights: weights.update({ONE_WEIGHT[name]: torch.zeros(3)}))
-    asked = tuple(load_file(request.getfixturevalue(name) / "model.safetensors")[ONE_WEIGHT[name]].shape)
-    message = rf"(weight|bias) has shape \(3,\), and config\.json asks for {re.escape(str(asked))} \(1 such"
+    shape = tuple(load_file(request.getfixturevalue(name) / "model.safetensors")[ONE_WEIGHT[name]].shape)
+    message = rf"(weight|bias) has shape \(3,\), and config\.json asks for {re.escape(str(shape))} \(1 such"
     with pytest.raises(ConfigError, match=message):
         DiffRetriever.from_pretrained(folder)
 
@@ -255,17 +255,17 @@ def test_sharded_weights(base: tuple[str, Path], request: pytest.FixtureRequest,
         save_file({k: weights[k] for k, f in shards.items() if f == file}, folder / file, metadata={"format": "pt"})
     index = {"metadata": {"total_size": sum(t.nbytes for t in weights.values())}, "weight_map": shards}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    found = DiffRetriever.from_pretrained(folder).encode(TEXTS)
+    sharded = DiffRetriever.from_pretrained(folder).encode(TEXTS)
     whole = load(request.getfixturevalue(name)).encode(TEXTS)
-    assert found.vectors.tobytes() == whole.vectors.tobytes()
-    assert (found.weights != whole.weights).nnz == 0
+    assert sharded.vectors.tobytes() == whole.vectors.tobytes()
+    assert (sharded.weights != whole.weights).nnz == 0
 
 
 def test_ids_beyond_the_model_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"token id 5000 is beyond the model's"):
         DiffRetriever.from_pretrained(tiny_bert, mask_token_id=5000)
     save_masked_lm(tmp_path, vocab_size=50)
-    with pytest.raises(ConfigError, match=r"beyond the model's 50: a tokenizer of another model"):
+    with pytest.raises(ConfigError, match=r"beyond the model's 50 ids; use the tokenizer of this model"):
         DiffRetriever.from_pretrained(tmp_path)
 
 
@@ -288,10 +288,10 @@ def test_dream_as_on_the_hub_without_tokenizer_json(tiny_dream: Path, tmp_path: 
         split_special_tokens=False,
     )
     (folder / "tokenization_dream.py").write_text("raise SystemExit('remote code was run')\n")
-    found, expected = load_tokenizer(resolve_config(str(folder))), load(tiny_dream).tokenizer
+    tokenizer, expected = load_tokenizer(resolve_config(str(folder))), load(tiny_dream).tokenizer
     for text in [*TEXTS, "<|im_start|>user\nHe's 1234  naïve e\u0301…<|im_end|>\n", "don't STOP\r\n\n  x"]:
-        assert found(text)["input_ids"] == expected(text)["input_ids"], text
-    assert sorted(found.all_special_ids) == sorted(expected.all_special_ids)
+        assert tokenizer(text)["input_ids"] == expected(text)["input_ids"], text
+    assert sorted(tokenizer.all_special_ids) == sorted(expected.all_special_ids)
     reps, same = DiffRetriever.from_pretrained(folder).encode(TEXTS), load(tiny_dream).encode(TEXTS)
     assert reps.vectors.tobytes() == same.vectors.tobytes()
     assert reps.impacts == same.impacts
@@ -300,11 +300,11 @@ def test_dream_as_on_the_hub_without_tokenizer_json(tiny_dream: Path, tmp_path: 
 def test_no_tokenizer(tiny_dream: Path, tmp_path: Path) -> None:
     folder = copy_folder(tiny_dream, tmp_path / "bare")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ConfigError, match=r"no tokenizer\.json beside"):
+    with pytest.raises(ConfigError, match=r"no tokenizer\.json with the adapter"):
         DiffRetriever.from_pretrained(folder)
 
 
-def test_an_adapter_without_a_vocabulary_has_its_bases_tokenizer(conformance_dir: Path, tmp_path: Path) -> None:
+def test_an_adapter_without_a_vocabulary_uses_the_tokenizer_of_its_base(conformance_dir: Path, tmp_path: Path) -> None:
     folder = copy_folder(conformance_dir / "checkpoints" / "tiny-dream-adapter", tmp_path / "adapter")
     config = resolve_config(str(folder), backbone=str(conformance_dir / "checkpoints" / "tiny-dream"))
     whole = load_tokenizer(config)
@@ -321,10 +321,10 @@ def test_chosen_columns_are_those_of_the_whole_head(any_model: DiffRetriever) ->
         torch.testing.assert_close(backbone.head_columns(rows, columns), whole, rtol=0, atol=1e-5)
 
 
-def test_a_head_with_an_unmerged_adapter_is_asked_whole(tiny_llada: Path) -> None:
+def test_a_head_with_an_unmerged_adapter_computes_every_logit(tiny_llada: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
-    # Its own weights: retrievers of one checkpoint share theirs.
+    # Not through a retriever, because retrievers share their weights.
     backbone = load_backbone(resolve_config(str(tiny_llada)), torch.float32, "cpu")
     rows, columns = torch.randn(2, 1, backbone.hidden_size), torch.tensor([[3, 4], [5, 6]])
     plain = backbone.head_columns(rows, columns)
@@ -335,13 +335,13 @@ def test_a_head_with_an_unmerged_adapter_is_asked_whole(tiny_llada: Path) -> Non
     assert (adapted - plain).abs().max() > 1e-4
 
 
-def test_every_family_declares_all_that_is_asked_of_it() -> None:
-    """The loader, training and releases ask a family's module for these."""
+def test_every_family_declares_all_that_is_used() -> None:
+    """The loader, training and releases use these members of a family's module."""
     for name in FAMILIES:
         module = family_module(name)
         assert callable(module.load) and callable(module.read_config)
         assert module.adapter_key("model.layers.0.x") and isinstance(module.released_names(2), dict)
         assert isinstance(module.RELEASE, ReleaseFacts)
         assert family_of(module.RELEASE.model_type, Path("config.json")) == name, (
-            "what training writes can be read back"
+            "the model_type that training writes can be read"
         )

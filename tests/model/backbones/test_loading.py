@@ -1,4 +1,4 @@
-"""LoRA adapters: plain ones as peft saves them, releases beside code, and what does not fit."""
+"""LoRA adapters: plain ones as peft saves them, releases with code, and adapters that do not fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diffretriever_pyserini.model.backbones.loading import load_backbone, load_b
 from diffretriever_pyserini.model.config import resolve_config
 from diffretriever_pyserini.training.lora import head_parameters, trainable_backbone
 
-from ..conftest import TEXTS, Load, assert_alike, copy_folder, edit_json, edit_weights, save_masked_lm
+from ..conftest import TEXTS, Load, assert_close, copy_folder, edit_json, edit_weights, save_masked_lm
 
 ADAPTER = "adapter_model.safetensors"
 IDS = torch.tensor([[7, 11, 4, 9, 30, 5]])
@@ -41,7 +41,7 @@ def save_lora(model: Any, adapter: Path, targets: list[str], base: Path) -> Any:
 
 
 def randomise(peft: Any) -> None:
-    """Move the LoRA weights away from where their initialisation left them, as training does."""
+    """Move the LoRA weights away from their initialisation, as training does."""
     generator = torch.Generator().manual_seed(5)
     for name, weight in peft.named_parameters():
         if ".lora_" in name:
@@ -69,7 +69,7 @@ def save_merged(merged: Any, base: Path, folder: Path) -> Path:
 
 @pytest.fixture
 def bert_lora(tiny_bert: Path, tmp_path: Path) -> Path:
-    """A plain LoRA adapter on the tiny BERT; the merged model lies beside it."""
+    """A plain LoRA adapter on the tiny BERT; the merged model is in the folder next to it."""
     from transformers import BertForMaskedLM
 
     model = BertForMaskedLM.from_pretrained(tiny_bert)
@@ -80,23 +80,27 @@ def bert_lora(tiny_bert: Path, tmp_path: Path) -> Path:
 
 
 def test_a_plain_adapter_on_a_masked_lm(bert_lora: Path, tiny_bert: Path, load: Load) -> None:
-    found = DiffRetriever.from_pretrained(bert_lora, k_passage=3)
-    assert (found.config.cut_at_stop, found.config.prompt, found.config.backbone) == (True, "none", str(tiny_bert))
+    adapted = DiffRetriever.from_pretrained(bert_lora, k_passage=3)
+    assert (adapted.config.cut_at_stop, adapted.config.prompt, adapted.config.backbone) == (
+        True,
+        "none",
+        str(tiny_bert),
+    )
     merged = DiffRetriever.from_pretrained(bert_lora.parent / "merged", k_passage=3)
-    assert_alike(found.encode(TEXTS), merged.encode(TEXTS))
+    assert_close(adapted.encode(TEXTS), merged.encode(TEXTS))
     base = load(tiny_bert, k_passage=3).encode(TEXTS)
-    assert np.abs(found.encode(TEXTS).vectors - base.vectors).max() > 0.05
+    assert np.abs(adapted.encode(TEXTS).vectors - base.vectors).max() > 0.05
 
 
 def test_a_plain_adapter_on_dream(tiny_dream: Path, tmp_path: Path, load: Load) -> None:
     targets = ["q_proj", "v_proj", "down_proj"]
     merged = save_lora(dream.load(tiny_dream, torch.float32).model, tmp_path / "lora", targets, tiny_dream)
-    found = DiffRetriever.from_pretrained(tmp_path / "lora", k_query=4)
-    assert (found.config.family, found.config.max_length, found.config.impact_rounding) == ("dream", 512, "zero")
+    adapted = DiffRetriever.from_pretrained(tmp_path / "lora", k_query=4)
+    assert (adapted.config.family, adapted.config.max_length, adapted.config.impact_rounding) == ("dream", 512, "zero")
     expected = DiffRetriever.from_pretrained(save_merged(merged, tiny_dream, tmp_path / "merged"), k_query=4)
-    assert_alike(found.encode(TEXTS, side="query"), expected.encode(TEXTS, side="query"))
+    assert_close(adapted.encode(TEXTS, side="query"), expected.encode(TEXTS, side="query"))
     base = load(tiny_dream, k_query=4).encode(TEXTS, side="query")
-    assert np.abs(found.encode(TEXTS, side="query").vectors - base.vectors).max() > 0.05
+    assert np.abs(adapted.encode(TEXTS, side="query").vectors - base.vectors).max() > 0.05
 
 
 def test_a_fully_fine_tuned_folder(tiny_bert: Path, tmp_path: Path, load: Load) -> None:
@@ -107,13 +111,13 @@ def test_a_fully_fine_tuned_folder(tiny_bert: Path, tmp_path: Path, load: Load) 
     tuned = DiffRetriever.from_pretrained(folder)
     assert (tuned.config.adapter, tuned.config.max_length, tuned.config.cut_at_stop) == (None, 100, False)
     like = load(tiny_bert, k_query=2, k_passage=5, max_length=100, cut_at_stop=False, impact_rounding="nearest")
-    found, expected = tuned.encode(TEXTS), like.encode(TEXTS)
-    assert found.vectors.shape == (len(TEXTS), 5, 32)
-    assert found.vectors.tobytes() == expected.vectors.tobytes()
-    assert found.impacts == expected.impacts
+    reps, expected = tuned.encode(TEXTS), like.encode(TEXTS)
+    assert reps.vectors.shape == (len(TEXTS), 5, 32)
+    assert reps.vectors.tobytes() == expected.vectors.tobytes()
+    assert reps.impacts == expected.impacts
 
 
-def test_a_release_with_code_beside_it_never_runs_it(checkpoints: Path, tmp_path: Path, load: Load) -> None:
+def test_code_in_a_release_is_never_run(checkpoints: Path, tmp_path: Path, load: Load) -> None:
     folder = copy_folder(checkpoints / "tiny-dream-adapter-single", tmp_path / "release")
     trap = f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit('remote code was run')\n"
     for name in ("modeling.py", "configuration.py", "tokenization.py"):
@@ -121,9 +125,9 @@ def test_a_release_with_code_beside_it_never_runs_it(checkpoints: Path, tmp_path
     code = {"AutoConfig": "configuration.Config", "AutoModel": "modeling.Model", "AutoTokenizer": "tokenization.T"}
     edit_json(folder / "config.json", model_type="diffretriever", auto_map=code, architectures=["Model"])
     edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization.T", None]})
-    found = DiffRetriever.from_pretrained(folder, backbone=str(checkpoints / "tiny-dream"))
+    release = DiffRetriever.from_pretrained(folder, backbone=str(checkpoints / "tiny-dream"))
     same = load(checkpoints / "tiny-dream-adapter-single")
-    assert found.encode(TEXTS).vectors.tobytes() == same.encode(TEXTS).vectors.tobytes()
+    assert release.encode(TEXTS).vectors.tobytes() == same.encode(TEXTS).vectors.tobytes()
     assert not (tmp_path / "ran").exists()
 
 
@@ -155,7 +159,7 @@ def rename_one(weights: dict[str, torch.Tensor]) -> None:
         (lambda w: w.update({"base_model.model.bert.bias": torch.zeros(2)}), "not a LoRA weight; only plain LoRA"),
     ],
 )
-def test_tensors_without_a_place_are_refused(bert_lora: Path, change: Any, message: str) -> None:
+def test_tensors_without_a_target_are_refused(bert_lora: Path, change: Any, message: str) -> None:
     edit_weights(bert_lora, change, ADAPTER)
     with pytest.raises(ConfigError, match=rf"adapter_model\.safetensors: .*{message}"):
         DiffRetriever.from_pretrained(bert_lora)
@@ -181,7 +185,7 @@ def test_tensors_without_a_place_are_refused(bert_lora: Path, change: Any, messa
         ("use_bdlora", {"nblocks": 2}),
         ("ensure_weight_tying", True),
         ("megatron_config", {"a": 1}),
-        ("a_variant_of_tomorrow", True),
+        ("an_unknown_variant", True),
         ("r", None),
         ("r", True),
         ("r", 3.0),
@@ -194,7 +198,7 @@ def test_tensors_without_a_place_are_refused(bert_lora: Path, change: Any, messa
         ("init_lora_weights", "corda"),
         ("init_lora_weights", "loftq"),
         ("init_lora_weights", "lora_ga"),
-        ("init_lora_weights", "an_initialisation_of_tomorrow"),
+        ("init_lora_weights", "an_unknown_initialisation"),
     ],
 )
 def test_adapters_that_are_not_plain_lora_are_refused(bert_lora: Path, key: str, value: Any) -> None:
@@ -205,7 +209,7 @@ def test_adapters_that_are_not_plain_lora_are_refused(bert_lora: Path, key: str,
 
 @pytest.mark.parametrize("start", [False, "gaussian", "orthogonal", "mica"])
 def test_initialisations_that_keep_the_base(tiny_bert: Path, tmp_path: Path, start: Any) -> None:
-    """The unmerged model of peft is the judge."""
+    """The merged weights agree with peft's unmerged model."""
     from peft import LoraConfig, get_peft_model
     from transformers import BertForMaskedLM
 
@@ -213,20 +217,20 @@ def test_initialisations_that_keep_the_base(tiny_bert: Path, tmp_path: Path, sta
     peft = get_peft_model(model, LoraConfig(r=4, lora_alpha=12, target_modules=["query"], init_lora_weights=start))
     randomise(peft)
     peft.save_pretrained(tmp_path / "lora")
-    found = resolve_and_load(tmp_path / "lora", tiny_bert)
-    torch.testing.assert_close(logits_of(found), peft(IDS).logits.detach(), atol=1e-4, rtol=1e-4)
+    backbone = resolve_and_load(tmp_path / "lora", tiny_bert)
+    torch.testing.assert_close(logits_of(backbone), peft(IDS).logits.detach(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
 def test_initialisations_that_change_the_base(tiny_bert: Path, tmp_path: Path, start: str) -> None:
-    """Refused as peft saves them; taken once peft has made plain LoRA of them."""
+    """They are refused as peft saves them, and accepted once peft has converted them to plain LoRA."""
     from peft import LoraConfig, get_peft_model
     from transformers import BertForMaskedLM
 
     model = BertForMaskedLM.from_pretrained(tiny_bert).eval()
     settings = LoraConfig(r=4, lora_alpha=12, target_modules=["query", "value"], init_lora_weights=start)
     peft = get_peft_model(model, settings)
-    settings.init_lora_weights = True  # or peft would start anew where it converts
+    settings.init_lora_weights = True  # else peft would initialise again when it converts
     peft.save_pretrained(tmp_path / "start")
     settings.init_lora_weights = start
     randomise(peft)
@@ -235,8 +239,8 @@ def test_initialisations_that_change_the_base(tiny_bert: Path, tmp_path: Path, s
         resolve_and_load(tmp_path / "lora", tiny_bert)
     expected = peft(IDS).logits.detach()
     peft.save_pretrained(tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "start"))
-    found = resolve_and_load(tmp_path / "plain", tiny_bert)
-    torch.testing.assert_close(logits_of(found), expected, atol=1e-3, rtol=1e-3)
+    backbone = resolve_and_load(tmp_path / "plain", tiny_bert)
+    torch.testing.assert_close(logits_of(backbone), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_a_weight_under_two_names_is_refused(bert_lora: Path) -> None:
@@ -262,7 +266,7 @@ def headless(tiny_bert: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_head_must_come_from_somewhere(bert_lora: Path, tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_missing_head_is_an_error(bert_lora: Path, tiny_bert: Path, tmp_path: Path) -> None:
     base = headless(tiny_bert, tmp_path / "headless")
     with pytest.raises(ConfigError, match=r"lacks weights cls\."):
         DiffRetriever.from_pretrained(base)
@@ -270,24 +274,24 @@ def test_a_head_must_come_from_somewhere(bert_lora: Path, tiny_bert: Path, tmp_p
         DiffRetriever.from_pretrained(bert_lora, backbone=str(base))
 
 
-def test_an_adapter_may_bring_the_head(bert_lora: Path, tiny_bert: Path, tmp_path: Path) -> None:
+def test_an_adapter_may_contain_the_head(bert_lora: Path, tiny_bert: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     base = headless(tiny_bert, tmp_path / "headless")
     head = {k: t for k, t in load_file(tiny_bert / "model.safetensors").items() if k.startswith("cls.")}
     save_file(head, bert_lora / "head.safetensors")
     expected = DiffRetriever.from_pretrained(bert_lora.parent / "merged").forward_masks(TEXTS)
-    # The LoRA of this fixture also adapts the head's dense layer, so the merged head is what the adapter must bring.
+    # The LoRA of this fixture also adapts the head's dense layer, so the adapter must contain the merged head.
     merged = load_file(bert_lora.parent / "merged" / "model.safetensors")
     save_file({key: merged[key] for key in head}, bert_lora / "head.safetensors")
-    found = DiffRetriever.from_pretrained(bert_lora, backbone=str(base)).forward_masks(TEXTS)
-    np.testing.assert_allclose(found.hidden, expected.hidden, atol=1e-4)
-    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
+    outputs = DiffRetriever.from_pretrained(bert_lora, backbone=str(base)).forward_masks(TEXTS)
+    np.testing.assert_allclose(outputs.hidden, expected.hidden, atol=1e-4)
+    np.testing.assert_allclose(outputs.logits, expected.logits, atol=1e-4)
     save_file({"cls.predictions.nothing": torch.zeros(2)}, bert_lora / "head.safetensors")
     with pytest.raises(ConfigError, match=r"head\.safetensors: 'cls\.predictions\.nothing'"):
         DiffRetriever.from_pretrained(bert_lora, backbone=str(tiny_bert))
     save_file({"cls.predictions.bias": head["cls.predictions.bias"]}, bert_lora / "head.safetensors")
-    with pytest.raises(ConfigError, match=r"no output head and 'cls\."):
+    with pytest.raises(ConfigError, match=r"no output head and this file lacks 'cls\."):
         DiffRetriever.from_pretrained(bert_lora, backbone=str(base))
 
 
@@ -299,7 +303,7 @@ def tied_dream(tiny_dream: Path, folder: Path) -> Path:
     return folder
 
 
-def test_lora_on_a_tied_head_leaves_the_input_embeddings(tiny_dream: Path, tmp_path: Path) -> None:
+def test_lora_on_a_tied_head_does_not_change_the_input_embeddings(tiny_dream: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     base = tied_dream(tiny_dream, tmp_path / "tied")
@@ -309,10 +313,12 @@ def test_lora_on_a_tied_head_leaves_the_input_embeddings(tiny_dream: Path, tmp_p
     peft = get_peft_model(unmerged.model, settings)
     randomise(peft)
     peft.save_pretrained(tmp_path / "lora", save_embedding_layers=False)
-    found = resolve_and_load(tmp_path / "lora", base)
-    torch.testing.assert_close(logits_of(found), logits_of(unmerged), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(logits_of(found), alone, atol=0.1)
-    assert torch.equal(found.model.get_input_embeddings().weight, dream.load(base, torch.float32).model.lm_head.weight)
+    backbone = resolve_and_load(tmp_path / "lora", base)
+    torch.testing.assert_close(logits_of(backbone), logits_of(unmerged), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(logits_of(backbone), alone, atol=0.1)
+    assert torch.equal(
+        backbone.model.get_input_embeddings().weight, dream.load(base, torch.float32).model.lm_head.weight
+    )
 
 
 @pytest.mark.parametrize(
@@ -340,12 +346,12 @@ def test_lora_and_full_tensors_on_a_tied_masked_lm_head(tmp_path: Path, kind: st
         load_head(backbone, full)
         return backbone
 
-    found = loaded(**{head: after})
-    assert torch.equal(found.model.get_input_embeddings().weight, before)
-    assert torch.equal(found.model.get_output_embeddings().weight, after)
-    found = loaded(**{head: after, table: before + 1})
-    assert torch.equal(found.model.get_input_embeddings().weight, before + 1)
-    assert torch.equal(found.model.get_output_embeddings().weight, after)
+    backbone = loaded(**{head: after})
+    assert torch.equal(backbone.model.get_input_embeddings().weight, before)
+    assert torch.equal(backbone.model.get_output_embeddings().weight, after)
+    backbone = loaded(**{head: after, table: before + 1})
+    assert torch.equal(backbone.model.get_input_embeddings().weight, before + 1)
+    assert torch.equal(backbone.model.get_output_embeddings().weight, after)
     with pytest.raises(ConfigError, match=rf"head\.safetensors: '{re.escape(table)}\.weight', but not the output head"):
         loaded(**{table: after})
 
@@ -354,7 +360,7 @@ def test_lora_and_full_tensors_on_a_tied_masked_lm_head(tmp_path: Path, kind: st
     peft.save_pretrained(lora, save_embedding_layers=False)
     backbone = resolve_and_load(lora, base)
     torch.testing.assert_close(logits_of(backbone), peft(IDS).logits.detach(), atol=1e-4, rtol=1e-4)
-    # Trained further, the head's weight stays the adapter's to change.
+    # In further training, the adapter still changes the head's weight.
     again = trainable_backbone(resolve_config(str(lora), backbone=str(base)), torch.float32, None)
     torch.testing.assert_close(logits_of(again), logits_of(backbone), atol=1e-4, rtol=1e-4)
     assert not [name for name in head_parameters(again.model) if "base_layer" in name]
@@ -369,7 +375,7 @@ def test_damaged_adapter_files_are_named(bert_lora: Path, name: str, content: by
         load_backbone(resolve_config(str(bert_lora)), torch.float32, "cpu")
 
 
-def test_a_setting_that_a_tokenizer_looks_at_late_is_named(tiny_dream: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_setting_that_fails_late_is_named(tiny_dream: Path, tmp_path: Path) -> None:
     folder = copy_folder(tiny_dream, tmp_path / "copy")
     edit_json(folder / "tokenizer_config.json", model_max_length=["many"])
     with pytest.raises(ConfigError, match=r"copy: the tokenizer cannot be loaded \(TypeError: '>' not supported"):

@@ -1,4 +1,4 @@
-"""Texts one behind the other in a row: where they lie, that none sees another, and when batches are full."""
+"""Packed texts: their offsets, that none attends to another, and the size of batches."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.model.backbones import packing
 from diffretriever_pyserini.model.backbones.packing import Packing, attend, kernel_works
 
-from ..conftest import TEXTS, Load, assert_alike, save_masked_lm
+from ..conftest import TEXTS, Load, assert_close, save_masked_lm
 
 
-def test_where_texts_lie_by_hand() -> None:
+def test_offsets_of_texts_by_hand() -> None:
     packed = Packing.of(np.array([3, 1, 2]), "cpu")
     assert packed.lengths == (3, 1, 2)
     assert packed.positions.tolist() == [0, 1, 2, 0, 0, 1]
     assert packed.remaining.tolist() == [3, 2, 1, 1, 2, 1]
     assert packed.bounds.tolist() == [0, 3, 4, 6]
-    assert packed.bounds.dtype == torch.int32, "the kernels want it so"
+    assert packed.bounds.dtype == torch.int32, "the kernels need int32"
 
 
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
-def test_attention_stays_inside_each_text(key_heads: int) -> None:
-    """Against the definition, softmax(q k' / s) v of each text and head by itself, with shared keys, too."""
+def test_attention_stays_within_each_text(key_heads: int) -> None:
+    """Against the definition, softmax(q k' / s) v per text and head, also with shared keys."""
     lengths = [5, 3, 3, 1]
-    draw = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     query, key, value = (
-        torch.randn((1, heads, sum(lengths), 8), generator=draw) for heads in (4, key_heads, key_heads)
+        torch.randn((1, heads, sum(lengths), 8), generator=generator) for heads in (4, key_heads, key_heads)
     )
-    found, _ = attend(
+    result, _ = attend(
         torch.nn.Module(), query, key, value, None, packing=Packing.of(np.array(lengths), "cpu"), scaling=0.3
     )
     start = 0
     for length in lengths:
-        own = slice(start, start + length)
+        tokens = slice(start, start + length)
         for head in range(4):
             shared = head * key_heads // 4
-            shares = torch.softmax(0.3 * query[0, head, own] @ key[0, shared, own].T, dim=1)
-            torch.testing.assert_close(found[0, own, head], shares @ value[0, shared, own])
+            shares = torch.softmax(0.3 * query[0, head, tokens] @ key[0, shared, tokens].T, dim=1)
+            torch.testing.assert_close(result[0, tokens, head], shares @ value[0, shared, tokens])
         start += length
 
 
@@ -52,15 +52,15 @@ def test_masked_lms_pack(tmp_path: Path, kind: str) -> None:
     save_masked_lm(tmp_path, kind)
     model = DiffRetriever.from_pretrained(tmp_path, k_passage=3)
     assert model._backbone.packs
-    texts = [*TEXTS, "the [PAD] of [PAD][PAD] retrieval"]  # a padding token in a text is a token like any other
+    texts = [*TEXTS, "the [PAD] of [PAD][PAD] retrieval"]  # a padding token in a text is an ordinary token
     together = model.encode(texts, batch_size=len(texts))
-    assert_alike(model.encode(texts, batch_size=1), together)
+    assert_close(model.encode(texts, batch_size=1), together)
     model._backbone.model.set_attn_implementation("sdpa")
-    assert_alike(model.encode(texts, batch_size=len(texts)), together)
+    assert_close(model.encode(texts, batch_size=len(texts)), together)
 
 
 @pytest.mark.parametrize(("positions", "segment"), [("tail", 0), ("follow", 1), ("tail", 1)])
-def test_the_mask_block_has_its_places_in_a_packed_row(tiny_bert: Path, positions: str, segment: int) -> None:
+def test_the_mask_block_has_its_own_positions_in_a_packed_row(tiny_bert: Path, positions: str, segment: int) -> None:
     model = DiffRetriever.from_pretrained(tiny_bert, k_query=2, mask_position_ids=positions, mask_token_type=segment)
     packed = model.forward_masks(TEXTS)
     model._backbone.model.set_attn_implementation("sdpa")
@@ -77,15 +77,15 @@ def test_a_batch_is_as_many_tokens_as_fit(any_model: DiffRetriever) -> None:
     lengths = prepared.lengths
     budget = int(lengths.max() + lengths.min())
     batches = list(any_model.reader.batches(prepared, 0, budget))
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     sums = [int(lengths[batch].sum()) for batch in batches]
     assert all(size <= budget or len(batch) == 1 for size, batch in zip(sums, batches, strict=True))
     for batch, following in itertools.pairwise(batches):
-        assert lengths[batch].sum() + lengths[following[0]] > budget, "one more would have fitted"
+        assert lengths[batch].sum() + lengths[following[0]] > budget, "one more text would have fitted"
     assert [len(batch) for batch in any_model.reader.batches(prepared, 0, 1)] == [1] * len(lengths)
 
 
-def test_a_padded_batch_counts_its_padding(tiny_bert: Path) -> None:
+def test_the_token_budget_includes_padding(tiny_bert: Path) -> None:
     model = DiffRetriever.from_pretrained(tiny_bert, k_passage=3)
     prepared = model.prepare([*TEXTS, *TEXTS], "passage")
     longest = int(prepared.lengths.max())
@@ -93,40 +93,40 @@ def test_a_padded_batch_counts_its_padding(tiny_bert: Path) -> None:
     try:
         assert len(next(iter(model.reader.batches(prepared, 0, 2 * longest)))) == 2
     finally:
-        model._backbone.pack()  # others share it
+        model._backbone.pack()  # other tests share the model
 
 
 def test_results_do_not_depend_on_the_token_budget(any_model: DiffRetriever) -> None:
     prepared = any_model.prepare([*TEXTS, *TEXTS], "passage")
     one = any_model.represent(prepared, token_budget=1)
-    assert_alike(any_model.represent(prepared, token_budget=10_000), one)
-    assert_alike(any_model.represent(prepared, token_budget=150), one)
+    assert_close(any_model.represent(prepared, token_budget=10_000), one)
+    assert_close(any_model.represent(prepared, token_budget=150), one)
 
 
 class OnGpu:
-    """A model that says it is on a GPU."""
+    """A stub for a model on a GPU."""
 
     device, dtype = torch.device("cuda"), torch.bfloat16
     config: Any = type("Config", (), {"num_attention_heads": 4, "hidden_size": 32})()
 
 
-def _raise(answer: torch.Tensor) -> torch.Tensor:
+def _raise(result: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("no kernel image is available")
 
 
 @pytest.mark.parametrize(
-    ("answer", "works"), [(torch.clone, True), (lambda answer: answer.flip(0), False), (_raise, False)]
+    ("change", "works"), [(torch.clone, True), (lambda result: result.flip(0), False), (_raise, False)]
 )
-def test_a_kernel_is_tried_before_it_is_trusted(monkeypatch: Any, answer: Any, works: bool) -> None:
-    """A kernel that answers otherwise than the plain way, or raises, is not used."""
-    plain, tried = packing._by_length, packing._answers_alike
-    monkeypatch.setattr(packing, "_by_kernel", lambda *given: answer(plain(*given)))
-    monkeypatch.setattr(packing, "_answers_alike", lambda *sizes, **_: tried(*sizes[:3], "cpu", sizes[4]))
+def test_a_kernel_is_tested_before_it_is_used(monkeypatch: Any, change: Any, works: bool) -> None:
+    """A kernel that disagrees with ordinary attention or raises is not used."""
+    plain, agrees = packing._by_length, packing._kernel_agrees
+    monkeypatch.setattr(packing, "_by_kernel", lambda *inputs: change(plain(*inputs)))
+    monkeypatch.setattr(packing, "_kernel_agrees", lambda *sizes, **_: agrees(*sizes[:3], "cpu", sizes[4]))
     assert kernel_works(OnGpu()) is works  # type: ignore[arg-type]
 
 
 def test_no_kernel_on_a_cpu_or_in_float32(monkeypatch: Any) -> None:
-    monkeypatch.setattr(packing, "_answers_alike", lambda *_: True)
+    monkeypatch.setattr(packing, "_kernel_agrees", lambda *_: True)
     assert kernel_works(OnGpu())  # type: ignore[arg-type]
     for name, value in (("device", torch.device("cpu")), ("dtype", torch.float32)):
         with monkeypatch.context() as changed:
@@ -134,23 +134,28 @@ def test_no_kernel_on_a_cpu_or_in_float32(monkeypatch: Any) -> None:
             assert not kernel_works(OnGpu())  # type: ignore[arg-type]
 
 
-def test_a_batch_is_begun_before_the_last_one_is_fetched(tiny_bert: Path, load: Load, monkeypatch: Any) -> None:
+def test_a_batch_is_started_before_the_last_one_is_fetched(tiny_bert: Path, load: Load, monkeypatch: Any) -> None:
     model, log = load(tiny_bert, k_passage=3), []
     represent = model.reader.represent
 
-    def logged(prepared: Any, places: list[int]) -> Any:
-        log.append(("begun", len(places)))
-        result = represent(prepared, places)
-        return lambda: (log.append(("fetched", len(places))), result())[1]
+    def logged(prepared: Any, rows: list[int]) -> Any:
+        log.append(("started", len(rows)))
+        fetch = represent(prepared, rows)
+
+        def logged_fetch() -> Any:
+            log.append(("fetched", len(rows)))
+            return fetch()
+
+        return logged_fetch
 
     monkeypatch.setattr(model.reader, "represent", logged)
     model.encode(TEXTS[:5], batch_size=2)
-    order = ["begun", "begun", "fetched", "begun", "fetched", "fetched"]
+    order = ["started", "started", "fetched", "started", "fetched", "fetched"]
     assert log == list(zip(order, [2, 2, 2, 1, 2, 1], strict=True))
 
 
-def test_no_model_keeps_keys_and_values(any_model: DiffRetriever) -> None:
-    """16,384 tokens of an 8B model would be gigabytes that nobody reads."""
+def test_no_model_returns_keys_and_values(any_model: DiffRetriever) -> None:
+    """For 16,384 tokens of an 8B model they would take gigabytes."""
     prepared = any_model.prepare(TEXTS, "passage")
     seen: list[Any] = []
     hook = any_model._backbone.model.base_model.register_forward_hook(lambda _, __, output: seen.append(output))
@@ -162,8 +167,8 @@ def test_no_model_keeps_keys_and_values(any_model: DiffRetriever) -> None:
     assert all(output.get("past_key_values") is None for output in seen)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_the_kernel_answers_as_padded_batches_do(tiny_bert: Path) -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_the_kernel_agrees_with_padded_batches(tiny_bert: Path) -> None:
     model = DiffRetriever.from_pretrained(tiny_bert, k_passage=3, device="cuda", dtype="bfloat16")
     packed = model.forward_masks(TEXTS)
     model._backbone.model.set_attn_implementation("sdpa")
@@ -171,8 +176,8 @@ def test_the_kernel_answers_as_padded_batches_do(tiny_bert: Path) -> None:
 
 
 @pytest.mark.parametrize("padding", [0, 5])
-def test_padded_batches_may_still_be_run(any_model: DiffRetriever, padding: int) -> None:
-    """As training-like code does that calls ``hidden_states`` on a model that packs, with padding or without."""
+def test_padded_batches_still_run(any_model: DiffRetriever, padding: int) -> None:
+    """Code like training calls ``hidden_states`` on a model that packs, with padding or without."""
     backbone, layout = any_model._backbone, any_model.layout("passage")
     ids = torch.randint(5, 50, (3, 20), generator=torch.Generator().manual_seed(2))
     mask = torch.ones_like(ids)
@@ -180,10 +185,10 @@ def test_padded_batches_may_still_be_run(any_model: DiffRetriever, padding: int)
     mask[1, empty] = 0
     assert backbone.packs
     with torch.inference_mode():
-        found = backbone.hidden_states(ids, mask, layout.k + len(layout.tail))
+        padded = backbone.hidden_states(ids, mask, layout.k + len(layout.tail))
         backbone.model.set_attn_implementation("eager")
         try:
             expected = backbone.hidden_states(ids, mask, layout.k + len(layout.tail))
         finally:
             backbone.pack()
-    torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(padded[mask.bool()], expected[mask.bool()], atol=1e-4, rtol=1e-4)
