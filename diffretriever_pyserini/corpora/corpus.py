@@ -65,7 +65,7 @@ class Corpus:
         _refuse_repeated(self._sources)
 
     def __repr__(self) -> str:
-        return f"Corpus({_listed(self.files)})"
+        return f"Corpus({_files_in_words(self.files)})"
 
     @property
     def files(self) -> tuple[str, ...]:
