@@ -181,7 +181,7 @@ def test_a_full_disk_leaves_no_index_and_no_codes(limit: int, tmp_path: Path) ->
         try:
             build_index(store, tmp_path / "I", options)
         except DiffRetrieverError as error:
-            code = 3 if "make room and run the command again" in str(error) else 4
+            code = 3 if "free some space and run the command again" in str(error) else 4
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
