@@ -242,5 +242,5 @@ def test_no_device_at_all_is_an_error(corpus_file: Path, tmp_path: Path, capsys:
 
 
 def test_an_output_that_is_a_file(model: DiffRetriever, corpus_file: Path) -> None:
-    with pytest.raises(DiffRetrieverError, match="is no folder, and a store is one; name another"):
+    with pytest.raises(DiffRetrieverError, match="is no folder, but a store must be one; give another path"):
         encode(model, corpus_file, corpus_file)

@@ -141,7 +141,7 @@ def test_another_encoder_corpus_or_form_is_refused(model: DiffRetriever, corpus_
     with pytest.raises(DiffRetrieverError, match="begun with max_length"):
         encode(model, corpus_file, tmp_path / "S", max_length=20)
     deeper = replace(model.config, k_passage=model.config.k_passage + 1)
-    with pytest.raises(DiffRetrieverError, match="of another encoder: k_passage is 4, was 3: go on with"):
+    with pytest.raises(DiffRetrieverError, match="of another encoder: k_passage is 4, was 3: continue with"):
         encode(DiffRetriever(deeper), corpus_file, tmp_path / "S")
     other = write_corpus(tmp_path / "other.jsonl", passages(3))
     with pytest.raises(DiffRetrieverError, match="begun with corpus = "):
