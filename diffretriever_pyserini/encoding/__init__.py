@@ -1,1 +1,1 @@
-"""From texts to files on disk."""
+"""Encodes corpora and queries into files on disk."""
