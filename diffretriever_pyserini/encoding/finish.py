@@ -43,10 +43,10 @@ def finish(job: EncodingJob, rows: int) -> ShardNote:
             bad := _parts_to_replace(job, rows)
         ):
             with contextlib.ExitStack() as locks:
-                own = {job.all_shards.lock(0), *map(job.lock, range(shards))}
-                for lock in own:
+                own_locks = {job.all_shards.lock(0), *map(job.lock, range(shards))}
+                for lock in own_locks:
                     locks.enter_context(only_writer(lock, f"{job.output}, where parts must be encoded again,"))
-                job.refuse_other_shards(own)
+                job.refuse_other_shards(own_locks)
                 job.progress.restart(
                     f"{len(bad)} parts hold ids of earlier parts, written by other runs; encoding them again."
                 )

@@ -130,13 +130,13 @@ class EncodingJob:
         counts = {"rows": scan.rows, "passages": note.passages, "skipped": note.skipped}
         return self.progress.summary(**counts, parts=scan.parts, kept=scan.kept)
 
-    def refuse_other_shards(self, own: Collection[Path] = ()) -> None:
+    def refuse_other_shards(self, own_locks: Collection[Path] = ()) -> None:
         """Raise an error if a process writes the same store in another number of shards, as both write the same parts.
 
-        ``own`` are lock files that this process holds.
+        ``own_locks`` are lock files that this process holds.
         """
         for lock in sorted((self.output / LOCKS).glob("*-of-*")):
-            same = lock in own or lock.name.rpartition("-")[2] == f"{self.options.shards:05d}"
+            same = lock in own_locks or lock.name.rpartition("-")[2] == f"{self.options.shards:05d}"
             if not same and held(lock):
                 raise DiffRetrieverError(
                     f"{self.output} is being written by a process with another number of shards than "

@@ -19,9 +19,7 @@ class EncodeOptions:
     dtype: Annotated[
         Literal["float16", "float32", "int8"], Help("type of the stored vectors", option="store-dtype")
     ] = "float16"
-    vectors: Annotated[Literal["all", "pooled"], Help("store all K vectors per passage, or only the pooled one")] = (
-        "all"
-    )
+    vectors: Annotated[Literal["all", "pooled"], Help("all K vectors per passage, or the pooled one")] = "all"
     on_error: Annotated[OnError, Help("what to do at a bad row; skip lists it in its part")] = "stop"
     max_length: Annotated[
         Count | None, Help("tokens of prompt and text; can only shorten the model's value", default="the model's value")

@@ -71,7 +71,7 @@ class Scan:
         """Count an existing part; InputError if it was not made from ``rows`` rows, as many as the corpus has now."""
         if part.header["rows"] != rows:
             raise InputError(
-                f"{part.path} was made from {part.header['rows']} rows of the corpus, which now has {rows} there: the "
+                f"{part.path} was made from {part.header['rows']} rows of the corpus, which now has {rows} for it: the "
                 "corpus has changed; encode it into another folder."
             )
         self.kept += 1

@@ -115,7 +115,7 @@ class Part:
 
     @cached_property
     def _layout(self) -> tuple[int, dict[str, Any]]:
-        """Where the data begins, and safetensors' own header."""
+        """The offset of the data, and safetensors' header."""
         try:
             whole = self.path.stat().st_size
             with self.path.open("rb") as file:

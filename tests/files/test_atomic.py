@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, whatever happens, and the lock of their writer."""
+"""Files and folders are complete or absent whatever happens; the lock of their writer."""
 
 import errno
 import os
@@ -210,7 +210,7 @@ def test_a_path_that_cannot_be_written_is_explained(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_full_disk_leaves_the_older_output_and_says_so(tmp_path: Path, kind: str) -> None:
-    """A limit on the size of files stands for the disk: the system refuses the write in the same way."""
+    """A limit on the size of files simulates the disk: the system refuses the write in the same way."""
     write_whole(tmp_path / "file", "older")
     fill(tmp_path / "folder", "first")
     code = """

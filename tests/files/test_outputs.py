@@ -14,12 +14,12 @@ from diffretriever_pyserini.files.outputs import exchanged, real_target, refuse_
 
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the current directory, with ``file``, ``folder/inside``, ``link`` to the file and ``way`` to the folder."""
+    """Change to a folder with ``file``, ``folder/inside``, ``link`` to the file and ``linked`` to the folder."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder" / "inside").write_text("mine")
     (tmp_path / "link").symlink_to("file")
-    (tmp_path / "way").symlink_to("folder")
+    (tmp_path / "linked").symlink_to("folder")
     (tmp_path / "run.partial").touch()
     (tmp_path / "ix.unfinished").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -32,9 +32,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("./folder/../file", "file", "would overwrite"),
         ("link", "file", "would overwrite"),
         ("file", "link", "would overwrite"),
-        ("way/inside", "folder/inside", "would overwrite"),
+        ("linked/inside", "folder/inside", "would overwrite"),
         ("folder/new", "folder", "would be inside"),
-        ("way/deep/new", "folder", "would be inside"),
+        ("linked/deep/new", "folder", "would be inside"),
         ("new", ".", "would be inside"),
         ("folder", "folder/inside", "would replace the folder of --input folder/inside"),
         ("run", "run.partial", "would overwrite"),

@@ -168,9 +168,7 @@ def test_memory_does_not_grow_with_the_vectors(tmp_path: Path, monkeypatch: pyte
     assert index.ntotal == 0  # FAISS, whose memory is not traced, holds no vectors
 
 
-@pytest.mark.parametrize(
-    "limit", [17_400, 40_000]
-)  # too small for the codes; large enough for them, but not for the index
+@pytest.mark.parametrize("limit", [17_400, 40_000])  # too small for the codes; for the index
 def test_a_full_disk_leaves_no_index_and_no_codes(limit: int, tmp_path: Path) -> None:
     store = made_up_store(tmp_path / "S", count=3000, rows_per_part=700)
     options = IndexOptions(dense="ivfpq", lexical=False, threads=1, quiet=True)

@@ -30,9 +30,7 @@ _QUANTISERS = {
 """The best uniform scalar quantiser of a Gaussian, by bits: step / sigma and squared error / sigma squared."""
 _FINE = 1 << 10  # bytes: smaller records allocate bits by two, larger by four, for fewer codes to multiply
 _WIDTHS = (8, 4, 2)  # the bits of a code are a sum of these; parts of 4 and 2 bits share bytes
-_RANGES = np.array(
-    [0.8, 0.9, 1, 1.15, 1.35, 1.6, 2]
-)  # factors of the Gaussian's step that training tries for each component
+_RANGES = np.array([0.8, 0.9, 1, 1.15, 1.35, 1.6, 2])  # of the Gaussian's step, tried for each component
 _BATCH = 512  # passages
 
 
@@ -115,11 +113,9 @@ class RecordCodec:
                 chosen = codes[first : first + size]
                 below = self.bits[chosen] & (width - 1)
                 steps = np.ldexp(self.steps[chosen], below)
-                columns, sources = (
-                    slice(start, start + len(chosen)),
-                    (self.coefficients[chosen], self.components[chosen]),
-                )
-                planes.append(Plane(columns, number * width, width, chosen, *sources, below, steps))
+                columns = slice(start, start + len(chosen))
+                coefficients, components = self.coefficients[chosen], self.components[chosen]
+                planes.append(Plane(columns, number * width, width, chosen, coefficients, components, below, steps))
             start += size
         return tuple(planes)
 
