@@ -1,4 +1,4 @@
-"""From texts to files on disk."""
+"""Encodes corpora and queries into files on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass over a corpus: rows in, parts of a store out, one forward pass a passage for both representations."""
+"""One pass over a corpus, from rows to parts of a store: one forward pass per passage for both representations."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ..store.part import Part, part_path, write_part
 from ..store.spec import LOCKS, StoreSpec
 from .finish import finish
 from .options import EncodeOptions
-from .parts import ReadyPart, UniqueIds, gathered
-from .prefetch import Ahead
+from .parts import ReadyPart, UniqueIds, gathered_parts
+from .prefetch import Prefetcher
 from .progress import Progress
 from .scan import Scan
 
 __all__ = ["EncodeOptions", "EncodingJob", "encode_corpus", "spec_for"]
 
-# Tokens of a batch: enough to fill the device, and few enough for its memory and a processor's cache.
+# Tokens per batch: enough to fill the device, and few enough for its memory and a processor's cache.
 TOKEN_BUDGETS = {"cpu": 1024, "cuda": 16384}
 
 
 def spec_for(model: DiffRetriever, corpus: Corpus, options: EncodeOptions) -> StoreSpec:
-    """The spec of the store that ``model`` makes of ``corpus``."""
+    """Return the spec of the store that ``model`` makes of ``corpus``."""
     return StoreSpec(
         provenance=model.provenance,
         dimension=model.dimension,
@@ -53,34 +53,38 @@ def spec_for(model: DiffRetriever, corpus: Corpus, options: EncodeOptions) -> St
 def encode_corpus(
     model: DiffRetriever, corpus: Corpus, output: str | Path, options: EncodeOptions, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Encode ``corpus`` into the store ``output``, or the parts of it that are missing; returns figures.
+    """Encode ``corpus`` into the store ``output``, or the parts of it that are missing.
 
-    A run that ends with an error before it has written a part leaves nothing behind.
+    A run that fails before it has written a part removes what it created.
+
+    Returns
+    -------
+    Counts, rates and times; see `Progress.summary`.
 
     Raises
     ------
     InputError
-        For a bad row or an id that occurs twice, unless such rows are to be skipped, with file and line.
+        For a bad row or an id that occurs twice, with file and line, unless such rows are skipped.
     DiffRetrieverError
-        For an output folder of another encoder or corpus, a second writer, or a disk that is full.
+        For an output folder of another encoder or corpus, a second writer, or a full disk.
     """
     refuse_inputs({"--output": output}, {"--corpus": corpus.folders})
     output = Path(output).expanduser()
     if output.is_symlink():
-        output = real_target(output)  # its folder may be missing yet
+        output = real_target(output)  # the folder of the target may not exist yet
     progress = progress or Progress(model, shard=options.shard, shards=options.shards)
     job = EncodingJob(model, corpus, output, spec_for(model, corpus, options), options, progress)
     try:
         rows = corpus.rows()
-        rows = itertools.chain((next(rows),), rows)  # a corpus that cannot be read should not make a folder
+        rows = itertools.chain((next(rows),), rows)  # a corpus that cannot be read must not leave a folder
         with begun(output, job.spec):
             return job.run(rows)
-    except (DiffRetrieverError, BrokenPipeError):  # OSErrors too, some of them, but none of the disk
+    except (DiffRetrieverError, BrokenPipeError):  # some of ours are OSErrors too, but not of the disk
         raise
     except OSError as error:
         raise DiffRetrieverError(
-            f"{output}: cannot be written ({error.strerror or error}); what is there is whole. Mend that (make room?) "
-            "and run the same command again: it goes on where it stopped."
+            f"{output}: cannot be written ({error.strerror or error}). The parts written so far are complete: correct "
+            "that (free some space?) and run the same command again to continue."
         ) from error
     finally:
         progress.close()
@@ -88,7 +92,7 @@ def encode_corpus(
 
 @dataclass(frozen=True)
 class EncodingJob:
-    """One shard of a corpus on its way into a store: what all steps need to know."""
+    """The encoding of one shard of a corpus into a store: what all steps need."""
 
     model: DiffRetriever
     corpus: Corpus
@@ -99,24 +103,24 @@ class EncodingJob:
 
     @property
     def skip(self) -> bool:
-        """Whether bad rows are listed rather than an error."""
+        """Whether bad rows are skipped and listed, rather than an error."""
         return self.options.on_error == "skip"
 
     @property
-    def everything(self) -> EncodingJob:
-        """The same for all shards at once, trusting the parts that are there."""
+    def all_shards(self) -> EncodingJob:
+        """The same job for all shards at once, without verifying existing parts."""
         return replace(self, options=replace(self.options, shard=0, shards=1, verify=False))
 
     def part(self, number: int) -> Part:
-        """Part ``number``, which may not be there yet."""
+        """Return part ``number``, which may not exist yet."""
         return Part(part_path(self.output, number), self.spec)
 
     def lock(self, shard: int) -> Path:
-        """The lock file of a shard's writer."""
+        """Return the lock file of a shard's writer."""
         return self.output / LOCKS / f"{shard:05d}-of-{self.options.shards:05d}"
 
     def run(self, rows: Iterable[RawRow]) -> dict[str, Any]:
-        """Encode the missing parts of the shard and finish it; ``rows`` are the whole corpus. Returns figures."""
+        """Encode the missing parts of the shard and finish it; ``rows`` are the whole corpus. Returns the summary."""
         shard, shards = self.options.shard, self.options.shards
         with only_writer(self.lock(shard), f"{self.output}, shard {shard} of {shards},"):
             self.spec.write(self.output)
@@ -126,13 +130,13 @@ class EncodingJob:
         counts = {"rows": scan.rows, "passages": note.passages, "skipped": note.skipped}
         return self.progress.summary(**counts, parts=scan.parts, kept=scan.kept)
 
-    def refuse_other_shards(self, own: Collection[Path] = ()) -> None:
-        """Refuse to run beside a process that divides the same store otherwise: both would write the same parts.
+    def refuse_other_shards(self, own_locks: Collection[Path] = ()) -> None:
+        """Raise an error if a process writes the same store in another number of shards, as both write the same parts.
 
-        ``own`` are lock files that this process holds.
+        ``own_locks`` are lock files that this process holds.
         """
         for lock in sorted((self.output / LOCKS).glob("*-of-*")):
-            same = lock in own or lock.name.rpartition("-")[2] == f"{self.options.shards:05d}"
+            same = lock in own_locks or lock.name.rpartition("-")[2] == f"{self.options.shards:05d}"
             if not same and held(lock):
                 raise DiffRetrieverError(
                     f"{self.output} is being written by a process with another number of shards than "
@@ -140,25 +144,25 @@ class EncodingJob:
                 )
 
     def encode_missing(self, rows: Iterable[RawRow]) -> Scan:
-        """The shard's parts that are not there, through the model and to the disk; returns what was passed."""
+        """Encode and write the shard's missing parts; returns the scan with the counts of the corpus."""
         ids = UniqueIds(self.corpus, self.skip)
         scan = Scan(self, rows, ids)
-        ahead = Ahead(self.model.prepare, self.options.max_length, self.skip, self._workers())
+        prefetcher = Prefetcher(self.model.prepare, self.options.max_length, self.skip, self._workers())
         writing: Future[Path] | None = None
-        with contextlib.closing(ahead), ThreadPoolExecutor(1, "store-writer") as writer:
-            for part in self._unique(gathered(ahead(scan)), ids):
-                found = self._represented(part)
+        with contextlib.closing(prefetcher), ThreadPoolExecutor(1, "store-writer") as writer:
+            for part in self._unique(gathered_parts(prefetcher(scan)), ids):
+                representations = self._represented(part)
                 with self.progress.waiting("write"):
                     if writing is not None:
-                        writing.result()  # nothing may be written behind a gap that a person does not know of
-                    writing = writer.submit(write_part, self.output, self.spec, part, found)
+                        writing.result()  # raises its error before the next part is written
+                    writing = writer.submit(write_part, self.output, self.spec, part, representations)
             with self.progress.waiting("write"):
                 if writing is not None:
                     writing.result()
         return scan
 
     def _unique(self, parts: Iterator[ReadyPart], ids: UniqueIds) -> Iterator[ReadyPart]:
-        """``parts`` without ids that were seen before."""
+        """Yield ``parts`` without the passages whose ids were seen before."""
         while True:
             with self.progress.waiting("texts"):
                 part = next(parts, None)
@@ -174,11 +178,11 @@ class EncodingJob:
         pooled = self.spec.vectors == "pooled"
         started = time.perf_counter()
         try:
-            found = self.model.represent(prepared, token_budget=budget, tick=self.progress.tick, pooled=pooled)
+            result = self.model.represent(prepared, token_budget=budget, tick=self.progress.tick, pooled=pooled)
         except NumericalError as error:
-            raise NumericalError(f"{part.wheres[error.index or 0]}: {error}") from error
+            raise NumericalError(f"{part.locations[error.index or 0]}: {error}") from error
         self.progress.model(part.rows, len(prepared), int(prepared.lengths.sum()), time.perf_counter() - started)
-        return found
+        return result
 
     def _workers(self) -> int:
         if self.options.workers is not None:

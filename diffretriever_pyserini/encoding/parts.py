@@ -1,4 +1,4 @@
-"""Rows that are ready for the model, gathered to whole parts in which no id occurs that was seen before."""
+"""Prepared rows, gathered into whole parts without ids that were seen before."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from .prefetch import ReadyRows
 
 @dataclass
 class ReadyPart(PartRows):
-    """A part whose rows are ready for the model: also where each passage is, and the prepared texts."""
+    """A part with its prepared texts and, for error messages, the file and line of each passage."""
 
-    wheres: list[str] = field(default_factory=list)
+    locations: list[str] = field(default_factory=list)
     pieces: list[Prepared] = field(default_factory=list)
 
     def add(self, ready: ReadyRows) -> None:
-        """Append some rows."""
+        """Append prepared rows."""
         self.rows += len(ready.docids) + len(ready.skipped)
         self.docids += ready.docids
-        self.wheres += ready.wheres
+        self.locations += ready.locations
         self.skipped += ready.skipped
         self.pieces.append(ready.prepared)
 
     def prepared(self) -> Prepared:
-        """All texts."""
+        """Return all prepared texts."""
         first, content = self.pieces[0], None
         if first.content is not None:
             content = Ragged.joined([piece.content for piece in self.pieces if piece.content is not None])
         return Prepared(first.layout, Ragged.joined([piece.ids for piece in self.pieces]), content)
 
-    def keep(self, places: list[int]) -> None:
-        """Drop the other passages."""
+    def keep(self, indices: list[int]) -> None:
+        """Drop all passages but those at ``indices``."""
         joined = self.prepared()
-        content = None if joined.content is None else Ragged.of([joined.content[i] for i in places])
-        self.pieces = [Prepared(joined.layout, Ragged.of([joined.ids[i] for i in places]), content)]
-        self.docids, self.wheres = [self.docids[i] for i in places], [self.wheres[i] for i in places]
+        content = None if joined.content is None else Ragged.of([joined.content[i] for i in indices])
+        self.pieces = [Prepared(joined.layout, Ragged.of([joined.ids[i] for i in indices]), content)]
+        self.docids, self.locations = [self.docids[i] for i in indices], [self.locations[i] for i in indices]
 
 
-def gathered(ready: Iterator[tuple[int, ReadyRows]]) -> Iterator[ReadyPart]:
-    """Whole parts of (part number, some of its rows)."""
+def gathered_parts(ready: Iterator[tuple[int, ReadyRows]]) -> Iterator[ReadyPart]:
+    """Yield whole parts, given (part number, chunk of its rows) in order."""
     part: ReadyPart | None = None
     for number, rows in ready:
         if part is not None and part.number != number:
@@ -59,20 +59,20 @@ def gathered(ready: Iterator[tuple[int, ReadyRows]]) -> Iterator[ReadyPart]:
 
 
 class UniqueIds:
-    """Compares the ids of each part with those of the parts before it that this run passes (see store/docids.py).
+    """Compares the ids of each part with those of the earlier parts that this run reads (see store/docids.py).
 
-    With ``skip`` a passage whose id was seen before is listed among the skipped rows, whether the part is encoded now
-    or was there already, so that the bytes do not depend on where a run was interrupted; else it is an InputError.
+    A passage whose id was seen before is an InputError, or with ``skip`` a skipped row. Parts that exist already count
+    like those that are encoded now, so the bytes do not depend on where a run was interrupted.
     """
 
     def __init__(self, corpus: Corpus, skip: bool):
         self._corpus, self._skip = corpus, skip
         self._seen = SeenIds()
-        self._kept: deque[tuple[int, Hashes]] = deque()
+        self._existing: deque[tuple[int, Hashes]] = deque()
 
-    def kept(self, number: int, docids: list[str]) -> None:
-        """Part ``number`` is there already, with ``docids``; parts before it may still come to :meth:`apply`."""
-        self._kept.append((number, hashes(docids)))
+    def add_existing(self, number: int, docids: list[str]) -> None:
+        """Add the ids of part ``number``, which exists already; :meth:`apply` may still get earlier parts."""
+        self._existing.append((number, hashes(docids)))
 
     def apply(self, part: ReadyPart) -> None:
         """Drop the passages of ``part`` whose ids were seen before.
@@ -80,39 +80,39 @@ class UniqueIds:
         Raises
         ------
         InputError
-            For the first of them, naming both rows, unless rows are to be skipped.
+            For the first of them, naming both rows, unless bad rows are skipped.
         """
-        while self._kept and self._kept[0][0] < part.number:
-            self._seen.add(self._kept.popleft()[1])
-        some = hashes(part.docids)
-        earlier = self._seen.known(some)
+        while self._existing and self._existing[0][0] < part.number:
+            self._seen.add(self._existing.popleft()[1])
+        new = hashes(part.docids)
+        earlier = self._seen.known(new)
         first: dict[str, str] = {}
         keep = []
-        for i, (docid, where) in enumerate(zip(part.docids, part.wheres, strict=True)):
+        for i, (docid, where) in enumerate(zip(part.docids, part.locations, strict=True)):
             if not earlier[i] and docid not in first:
                 first[docid] = where
                 keep.append(i)
                 continue
             if not self._skip:
                 before = first.get(docid) or next(rows_of(self._corpus, docid), "an earlier part")
-                raise repeated(where, docid, before)
-            before = first.get(docid) or "an earlier part of the corpus"  # which one would depend on the shards
+                raise repeated_id_error(where, docid, before)
+            before = first.get(docid) or "an earlier part of the corpus"  # not which part: that depends on the shards
             part.skipped.append((where, f"{where}: passage id {docid!r} was seen before in {before}."))
         if len(keep) < len(part.docids):
             part.keep(keep)
-        self._seen.add(some[:, keep])
+        self._seen.add(new[:, keep])
 
 
 def rows_of(corpus: Corpus, docid: str) -> Iterator[str]:
-    """File and line of each passage ``docid``, in order; the corpus is read once more."""
+    """Yield the file and line of each passage ``docid``, in order, by reading the corpus again."""
     for row in corpus.rows():
         with contextlib.suppress(InputError):
             if parse_row(row).docid == docid:
                 yield row.where
 
 
-def repeated(where: str, docid: str, before: str) -> InputError:
-    """The error for an id that occurs twice."""
+def repeated_id_error(where: str, docid: str, before: str) -> InputError:
+    """Return the error for an id that occurs twice."""
     return InputError(
         f"{where}: passage id {docid!r} was seen before in {before}; ids must be unique "
         "(--on-error skip keeps the first passage of each id and lists the others)."

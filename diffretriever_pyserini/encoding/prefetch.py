@@ -1,4 +1,4 @@
-"""Parsing, tokenising and word splitting, in worker processes that stay ahead of the model."""
+"""Prefetch: rows are parsed, tokenised and split into words in worker processes while the model computes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..model.config import RetrieverConfig
 from ..model.tokenization import Prepared, Preparer
 from .worker import Worker
 
-CHUNK = 256  # rows that a worker takes at a time
-CHUNK_BYTES = 8 << 20  # fewer where they are long: some dozens of chunks are under way
+CHUNK = 256  # rows that a worker gets at a time
+CHUNK_BYTES = 8 << 20  # a chunk of long rows ends here, as dozens of chunks are in memory
 
 
 def chunks(rows: Iterable[RawRow]) -> Iterator[list[RawRow]]:
-    """``rows`` in lists of at most ``CHUNK`` rows, cut after the row that passes ``CHUNK_BYTES``."""
+    """Yield ``rows`` in lists of at most ``CHUNK`` rows that end with the row that reaches ``CHUNK_BYTES``."""
     chunk: list[RawRow] = []
     size = 0
     for row in rows:
@@ -40,17 +40,17 @@ def _size(row: RawRow) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ReadyRows:
-    """Some rows of the corpus, ready for the model: ids and prepared texts of the good ones, reasons for the others."""
+    """A chunk of corpus rows: ids, locations and prepared texts of its passages, and the reasons for skipped rows."""
 
     docids: list[str]
-    wheres: list[str]
+    locations: list[str]
     prepared: Prepared
     skipped: list[tuple[str, str]]
 
 
 def make_ready(prepare: Preparer, rows: Sequence[RawRow], max_length: int | None, skip: bool) -> ReadyRows:
-    """Parse and prepare ``rows``; a bad one is an InputError, or with ``skip`` a reason among the skipped."""
-    docids, wheres, texts, skipped = [], [], [], []
+    """Parse and prepare ``rows``; a bad row is an InputError, or with ``skip`` listed as skipped."""
+    docids, locations, texts, skipped = [], [], [], []
     for row in rows:
         try:
             passage = parse_row(row)
@@ -60,26 +60,26 @@ def make_ready(prepare: Preparer, rows: Sequence[RawRow], max_length: int | None
             skipped.append((row.where, str(error)))
             continue
         docids.append(passage.docid)
-        wheres.append(row.where)
+        locations.append(row.where)
         texts.append(passage.contents)
-    return ReadyRows(docids, wheres, prepare(texts, "passage", max_length), skipped)
+    return ReadyRows(docids, locations, prepare(texts, "passage", max_length), skipped)
 
 
-class Ahead:
-    """Makes chunks of rows ready in ``workers`` processes, in order.
+class Prefetcher:
+    """Prepares chunks of rows in ``workers`` processes, in order.
 
-    With 0 workers, and until the first of them has started (some seconds), this process does it when asked.
+    With 0 workers, and until the first worker has started (some seconds), this process prepares each chunk itself.
 
     Parameters
     ----------
     prepare, max_length, skip : how texts are prepared, see :func:`make_ready`.
-    workers : processes; each holds a tokenizer, the word tables and remembered words (200 to 300 MB).
+    workers : number of processes; each holds a tokenizer, word tables and a cache of words (200 to 300 MB).
     """
 
     def __init__(self, prepare: Preparer, max_length: int | None, skip: bool, workers: int):
         self._task = (max_length, skip)
         self._prepare = prepare
-        self._room = 4 * workers + 2
+        self._depth = 4 * workers + 2  # chunks in memory
         self._workers = [Worker(_setup, prepare.config, *self._task) for _ in range(workers)]
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None  # a thread waits for each worker
@@ -88,19 +88,19 @@ class Ahead:
             self._starting = [self._pool.submit(self._start, worker) for worker in self._workers]
 
     def __call__(self, chunks: Iterable[tuple[int, Sequence[RawRow]]]) -> Iterator[tuple[int, ReadyRows]]:
-        """(part number, rows) made ready, in their order; a few are always under way.
+        """Yield (part number, prepared rows) in order, while the next chunks are being prepared.
 
         Raises
         ------
         InputError
-            For a bad row that is not to be skipped.
+            For a bad row, unless bad rows are skipped.
         DiffRetrieverError
-            When a worker process died.
+            When a worker process has died.
         """
         waiting: deque[tuple[int, Callable[[], ReadyRows]]] = deque()
         for number, chunk in chunks:
             waiting.append((number, self._begin(chunk)))
-            if not self._workers_run or len(waiting) >= self._room:
+            if not self._has_worker or len(waiting) >= self._depth:
                 number, ready = waiting.popleft()
                 yield number, ready()
         while waiting:
@@ -108,7 +108,7 @@ class Ahead:
             yield number, ready()
 
     def _begin(self, chunk: Sequence[RawRow]) -> Callable[[], ReadyRows]:
-        if self._pool is None or not self._workers_run:
+        if self._pool is None or not self._has_worker:
             ready = make_ready(self._prepare, chunk, *self._task)
             return lambda: ready
         future: Future[ReadyRows] = self._pool.submit(self._work, chunk)
@@ -129,11 +129,14 @@ class Ahead:
         return ready
 
     @property
-    def _workers_run(self) -> bool:
-        """Whether one of them has started. Raises what kept one from starting."""
+    def _has_worker(self) -> bool:
+        """Whether a worker has started; raises the error of one that could not start."""
         if self._pool is None:
             return False
-        return len([start.result() for start in self._starting if start.done()]) > 0
+        started = [future for future in self._starting if future.done()]
+        for future in started:
+            future.result()
+        return bool(started)
 
     def close(self) -> None:
         """Stop the workers."""
@@ -144,6 +147,6 @@ class Ahead:
 
 
 def _setup(config: RetrieverConfig, max_length: int | None, skip: bool) -> Callable[[Sequence[RawRow]], ReadyRows]:
-    """In a worker: what makes its chunks ready."""
+    """Return the function with which a worker prepares its chunks."""
     prepare = Preparer(config)
     return lambda rows: make_ready(prepare, rows, max_length, skip)

@@ -1,4 +1,4 @@
-"""What a person sees while a corpus is encoded: passages and tokens a second, share of peak, where the time goes."""
+"""The progress of encoding: passages and tokens per second, share of the device's peak, and where the time goes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..model.retriever import DiffRetriever
 
-LOG_SECONDS = 10  # between two lines of the log while a part is in the model
+LOG_SECONDS = 10  # between two lines of the log, while a part is in the model
 
-# Dense bfloat16 products a second (NVIDIA's data sheets, without sparsity).
+# Dense bfloat16 operations per second (NVIDIA's data sheets, without sparsity).
 PEAK_FLOPS = {
     "GH200": 989e12,
     "H200": 989e12,
@@ -30,13 +30,13 @@ PEAK_FLOPS = {
 
 
 class Progress:
-    """Counts, a bar on a terminal, and JSON lines where asked for.
+    """Counts, a bar on a terminal, and optional JSON lines.
 
     Parameters
     ----------
-    quiet : no bar and no lines for a person.
-    log : stream that gets one JSON object after every part, and in between where a part takes long.
-    shard, shards : what this process encodes, for the lines.
+    quiet : show no bar and no messages.
+    log : stream that gets a JSON object after every part, and every `LOG_SECONDS` while a part is in the model.
+    shard, shards : what this process encodes, for the JSON lines.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Progress:
         self._shard = {"shard": shard, "shards": shards}
         self.times: defaultdict[str, float] = defaultdict(float)
         self.passages = self.tokens = 0
-        self._rows = self._kept = 0  # corpus rows that are done, and those of them that were there already
-        self._ahead = 0  # passages of a part that is still in the model
+        self._rows = self._kept = 0  # corpus rows of finished parts, and of parts that existed already
+        self._in_model = 0  # passages of the current part that have passed the model
         self._total: int | None = None
         self._started = self._logged = time.perf_counter()
         self._parameters = block_parameters(model)
@@ -59,25 +59,25 @@ class Progress:
         self._bar: Any = tqdm(unit=" passages", desc="Encoding", delay=2, disable=True if quiet or log else None)
 
     def model(self, rows: int, passages: int, tokens: int, seconds: float) -> None:
-        """A part of so many corpus rows went through the model."""
+        """Count a part that has passed the model."""
         self.passages += passages
         self.tokens += tokens
         self.times["model"] += seconds
-        self._bar.update(max(0, rows - self._ahead))  # rows that were skipped
+        self._bar.update(max(0, rows - self._in_model))  # rows that were skipped
         self._rows += rows
-        self._ahead = 0
+        self._in_model = 0
         self._bar.set_postfix({name: f"{value:,.3g}" for name, value in self.rates().items()}, refresh=False)
         self._write_line()
 
     def tick(self, passages: int) -> None:
-        """A batch went through the model."""
-        self._ahead += passages
+        """Count a batch of passages that has passed the model."""
+        self._in_model += passages
         self._bar.update(passages)
         if time.perf_counter() - self._logged > LOG_SECONDS:
             self._write_line()
 
     def keep(self, rows: int) -> None:
-        """Rows of a part that was there already: the bar passes over them, and its speed does not count them."""
+        """Count the rows of a part that existed already; the bar's speed ignores them."""
         self._rows += rows
         self._kept += rows
         if not self._bar.disable:
@@ -86,21 +86,21 @@ class Progress:
             self._bar.refresh()
 
     def expect(self, total: int) -> None:
-        """How many corpus rows there will be, once that is known: from then on it can be said when it will be done."""
+        """Set the number of corpus rows once it is known, so that the remaining time can be estimated."""
         self._total = self._bar.total = total
         self._bar.refresh()
 
-    def again(self, why: str) -> None:
-        """The corpus is gone through once more; what was done before no longer counts as done."""
-        self.say(why)
-        self._rows = self._kept = self._ahead = 0
+    def restart(self, reason: str) -> None:
+        """Begin again at the first row of the corpus, for a ``reason`` that is shown."""
+        self.say(reason)
+        self._rows = self._kept = self._in_model = 0
         self._total = None
         self._bar.reset()
 
     def state(self) -> dict[str, Any]:
-        """What a line of the JSON log says; see docs/corpus.md."""
+        """Return the object of a JSON line; see docs/encoding.md."""
         seconds = time.perf_counter() - self._started
-        done = self._rows + self._ahead
+        done = self._rows + self._in_model
         encoded = done - self._kept
         eta = None
         if self._total is not None and encoded:
@@ -121,30 +121,30 @@ class Progress:
             print(json.dumps(self.state()), file=self._log, flush=True)
 
     def rates(self) -> dict[str, float]:
-        """Passages and tokens a second of the whole run so far, and the share of the device's peak where known."""
+        """Return passages and tokens per second since the start, and the share of the device's peak if known."""
         seconds = max(time.perf_counter() - self._started, 1e-9)
-        found = {"passages/s": self.passages / seconds, "tokens/s": self.tokens / seconds}
+        rates = {"passages/s": self.passages / seconds, "tokens/s": self.tokens / seconds}
         if self._peak:
             flops = 2 * self._parameters * self.tokens + self._head * self._k * self.passages
-            found["MFU"] = flops / seconds / self._peak
-        return found
+            rates["MFU"] = flops / seconds / self._peak
+        return rates
 
     @contextlib.contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
-        """Count the time of the block under ``what``."""
+    def waiting(self, name: str) -> Iterator[None]:
+        """Add the time of the block to ``times[name]``."""
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.times[what] += time.perf_counter() - started
+            self.times[name] += time.perf_counter() - started
 
     def say(self, text: str) -> None:
-        """A line for a person, beside the bar."""
+        """Show a message above the bar."""
         if not self._quiet:
             self._bar.write(text, file=sys.stderr)
 
     def summary(self, **counts: int) -> dict[str, Any]:
-        """Counts, rates and where the time went (seconds in the model, waiting for texts, waiting for the disk)."""
+        """Return counts, rates and times (seconds in the model, waiting for texts, waiting for the disk)."""
         seconds = time.perf_counter() - self._started
         spent = {f"seconds_{name}": round(value, 2) for name, value in sorted(self.times.items())}
         rates = {name: round(value, 4) for name, value in self.rates().items()}
@@ -158,24 +158,24 @@ class Progress:
         }
 
     def close(self) -> None:
-        """End the bar."""
+        """Close the bar."""
         self._bar.close()
 
 
 def block_parameters(model: DiffRetriever) -> int:
-    """Weights that every token is multiplied with: the blocks, without embeddings and output head."""
+    """Return the number of weights that every token is multiplied with: the blocks, without embeddings and head."""
     network: Any = model._backbone.model
     tables = {id(module.weight) for module in (network.get_input_embeddings(), network.get_output_embeddings())}
     return sum(p.numel() for p in network.parameters() if id(p) not in tables and p.dim() == 2)
 
 
 def head_flops(model: DiffRetriever) -> int:
-    """Products and sums of the output head for one place, if every column is computed."""
+    """Return the operations of the output head per mask position, if every column is computed; else 0."""
     return 2 * model.dimension * model.vocab_size if model.reader.needs_every_logit else 0
 
 
 def peak_flops(device: str) -> float:
-    """The device's peak in bfloat16, 0 where it is not known."""
+    """Return the device's peak in bfloat16, or 0 if unknown."""
     import torch
 
     if not device.startswith("cuda"):

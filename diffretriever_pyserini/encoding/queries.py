@@ -1,4 +1,4 @@
-"""Encoded queries on disk: what Pyserini reads as cached queries, and plain vectors beside it. No pickle."""
+"""Encoded queries on disk: Pyserini's cached queries, and plain vectors beside them. No pickle."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from ..model.representations import Representations
 from ..model.retriever import DiffRetriever
 
 MARKER = "manifest.json"
-_BATCHES_AT_ONCE = 8  # a few batches together let the model sort texts by length
+_BATCHES_AT_ONCE = 8  # several at a time, so that the model can sort texts by length
 
 
 def write_encoded_queries(
@@ -25,18 +25,18 @@ def write_encoded_queries(
     batch_size: int = 32,
     max_length: int | None = None,
 ) -> None:
-    """Encode `topics` (query id → text) and write the folder `output`, whole or not at all.
+    """Encode `topics` (query id → text) and write the folder `output`, completely or not at all.
 
-    `queries.jsonl` holds {"id", "contents", "vector": {term: int}} a line, of each query the strongest 1,024 terms
-    (Lucene's limit); Pyserini looks queries up by their stripped text, so equal texts under several ids are harmless.
-    `vectors.npy` is float32 [N, H] (pooled), row i belongs to line i of `ids.txt`.
+    Each line of `queries.jsonl` is {"id", "contents", "vector": {term: int}} with the strongest 1,024 terms of the
+    query (Lucene's limit). Pyserini finds queries by their stripped text, so equal texts of several ids are harmless.
+    `vectors.npy` is float32 [N, H] (pooled); row i belongs to line i of `ids.txt`.
 
     Raises
     ------
     DiffRetrieverError
-        When `output` is something else than an earlier output, or the model cannot encode a text.
+        When `output` exists and is not an earlier output, or the model cannot encode a text.
     """
-    provenance = model.provenance.record()  # first: encoding may take hours, and a checkpoint may be replaced meanwhile
+    provenance = model.provenance.record()  # first: the checkpoint may be replaced while queries are encoded
     vectors = np.zeros((len(topics), model.dimension), dtype=np.float32)
     with whole_folder(output, MARKER) as folder:
         with (folder / "queries.jsonl").open("w", encoding="utf-8") as file:

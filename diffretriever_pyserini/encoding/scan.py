@@ -1,4 +1,4 @@
-"""Which rows of a corpus are still to be encoded: those of the parts that are not there."""
+"""Which rows of a corpus are still to be encoded: those of missing parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Scan:
-    """The rows of one shard's missing parts, in order, and the count of everything that was passed.
+    """The rows of one shard's missing parts, in order, and counts of all rows and parts that were read.
 
     Parameters
     ----------
@@ -29,29 +29,30 @@ class Scan:
         self.rows = self.parts = self.kept = 0
 
     def __iter__(self) -> Iterator[tuple[int, list[RawRow]]]:
-        """(part number, some of its rows)."""
+        """Yield (part number, chunk of its rows) for each missing part."""
         rows, size, options = self._rows, self._job.spec.rows_per_part, self._job.options
         number = 0
         while True:
-            ours = number % options.shards == options.shard
-            kept = self._there(number) if ours else None
-            if ours and kept is None:
+            in_shard = number % options.shards == options.shard
+            existing = self._existing(number) if in_shard else None
+            if in_shard and existing is None:
                 count = 0
                 for chunk in chunks(islice(rows, size)):
                     count += len(chunk)
                     yield number, chunk
             else:
                 count = sum(1 for _ in islice(rows, size))
-            if kept is not None:
-                self._keep(kept, number, count)
+            if existing is not None:
+                self._keep(existing, number, count)
             self.rows += count
-            self.parts += ours and count > 0
+            if in_shard and count > 0:
+                self.parts += 1
             if count < size:
                 return
             number += 1
 
-    def _there(self, number: int) -> Part | None:
-        """Part ``number`` if it is on the disk and sound; a damaged one is named and removed."""
+    def _existing(self, number: int) -> Part | None:
+        """Return part ``number`` if it is on disk and intact; a damaged one is reported and removed."""
         part = self._job.part(number)
         if not part.path.is_file():
             return None
@@ -61,18 +62,18 @@ class Scan:
             if part.header["part"] != number:
                 raise InputError(f"{part.path}: holds part {part.header['part']}.")
         except InputError as error:
-            self._job.progress.say(f"{error} Doing it again now.")
+            self._job.progress.say(f"{error} Encoding it again now.")
             part.path.unlink()
             return None
         return part
 
     def _keep(self, part: Part, number: int, rows: int) -> None:
-        """Count ``part``, for which the corpus has ``rows`` rows now; another number than then is an error."""
+        """Count an existing part; InputError if it was not made from ``rows`` rows, as many as the corpus has now."""
         if part.header["rows"] != rows:
             raise InputError(
-                f"{part.path} was made of {part.header['rows']} rows of the corpus, which has {rows} in that place "
-                "now: the corpus has changed; encode it into another folder."
+                f"{part.path} was made from {part.header['rows']} rows of the corpus, which now has {rows} for it: the "
+                "corpus has changed; encode it into another folder."
             )
         self.kept += 1
-        self._ids.kept(number, part.docids)
+        self._ids.add_existing(number, part.docids)
         self._job.progress.keep(rows)

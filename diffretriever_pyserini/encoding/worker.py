@@ -1,7 +1,7 @@
-"""A Python process that prepares texts: started from this module, so the program that encodes does not run again in it.
+"""A Python process that prepares texts, started from this module, so that it does not run the user's program again.
 
-multiprocessing and its like import a program's main module in every worker; one without ``if __name__ == "__main__":``
-would start over there. joblib's loky does not, but finds itself only where Python's own path leads to it.
+multiprocessing imports a program's main module in every worker: without ``if __name__ == "__main__":`` the program
+would start again there. joblib's loky does not, but works only if it is on Python's default path.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ serve(pipe)
 
 
 class Worker:
-    """Another process that holds what ``setup(*arguments)`` returns, a function, and calls it as often as asked.
+    """Another process that calls ``setup(*arguments)`` once, and then the function that it returned for each request.
 
-    It ends with this process, however that ends: its end of the pipe tells it. Ctrl-C does not reach it.
+    It ends with this process, however that ends, because the pipe is closed then. Ctrl-C does not reach it.
     """
 
     def __init__(self, setup: Callable[..., Callable[[Any], Any]], *arguments: Any):
-        self._pipe, theirs = Pipe()
-        with theirs:
-            # -P: no file beside the program is taken for a module of Python's own.
-            command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())]
-            nothing = subprocess.DEVNULL
+        self._pipe, child_pipe = Pipe()
+        with child_pipe:
+            # -P: no file in the current directory may replace a module of Python's.
+            command = [sys.executable, "-P", "-c", _PROGRAM, str(child_pipe.fileno())]
+            null = subprocess.DEVNULL
             self.process = subprocess.Popen(
-                command, stdin=nothing, stdout=nothing, pass_fds=[theirs.fileno()], start_new_session=True
+                command, stdin=null, stdout=null, pass_fds=[child_pipe.fileno()], start_new_session=True
             )
         self._send(sys.path)
         self._send((setup, arguments))
 
     def wait(self) -> None:
-        """Wait until it is set up, which takes some seconds. Raises what :meth:`__call__` raises."""
+        """Wait for ``setup``, which takes some seconds; raises its error, or that of :meth:`__call__`."""
         self._receive()
 
     def __call__(self, argument: Any) -> Any:
-        """What the function returns for ``argument``; it raises here what it raised there.
+        """Return the function's result for ``argument``, or raise its error.
 
         Raises
         ------
         DiffRetrieverError
-            When the process died.
+            When the process has died.
         """
         self._send(argument)
         return self._receive()
@@ -82,13 +82,13 @@ class Worker:
         )
 
     def end(self) -> None:
-        """End the process; who waits for an answer hears that it died."""
+        """Kill the process; a thread that waits for a result gets the error that it died."""
         self.process.kill()
         self.process.wait()
 
 
 def serve(pipe: Connection) -> None:
-    """The other side of :class:`Worker`."""
+    """Answer the requests of a :class:`Worker`, in its process."""
     try:
         setup, arguments = pipe.recv()
         try:
@@ -99,18 +99,18 @@ def serve(pipe: Connection) -> None:
         pipe.send((None, None))
         while True:
             argument = pipe.recv()
-            answer: tuple[Exception | None, Any]
+            response: tuple[Exception | None, Any]
             try:
-                answer = None, function(argument)
+                response = None, function(argument)
             except Exception as error:
-                answer = _portable(error), None
-            pipe.send(answer)
-    except (EOFError, OSError):  # nobody asks any more
+                response = _portable(error), None
+            pipe.send(response)
+    except (EOFError, OSError):  # the other process has closed the pipe
         pass
 
 
 def _portable(error: Exception) -> Exception:
-    """``error`` as it can go through a pipe, with its traceback where it is not one that a person is meant to read."""
+    """Return ``error`` in a form that can be pickled, with its traceback unless it is a DiffRetrieverError."""
     if not isinstance(error, DiffRetrieverError):
         error.add_note("In a worker process:\n" + traceback.format_exc())
     try:

@@ -1,1 +1,1 @@
-"""Reading and writing files: whole or not at all, every complaint with file and line."""
+"""Reading and writing files: outputs are complete or absent, and every error names file and line."""

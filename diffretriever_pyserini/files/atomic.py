@@ -1,4 +1,4 @@
-"""Files and folders that survive a kill, a full disk and a pulled plug: written aside, flushed, then renamed."""
+"""Outputs that survive a kill, a full disk and a power failure: written beside their target, flushed, then renamed."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from .outputs import exchanged, real_target, refuse_unmovable
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP))
-_BROKEN = frozenset((errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO, errno.ENOTCONN))  # the disk, or its server
-_STREAM = re.compile(r"/dev/(stdout|stderr|fd/)|/proc/")  # names of what a process has open already
+_BROKEN = frozenset((errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO, errno.ENOTCONN))  # of the disk or file server
+_STREAM = re.compile(r"/dev/(stdout|stderr|fd/)|/proc/")  # names of files that a process has open already
 _DESCRIPTOR = re.compile(r"/(?:dev/(?P<name>stdout|stderr)|(?:dev|proc/self)/fd/(?P<number>\d+))\Z")
-_OURS = r"(\.partial|\.lock|(\.multi)?\.unfinished|\.replaced)?(/|\Z)"  # ends of the names beside an output
+_OUR_SUFFIX = r"(\.partial|\.lock|(\.multi)?\.unfinished|\.replaced)?(/|\Z)"  # of the work files beside an output
 _MARKERS = ("index.json", "manifest.json", "mined.json", "demo.json")  # of the folders that commands replace whole
-_PATIENCE = 0.2  # seconds: long enough for `held`, which takes a lock for a moment, and for a holder that is leaving
+_LOCK_TIMEOUT = 0.2  # seconds: `held` takes a lock for a moment, and a process that ends still holds its own
 
 
 @contextlib.contextmanager
 def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
-    """Yield a name to write to; it becomes ``path``, on the disk, when the block ends without an error.
+    """Yield a temporary name to write to; the file becomes ``path``, on the disk, when the block ends without an error.
 
-    After an error ``path`` is as it was. A symbolic link stays one, and the file that it names is replaced; what is no
-    regular file (a pipe, a device) is written to directly, but for a disk, which is refused. What this process has open
-    already (``/dev/stdout``) goes on where it is, also where it is a file. Where the file system has no locks, each
-    process writes to a name of its own, and the last one wins.
+    After an error ``path`` is unchanged. A symbolic link stays a link, and the file that it names is replaced. Pipes
+    and devices are written to directly; disks are refused. A file that this process has open already (``/dev/stdout``)
+    is written to at its current offset. Where the file system has no locks, each process writes to a different
+    temporary name, and the last one wins.
 
     Parameters
     ----------
-    partial : the name to write to, on the same file system; ``PATH.partial`` by default, always the same, so that the
-        next attempt takes over what a kill has left.
+    partial : the temporary name, on the same file system. The default is ``PATH.partial``; as it is always the same,
+        the next attempt overwrites what a killed run left.
 
     Raises
     ------
     DiffRetrieverError
-        When it cannot be written, or another process is writing it.
+        When ``path`` cannot be written, or another process is writing it.
     """
     given, path = Path(path).expanduser(), real_target(path)
     if _STREAM.match(str(given.absolute())) or (given.exists() and not given.is_file() and not given.is_dir()):
-        with _explained(given, given), _written_on(given) as name:
+        with _explained(given, given), _opened_stream(given) as name:
             if given.is_block_device():
                 raise OSError(errno.EINVAL, "it is a disk", str(given))
             yield name
@@ -76,8 +76,8 @@ def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _written_on(stream: Path) -> Iterator[Path]:
-    """A name to write to for ``stream``; a file that is open already is written on, not from its start."""
+def _opened_stream(stream: Path) -> Iterator[Path]:
+    """Yield a name to write to for ``stream``; a file that is open already is continued at its current offset."""
     match = _DESCRIPTOR.match(str(stream.absolute()))
     if match is None or not stream.is_file():
         yield stream
@@ -86,31 +86,35 @@ def _written_on(stream: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="diffretriever-") as folder:
         path = Path(folder, "output")
         yield path
-        for printed in (sys.stdout, sys.stderr):
-            if printed is not None:
-                printed.flush()
+        for output in (sys.stdout, sys.stderr):
+            if output is not None:
+                output.flush()
         with path.open("rb") as content, os.fdopen(os.dup(number), "wb") as file:
             shutil.copyfileobj(content, file)
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
-    """Give ``path`` this content (text as UTF-8), or leave it as it was; see :func:`whole_file`."""
+    """Write ``content`` (text as UTF-8) to ``path``, or leave ``path`` unchanged; see :func:`whole_file`."""
     with whole_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: str | Path, values: dict[str, Any]) -> None:
-    """:func:`write_whole` for a JSON object, keys sorted, in ASCII: names of files need not be UTF-8."""
+    """Write a JSON object by :func:`write_whole`: keys sorted, in ASCII, as file names need not be UTF-8."""
     write_whole(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: str | Path, remedy: str = "", error: type[DiffRetrieverError] = InputError) -> dict[str, Any]:
-    """The JSON object in ``path``; ``remedy`` is what to do where there is none.
+    """Return the JSON object in ``path``.
+
+    Parameters
+    ----------
+    remedy : what to do if it cannot be read; the end of the error message.
 
     Raises
     ------
     InputError, or ``error``
-        For a file that cannot be read or holds no JSON object; the message names the file and, if any, the line.
+        If the file cannot be read or holds no JSON object; the message names the file and, if known, the line.
     """
     end = f"; {remedy}." if remedy else "."
     try:
@@ -130,21 +134,21 @@ def read_json(path: str | Path, remedy: str = "", error: type[DiffRetrieverError
 
 @contextlib.contextmanager
 def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
-    """Yield a work folder beside ``target`` that becomes it, on the disk, when the block ends without an error.
+    """Yield a work folder beside ``target`` that replaces it, on the disk, when the block ends without an error.
 
     The block must write the file ``marker``; an older folder is replaced only if it holds this file too. After an error
-    the older folder is as it was, and the work folder stays (``TARGET.unfinished``) for a look at it; the next attempt
-    starts it anew. A symbolic link stays one, and the folder that it names is replaced.
+    the older folder is unchanged, and the work folder stays (``TARGET.unfinished``) for inspection; the next attempt
+    starts with an empty one. A symbolic link stays a link, and the folder that it names is replaced.
 
-    Both change names in one step where the system can do that (Linux, macOS; most local file systems): whenever a kill
-    comes, and whoever reads, one of them is there. Elsewhere a kill may leave the older one as ``TARGET.replaced``; the
-    next attempt, `restore_folder` and `restore` give it its name back.
+    Where the system can (Linux, macOS; most local file systems), the two exchange names in one step, so ``target``
+    exists at every moment. Elsewhere a kill may leave the older folder as ``TARGET.replaced``; the next attempt,
+    `restore_folder` and `restore` rename it back.
 
     Raises
     ------
     DiffRetrieverError
-        When ``target`` is a file, or a folder with other contents, or cannot be written or replaced (the current
-        directory, a mount point), or another process writes it.
+        When ``target`` is a file, a folder with other contents, cannot be written or replaced (the current directory,
+        a mount point), or is being written by another process.
     """
     given = Path(target).expanduser()
     target = real_target(target)
@@ -175,15 +179,15 @@ def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
                 raise
             old.rename(work)
         _flush(target.parent)
-        if work.exists():  # the older one
-            (work / marker).unlink(missing_ok=True)  # first: what a kill leaves of it must not look whole
+        if work.exists():  # the older folder, after the exchange
+            (work / marker).unlink(missing_ok=True)  # first: what a kill leaves of it must not look complete
             _remove(work)
 
 
 def restore(path: str | Path) -> None:
-    """:func:`restore_folder` for ``path`` and the folders above it, where ``path`` is missing.
+    """If ``path`` is missing, call :func:`restore_folder` for it and the folders above it.
 
-    Whoever reads a file that may lie in such a folder calls this first.
+    Call this before reading a file that may be in a folder that :func:`whole_folder` writes.
     """
     path = Path(path).expanduser()
     if path.exists():
@@ -195,9 +199,9 @@ def restore(path: str | Path) -> None:
 
 
 def restore_folder(target: str | Path, marker: str) -> None:
-    """Give the older folder its name back where a kill came just as :func:`whole_folder` was replacing it.
+    """Rename the older folder back to ``target`` if :func:`whole_folder` was killed while replacing it.
 
-    Whoever reads such a folder calls this first; it does nothing where ``target`` is there.
+    Call this before reading such a folder; it does nothing if ``target`` exists.
     """
     given = Path(target).expanduser()
     target = Path(os.path.realpath(given))
@@ -214,7 +218,7 @@ def _restore(target: Path, marker: str) -> None:
 
 @contextlib.contextmanager
 def _only_writer_of_folder(target: Path, wait: bool) -> Iterator[None]:
-    lock = target.with_name(f"{target.name}.lock")  # beside it: a lock inside would be renamed with the folder
+    lock = target.with_name(f"{target.name}.lock")  # beside the folder: a lock inside would be renamed with it
     with only_writer(lock, str(target), wait=wait):
         try:
             yield
@@ -231,7 +235,7 @@ def _remove(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _explained(given: Path, *targets: Path) -> Iterator[None]:
-    """Turn an OSError about ``targets``, what lies in them or is written beside them, or their disk into a sentence."""
+    """Turn an OSError about ``targets``, files in or beside them, or their disk into a DiffRetrieverError."""
     try:
         yield
     except OSError as error:
@@ -239,18 +243,18 @@ def _explained(given: Path, *targets: Path) -> Iterator[None]:
             raise
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         full = error.errno in _FULL
-        ours = re.compile("|".join(rf"{re.escape(str(target))}{_OURS}" for target in targets))
+        ours = re.compile("|".join(rf"{re.escape(str(target))}{_OUR_SUFFIX}" for target in targets))
         disk = full or (not names and error.errno in _BROKEN)  # a write or fsync that fails names no file
         if not disk and not any(ours.match(name) or Path(name) in targets[0].parents for name in names):
             raise
-        remedy = "make room and run the command again" if full else "correct that or name another"
+        remedy = "free some space and run the command again" if full else "correct that or give another path"
         raise DiffRetrieverError(
-            f"{given}: cannot be written ({error.strerror or error}); {remedy}. What was there is untouched."
+            f"{given}: cannot be written ({error.strerror or error}); {remedy}. An older output is unchanged."
         ) from error
 
 
 def link(source: str | Path, target: str | Path) -> None:
-    """Another name for a file; a copy where the file system has no such thing."""
+    """Give a file another name (a hard link); copy it where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -258,7 +262,7 @@ def link(source: str | Path, target: str | Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Bring the names in ``folder`` to the disk."""
+    """Flush the names in ``folder`` to the disk."""
     _flush(folder)
 
 
@@ -272,25 +276,24 @@ def _flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def only_writer(path: Path, what: str, wait: bool = False, required: bool = True) -> Iterator[bool]:
-    """Hold the lock file ``path`` while the block runs; the system releases it when the process ends, however.
+    """Hold the lock file ``path`` while the block runs; yields whether it is held.
 
-    Yields whether it is held.
-
-    The lock is flock(2), by ``filelock``: over NFS it holds between machines from Linux 2.6.12 on (it becomes a lock
-    of the server), on Lustre where it is mounted with the option flock; with localflock it holds on one machine only.
+    The system releases the lock however the process ends. It is flock(2), by ``filelock``. Over NFS it holds between
+    machines from Linux 2.6.12 on (as a lock of the server). On Lustre it does so with the mount option flock; with
+    localflock it holds on one machine only.
 
     Parameters
     ----------
-    what : what the message says is being written.
-    wait : wait for another holder instead of refusing.
-    required : whether to refuse where the file system has no locks; else the block runs without one.
+    what : what is being written, as error messages name it.
+    wait : wait for another holder instead of raising an error.
+    required : whether a file system without locks is an error; otherwise the block runs without a lock.
 
     Raises
     ------
     DiffRetrieverError
-        When another process holds it, or the file system has no locks.
+        When another process holds the lock, or the file system has no locks.
     OSError
-        When the lock file cannot be made.
+        When the lock file cannot be created.
     """
     import filelock
 
@@ -300,13 +303,13 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
         try:
-            # Not a single attempt: that would also fail on a file that its holder has just removed.
-            lock.acquire(timeout=-1 if wait else _PATIENCE, poll_interval=0.01)
-            if _names(path, handles[-1]):
+            # More than one attempt: a single one would also fail on a file that its holder has just removed.
+            lock.acquire(timeout=-1 if wait else _LOCK_TIMEOUT, poll_interval=0.01)
+            if _is_open_as(path, handles[-1]):
                 break
-            lock.release()  # its last holder has given the file another name, and another process may hold the new one
+            lock.release()  # its last holder has renamed the file, and another process may hold a new one
         except FileNotFoundError:
-            continue  # its folder was removed in this moment
+            continue  # the folder was removed at this moment
         except filelock.Timeout as error:
             raise DiffRetrieverError(
                 f"{what} is being written by another process (it holds {path}); wait for it or stop it."
@@ -319,8 +322,8 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
             if new:
                 path.unlink(missing_ok=True)
             raise DiffRetrieverError(
-                f"{path}: this file system cannot lock files ({error.strerror or error}); name a folder on one that "
-                "can (Lustre needs the mount option flock)."
+                f"{path}: this file system cannot lock files ({error.strerror or error}); use a folder on one that can "
+                "(Lustre needs the mount option flock)."
             ) from error
     try:
         yield lock.is_locked
@@ -328,8 +331,8 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
         lock.release()
 
 
-def _names(path: Path, handle: int) -> bool:
-    """Whether the open file ``handle`` is the one at ``path``."""
+def _is_open_as(path: Path, handle: int) -> bool:
+    """Whether ``handle`` is open on the file that is at ``path`` now."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Strict, streaming line files (plain, .gz or .zst): every complaint names the file and the line."""
+"""Strict streaming readers of line files (plain, .gz or .zst); every error names the file and the line."""
 
 import gzip
 import io
@@ -12,12 +12,12 @@ from typing import IO, Any, cast
 from ..errors import InputError
 
 LINE_LIMIT = 64 << 20
-"""Bytes of the longest line that is read; a longer one is a file without line ends, or damage."""
+"""Bytes of the longest line that is read; a longer one means a file without line ends, or a damaged one."""
 
 _LONGEST_ID = 32_766  # bytes of a term that Lucene stores
 _DEPTH = 200
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]')  # strings first: brackets inside them do not nest
-_UNFIT = re.compile(r"[\s\x00\ud800-\udfff]")
+_NOT_IN_IDS = re.compile(r"[\s\x00\ud800-\udfff]")
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -27,15 +27,16 @@ def compression_of(path: Path) -> str | None:
 
 
 def regular(path: Path) -> Path:
-    """``path``, one of a folder's files; InputError for a broken link, and for a pipe or device, which may hang."""
+    """Return ``path``, a file of a folder; InputError for a broken link, and for a pipe or device, which may hang."""
     if path.is_file():
         return path
-    what = f"a broken link, to {path.readlink()}" if path.is_symlink() and not path.exists() else "no regular file"
-    raise InputError(f"{path}: {what}; correct it, take it away, or name the files one by one.")
+    broken = path.is_symlink() and not path.exists()
+    problem = f"a broken link to {path.readlink()}" if broken else "no regular file"
+    raise InputError(f"{path}: {problem}; correct it, remove it, or name the files one by one.")
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading whole lines of bytes, decompressing it when its name ends in .gz or .zst."""
+    """Open a file for reading lines of bytes, decompressed if its name ends in .gz or .zst."""
     from .atomic import restore
 
     restore(path)
@@ -48,12 +49,12 @@ def open_bytes(path: Path) -> IO[bytes]:
         return cast(IO[bytes], gzip.open(path, "rb"))
     import pyarrow
 
-    # What a damaged block shares a buffer with is lost with it, so the buffer is not a large one.
+    # A damaged block loses everything in its buffer, so the buffer is small.
     return io.BufferedReader(cast(Any, pyarrow.CompressedInputStream(str(path), "zstd")), 1 << 17)
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:
-    """Yield all bytes of a file, decompressed when its name ends in .gz or .zst, some at a time.
+    """Yield the bytes of a file in blocks, decompressed if its name ends in .gz or .zst.
 
     Raises
     ------
@@ -65,10 +66,10 @@ def read_blocks(path: Path) -> Iterator[bytes]:
             while block := file.read(1 << 20):
                 yield block
     except (EOFError, OSError, zlib.error) as error:
-        raise _unread(path, error) from error
+        raise _read_error(path, error) from error
 
 
-def _unread(path: Path, error: Exception, after: str = "") -> InputError:
+def _read_error(path: Path, error: Exception, after: str = "") -> InputError:
     if isinstance(error, OSError) and error.errno is not None:
         return InputError(f"{path}: cannot be read ({error.strerror or error}).")
     kind = compression_of(path) or "unreadable"
@@ -78,12 +79,12 @@ def _unread(path: Path, error: Exception, after: str = "") -> InputError:
 def read_raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line with its line end) for every line that is not blank, in constant memory.
 
-    A line of more than `LINE_LIMIT` bytes comes as its first ``LINE_LIMIT + 1`` bytes: the caller must look.
+    Of a line of more than `LINE_LIMIT` bytes only the first ``LINE_LIMIT + 1`` come; the caller must check the length.
 
     Raises
     ------
     InputError
-        When the file cannot be read, or is a damaged gzip or zstd file; the message has the last line that was read.
+        When the file cannot be read, or is a damaged gzip or zstd file; the message names the last line that was read.
     """
     number, limit = 0, LINE_LIMIT
     try:
@@ -102,11 +103,11 @@ def read_raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if line and not line.isspace():
                     yield number, line
     except (EOFError, OSError, zlib.error) as error:
-        raise _unread(path, error, f", after line {number}") from error
+        raise _read_error(path, error, f", after line {number}") from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its line end); lines of blanks only are skipped.
+    """Yield (line number from 1, line without its line end); blank lines are skipped.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def decoded(line: bytes, where: str) -> str:
-    """The text of a line, without its line end.
+    """Return the text of a line, without its line end.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def decoded(line: bytes, where: str) -> str:
 
 
 def too_long(where: str) -> str:
-    """The complaint about a line of more than `LINE_LIMIT` bytes."""
+    """Return the error message for a line of more than `LINE_LIMIT` bytes."""
     return (
         f"{where}: longer than {LINE_LIMIT:,} bytes; is a line end missing, or is this one object for a whole corpus?"
     )
@@ -150,12 +151,12 @@ def read_columns(path: Path) -> Iterator[tuple[str, list[str]]]:
     Raises
     ------
     InputError
-        For what `read_lines` refuses, and for a line with a NUL: libraries in C take it for the end of an id.
+        For what `read_lines` refuses, and for a line with a NUL, which C libraries take for the end of an id.
     """
     for number, line in read_lines(path):
         where = f"{path}, line {number}"
         if "\x00" in line:
-            raise InputError(f"{where}: holds a NUL character; the file is damaged, or in another encoding than UTF-8.")
+            raise InputError(f"{where}: holds a NUL character; the file is damaged, or not in UTF-8.")
         yield where, line.split()
 
 
@@ -172,7 +173,7 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def parse_object(line: str, where: str) -> dict[str, Any]:
-    """The JSON object on one line.
+    """Return the JSON object on one line.
 
     Raises
     ------
@@ -185,7 +186,7 @@ def parse_object(line: str, where: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         problem = f"broken JSON at column {error.colno} ({error.msg})"
         raise InputError(f"{where}: {problem}; is the line cut in half?") from error
-    except ValueError as error:  # a whole number of thousands of digits
+    except ValueError as error:  # an integer of thousands of digits
         raise InputError(f"{where}: JSON that cannot be read ({error}).") from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}.")
@@ -195,19 +196,22 @@ def parse_object(line: str, where: str) -> dict[str, Any]:
 def refuse_deep(text: str, where: str) -> None:
     """Raise InputError for JSON nested more than 200 levels deep.
 
-    Python 3.13 ends without a word where its parser runs out of stack, instead of raising RecursionError.
+    Python 3.13 crashes when its parser runs out of stack, instead of raising RecursionError.
     """
     if text.count("[") + text.count("{") <= _DEPTH:
         return
     depth = 0
-    for found in _BRACKETS.finditer(text):
-        depth += (found[0] in "[{") - (found[0] in "]}")
+    for match in _BRACKETS.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+        elif match[0] in "]}":
+            depth -= 1
         if depth > _DEPTH:
-            raise InputError(f"{where}: JSON nested too deeply to be read.")
+            raise InputError(f"{where}: JSON nested too deeply to be read (the limit is {_DEPTH} levels).")
 
 
 def text_field(record: dict[str, Any], name: str, where: str) -> str:
-    """Return record[name] as text; a missing field or null is the empty text, anything but a string an error."""
+    """Return ``record[name]``; a missing field or null gives the empty text, any other type an InputError."""
     value = record.get(name)
     if value is None:
         return ""
@@ -219,7 +223,7 @@ def text_field(record: dict[str, Any], name: str, where: str) -> str:
 def checked_id(value: object, where: str, kind: str) -> str:
     """Return an id as text after checking that a TREC run file can hold it.
 
-    Whole numbers are accepted and written in decimal, as Pyserini does.
+    Integers are accepted and written in decimal, as Pyserini does.
 
     Raises
     ------
@@ -232,9 +236,9 @@ def checked_id(value: object, where: str, kind: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InputError(f"{where}: the {kind} id must be a string, found {type(value).__name__}.")
     text = str(value)
-    if unfit := _UNFIT.search(text):
-        held = {"\0": "a NUL character"}.get(unfit[0], "white space" if unfit[0].isspace() else "a lone surrogate")
-        raise InputError(f"{where}: the {kind} id {text!r} holds {held}, which a TREC run file cannot carry.")
+    if match := _NOT_IN_IDS.search(text):
+        sign = {"\0": "a NUL character"}.get(match[0], "white space" if match[0].isspace() else "a lone surrogate")
+        raise InputError(f"{where}: the {kind} id {text!r} holds {sign}, which a TREC run file cannot hold.")
     if len(text) > _LONGEST_ID // 4 and (size := len(text.encode())) > _LONGEST_ID:
         raise InputError(f"{where}: the {kind} id {text[:40]!r}... has {size:,} bytes; Lucene takes {_LONGEST_ID:,}.")
     return text

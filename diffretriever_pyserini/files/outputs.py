@@ -1,4 +1,4 @@
-"""Paths to write: where they lead, whether they can be replaced, and what may not be written as it is read."""
+"""Checks of output paths: where their links lead, whether they can be replaced, and that no input is overwritten."""
 
 from __future__ import annotations
 
@@ -10,48 +10,52 @@ from pathlib import Path
 from ..errors import DiffRetrieverError, InputError
 
 Paths = str | Path | Iterable[str | Path] | None
-_WORK_NAMES = ("", ".partial", ".unfinished", ".replaced")  # what is written beside an output, too
+_WORK_SUFFIXES = ("", ".partial", ".unfinished", ".replaced")  # of an output, and of the work files beside it
 
 
 def real_target(path: str | Path) -> Path:
-    """Where ``path`` leads, all links followed; DiffRetrieverError for a name that cannot be."""
+    """Return ``path`` with all links followed; DiffRetrieverError for an invalid name or a link to itself."""
     name = os.fspath(path)
     if not name or "\0" in name:
-        raise DiffRetrieverError(f"{name!r} is no name of a file or folder to write; name another.")
+        raise DiffRetrieverError(f"{name!r} is no name of a file or folder to write; give another path.")
     target = Path(os.path.realpath(Path(name).expanduser()))
     if target.is_symlink():
-        raise DiffRetrieverError(f"{path}: a symbolic link that leads to itself; name another.")
+        raise DiffRetrieverError(f"{path}: a symbolic link that leads to itself; give another path.")
     return target
 
 
 def refuse_unmovable(given: Path, target: Path) -> None:
-    """DiffRetrieverError for a folder that cannot be replaced whole; found now, not after hours of work."""
+    """Raise DiffRetrieverError for a folder that cannot be replaced: now, not after hours of work."""
     if target == Path.cwd() or target in Path.cwd().parents:
         what = "the current directory, or one above it"
     elif os.path.ismount(target):
         what = "a mount point"
     else:
         return
-    raise DiffRetrieverError(f"{given} is {what}, and cannot be replaced whole: name a new folder inside it.")
+    raise DiffRetrieverError(f"{given} is {what}, so it cannot be replaced as a whole: name a new folder inside it.")
 
 
 def exchanged(one: Path, other: Path) -> bool:
-    """Whether the two, which both exist, have changed names in one step; False where the system cannot."""
+    """Exchange the names of two existing folders in one step; returns False where the system cannot."""
     library = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(one), os.fsencode(other)
     if hasattr(library, "renameat2"):
-        here = -100  # AT_FDCWD: the names are absolute
-        return library.renameat2(here, names[0], here, names[1], 2) == 0  # RENAME_EXCHANGE
+        directory = -100  # AT_FDCWD: the names are absolute
+        return library.renameat2(directory, names[0], directory, names[1], 2) == 0  # RENAME_EXCHANGE
     if hasattr(library, "renamex_np"):
         return library.renamex_np(*names, 2) == 0  # RENAME_SWAP
     return False
 
 
 def refuse_inputs(outputs: Mapping[str, Paths], inputs: Mapping[str, Paths]) -> None:
-    """Refuse outputs that would write over what is read, or over each other; all by the option that names them.
+    """Refuse outputs that would overwrite an input or each other.
 
-    An output may neither be an input, nor lie in a folder that is read, nor be a folder that an input lies in. Devices
-    and pipes may be named as often as one likes, and so may a hub id, which is no path.
+    An output may not be an input, be inside a folder that is read, or contain an input. Devices and pipes may be named
+    any number of times, and so may a hub id, which is no path.
+
+    Parameters
+    ----------
+    outputs, inputs : paths by the option that names them.
 
     Raises
     ------
@@ -64,11 +68,11 @@ def refuse_inputs(outputs: Mapping[str, Paths], inputs: Mapping[str, Paths]) -> 
             continue
         target = Path(os.path.realpath(path))
         if target in written:
-            raise InputError(f"{written[target]} and {option} are one file ({path}): give each a name of its own.")
+            raise InputError(f"{written[target]} and {option} are one file ({path}): give each a different path.")
         written[target] = option
         for other, source in _flat(inputs):
             if source.exists() and (how := _collision(target, Path(os.path.realpath(source)))):
-                raise InputError(f"{option} {path} {how} {other} {source}: name another path for what is written.")
+                raise InputError(f"{option} {path} {how} {other} {source}: give another output path.")
 
 
 def _flat(named: Mapping[str, Paths]) -> Iterator[tuple[str, Path]]:
@@ -78,9 +82,9 @@ def _flat(named: Mapping[str, Paths]) -> Iterator[tuple[str, Path]]:
 
 
 def _collision(target: Path, source: Path) -> str:
-    """What an output would do to an input, in words that go before the input; empty where it is nothing."""
-    if any(source == Path(f"{target}{end}") for end in _WORK_NAMES):
+    """What an output would do to an input, as words before its name; empty if nothing."""
+    if any(source == Path(f"{target}{suffix}") for suffix in _WORK_SUFFIXES):
         return "would overwrite"
     if target.is_relative_to(source):
-        return "would lie in"
+        return "would be inside"
     return "would replace the folder of" if source.is_relative_to(target) else ""

@@ -1,4 +1,4 @@
-"""A store into FAISS and Lucene indexes that Pyserini reads, and compressed vectors for MaxSim, in bounded memory."""
+"""Builds FAISS and Lucene indexes for Pyserini, and compressed vectors for MaxSim, from a store in bounded memory."""
 
 from __future__ import annotations
 

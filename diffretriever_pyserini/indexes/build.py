@@ -1,4 +1,4 @@
-"""A store once through, part by part, into a FAISS folder, a Lucene index, compressed vectors, or several of them."""
+"""Builds the indexes of a store, part by part: a FAISS folder, a Lucene index, compressed vectors, or several."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from .options import DENSE, LEXICAL, MULTI, IndexOptions
 
 FORMAT = 2
 INDEX = "index.json"
-_SHARE = 0.8  # of the memory that is free
+_MEMORY_SHARE = 0.8  # of the free memory
 
 
 def build_index(
     store: Store | str | Path, output: str | Path, options: IndexOptions | None = None, names: TermNames | None = None
 ) -> dict[str, Any]:
-    """Write the folder ``output`` with the indexes of ``store``: whole, or not at all. Returns ``index.json``.
+    """Write the folder ``output`` with the indexes of ``store``, completely or not at all. Returns ``index.json``.
 
-    Signals of the same store that are there already and are not made again stay. The multi-vector signal, which takes
-    longest, goes on after a kill with what ``OUTPUT.multi.unfinished`` holds; the others begin anew.
+    Existing indexes of the same store stay unless they are built again. The multi-vector index takes longest: after a
+    kill it continues from ``OUTPUT.multi.unfinished``, while the others start again.
 
     Parameters
     ----------
-    names : names of the terms, for a model that no name stands for (made with changed settings).
+    names : Lucene's names of the terms, for a model with changed settings, which has no encoder name.
 
     Raises
     ------
@@ -44,8 +44,8 @@ def build_index(
         For a store that is not finished, empty, damaged (the part is named) or holds an id twice, and for an encoder
         that did not make it.
     DiffRetrieverError
-        For an index that needs more memory than allowed, an output folder that holds something else or an index that
-        would get lost, a second writer, and a disk that is full.
+        For an index that needs more memory than allowed, an output folder with other contents or an index that would
+        be lost, a second writer, and a full disk.
     """
     options = options or IndexOptions()
     refuse_inputs({"--output": output}, {"--store": store.folder if isinstance(store, Store) else store})
@@ -53,9 +53,9 @@ def build_index(
     target, output = real_target(output), Path(output).expanduser()
     if len(store) == 0:
         raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
-    work = target.with_name(f"{target.name}.multi.unfinished")  # beside the folder, not beside a link to it
+    work = target.with_name(f"{target.name}.multi.unfinished")  # beside the real folder, not beside a link to it
     restore_folder(output, INDEX)
-    kept = _kept(output, options, store)
+    existing = _existing_signals(output, options, store)
     plan = _plan(store, options)
     if options.lexical:
         names = names or encoder_terms(store.spec, options.encoder)
@@ -63,33 +63,33 @@ def build_index(
     with whole_folder(output, INDEX) as folder:
         facts = _fill(folder, store, options, plan, names)
         if options.multi is not None:
-            made = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
-            facts[MULTI] = {"bytes_per_passage": made.stride + made.candidate_bytes, "recall": made.recall}
-        for signal, told in kept.items():
+            manifest = build_multi(store, folder / MULTI, options.multi, work, options.verify, options.quiet)
+            facts[MULTI] = {"bytes_per_passage": manifest.stride + manifest.candidate_bytes, "recall": manifest.recall}
+        for signal, recorded in existing.items():
             shutil.copytree(output / signal, folder / signal, copy_function=link)
-            facts[signal] = told
+            facts[signal] = recorded
         write_json(folder / INDEX, facts)
-    shutil.rmtree(work, ignore_errors=True)  # only now: until the index has its name, a kill may come
+    shutil.rmtree(work, ignore_errors=True)  # only after the index is complete: a kill may come before
     return facts
 
 
-def _kept(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
-    """What an index that is there says of the signals that stay; DiffRetrieverError where they are another store's."""
+def _existing_signals(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
+    """Return the facts of existing indexes that stay; DiffRetrieverError if they are of another store."""
     if not (output / INDEX).is_file():
         return {}
-    there = read_json(output / INDEX)
-    kept = {
-        signal: there[signal]
+    recorded = read_json(output / INDEX)
+    existing = {
+        signal: recorded[signal]
         for signal in (DENSE, LEXICAL, MULTI)
-        if there.get(signal) and signal not in options.signals
+        if recorded.get(signal) and signal not in options.signals
     }
-    if kept and there.get("store") != store.digest:
-        flags = " ".join(f"--{signal}" for signal in kept)
+    if existing and recorded.get("store") != store.digest:
+        flags = " ".join(f"--{signal}" for signal in existing)
         raise DiffRetrieverError(
-            f"{output} holds a {min(kept)} signal of another store, which this command would not make again: ask for "
-            f"{flags}, too, name another folder, or remove this one."
+            f"{output} holds a {min(existing)} index of another store, which this command would not build again: add "
+            f"{flags}, name another folder, or remove this one."
         )
-    return kept
+    return existing
 
 
 def _plan(store: Store, options: IndexOptions) -> DensePlan | None:
@@ -100,19 +100,21 @@ def _plan(store: Store, options: IndexOptions) -> DensePlan | None:
     if options.max_memory is not None:
         plan.check_memory(int(options.max_memory * 1e9), "--max-memory")
     elif free is not None:
-        plan.check_memory(int(_SHARE * free), f"{_SHARE:.0%} of what is free; --max-memory sets another")
+        plan.check_memory(
+            int(_MEMORY_SHARE * free), f"{_MEMORY_SHARE:.0%} of the free memory; --max-memory sets another"
+        )
     if options.gpu:
         import faiss
 
         if not faiss.get_num_gpus():
-            raise DiffRetrieverError("--gpu: FAISS sees no GPU here; leave it out.")
+            raise DiffRetrieverError("--gpu: FAISS sees no GPU here; omit this option.")
     return plan
 
 
 def _fill(
     folder: Path, store: Store, options: IndexOptions, plan: DensePlan | None, names: TermNames | None
 ) -> dict[str, Any]:
-    """Stream the parts into both writers; returns what ``index.json`` says."""
+    """Stream the parts into both writers; returns the contents of ``index.json``."""
     from tqdm import tqdm
 
     spec = store.spec
@@ -152,8 +154,8 @@ def _fill(
             "store": store.digest,
             MULTI: None,
         }
-        for name, one in ((DENSE, dense), (LEXICAL, lexical)):
-            facts[name] = one.close() if one is not None else None
+        facts[DENSE] = dense.close() if dense is not None else None
+        facts[LEXICAL] = lexical.close() if lexical is not None else None
     return facts
 
 

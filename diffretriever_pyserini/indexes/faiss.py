@@ -1,4 +1,4 @@
-"""FAISS indexes of pooled vectors by inner product: what each kind costs, how it is trained, and writing it."""
+"""FAISS indexes of pooled vectors by inner product: the size of each kind, training, writing and reading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .options import DenseKind
 KINDS = get_args(DenseKind)
 _SEED = 20260601
 _BATCH_BYTES = 32 << 20  # of K vectors in float32
-_LEAST_SAMPLE, _SAMPLE_PER_LIST = 1 << 15, 40  # training vectors; k-means wants 39 a centroid
+_LEAST_SAMPLE, _SAMPLE_PER_LIST = 1 << 15, 40  # training vectors; FAISS's k-means expects 39 per centroid
 _RANGE_SAMPLE = 1 << 14
 _CENTROIDS = 256  # of product quantisers: codes of 8 bits
 _LINKS, _CONSTRUCTION, _HNSW_SEARCH = 32, 200, 128
@@ -29,7 +29,7 @@ _LINKS, _CONSTRUCTION, _HNSW_SEARCH = 32, 200, 128
 
 @dataclass(frozen=True)
 class DensePlan:
-    """What ``kind`` means for ``count`` vectors of ``dimension``."""
+    """The sizes of an index of this ``kind`` for ``count`` vectors of ``dimension`` components."""
 
     kind: str
     count: int
@@ -41,7 +41,7 @@ class DensePlan:
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of a vector's code; product quantisers take one for at least eight components."""
+        """Bytes of a vector's code; product quantisers use one byte for eight or more components."""
         if self.kind in ("flat", "hnsw"):
             return 4 * self.dimension
         if self.kind == "sq8":
@@ -51,48 +51,48 @@ class DensePlan:
 
     @property
     def lists(self) -> int:
-        """Inverted lists of ``ivfpq``: the power of two next to 4 sqrt(N), at most 1,024 and N / 40.
+        """Number of inverted lists of ``ivfpq``: the power of two next to 4 sqrt(N), at most 1,024 and N / 40.
 
-        More would make training dear (its sample and its time grow with them) and change the recall little: a search
-        reads the same share of the collection.
+        More lists need a larger sample and longer training, and change the recall little, as a search reads the same
+        share of the collection.
         """
-        wanted = min(1024, 4 * self.count**0.5, self.count / _SAMPLE_PER_LIST)
-        return 1 << round(np.log2(max(1.0, wanted)))
+        target = min(1024, 4 * self.count**0.5, self.count / _SAMPLE_PER_LIST)
+        return 1 << round(np.log2(max(1.0, target)))
 
     @property
     def probes(self) -> int:
-        """Lists that a search reads."""
+        """Number of lists that a search reads."""
         return max(min(self.lists, 8), self.lists // 16)
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that searching takes; building takes as much for ``hnsw`` and little for the others."""
+        """Bytes of memory that a search needs; building ``hnsw`` needs as much, building the others little."""
         extra = {"hnsw": 4 * (2 * 2 * _LINKS + _LINKS), "ivfpq": 8}.get(self.kind, 0)
         return self.count * (self.code_bytes + extra)
 
     @property
     def sample(self) -> int:
-        """Vectors that training looks at."""
+        """Number of vectors for training."""
         if self.kind in ("flat", "hnsw"):
             return 0
-        if self.kind == "sq8":  # only the range of each component is learnt
+        if self.kind == "sq8":  # it learns only the range of each component
             return min(self.count, _RANGE_SAMPLE)
         return min(self.count, max(_LEAST_SAMPLE, _SAMPLE_PER_LIST * self.lists if self.kind == "ivfpq" else 0))
 
     def check_memory(self, limit: int, why: str) -> None:
-        """Raise DiffRetrieverError where a flat or HNSW index would not fit into ``limit`` bytes; say what would."""
+        """Raise DiffRetrieverError, naming smaller kinds, if a flat or HNSW index does not fit into ``limit`` bytes."""
         if self.kind not in ("flat", "hnsw") or self.memory <= limit:
             return
         others = (DensePlan(kind, self.count, self.dimension) for kind in ("sq8", "pq", "ivfpq"))
-        instead = ", ".join(f"--dense {plan.kind} ({_gigabytes(plan.memory)})" for plan in others)
+        alternatives = ", ".join(f"--dense {plan.kind} ({_gigabytes(plan.memory)})" for plan in others)
         raise DiffRetrieverError(
             f"--dense {self.kind} needs {_gigabytes(self.memory)} of memory ({self.count:,} vectors of "
-            f"{self.dimension} floats), and the limit is {_gigabytes(limit)} ({why}): take {instead}, "
+            f"{self.dimension} floats), but the limit is {_gigabytes(limit)} ({why}): use {alternatives}, "
             "or raise --max-memory."
         )
 
     def facts(self) -> dict[str, Any]:
-        """What ``index.json`` says about it."""
+        """Return the entry in ``index.json``."""
         facts: dict[str, Any] = {"kind": self.kind, "bytes_per_passage": self.code_bytes, "memory": self.memory}
         if self.kind == "ivfpq":
             facts |= {"lists": self.lists, "probes": self.probes}
@@ -104,9 +104,9 @@ def _gigabytes(size: float) -> str:
 
 
 def training_sample(store: Store, size: int) -> np.ndarray:
-    """``size`` pooled vectors of ``store``, float32 [size, H], evenly drawn; the same for every run."""
-    draw = np.random.default_rng(_SEED)
-    chosen = np.sort(draw.choice(len(store), size, replace=False, shuffle=False))
+    """Return ``size`` pooled vectors of ``store``, float32 [size, H], drawn uniformly with a fixed seed."""
+    generator = np.random.default_rng(_SEED)
+    chosen = np.sort(generator.choice(len(store), size, replace=False, shuffle=False))
     sample = np.empty((size, store.spec.dimension), np.float32)
     for part, begin in zip(store.parts, store.bounds, strict=False):
         for start, stop in part.pieces(_BATCH_BYTES):
@@ -115,13 +115,13 @@ def training_sample(store: Store, size: int) -> np.ndarray:
             if len(rows) * 16 > stop - start:
                 sample[low:high] = part.pooled(start, stop)[rows - start]
             else:
-                for place, row in enumerate(rows.tolist(), int(low)):
-                    sample[place] = part.pooled(row, row + 1)[0]
+                for i, row in enumerate(rows.tolist(), int(low)):
+                    sample[i] = part.pooled(row, row + 1)[0]
     return sample
 
 
 def empty_index(plan: DensePlan) -> Any:
-    """The FAISS index of ``plan``, untrained and empty."""
+    """Return the FAISS index of ``plan``, untrained and empty."""
     import faiss
 
     index: Any
@@ -142,13 +142,13 @@ def empty_index(plan: DensePlan) -> Any:
     index = faiss.IndexIVFPQ(coarse, d, plan.lists, plan.code_bytes, 8, product)
     coarse.this.disown()
     index.own_fields, index.nprobe = True, plan.probes
-    # A small collection has fewer vectors than k-means would like; it is told so in the documentation.
+    # A small collection has fewer vectors than k-means expects (docs/indexing.md says so).
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
     return index
 
 
 def train(index: Any, plan: DensePlan, store: Store, gpu: bool = False) -> None:
-    """Train ``index`` on a sample of ``store``; k-means' seeds are FAISS's own and fixed."""
+    """Train ``index`` on a sample of ``store``; the seeds of k-means are FAISS's and fixed."""
     if not plan.sample:
         return
     import faiss
@@ -165,15 +165,15 @@ def train(index: Any, plan: DensePlan, store: Store, gpu: bool = False) -> None:
         index.train(sample)
 
 
-def threads_for(kind: str, asked: int | None) -> int:
-    """Threads to build with: what was asked for, else one for HNSW (its graph depends on their timing), else all."""
-    if asked is None:
+def threads_for(kind: str, threads: int | None) -> int:
+    """Return ``threads``, or by default one for HNSW, whose graph depends on their timing, and all for other kinds."""
+    if threads is None:
         return 1 if kind == "hnsw" else processors()
-    return asked
+    return threads
 
 
 def codes_file(path: Path, index: Any, plan: DensePlan) -> CodesFile | ListsFile | None:
-    """What takes the codes of ``index`` (trained, empty) as they come; None where FAISS must hold all until the end."""
+    """Return a writer for the codes of ``index`` (trained, empty); None if FAISS must hold them until the end."""
     if plan.kind == "hnsw":
         return None
     if plan.kind == "ivfpq":
@@ -184,9 +184,9 @@ def codes_file(path: Path, index: Any, plan: DensePlan) -> CodesFile | ListsFile
 
 
 class DenseWriter:
-    """Pyserini's FAISS folder (``index``, ``docid``, ``diffretriever.json``) in the making.
+    """Writes Pyserini's FAISS folder (``index``, ``docid``, ``diffretriever.json``).
 
-    Codes go to the disk as they come; HNSW's graph and vectors stay in memory until the end.
+    Codes are written at once; HNSW's graph and vectors stay in memory until the end.
     """
 
     def __init__(self, folder: Path, plan: DensePlan, store: Store, gpu: bool = False):
@@ -196,7 +196,7 @@ class DenseWriter:
         train(self._index, plan, store, gpu)
         self._codes = codes_file(folder / "index", self._index, plan)
         self._docids = (folder / "docid").open("w", encoding="utf-8")
-        if plan.kind == "hnsw":  # grown step by step, the vectors would be there twice for moments
+        if plan.kind == "hnsw":  # reserve memory: growing would hold the vectors twice at times
             import faiss
 
             codes: Any = faiss.downcast_index(self._index.storage).codes  # type: ignore[attr-defined]
@@ -214,7 +214,7 @@ class DenseWriter:
         self._docids.writelines(f"{docid}\n" for docid in docids)
 
     def close(self) -> dict[str, Any]:
-        """Write what is still in memory; returns what ``index.json`` says about it."""
+        """Write what is still in memory; returns the entry in ``index.json``."""
         import faiss
 
         self._docids.close()
@@ -227,12 +227,12 @@ class DenseWriter:
 
 
 def read_faiss_folder(folder: Path) -> tuple[Any, list[str]]:
-    """FAISS's index and the docids of a folder of Pyserini's layout (files ``index`` and ``docid``).
+    """Return FAISS's index and the docids of a folder in Pyserini's layout (files ``index`` and ``docid``).
 
     Raises
     ------
     InputError
-        When a file cannot be read, or they differ in number.
+        When a file cannot be read, or the numbers of vectors and ids differ.
     """
     import faiss
 

@@ -1,11 +1,11 @@
 """FAISS index files of inverted lists, written in bounded memory.
 
-FAISS itself keeps all lists in memory until it writes the file. Where a list begins is known only when the last vector
-has been seen, so each vector's list and code go to a nameless file first, in the order of adding, and from there to
-their places. What FAISS offers for lists on disk is a format of two files, which Pyserini does not open.
+FAISS itself keeps all lists in memory until it writes the file. The offset of a list is known only after the last
+vector, so each vector's list and code first go to a file without a name, in the order of adding, and from there to
+their offsets. FAISS's own lists on disk are a format of two files, which Pyserini does not open.
 
-The file is a head, the lists' sizes, and each list's codes and ids. The head comes from FAISS's own writer; the rest is
-checked against it with a few vectors each time.
+The file is a head, the lists' sizes, and each list's codes and ids. The head comes from FAISS's own writer, and each
+time the layout is checked against it with a few vectors.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import numpy as np
 
 from .codes import serialized, with_count
 
-_BUFFER = 16 << 20  # bytes of memory for what is on its way to its list
-_BLOCK = 1 << 15  # vectors encoded at once, as many as in FAISS's `add`: not even a rounding can differ
-_ALL, _SPARSE = b"full", b"sprs"  # how the sizes are written: all of them, or the numbers and sizes of lists in use
-_NONE = _SPARSE + bytes(8)
+_BUFFER = 16 << 20  # bytes of memory for the codes that are being sorted into lists
+_BLOCK = 1 << 15  # vectors encoded at once, as many as in FAISS's `add`, so that even roundings are equal
+_FULL, _SPARSE = b"full", b"sprs"  # formats of the sizes: all of them, or the numbers and sizes of lists in use
+_NO_LISTS = _SPARSE + bytes(8)
 
 
 def lists_head(index: Any) -> bytes | None:
-    """What FAISS writes of ``index`` (trained, empty) before the lists' sizes; None where this way does not fit."""
+    """Return FAISS's file of ``index`` (trained, empty) up to the lists' sizes; None if it has another layout."""
     import faiss
 
     empty = serialized(index)
-    if not empty.endswith(_NONE):
+    if not empty.endswith(_NO_LISTS):
         return None
-    head = empty.removesuffix(_NONE)
+    head = empty.removesuffix(_NO_LISTS)
     vectors = np.random.default_rng(1).standard_normal((index.nlist + 1, index.d), dtype=np.float32)
     every = np.arange(len(vectors), dtype=np.int64) % index.nlist
     for n, lists in ((1, None), (3, None), (len(vectors), every)):
@@ -51,7 +51,7 @@ def lists_head(index: Any) -> bytes | None:
 
 
 class ListedCodes:
-    """Codes in the order of adding, in the file ``scratch``, until they are written list by list."""
+    """Collects codes in the file ``scratch``, in the order of adding, and then writes them list by list."""
 
     def __init__(self, index: Any, head: bytes, scratch: IO[bytes]):
         self.count = 0
@@ -60,7 +60,7 @@ class ListedCodes:
         self._record = np.dtype([("list", "<i4"), ("code", "u1", (index.code_size,))])
 
     def add(self, vectors: np.ndarray, lists: np.ndarray | None = None) -> None:
-        """Append ``vectors``, float32 [n, H], to ``lists``, int64 [n]; None for those that FAISS chooses."""
+        """Append ``vectors``, float32 [n, H], to ``lists``, int64 [n]; by default FAISS chooses the lists."""
         import faiss
 
         vectors = np.ascontiguousarray(vectors)
@@ -69,17 +69,19 @@ class ListedCodes:
         records = np.empty(len(vectors), self._record)
         records["list"] = lists
         for start in range(0, len(vectors), _BLOCK):
-            block, of = vectors[start : start + _BLOCK], np.ascontiguousarray(lists[start : start + _BLOCK])
+            rows = slice(start, start + _BLOCK)
+            block, numbers = vectors[rows], np.ascontiguousarray(lists[rows])
             codes = np.empty((len(block), self._index.code_size), np.uint8)
-            self._index.encode_vectors(len(block), faiss.swig_ptr(block), faiss.swig_ptr(of), faiss.swig_ptr(codes))
-            records["code"][start : start + _BLOCK] = codes
+            pointers = (faiss.swig_ptr(array) for array in (block, numbers, codes))
+            self._index.encode_vectors(len(block), *pointers)
+            records["code"][rows] = codes
         self._scratch.write(records.data)
         self._sizes += _sizes(records["list"], len(self._sizes))
         self.count += len(vectors)
 
     def write(self, file: IO[bytes]) -> None:
-        """Write the whole index to ``file``, which is empty."""
-        file.write(with_count(self._head, self.count) + _told(self._sizes))
+        """Write the whole index to the empty ``file``."""
+        file.write(with_count(self._head, self.count) + _written_sizes(self._sizes))
         code_size = self._index.code_size
         codes_at = file.tell() + (np.cumsum(self._sizes) - self._sizes) * (code_size + 8)
         ids_at = codes_at + self._sizes * code_size
@@ -87,37 +89,37 @@ class ListedCodes:
         self._scratch.seek(0)
         for first in range(0, self.count, rows):
             records = np.frombuffer(self._scratch.read(rows * self._record.itemsize), self._record)
-            order = np.argsort(records["list"], kind="stable")  # within a list the order of adding stays
+            order = np.argsort(records["list"], kind="stable")  # keeps the order of adding within a list
             codes, ids = records["code"][order], (order + first).astype("<i8")
             sizes = _sizes(records["list"], len(self._sizes))
             ends = len(records) - sizes.sum() + np.cumsum(sizes)
             for number in np.flatnonzero(sizes).tolist():
-                some = slice(ends[number] - sizes[number], ends[number])
-                for place, values in ((codes_at, codes[some]), (ids_at, ids[some])):
-                    file.seek(place[number])
+                members = slice(ends[number] - sizes[number], ends[number])
+                for offsets, values in ((codes_at, codes[members]), (ids_at, ids[members])):
+                    file.seek(offsets[number])
                     file.write(values.data)
-                    place[number] += values.nbytes
+                    offsets[number] += values.nbytes
 
 
 def _sizes(lists: np.ndarray, count: int) -> np.ndarray:
-    """How often each of ``count`` lists occurs, int64; -1, where FAISS found none for a vector, does not count."""
+    """Return how often each of ``count`` lists occurs, int64; -1 (no list for a vector) is not counted."""
     return np.bincount(lists + 1, minlength=count + 1)[1:]
 
 
-def _told(sizes: np.ndarray) -> bytes:
-    """The lists' ``sizes`` as FAISS writes them."""
+def _written_sizes(sizes: np.ndarray) -> bytes:
+    """Return the lists' ``sizes`` as FAISS writes them."""
     used = np.flatnonzero(sizes)
     few = len(used) <= len(sizes) // 2
     numbers = np.stack([used, sizes[used]], axis=1).reshape(-1) if few else sizes
-    return (_SPARSE if few else _ALL) + len(numbers).to_bytes(8, "little") + numbers.astype("<i8").tobytes()
+    return (_SPARSE if few else _FULL) + len(numbers).to_bytes(8, "little") + numbers.astype("<i8").tobytes()
 
 
 class ListsFile:
-    """The file of an index of ``count`` vectors in inverted lists that is being written."""
+    """Writes the file of an index of ``count`` vectors in inverted lists."""
 
     def __init__(self, path: Path, index: Any, head: bytes, count: int):
         self._path, self._count = path, count
-        # Without a name it goes with the process, however that ends.
+        # A file without a name disappears with the process, however that ends.
         self._scratch = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
         self._codes = ListedCodes(index, head, self._scratch)
 

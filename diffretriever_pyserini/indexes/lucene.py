@@ -1,4 +1,4 @@
-"""The Lucene impact index, written directly: each passage's terms once, with their impacts as term frequencies.
+"""Writes the Lucene impact index directly: each term of a passage once, with its impact as the term frequency.
 
 The fields are those of Anserini's own impact index: ``id`` (a stored string, and doc values for breaking ties) and
 ``contents`` (documents and frequencies, norms of Anserini's ImpactSimilarity).
@@ -18,7 +18,7 @@ from ..store.index_record import IndexRecord
 from ..store.part import Part
 from ..store.spec import StoreSpec
 
-# Between a term and its impact; TermNames writes no control character, and Java does not take this one for white space.
+# Between a term and its impact: names of terms have no control characters, and Java does not split at this one.
 DELIMITER = "\x01"
 _BUFFER_MEGABYTES = 16.0
 _LONGEST = 300  # of a term (255), delimiter and impact
@@ -28,11 +28,11 @@ _TOKEN_FIELD = (
 
 
 def encoder_terms(spec: StoreSpec, encoder: str | None = None) -> TermNames:
-    """Lucene's names of the store's terms, from the encoder's tokenizer; its weights are not loaded.
+    """Return Lucene's names of the store's terms, from the encoder's tokenizer, without loading its weights.
 
     Parameters
     ----------
-    encoder : name or folder of the encoder, where it is no longer found under the name that the store gives.
+    encoder : name or folder of the encoder, if it is no longer available under the name in the store.
 
     Raises
     ------
@@ -51,15 +51,15 @@ def encoder_terms(spec: StoreSpec, encoder: str | None = None) -> TermNames:
     except ModelNotFoundError as error:
         raise ModelNotFoundError(
             f"the terms of the store cannot be named without the tokenizer of its encoder {spec.encoder!r}, and there "
-            f"is none at {encoder or spec.encoder!r}: say with --encoder where it is. ({error})"
+            f"is none at {encoder or spec.encoder!r}: name its location with --encoder. ({error})"
         ) from error
-    remedy = "name the one that made it with --encoder, or encode again"
+    remedy = "name the one that made them with --encoder, or encode again"
     require_same_encoder(spec.provenance, provenance_of(config, prepare), "the store holds passages", remedy)
     return TermNames(prepare.tokenizer, spec.vocab_size)
 
 
 class LuceneWriter:
-    """A Lucene index in the making, in ``folder``. Passages without terms are left out, as Anserini leaves them out."""
+    """Writes a Lucene index into ``folder``, without the passages that have no terms, as Anserini does."""
 
     def __init__(self, folder: Path, spec: StoreSpec, names: TermNames):
         java.check_process()
@@ -79,13 +79,13 @@ class LuceneWriter:
             config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
             config.setUseCompoundFile(False)
             config.setMergeScheduler(lucene("index.SerialMergeScheduler")())  # the same segments in every run
-            # Not memory-mapped: what merging reads would count as this process's memory.
+            # Not memory-mapped: pages that merging reads would count as memory of this process.
             directory = lucene("store.NIOFSDirectory")(autoclass("java.nio.file.Paths").get(str(folder)))
             self._writer = lucene("index.IndexWriter")(directory, config)
             self._tokenizer = lucene("analysis.core.WhitespaceTokenizer")(_LONGEST)
             frequencies = lucene("analysis.miscellaneous.DelimitedTermFrequencyTokenFilter")(self._tokenizer, DELIMITER)
-            kind = lucene("document.FieldType")()
-            kind.setIndexOptions(lucene("index.IndexOptions").DOCS_AND_FREQS)
+            field_type = lucene("document.FieldType")()
+            field_type.setIndexOptions(lucene("index.IndexOptions").DOCS_AND_FREQS)
             self._reader = autoclass("java.io.StringReader")
             self._id = lucene("document.StringField")("id", "", lucene("document.Field$Store").YES)
             self._tie = lucene("document.BinaryDocValuesField")("id", lucene("util.BytesRef")(b""))
@@ -93,7 +93,7 @@ class LuceneWriter:
             for field in (
                 self._id,
                 self._tie,
-                lucene("document.Field")("contents", frequencies, kind, signature=_TOKEN_FIELD),
+                lucene("document.Field")("contents", frequencies, field_type, signature=_TOKEN_FIELD),
             ):
                 self._document.add(field)
 
@@ -102,7 +102,9 @@ class LuceneWriter:
         weights = part.weights
         prefixes = self._prefixes
         if weights.nnz and int(weights.indices.max()) >= len(prefixes):
-            raise InputError(f"{part.path}: a term beyond the {len(prefixes)} of the vocabulary.")
+            raise InputError(
+                f"{part.path}: a term id is beyond the vocabulary of {len(prefixes)}; encode the corpus again."
+            )
         bounds = weights.indptr.tolist()
         with java.calls:
             for docid, (start, stop) in zip(docids, itertools.pairwise(bounds), strict=True):
@@ -117,7 +119,7 @@ class LuceneWriter:
         self._count += len(docids)
 
     def close(self) -> dict[str, Any]:
-        """Merge everything into one segment and close; returns what ``index.json`` says about it."""
+        """Merge everything into one segment and close; returns the entry in ``index.json``."""
         with java.calls:
             self._writer.forceMerge(1)
             self._writer.commit()
@@ -127,6 +129,6 @@ class LuceneWriter:
         return {"documents": self._documents, "terms": spec.vocab_size}
 
     def abandon(self) -> None:
-        """Let go of the files of an index that will not be finished."""
+        """Release the files of an index that will not be finished."""
         with java.calls:
             self._writer.rollback()

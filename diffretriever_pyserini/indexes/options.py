@@ -1,4 +1,4 @@
-"""What is made of a store, and how far a search of the K vectors looks."""
+"""The options of building indexes, and of searching K vectors."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ if TYPE_CHECKING:
 
 DENSE, LEXICAL, MULTI = "dense", "lexical", "multi"
 DenseKind = Literal["flat", "sq8", "pq", "ivfpq", "hnsw"]
-_MORE_CANDIDATES, _PER_HIT = 400, 1.5  # what the first stage proposes beyond the hits, or for each hit
+_MORE_CANDIDATES, _PER_HIT = 400, 1.5  # candidates of the first stage: so many more than hits, or so many per hit
 
 
 @dataclass(frozen=True)
 class MultiBuild:
-    """How the K vectors of a passage are kept for MaxSim. Values that cannot be raise InputError."""
+    """How the K vectors of a passage are stored for MaxSim. Invalid values raise InputError."""
 
     bytes_per_vector: Annotated[
         Count | None,
         Help(
-            "of a passage's record and first-stage code, divided by K",
+            "size of a passage's record and first-stage code, divided by K",
             default="H/8, a sixteenth of float16",
             group="multi-vector index",
         ),
     ] = None
     refine: Annotated[
-        Literal["int8"] | None, Help("keep the vectors on disk, too, so that the best passages can be scored by them")
+        Literal["int8"] | None, Help("also store the vectors on disk, to score the best passages by them")
     ] = None
 
     def __post_init__(self) -> None:
         validate(self, InputError)
 
     def budget(self, store: Store) -> int:
-        """Bytes of a passage."""
+        """Return the bytes per passage."""
         spec = store.spec
         return spec.k_passage * (self.bytes_per_vector or max(1, spec.dimension // 8))
 
 
 @dataclass(frozen=True)
 class MultiOptions:
-    """How far a search of a multi-vector index looks. Values that cannot be raise InputError."""
+    """How many passages a search of a multi-vector index scores. Invalid values raise InputError."""
 
     candidates: Annotated[
         Count | None,
@@ -53,33 +53,33 @@ class MultiOptions:
             group="multi-vector signal",
         ),
     ] = None
-    refine: Annotated[CountFrom0, Help("best ones scored again by the vectors on disk, where they were kept")] = 200
+    refine: Annotated[CountFrom0, Help("how many of the best are scored by the vectors on disk, if stored")] = 200
 
     def __post_init__(self) -> None:
         validate(self, InputError)
 
-    def wanted(self, depth: int) -> int:
-        """Passages to propose for ``depth`` hits."""
+    def candidate_count(self, depth: int) -> int:
+        """Return how many passages the first stage proposes for ``depth`` hits."""
         return max(depth, self.candidates or max(depth + _MORE_CANDIDATES, int(_PER_HIT * depth)))
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """What is made of a store; ``multi`` says how the K vectors are kept, None makes no such index.
+    """Which indexes of a store are built; ``multi`` says how the K vectors are stored, None builds no such index.
 
-    Values that cannot be raise InputError.
+    Invalid values raise InputError.
     """
 
     dense: Annotated[DenseKind | None, Help("build this FAISS index")] = "flat"
     lexical: Annotated[bool, Help("build the Lucene impact index")] = True
     multi: MultiBuild | None = None
-    threads: Annotated[Threads | None, Help("for FAISS", default="all; 1 for hnsw, whose graph depends on timing")] = (
-        None
-    )
-    max_memory: Annotated[
-        AboveZero | None, Help("gigabytes that flat and hnsw may take", "GB", default="80 % of what is free")
+    threads: Annotated[
+        Threads | None, Help("threads for FAISS", default="all; 1 for hnsw, whose graph depends on timing")
     ] = None
-    encoder: Annotated[str | None, Help("the store's encoder, if its name or place has changed", "NAME")] = None
+    max_memory: Annotated[
+        AboveZero | None, Help("gigabytes that flat and hnsw may take", "GB", default="80 % of the free memory")
+    ] = None
+    encoder: Annotated[str | None, Help("the store's encoder, if its name or location has changed", "NAME")] = None
     verify: Annotated[bool, Help("do not check the parts' checksums")] = True
     gpu: Annotated[bool, Help("train ivfpq on the GPUs")] = False
     quiet: Annotated[bool, Help("no bar, no summary")] = False
@@ -87,10 +87,10 @@ class IndexOptions:
     def __post_init__(self) -> None:
         validate(self, InputError)
         if not self.signals:
-            raise InputError("neither a dense nor a lexical nor a multi-vector index is asked for.")
+            raise InputError("No index is selected: choose a dense, a lexical or a multi-vector index.")
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """The signals that are made."""
-        asked = {DENSE: self.dense is not None, LEXICAL: self.lexical, MULTI: self.multi is not None}
-        return tuple(signal for signal, wanted in asked.items() if wanted)
+        """The signals whose indexes are built."""
+        selected = {DENSE: self.dense is not None, LEXICAL: self.lexical, MULTI: self.multi is not None}
+        return tuple(signal for signal, chosen in selected.items() if chosen)

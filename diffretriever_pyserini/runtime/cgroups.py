@@ -1,4 +1,4 @@
-"""The control groups that this process is in (Linux): containers and batch systems set their limits there."""
+"""The control groups of this process (Linux), where containers and batch systems set their limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def folders(controller: str, proc: Path = PROC, cgroups: Path = CGROUPS) -> Iterator[tuple[int, Path]]:
-    """(version, folder) of each group with this controller, innermost first; limits of outer groups hold as well."""
+    """Yield (version, folder) of each group with this controller, innermost first; limits of outer groups apply too."""
     for line in lines(proc / "self" / "cgroup"):
         number, controllers, path = line.split(":", 2)
         if number == "0":
@@ -20,12 +20,12 @@ def folders(controller: str, proc: Path = PROC, cgroups: Path = CGROUPS) -> Iter
         else:
             continue
         folder = top / path.lstrip("/")
-        # Inside a container the path may be the machine's, which is not there; the container's own limits are on top.
-        yield from ((version, one) for one in (folder, *folder.parents) if one.is_relative_to(top))
+        # Inside a container the path may be the machine's and not exist; the container's own limits are in ``top``.
+        yield from ((version, group) for group in (folder, *folder.parents) if group.is_relative_to(top))
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a file; none where it cannot be read."""
+    """Return the lines of a file; none if it cannot be read."""
     try:
         return path.read_text().splitlines()
     except OSError:

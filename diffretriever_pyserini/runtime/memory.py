@@ -1,4 +1,4 @@
-"""How much memory this process may still take: the machine's, or its control group's where that is less."""
+"""How much memory is still available to this process, by the machine and by its control groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .cgroups import CGROUPS, PROC, folders, lines
 
-# By version: files of limit and use, the line of memory.stat that counts cached files, which would make room.
+# By version: files of limit and use, and the line of memory.stat that counts cached files, which can be freed.
 _FILES = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     2: ("memory.max", "memory.current", "inactive_file"),
@@ -14,23 +14,23 @@ _FILES = {
 
 
 def available_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
-    """Bytes of memory that can be had now; None where the system does not say (no Linux)."""
-    groups = [_group(folder, *_FILES[version]) for version, folder in folders("memory", proc, cgroups)]
-    free = [_machine(proc / "meminfo"), *groups]
-    return min((one for one in free if one is not None), default=None)
+    """Return the bytes of memory that are available now; None where the system does not say (not Linux)."""
+    groups = [_group_bytes(folder, *_FILES[version]) for version, folder in folders("memory", proc, cgroups)]
+    limits = [_machine_bytes(proc / "meminfo"), *groups]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _machine(meminfo: Path) -> int | None:
+def _machine_bytes(meminfo: Path) -> int | None:
     for line in lines(meminfo):
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) << 10
     return None
 
 
-def _group(folder: Path, limit: str, use: str, cached: str) -> int | None:
+def _group_bytes(folder: Path, limit: str, use: str, cached: str) -> int | None:
     try:
-        most, used = (int((folder / name).read_text()) for name in (limit, use))
+        allowed, used = (int((folder / name).read_text()) for name in (limit, use))
     except (OSError, ValueError):  # no such group, or "max"
         return None
     stat = dict(line.split() for line in lines(folder / "memory.stat") if len(line.split()) == 2)
-    return max(0, most - used + int(stat.get(cached, 0)))
+    return max(0, allowed - used + int(stat.get(cached, 0)))

@@ -1,4 +1,4 @@
-"""How many threads FAISS and torch take, for the length of a block or of a thread."""
+"""How many threads FAISS and torch use, within a block or in the threads of a pool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .cgroups import CGROUPS, PROC, folders, lines
 
 @contextlib.contextmanager
 def faiss_threads(count: int) -> Iterator[None]:
-    """Let FAISS use ``count`` threads inside the block, where this thread calls it."""
+    """Let FAISS use ``count`` threads inside the block, when called from this thread."""
     import faiss
 
     check_threads("FAISS", count)
@@ -31,44 +31,44 @@ def faiss_threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Let torch use ``count`` threads inside the block, where this thread calls it; None changes nothing."""
+    """Let torch use ``count`` threads inside the block, when called from this thread; None changes nothing."""
     import torch
 
     check_threads("torch", torch.get_num_threads() if count is None else count)
     if count is None:
         yield
         return
-    before = _own_torch_threads(count)
+    before = _set_torch_threads(count)
     try:
         yield
     finally:
-        _own_torch_threads(before)
+        _set_torch_threads(before)
 
 
-_helpers = threading.local()  # by library, the process in which this thread had others help it
+_pools = threading.local()  # by library, the id of the process in which this thread started an OpenMP pool
 
 
 def check_threads(library: str, count: int) -> None:
-    """Raise DiffRetrieverError where this thread is about to wake threads of ``library`` that a fork left behind.
+    """Raise DiffRetrieverError if ``library`` would wait here for threads that a fork did not copy.
 
-    OpenMP keeps a thread's helpers for the next time, and waits for them for ever in a child that was forked by that
-    thread. One thread needs no helpers, and another thread than the one that forked has none yet.
+    OpenMP keeps a pool for each thread that calls it. In a child process forked by such a thread the pool is gone, but
+    OpenMP waits for it forever. A single thread needs no pool, and threads that did not fork have none yet.
     """
-    if count > 1 and vars(_helpers).setdefault(library, os.getpid()) != os.getpid():
-        module = {"torch": "torch.set_num_threads", "FAISS": "faiss.omp_set_num_threads"}[library]
+    if count > 1 and vars(_pools).setdefault(library, os.getpid()) != os.getpid():
+        function = {"torch": "torch.set_num_threads", "FAISS": "faiss.omp_set_num_threads"}[library]
         raise DiffRetrieverError(
-            f"this process was forked by one that had used {library} with several threads, and would wait for them for "
-            "ever: start it in another way (multiprocessing's 'spawn' or 'forkserver', subprocess), or let "
-            f"{library} use one thread in it ({module}(1), or threads=1 where that can be asked for)."
+            f"this process was forked by one that had used {library} with several threads, and would wait for them "
+            "forever: start it in another way (multiprocessing's 'spawn' or 'forkserver', subprocess), or let "
+            f"{library} use one thread in it ({function}(1), or threads=1 where there is such an option)."
         )
 
 
 class Workers:
-    """Threads that answer one query each: FAISS and torch use no further threads below them.
+    """A pool of ``count`` threads in which FAISS and torch use a single thread each: one thread answers one query.
 
-    Waking other threads takes longer than a query's few milliseconds, above all where all processors are busy. OpenMP
-    keeps the number of threads by thread, so the caller's own is not touched. A forked process gets threads of its own.
-    ``count`` is how many there are. What runs in one of them must not ask for others: all could be waiting.
+    Waking more threads takes longer than a query's few milliseconds, especially if all processors are busy. OpenMP
+    keeps its setting per thread, so the caller's is unchanged. A forked process gets a new pool. A function that runs
+    in the pool must not call the pool: all its threads could be waiting.
     """
 
     def __init__(self, count: int | None = None):
@@ -78,26 +78,26 @@ class Workers:
     @property
     def _pool(self) -> ThreadPoolExecutor:
         started = self._started
-        if started is None or started[0] != os.getpid():  # threads do not come along into a forked process
-            with _one_at_a_time:
+        if started is None or started[0] != os.getpid():  # a fork does not copy threads
+            with _lock:
                 started = self._started
                 if started is None or started[0] != os.getpid():
-                    started = os.getpid(), _started(self.count)
+                    started = os.getpid(), _started_pool(self.count)
                     self._started = started
         return started[1]
 
     def run[T](self, function: Callable[..., T], *arguments: Any) -> T:
-        """``function(*arguments)`` in one of the threads."""
+        """Return ``function(*arguments)``, called in one of the threads."""
         return self._pool.submit(function, *arguments).result()
 
     def map[T](self, function: Callable[[Any], T], values: Iterable[Any], most: int | None = None) -> list[T]:
-        """``function`` of each of ``values``, in their order; at most ``most`` at once."""
+        """Return ``function`` of each of ``values``, in their order, with at most ``most`` calls at a time."""
         if most is None or most >= self.count:
             return list(self._pool.map(function, values))
         values = list(values)
-        turns = self._pool.map(lambda first: [function(value) for value in values[first::most]], range(most))
-        by_turn = [iter(found) for found in turns]
-        return [next(by_turn[number % most]) for number in range(len(values))]
+        slices = self._pool.map(lambda first: [function(value) for value in values[first::most]], range(most))
+        results = [iter(one_slice) for one_slice in slices]
+        return [next(results[number % most]) for number in range(len(values))]
 
     def __enter__(self) -> Workers:
         return self
@@ -107,93 +107,89 @@ class Workers:
             self._started[1].shutdown()
 
 
-_one_at_a_time = threading.Lock()
-if hasattr(os, "register_at_fork"):  # a fork in the middle of it would leave it locked in the child for ever
-    os.register_at_fork(
-        before=_one_at_a_time.acquire,
-        after_in_parent=_one_at_a_time.release,
-        after_in_child=_one_at_a_time.release,
-    )
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a fork while it is held would leave it locked in the child forever
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-def _started(count: int) -> ThreadPoolExecutor:
-    """As many threads, all of them running: one that still starts while Python ends would keep it from ending."""
-    pool, all_here = ThreadPoolExecutor(count), threading.Barrier(count)
+def _started_pool(count: int) -> ThreadPoolExecutor:
+    """Return a pool whose threads all run: a thread that still starts while Python exits would keep it from exiting."""
+    pool, all_started = ThreadPoolExecutor(count), threading.Barrier(count)
 
     def begin() -> None:
         try:
-            _alone()
-            all_here.wait()
+            _use_one_thread()
+            all_started.wait()
         except BaseException:
-            all_here.abort()  # the others would wait for ever
+            all_started.abort()  # the others would wait forever
             raise
 
-    with _common_number_kept():
+    with _torch_default_unchanged():
         try:
-            begun = [pool.submit(begin) for _ in range(count)]
-            errors = [error for one in begun if (error := one.exception())]
+            futures = [pool.submit(begin) for _ in range(count)]
+            errors = [error for future in futures if (error := future.exception())]
             if errors:
-                raise next((one for one in errors if not isinstance(one, threading.BrokenBarrierError)), errors[0])
+                raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
         except BaseException:
-            all_here.abort()
+            all_started.abort()
             pool.shutdown()
             raise
     return pool
 
 
-def _alone() -> None:
-    """One thread for FAISS and torch in this thread, and by the way for threads that first ask torch after it."""
+def _use_one_thread() -> None:
+    """Let FAISS and torch use one thread in this thread; this also changes torch's default for new threads."""
     import faiss
     import torch
 
-    torch.get_num_threads()  # a thread that never asked would take the common number later
+    torch.get_num_threads()  # without this call the thread would take torch's default later
     torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)  # after torch, which would take this for the usual number
+    faiss.omp_set_num_threads(1)  # after torch, which would take this number as its default
 
 
-def _own_torch_threads(count: int) -> int:
-    """Let torch use ``count`` threads in this thread, and those to come as many as before; returns the old number.
+def _set_torch_threads(count: int) -> int:
+    """Let torch use ``count`` threads in this thread, without changing the default; returns the old number.
 
-    threadpoolctl would leave the BLAS inside torch alone, which then goes on with ``torch.set_num_threads``' number.
+    threadpoolctl does not limit the BLAS inside torch, which follows ``torch.set_num_threads``.
     """
     import torch
 
-    with _one_at_a_time, _common_number_kept():
+    with _lock, _torch_default_unchanged():
         before = torch.get_num_threads()
-        torch.set_num_threads(count)  # sets this thread's and the common one
+        torch.set_num_threads(count)  # sets this thread's number and the default
     return before
 
 
 @contextlib.contextmanager
-def _common_number_kept() -> Iterator[None]:
-    """Torch's common number, which a thread takes when it first asks, is afterwards what it was."""
+def _torch_default_unchanged() -> Iterator[None]:
+    """Restore torch's default after the block: the number that a thread takes when it first calls torch."""
     import torch
 
-    usual = _elsewhere(torch.get_num_threads)
+    default = _in_new_thread(torch.get_num_threads)
     try:
         yield
     finally:
-        _elsewhere(lambda: torch.set_num_threads(usual))
+        _in_new_thread(lambda: torch.set_num_threads(default))
 
 
-def _elsewhere[T](function: Callable[[], T]) -> T:
-    """What ``function`` returns in a thread of its own."""
-    found: list[T] = []
-    thread = threading.Thread(target=lambda: found.append(function()))
+def _in_new_thread[T](function: Callable[[], T]) -> T:
+    """Return ``function()``, called in a new thread."""
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()
     thread.join()
-    return found[0]
+    return results[0]
 
 
 def processors(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
-    """Processors that this process may use: by its affinity, and by the quota of its control groups, rounded up."""
+    """Return how many processors this process may use, by its affinity and the quotas of its control groups."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [_quota(version, folder) for version, folder in folders("cpu", proc, cgroups)]
     return max(1, min([allowed, *(math.ceil(quota) for quota in quotas if quota is not None)]))
 
 
 def _quota(version: int, folder: Path) -> float | None:
-    """Processors' worth of time that a control group may take; None for no limit."""
+    """Return the quota of a control group in processors; None for no limit."""
     names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
     words = [word for name in names for line in lines(folder / name) for word in line.split()]
     try:

@@ -1,4 +1,4 @@
-"""Representations on disk: parts that appear whole, are checked, and feed every index."""
+"""Representations on disk, in checked parts from which every index is built."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Ids must be unique over a whole store; found out with hashes, so that no process holds the ids themselves.
+"""Finds ids that occur twice in a store by their hashes, so that no process holds the ids themselves.
 
-While a shard is encoded, each part is compared with the shard's own parts before it, by 16 bytes a passage. The last
-shard to end compares all parts of the store once more, by 8 bytes a passage. With ``--on-error skip`` it removes the
-parts that hold an id of an earlier part and encodes them again, this time compared with all parts before them, so that
-the first passage of an id in the corpus's order is the one that stays.
+While a shard is encoded, each part is compared with the earlier parts of that shard, by 16 bytes per passage. The last
+shard to finish compares all parts of the store again, by 8 bytes per passage. With ``--on-error skip`` it removes the
+parts that hold an id of an earlier part and encodes them again, now compared with all earlier parts. So the first
+passage of an id, in the order of the corpus, stays.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from .part import Part
 _TWO = struct.Struct("<QQ")
 
 Hashes = np.ndarray
-"""uint64 [2, n], 128 bits an id: that two ids share them by chance need not be expected of any corpus."""
+"""uint64 [2, n]: 128 bits per id, so many that no two ids of a corpus share them by chance."""
 
 
 class SeenIds:
-    """The ids of some parts by their hashes, in sorted runs of which each is at least twice as long as the next."""
+    """The hashes of the ids of some parts, in sorted runs, each at least twice as long as the next."""
 
     def __init__(self) -> None:
         self._runs: list[Hashes] = []
 
-    def add(self, some: Hashes) -> None:
-        """Remember some ids."""
-        while self._runs and self._runs[-1].shape[1] < 2 * some.shape[1]:
-            some = np.concatenate([self._runs.pop(), some], axis=1)
-        self._runs.append(some[:, np.argsort(some[0], kind="stable")])  # linear where two sorted runs are merged
+    def add(self, new: Hashes) -> None:
+        """Add ids."""
+        while self._runs and self._runs[-1].shape[1] < 2 * new.shape[1]:
+            new = np.concatenate([self._runs.pop(), new], axis=1)
+        self._runs.append(new[:, np.argsort(new[0], kind="stable")])  # takes linear time for two sorted runs
 
-    def known(self, some: Hashes) -> np.ndarray:
-        """bool [n]: which of them were added before."""
-        seen = np.zeros(some.shape[1], bool)
+    def known(self, new: Hashes) -> np.ndarray:
+        """Return which of the ids were added before, bool [n]."""
+        seen = np.zeros(new.shape[1], bool)
         for first, second in self._runs:
-            starts, stops = np.searchsorted(first, some[0], "left"), np.searchsorted(first, some[0], "right")
+            starts, stops = np.searchsorted(first, new[0], "left"), np.searchsorted(first, new[0], "right")
             for i in np.flatnonzero(starts < stops).tolist():
-                seen[i] |= some[1, i] in second[starts[i] : stops[i]]
+                seen[i] |= new[1, i] in second[starts[i] : stops[i]]
         return seen
 
 
 def repeats(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
-    """(id, the part that has it first, a part that has it again), in the order of the latter; the same part perhaps.
+    """Yield (id, first part that holds it, part that holds it again) in the order of the latter; the two may be equal.
 
-    The ids are read twice where two hashes are equal, else once.
+    The ids are read once, and again only if two hashes are equal.
     """
     known = np.fromiter((_hash(docid)[0] for part in parts for docid in part.docids), np.uint64)
     known.sort()
@@ -57,7 +57,7 @@ def repeats(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
     seen: dict[str, Part] = {}
     for part in parts:
         for docid in part.docids:
-            if _hash(docid)[0] not in suspects:  # else two ids may still share a hash by chance
+            if _hash(docid)[0] not in suspects:  # among the suspects, two ids may share 64 bits by chance
                 continue
             if docid in seen:
                 yield docid, seen[docid], part
@@ -66,7 +66,7 @@ def repeats(parts: Sequence[Part]) -> Iterator[tuple[str, Part, Part]]:
 
 
 def hashes(docids: Sequence[str]) -> Hashes:
-    """128 bits of each id."""
+    """Return 128 bits of each id."""
     return np.array([_hash(docid) for docid in docids], np.uint64).reshape(-1, 2).T.copy()
 
 

@@ -1,4 +1,4 @@
-"""``diffretriever.json`` beside an index: which encoder made it, so that another one is noticed."""
+"""``diffretriever.json`` beside an index: which encoder made it, so that a search with another encoder is an error."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class IndexRecord:
     ----------
     provenance : the encoder that made the vectors or term weights.
     dimension : width of the encoder's vectors.
-    count : passages.
-    documents : those of them that a Lucene index holds (passages without terms are not in it); None for vectors.
+    count : number of passages.
+    documents : how many of them a Lucene index holds (it lacks passages without terms); None for vectors.
     """
 
     provenance: Provenance
@@ -38,12 +38,12 @@ class IndexRecord:
 
 
 def read_index_record(folder: str | Path) -> IndexRecord | None:
-    """The record in ``folder``, or None for an index that does not say who made it.
+    """Return the record in ``folder``, or None for an index without one.
 
     Raises
     ------
     InputError
-        When the file is damaged, or of another format.
+        If the file is damaged, or has another format.
     """
     path = Path(folder, FILE_NAME)
     if not path.is_file():
@@ -51,8 +51,8 @@ def read_index_record(folder: str | Path) -> IndexRecord | None:
     values = read_json(path, "build the index again")
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
-    made = read_provenance(values.get("provenance"), path)
-    if "documents" not in values:  # null means that it is no Lucene index
+    provenance = read_provenance(values.get("provenance"), path)
+    if "documents" not in values:  # null stands for an index that is not Lucene's
         raise InputError(f"{path}: damaged (documents is missing); build the index again.")
     del values["format"]
-    return record_from(IndexRecord, values | {"provenance": made}, path, "build the index again")
+    return record_from(IndexRecord, values | {"provenance": provenance}, path, "build the index again")

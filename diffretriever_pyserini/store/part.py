@@ -1,4 +1,4 @@
-"""One part of a store: a safetensors file with the vectors, weights and ids of some passages, and its own checksum."""
+"""A part of a store: a safetensors file with the vectors, term weights and ids of some passages, and a checksum."""
 
 from __future__ import annotations
 
@@ -22,22 +22,27 @@ from .spec import SPEC, StoreSpec
 if TYPE_CHECKING:
     import scipy.sparse
 
-_KEY = "diffretriever"  # the header's one entry: with several, their order would change from run to run
-_LEAST = 1e-12
-# What reading a part with a flipped bit in its header raises.
-_DAMAGES = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
+_KEY = "diffretriever"  # the header's only entry: the order of several would change between runs
+_EPSILON = 1e-12
+# Raised while reading a part with a flipped bit in its header.
+_DAMAGE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 
 
 def part_path(folder: Path, number: int) -> Path:
-    """Where part ``number`` lies; a thousand of them a folder."""
+    """Return the path of part ``number``; a folder holds a thousand parts."""
     return folder / "parts" / f"{number // 1000:05d}" / f"part-{number:08d}.safetensors"
 
 
 @dataclass
 class PartRows:
-    """The corpus rows of one part: ids of its passages, in order, and (where, reason) of the rows that gave none.
+    """The corpus rows of a part.
 
-    ``rows`` are all of them.
+    Attributes
+    ----------
+    number : of the part.
+    rows : number of rows.
+    docids : ids of the passages, in order.
+    skipped : (file and line, reason) of each row without a passage.
     """
 
     number: int
@@ -63,7 +68,7 @@ def write_part(folder: Path, spec: StoreSpec, part: PartRows, representations: R
         "part": part.number,
         "rows": part.rows,
         "passages": len(part.docids),
-        "skipped": [list(one) for one in part.skipped],
+        "skipped": [list(row) for row in part.skipped],
     }
     header["sha256"] = checksum(tensors, header)
     path = part_path(folder, part.number)
@@ -73,12 +78,12 @@ def write_part(folder: Path, spec: StoreSpec, part: PartRows, representations: R
 
 
 def impact_dtype(spec: StoreSpec) -> Any:
-    """uint16, unless the model's scale could pass it (a float32 logit is at most e^89)."""
+    """Return uint16, unless the model's impacts could exceed it (a float32 logit is at most e^89)."""
     return np.uint16 if 89 * spec.impact_scale < 1 << 16 else np.int32
 
 
 def checksum(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> str:
-    """SHA-256 over names, shapes and bytes of ``tensors`` and over the header without the checksum itself."""
+    """Return the SHA-256 of names, types, shapes and bytes of ``tensors`` and of the header without its checksum."""
     digest = hashlib.sha256(json.dumps({k: v for k, v in header.items() if k != "sha256"}, sort_keys=True).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
@@ -88,29 +93,29 @@ def checksum(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> str:
 
 
 def _encoded(vectors: np.ndarray, spec: StoreSpec) -> dict[str, np.ndarray]:
-    """``vectors`` [N, K, H] in the store's type; int8 has a float32 scale a vector."""
+    """Return ``vectors`` [N, K, H] in the store's type; int8 has a float32 scale per vector."""
     if spec.dtype != "int8":
         return {"vectors": vectors.astype(spec.dtype)}
     return int8_vectors(vectors)
 
 
 def int8_vectors(vectors: np.ndarray) -> dict[str, np.ndarray]:
-    """``vectors`` int8 [N, K, H] and ``scales`` float32 [N, K], whose product is nearly ``vectors`` [N, K, H]."""
+    """Return ``vectors`` int8 [N, K, H] and ``scales`` float32 [N, K]; their product approximates ``vectors``."""
     scales = np.abs(vectors).max(axis=2, initial=0) / 127
-    whole = np.rint(vectors / np.maximum(scales, _LEAST)[:, :, None])
-    return {"vectors": whole.astype(np.int8), "scales": scales.astype(np.float32)}
+    rounded = np.rint(vectors / np.maximum(scales, _EPSILON)[:, :, None])
+    return {"vectors": rounded.astype(np.int8), "scales": scales.astype(np.float32)}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part on disk; arrays are read through memory maps when they are asked for."""
+    """A part on disk; its arrays are memory-mapped when first read."""
 
     path: Path
     spec: StoreSpec
 
     @cached_property
     def _layout(self) -> tuple[int, dict[str, Any]]:
-        """Where the data begins, and safetensors' own header."""
+        """The offset of the data, and safetensors' header."""
         try:
             whole = self.path.stat().st_size
             with self.path.open("rb") as file:
@@ -122,11 +127,11 @@ class Part:
             if whole != 8 + size + end:
                 raise ValueError("it is cut short")
             return 8 + size, header
-        except (OSError, *_DAMAGES) as error:
+        except (OSError, *_DAMAGE_ERRORS) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:
-        return InputError(f"{self.path}: damaged ({error}); run `diffretriever encode` again to redo it.")
+        return InputError(f"{self.path}: damaged ({error}); run `diffretriever encode` again to replace it.")
 
     @cached_property
     def header(self) -> dict[str, Any]:
@@ -142,21 +147,21 @@ class Part:
             missing = {"spec", "part", "rows", "passages", "skipped", "sha256"} - set(header)
             if missing:
                 raise ValueError(f"its header lacks {min(missing)}")
-        except _DAMAGES as error:
+        except _DAMAGE_ERRORS as error:
             raise error if isinstance(error, InputError) else self._damaged(error) from error
         if header["spec"] != self.spec.digest:
             raise InputError(
-                f"{self.path}: a part of another store (its encoder, corpus or form differs from {SPEC}); run "
-                "`diffretriever encode` again to redo it."
+                f"{self.path}: a part of another store (its encoder, corpus or format differs from {SPEC}); run "
+                "`diffretriever encode` again to replace it."
             )
         return header
 
     def array(self, name: str) -> np.ndarray:
-        """A tensor by name, read-only and memory-mapped (empty ones are plain arrays)."""
+        """Return a tensor by name, read-only and memory-mapped (an empty one is a plain array)."""
         start, header = self._layout
         entry = header[name]
-        kind = {"F16": "<f2", "F32": "<f4", "I8": "i1", "I32": "<i4", "I64": "<i8", "U8": "u1", "U16": "<u2"}
-        shape, dtype = tuple(entry["shape"]), np.dtype(kind[entry["dtype"]])
+        dtypes = {"F16": "<f2", "F32": "<f4", "I8": "i1", "I32": "<i4", "I64": "<i8", "U8": "u1", "U16": "<u2"}
+        shape, dtype = tuple(entry["shape"]), np.dtype(dtypes[entry["dtype"]])
         if 0 in shape:
             return np.empty(shape, dtype)
         return np.memmap(self.path, dtype, "r", start + entry["data_offsets"][0], shape)
@@ -166,41 +171,41 @@ class Part:
 
     @property
     def docids(self) -> list[str]:
-        """Ids in the corpus's order."""
+        """The ids, in the order of the corpus."""
         text, bounds = self.array("docids").tobytes(), self.array("docid_bounds").tolist()
         return [text[a:b].decode() for a, b in itertools.pairwise(bounds)]
 
     def vectors(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """float32 [n, K, H] of passages ``start`` to ``stop`` (K = 1 where only pooled vectors were kept)."""
+        """Return float32 [n, K, H] of passages ``start`` to ``stop`` (K = 1 if only pooled vectors are stored)."""
         vectors = np.asarray(self.array("vectors")[start:stop], dtype=np.float32)
         if self.spec.dtype == "int8":
             vectors *= self.array("scales")[start:stop, :, None]
         return vectors
 
     def pooled(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """float32 [n, H]: mean of each passage's non-zero vectors (docs/method.md §4)."""
+        """Return float32 [n, H]: the mean of each passage's non-zero vectors (docs/method.md §4)."""
         vectors = self.vectors(start, stop)
         return pool(vectors) if self.spec.vectors == "all" else vectors[:, 0]
 
     def pieces(self, limit: int) -> Iterator[tuple[int, int]]:
-        """Bounds of pieces whose vectors take at most ``limit`` bytes in float32 (or are one passage's)."""
+        """Yield bounds of batches whose vectors take at most ``limit`` bytes in float32, but at least one passage."""
         size = max(1, limit // (4 * self.spec.stored_k * self.spec.dimension))
         return ((start, min(start + size, len(self))) for start in range(0, len(self), size))
 
     @property
     def weights(self) -> scipy.sparse.csr_matrix:
-        """CSR int32 [n, V]: impacts by token id."""
+        """Impacts by token id, CSR int32 [n, V]."""
         import scipy.sparse
 
         table = (self.array("impacts").astype(np.int32), self.array("terms"), self.array("bounds"))
         return scipy.sparse.csr_matrix(table, shape=(len(self), self.spec.vocab_size))
 
     def verify(self) -> None:
-        """Read everything and compare checksums; InputError names the part where they differ."""
+        """Read the whole part and compare its checksum; InputError if it differs."""
         names = [name for name in self._layout[1] if name != "__metadata__"]
         try:
-            found = checksum({name: self.array(name) for name in names}, self.header)
-        except _DAMAGES as error:
+            computed = checksum({name: self.array(name) for name in names}, self.header)
+        except _DAMAGE_ERRORS as error:
             raise error if isinstance(error, InputError) else self._damaged(error) from error
-        if found != self.header["sha256"]:
-            raise InputError(f"{self.path}: the checksum is wrong; run `diffretriever encode` again to redo it.")
+        if computed != self.header["sha256"]:
+            raise InputError(f"{self.path}: the checksum is wrong; run `diffretriever encode` again to replace it.")

@@ -52,18 +52,18 @@ COMPARE = "evaluate --qrels qrels.txt --run r.txt --compare other.txt"
         (f"{COMPARE} --plot r.txt", "would overwrite --run"),
         (f"{COMPARE} --deltas new --per-query new", "--per-query and --deltas are one file"),
         ("search --index ix --topics t.tsv --output t.tsv", "would overwrite --topics t.tsv"),
-        ("search --index ix --topics t.tsv --output ix/r.txt", "would lie in --index ix"),
-        ("search --dense-index ix --topics t.tsv --output ix/index", "would lie in --dense-index ix"),
-        ("explain --index ix --query q --docid p1 --html corpus/a.html --corpus corpus", "would lie in --corpus"),
+        ("search --index ix --topics t.tsv --output ix/r.txt", "would be inside --index ix"),
+        ("search --dense-index ix --topics t.tsv --output ix/index", "would be inside --dense-index ix"),
+        ("explain --index ix --query q --docid p1 --html corpus/a.html --corpus corpus", "would be inside --corpus"),
         ("encode-queries --topics t.tsv --output t.tsv", "would overwrite --topics"),
         ("encode-queries --topics out/t.tsv --output out", "would replace the folder of --topics out/t.tsv"),
         ("index --store st --output st", "would overwrite --store st"),
         ("index --store out/st --output out", "would replace the folder of --store out/st"),
         ("encode --corpus corpus --output corpus", "would overwrite --corpus corpus"),
-        ("encode --corpus corpus --output corpus/st", "would lie in --corpus corpus"),
+        ("encode --corpus corpus --output corpus/st", "would be inside --corpus corpus"),
         ("encode --corpus corpus/c.jsonl --output corpus", "corpus holds c.jsonl and is no store"),
         ("encode --corpus corpus/c.jsonl --output corpus/c.jsonl", "c.jsonl is no folder"),
-        ("mine-negatives --documents texts --output texts/mined", "would lie in --documents texts"),
+        ("mine-negatives --documents texts --output texts/mined", "would be inside --documents texts"),
         ("mine-negatives --pairs train.jsonl --corpus corpus --output corpus", "would overwrite --corpus"),
         ("mine-negatives --pairs out/a.jsonl --output out", "would replace the folder of --pairs"),
         ("demo --dataset beir --output beir", "would replace the folder of --dataset"),
@@ -186,7 +186,7 @@ def test_a_broken_link_or_a_pipe_inside_a_folder_is_named(
     assert main(command.split()) == 2
     told = capsys.readouterr().err
     assert ("d.jsonl: " in told or "d.txt: " in told) and len(told.splitlines()) == 1
-    assert ("a broken link, to /nowhere/d" if kind == "link" else "no regular file") in told
+    assert ("a broken link to /nowhere/d" if kind == "link" else "no regular file") in told
 
 
 @pytest.mark.parametrize(

@@ -32,23 +32,22 @@ WORDS = (
 
 def passages(count: int) -> list[dict[str, str]]:
     """Texts of 0 to 30 words; every tenth has a title."""
-    found = []
+    records = []
     for i in range(count):
         words = [WORDS[(i * 7 + j * (i % 5 + 1)) % len(WORDS)] for j in range(i * 13 % 31)]
-        record = {"id": f"d{i}", "title": f"title {i}" if i % 10 == 0 else "", "text": " ".join(words)}
-        found.append(record)
-    return found
+        records.append({"id": f"d{i}", "title": f"title {i}" if i % 10 == 0 else "", "text": " ".join(words)})
+    return records
 
 
 def write_corpus(path: Path, records: list[dict[str, str]]) -> Path:
-    """``records`` as JSON lines."""
+    """Write ``records`` as JSON lines."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> DiffRetriever:
-    """A random BERT with K = 3 on the passage side and no stop rule, so that only its content columns are computed."""
+    """A random BERT with K_p = 3 and no stop rule, so that only its content columns are computed."""
     folder = tmp_path_factory.mktemp("bert")
     save_masked_lm(folder)
     return DiffRetriever.from_pretrained(str(folder), k_passage=3, cut_at_stop=False, impact_rounding="nearest")
@@ -56,5 +55,5 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> DiffRetriever:
 
 @pytest.fixture
 def corpus_file(tmp_path: Path) -> Path:
-    """100 passages."""
+    """A corpus of 100 passages."""
     return write_corpus(tmp_path / "corpus.jsonl", passages(100))

@@ -1,4 +1,4 @@
-"""What the soak test kills: one run over a corpus, in a process of its own."""
+"""The process that the soak test kills: one run over a corpus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 import signal
 from pathlib import Path
 
-# The server imports these once; each child would need seconds for them.
+# The server imports these once; each child process would need seconds for them.
 import nltk.tokenize.destructive  # noqa: F401
 import punkt  # noqa: F401
 import scipy.sparse  # noqa: F401
@@ -23,8 +23,8 @@ from diffretriever_pyserini.encoding.progress import Progress
 
 
 def encode(model: str, corpus: str, output: str, limit: int | None) -> None:
-    """Encode and end: 0, 3 where a file grew over ``limit`` bytes (as on a full disk), 4 for another error of ours."""
-    signal.alarm(120)  # rather dead than hanging
+    """Encode and exit: 0, 3 if a file exceeds ``limit`` bytes (as on a full disk), 4 for another error of ours."""
+    signal.alarm(120)  # ends a process that hangs
     torch.set_num_threads(1)
     code = 1
     try:
@@ -34,7 +34,7 @@ def encode(model: str, corpus: str, output: str, limit: int | None) -> None:
         options = EncodeOptions(rows_per_part=8, workers=0)
         encode_corpus(retriever, Corpus([Path(corpus)]), output, options, Progress(retriever, quiet=True))
         code = 0
-    except ValueError as error:  # our own errors are
+    except ValueError as error:  # the base class of our errors
         code = 3 if "File too large" in str(error) else 4
     finally:
         os._exit(code)

@@ -1,4 +1,4 @@
-"""Shards, skips, changed corpora and damage: nothing lost, nothing twice, and a sentence for a person."""
+"""Shards, skipped rows, changed corpora and damage: nothing is lost or stored twice, and errors are explained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.corpora.corpus import RawRow
-from diffretriever_pyserini.encoding import prefetch as ahead
+from diffretriever_pyserini.encoding import prefetch
 from diffretriever_pyserini.encoding.progress import Progress, peak_flops
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.files.atomic import only_writer
@@ -34,7 +34,7 @@ def parts(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
 @pytest.mark.parametrize("vectors", ["all", "pooled"])
-def test_a_part_of_skipped_rows_alone(model: DiffRetriever, tmp_path: Path, dtype: str, vectors: str) -> None:
+def test_a_part_may_have_only_skipped_rows(model: DiffRetriever, tmp_path: Path, dtype: str, vectors: str) -> None:
     path = write_corpus(tmp_path / "c.jsonl", passages(12))
     lines = path.read_text().splitlines()
     lines[4:8] = ["{"] * 4
@@ -50,8 +50,8 @@ def test_a_part_of_skipped_rows_alone(model: DiffRetriever, tmp_path: Path, dtyp
     assert store.parts[1].weights.shape == (0, model.vocab_size)
 
 
-def test_more_shards_than_parts_and_another_number_of_them(model: DiffRetriever, tmp_path: Path) -> None:
-    """32 rows are exactly two parts; the third of three shards has none, and one shard of one takes over."""
+def test_more_shards_than_parts_then_one_shard(model: DiffRetriever, tmp_path: Path) -> None:
+    """32 rows are exactly two parts: the third of three shards has none; then one shard encodes the rest."""
     path = write_corpus(tmp_path / "c.jsonl", passages(32))
     encode(model, path, tmp_path / "whole")
     assert encode(model, path, tmp_path / "S", shard=2, shards=3)["parts"] == 0
@@ -76,19 +76,19 @@ def test_another_number_of_shards_at_the_same_time_is_refused(
 
 
 def test_a_corpus_that_changed_behind_its_name_is_refused(model: DiffRetriever, tmp_path: Path) -> None:
-    """A data set of the hub grows or shrinks under one name: its kept parts no longer cover its rows."""
+    """A data set of the hub may grow or shrink: then the existing parts no longer cover its rows."""
     path = write_corpus(tmp_path / "c.jsonl", passages(20))
     encode(model, path, tmp_path / "S")
     before, size = content(tmp_path / "S"), path.stat().st_size
     for count in (16, 24, 12):
         text = "".join(f'{{"id":"e{i}","text":""}}\n' for i in range(count))
         path.write_text(text + " " * (size - len(text)))
-        with pytest.raises(InputError, match=r"part-0000000\d\S* was made of \d+ rows .* the corpus has changed"):
+        with pytest.raises(InputError, match=r"part-0000000\d\S* was made from \d+ rows .* the corpus has changed"):
             encode(model, path, tmp_path / "S")
     assert content(tmp_path / "S") == before
 
 
-def test_shards_that_disagree_make_no_store(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+def test_shards_that_disagree_are_an_error(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
     encode(model, corpus_file, tmp_path / "S", shard=0, shards=2)
     encode(model, corpus_file, tmp_path / "S", shard=1, shards=2)
     ShardNote(99, 50, 0).write(tmp_path / "S", 1, 2)
@@ -96,7 +96,7 @@ def test_shards_that_disagree_make_no_store(model: DiffRetriever, corpus_file: P
         Store(tmp_path / "S")
 
 
-def test_a_part_in_the_place_of_another(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+def test_a_part_under_the_name_of_another_is_replaced(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
     encode(model, corpus_file, tmp_path / "S")
     before = content(tmp_path / "S")
     paths = [part.path for part in Store(tmp_path / "S").parts]
@@ -107,112 +107,112 @@ def test_a_part_in_the_place_of_another(model: DiffRetriever, corpus_file: Path,
     assert content(tmp_path / "S") == before
 
 
-def test_a_flipped_bit_of_a_header_is_noticed_or_harmless(model: DiffRetriever, tmp_path: Path) -> None:
+def test_a_flipped_bit_of_a_header_is_an_error_or_harmless(model: DiffRetriever, tmp_path: Path) -> None:
     encode(model, write_corpus(tmp_path / "c.jsonl", passages(3)), tmp_path / "S")
     store = Store(tmp_path / "S")
     docids, vectors, weights = store.parts[0].docids, store.parts[0].vectors(), store.parts[0].weights
     good = store.parts[0].path.read_bytes()
     text = 8 + int.from_bytes(good[:8], "little")
     bad = tmp_path / "bad.safetensors"
-    noticed = 0
-    for place in range(text):
+    errors = 0
+    for offset in range(text):
         for bit in (0, 5):
             data = bytearray(good)
-            data[place] ^= 1 << bit
+            data[offset] ^= 1 << bit
             bad.write_bytes(data)
             part = Part(bad, store.spec)
             try:
                 part.verify()
             except InputError as error:
                 assert str(bad) in str(error)
-                noticed += 1
+                errors += 1
                 continue
-            # White space, or where a tensor ends, which its shape says too.
+            # The bit was in white space or in a tensor's end offset, which follows from its shape.
             assert part.docids == docids
             np.testing.assert_array_equal(part.vectors(), vectors)
             assert abs(part.weights - weights).max() == 0
-    assert noticed > 1.6 * text
+    assert errors > 1.6 * text
 
 
-def test_pooled_vectors_take_no_room_for_all_k(model: DiffRetriever) -> None:
-    prepared = model.prepare([one["text"] for one in passages(9)], "passage")
+def test_pooled_vectors_need_no_memory_for_all_k(model: DiffRetriever) -> None:
+    prepared = model.prepare([record["text"] for record in passages(9)], "passage")
     whole, pooled = model.represent(prepared), model.represent(prepared, pooled=True)
     assert pooled.vectors.shape == (9, 1, model.dimension)
     np.testing.assert_array_equal(pooled.pooled, whole.pooled)
 
 
 def test_batches_of_many_words_are_small(model: DiffRetriever, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffretriever_pyserini.model import inference as reading
+    from diffretriever_pyserini.model import inference
 
     many = " ".join(f"{a}{b} retrieval" for a in "abcdefgh" for b in "ijklmnop")
     prepared = model.prepare([many, *["dense"] * 40], "passage")
     assert prepared.content is not None
     row = 4 * model.dimension
-    monkeypatch.setattr(reading, "COLUMN_BYTES", 3 * row * int(prepared.content.lengths[0]))
+    monkeypatch.setattr(inference, "COLUMN_BYTES", 3 * row * int(prepared.content.lengths[0]))
     batches = list(model.reader.batches(prepared, 41))
     assert len(batches[0]) == 3
-    assert sorted(place for batch in batches for place in batch) == list(range(41))
+    assert sorted(index for batch in batches for index in batch) == list(range(41))
 
 
 def test_chunks_of_long_rows_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(prefetch, "CHUNK_BYTES", 1000)
     rows = [RawRow("jsonl", str(i), b"x" * (400 if i % 2 else 4)) for i in range(600)]
     rows += [RawRow("record", str(i), {"id": i, "text": "x" * 990, "title": None}) for i in range(3)]
-    found = list(ahead.chunks(rows))
-    assert [row for chunk in found for row in chunk] == rows
-    assert max(map(len, found)) == 6
-    assert list(map(len, ahead.chunks(rows[:1] * 600))) == [250, 250, 100]
+    chunks = list(prefetch.chunks(rows))
+    assert [row for chunk in chunks for row in chunk] == rows
+    assert max(map(len, chunks)) == 6
+    assert list(map(len, prefetch.chunks(rows[:1] * 600))) == [250, 250, 100]
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
-def test_workers_end_with_a_parent_that_was_killed(model: DiffRetriever, tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_workers_end_when_their_parent_is_killed(model: DiffRetriever, tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         textwrap.dedent(
             """
             import os, signal, sys
             from diffretriever_pyserini.model.config import resolve_config
-            from diffretriever_pyserini.encoding.prefetch import Ahead
+            from diffretriever_pyserini.encoding.prefetch import Prefetcher
             from diffretriever_pyserini.model.tokenization import Preparer
 
-            pool = Ahead(Preparer(resolve_config(sys.argv[1])), None, False, 1)
-            pool._starting[0].result()
-            print(pool._workers[0].process.pid, flush=True)
+            prefetcher = Prefetcher(Preparer(resolve_config(sys.argv[1])), None, False, 1)
+            prefetcher._starting[0].result()
+            print(prefetcher._workers[0].process.pid, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
             """
         )
     )
-    said = tmp_path / "said"
-    with said.open("w") as file:
+    output = tmp_path / "output"
+    with output.open("w") as file:
         subprocess.run([sys.executable, str(script), model.config.backbone], stdout=file, check=False)
-    worker = int(said.read_text())
+    worker = int(output.read_text())
     deadline = time.monotonic() + 120
     while running(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
-    left = running(worker)
-    if left:
+    still_running = running(worker)
+    if still_running:
         os.kill(worker, signal.SIGKILL)
-    assert not left
+    assert not still_running
 
 
 def running(process: int) -> bool:
-    """Whether ``process`` is there and no zombie."""
+    """Whether ``process`` exists and is no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def test_the_bar_passes_over_parts_that_were_there(model: DiffRetriever) -> None:
+def test_the_bar_counts_existing_parts_without_speed(model: DiffRetriever) -> None:
     from tqdm import tqdm
 
     progress = Progress(model, quiet=True)
-    progress.keep(60)  # nothing to move
+    progress.keep(60)  # with no bar to move
     progress._bar = bar = tqdm(total=100, file=io.StringIO(), mininterval=0)
     progress.keep(60)
     progress.tick(10)
     assert (bar.n, bar.initial, bar.total) == (70, 60, 100)
-    assert bar.format_dict["rate"] <= 10 / bar._ema_dt() * 1.001, "kept passages are no speed"
+    assert bar.format_dict["rate"] <= 10 / bar._ema_dt() * 1.001, "existing passages do not count as speed"
     bar.close()
 
 
@@ -234,13 +234,15 @@ def test_peaks_of_devices(name: str, peak: float, monkeypatch: pytest.MonkeyPatc
     assert peak_flops("cuda:0") == peak
 
 
-def test_no_device_at_all_is_an_error(corpus_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_list_of_devices_is_an_error(
+    corpus_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from diffretriever_pyserini.cli import main
 
     assert main(["encode", "--corpus", str(corpus_file), "--output", str(tmp_path / "S"), "--devices", ","]) == 2
     assert "names no device" in capsys.readouterr().err
 
 
-def test_an_output_that_is_a_file(model: DiffRetriever, corpus_file: Path) -> None:
-    with pytest.raises(DiffRetrieverError, match="is no folder, and a store is one; name another"):
+def test_an_output_that_is_a_file_is_an_error(model: DiffRetriever, corpus_file: Path) -> None:
+    with pytest.raises(DiffRetrieverError, match="is no folder, but a store must be one; give another path"):
         encode(model, corpus_file, corpus_file)

@@ -1,4 +1,4 @@
-"""A run from which nothing comes leaves nothing behind, and the corpus is opened once."""
+"""A run that fails before its first part leaves nothing behind, and the corpus is opened once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.corpora.corpus import Corpus
-from diffretriever_pyserini.encoding import finish as finishing
+from diffretriever_pyserini.encoding import finish as finish_module
 from diffretriever_pyserini.encoding import job
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.files.atomic import only_writer
@@ -35,24 +35,24 @@ def test_a_bad_corpus_makes_no_folder(model: DiffRetriever, tmp_path: Path, text
     path.write_text(text)
     with pytest.raises(InputError):
         encode(model, path, tmp_path / "new/deep/S")
-    assert [one.name for one in tmp_path.iterdir()] == ["c.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["c.jsonl"]
 
 
-def test_a_folder_that_was_there_stays_and_is_empty(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_stays_and_is_empty(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
     (tmp_path / "S").mkdir()
     with pytest.raises(InputError):
         encode(model, bad, tmp_path / "S", rows_per_part=100)
     assert list((tmp_path / "S").iterdir()) == []
 
 
-def test_what_was_encoded_stays(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
+def test_parts_that_were_written_stay(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         encode(model, bad, tmp_path / "S", rows_per_part=4)
-    there = sum(name.startswith("parts") for name in content(tmp_path / "S"))
-    assert there >= 3
+    count = sum(name.startswith("parts") for name in content(tmp_path / "S"))
+    assert count >= 3
     assert "store.json" in content(tmp_path / "S")
     figures = encode(model, bad, tmp_path / "S", rows_per_part=4, on_error="skip")
-    assert (figures["kept"], figures["passages"]) == (there, 19)
+    assert (figures["kept"], figures["passages"]) == (count, 19)
 
 
 def test_a_store_that_another_shard_writes_stays(model: DiffRetriever, bad: Path, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_store_that_another_shard_writes_stays(model: DiffRetriever, bad: Path
         encode(model, bad, tmp_path / "S", rows_per_part=100, shard=0, shards=2)
     assert lock.is_file()
     assert "store.json" in content(tmp_path / "S")
-    with pytest.raises(InputError):  # nobody is there any more
+    with pytest.raises(InputError):  # the other writer has ended
         encode(model, bad, tmp_path / "S", rows_per_part=100, shard=0, shards=2)
     assert content(tmp_path / "S") == {}
 
@@ -77,17 +77,17 @@ def test_the_begun_store_of_another_run_stays(model: DiffRetriever, bad: Path, t
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
-def test_a_run_that_fails_leaves_a_store_that_is_being_finished(
+def test_a_failed_run_does_not_remove_a_store_that_is_being_finished(
     model: DiffRetriever, corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """Shard 1 of 2 has no parts and no lock of its own any more; shard 0 fails in this moment."""
-    module, name = (job, "finish") if when == "before" else (finishing, "_leave_note")
-    real = getattr(module, name)
+    """Shard 1 of 2 has no parts and has released its lock; shard 0 fails at this moment."""
+    module, name = (job, "finish") if when == "before" else (finish_module, "_leave_note")
+    original = getattr(module, name)
 
     def interrupted(*arguments: Any) -> Any:
         with contextlib.suppress(DiffRetrieverError):
             remove_unused(tmp_path / "S")
-        return real(*arguments)
+        return original(*arguments)
 
     monkeypatch.setattr(module, name, interrupted)
     encode(model, corpus_file, tmp_path / "S", rows_per_part=100, shard=1, shards=2)
@@ -97,18 +97,18 @@ def test_a_run_that_fails_leaves_a_store_that_is_being_finished(
     assert len(Store(tmp_path / "S")) == 100
 
 
-def test_a_lock_that_was_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that waits for a lock while its holder removes the file must not believe that it holds it."""
+def test_a_removed_lock_file_does_not_count_as_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process waits for a lock while its holder removes the file: it does not hold the lock then."""
     import fcntl
 
     path = tmp_path / "locks/x"
-    real, calls = fcntl.flock, []
+    original, calls = fcntl.flock, []
 
-    def flock(file: Any, how: int) -> None:
-        calls.append(how)
+    def flock(file: Any, operation: int) -> None:
+        calls.append(operation)
         if len(calls) == 1:
-            path.unlink()  # by the holder before us
-        real(file, how)
+            path.unlink()  # as the earlier holder does
+        original(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with only_writer(path, "x"):

@@ -44,12 +44,12 @@ def test_the_command_line(arguments: list[str], tmp_path: Path, capsys: pytest.C
     assert main(arguments) == 0
     assert "4 parts were there already" in capsys.readouterr().out
     assert main(["store", str(tmp_path / "S"), "--verify"]) == 0
-    said = capsys.readouterr().out
-    assert "every checksum is right" in said
-    assert re.search(r"100 passages in 4 parts, \d+\.\d kB", said)
+    output = capsys.readouterr().out
+    assert "every checksum is right" in output
+    assert re.search(r"100 passages in 4 parts, \d+\.\d kB", output)
 
 
-def test_one_passage_is_no_passages(
+def test_one_passage_is_singular(
     arguments: list[str], corpus_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_corpus(corpus_file, passages(1))
@@ -83,8 +83,8 @@ def test_the_log(arguments: list[str], corpus_file: Path, capsys: pytest.Capture
             assert line["ETA"] is None
 
 
-def test_a_line_says_how_far_and_how_fast(model: DiffRetriever, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1,000 rows of which 200 were there; of the other 800 a quarter took 10 seconds, so 30 are left."""
+def test_a_line_has_the_progress_and_the_rates(model: DiffRetriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,000 rows 200 existed; of the other 800 a quarter took 10 seconds, so 30 seconds remain."""
     now = [100.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(module, "peak_flops", lambda device: 1e9)
@@ -114,7 +114,7 @@ def test_a_line_says_how_far_and_how_fast(model: DiffRetriever, monkeypatch: pyt
     progress.tick(50)
     assert len(lines(log.getvalue())) == 1
     now[0] += module.LOG_SECONDS + 1
-    progress.tick(50)  # a part that takes long is not silent
+    progress.tick(50)  # a part that takes long writes lines too
     assert [line["done"] for line in lines(log.getvalue())] == [400, 500]
 
 
@@ -131,11 +131,11 @@ def test_several_devices_make_one_store(
 ) -> None:
     monkeypatch.setattr(sys, "executable", warm.python())
     assert main([*arguments, "--device=cpu", "--devices=cpu,cpu"]) == 0
-    assert list(Store(tmp_path / "S").docids()) == [one["id"] for one in passages(100)]
-    said = capfd.readouterr().out
-    assert "100 passages in 4 parts" in said
-    assert re.search(r"shard 0 \(cpu\): 64 passages in 2 parts, ", said)
-    assert re.search(r"shard 1 \(cpu\): 36 passages in 2 parts, ", said)
+    assert list(Store(tmp_path / "S").docids()) == [record["id"] for record in passages(100)]
+    output = capfd.readouterr().out
+    assert "100 passages in 4 parts" in output
+    assert re.search(r"shard 0 \(cpu\): 64 passages in 2 parts, ", output)
+    assert re.search(r"shard 1 \(cpu\): 36 passages in 2 parts, ", output)
     assert main([*arguments, "--devices", "cpu,cpu", "--shard-num", "3"]) == 2
     assert "--devices makes its own shards" in capfd.readouterr().err
 
@@ -155,9 +155,9 @@ def test_a_process_that_fails_stops_the_others(
     arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, "--devices", "cpu,nonsense:7"]) == 2
-    said = capfd.readouterr().err
-    assert "encoding on nonsense:7 (shard 1 of 2) failed, exit code" in said
-    assert "nonsense" in said.split("exit code")[1], "the reason stands there too"
+    output = capfd.readouterr().err
+    assert "encoding on nonsense:7 (shard 1 of 2) failed, exit code" in output
+    assert "nonsense" in output.split("exit code")[1], "the reason is part of the message"
     with pytest.raises(InputError, match="no store here|not finished"):
         Store(tmp_path / "S")
 
@@ -194,7 +194,7 @@ def test_an_interrupt_leaves_no_process(arguments: list[str], tmp_path: Path, mo
 
 
 def screen(written: str) -> list[str]:
-    """What a terminal shows after ``written``: carriage returns, new lines and moves upwards."""
+    """Return the lines that a terminal shows: it knows carriage returns, new lines and moves upwards."""
     rows, row, column = [""], 0, 0
     for piece in re.findall(r"\x1b\[A|[\r\n]|[^\r\n\x1b]+", written):
         if piece == "\x1b[A":

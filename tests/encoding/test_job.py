@@ -1,4 +1,4 @@
-"""A corpus once through the model: what is stored, in which order, and what happens to bad rows."""
+"""Encoding a corpus: what is stored, in which order, and what happens to bad rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def encode(model: DiffRetriever, corpus: Path, output: Path, **options: Any) -> 
 
 
 def content(store: Path) -> dict[str, bytes]:
-    """Every file of a store but the locks."""
+    """Return the files of a store without its locks."""
     return {
         str(path.relative_to(store)): path.read_bytes()
         for path in sorted(store.rglob("*"))
@@ -35,20 +35,22 @@ def content(store: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_store_holds_what_the_model_says(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+def test_a_store_holds_the_representations_of_the_model(
+    model: DiffRetriever, corpus_file: Path, tmp_path: Path
+) -> None:
     figures = encode(model, corpus_file, tmp_path / "S", dtype="float32")
     store = Store(tmp_path / "S")
     records = passages(100)
-    expected = model.encode([join_title(one["title"], one["text"]) for one in records])
-    assert list(store.docids()) == [one["id"] for one in records]
+    expected = model.encode([join_title(record["title"], record["text"]) for record in records])
+    assert list(store.docids()) == [record["id"] for record in records]
     assert len(store) == figures["passages"] == 100
     vectors = np.concatenate([part.vectors() for part in store.parts])
     np.testing.assert_allclose(vectors, expected.vectors, atol=1e-6)
     pooled = np.concatenate([part.pooled() for part in store.parts])
     np.testing.assert_allclose(pooled, expected.pooled, atol=1e-6)
     for part, start in zip(store.parts, store.bounds, strict=False):
-        wanted = expected.weights[start : start + len(part)]
-        assert abs(part.weights - wanted).max() <= 1, "only at a rounding edge"
+        weights = expected.weights[start : start + len(part)]
+        assert abs(part.weights - weights).max() <= 1, "they differ only by rounding"
     for part in store.parts:
         part.verify()
 
@@ -58,20 +60,20 @@ def test_narrow_vectors_are_close(
     model: DiffRetriever, corpus_file: Path, tmp_path: Path, dtype: str, error: float
 ) -> None:
     encode(model, corpus_file, tmp_path / "S", dtype=dtype)
-    expected = model.encode([join_title(one["title"], one["text"]) for one in passages(100)])
+    expected = model.encode([join_title(record["title"], record["text"]) for record in passages(100)])
     vectors = np.concatenate([part.vectors() for part in Store(tmp_path / "S").parts])
     assert 0 < np.abs(vectors - expected.vectors).max() < error
 
 
-def test_pooled_vectors_alone(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+def test_only_pooled_vectors(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
     encode(model, corpus_file, tmp_path / "S", vectors="pooled", dtype="float32")
-    expected = model.encode([join_title(one["title"], one["text"]) for one in passages(100)])
+    expected = model.encode([join_title(record["title"], record["text"]) for record in passages(100)])
     store = Store(tmp_path / "S")
     assert store.parts[0].vectors().shape == (16, 1, model.dimension)
     np.testing.assert_allclose(np.concatenate([part.pooled() for part in store.parts]), expected.pooled, atol=1e-6)
 
 
-def test_workers_and_shards_change_no_byte(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+def test_workers_and_shards_do_not_change_the_bytes(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
     encode(model, corpus_file, tmp_path / "one")
     encode(model, corpus_file, tmp_path / "workers", workers=2)
     assert content(tmp_path / "one") == content(tmp_path / "workers")
@@ -120,11 +122,11 @@ def test_skipped_rows_are_listed(model: DiffRetriever, tmp_path: Path) -> None:
     store = Store(tmp_path / "S")
     assert list(store.docids()) == [f"d{i}" for i in range(20)]
     assert (figures["rows"], figures["passages"], figures["skipped"]) == (25, 20, 5)
-    wheres, reasons = zip(*store.skipped(), strict=True)
-    assert [where.rpartition(" ")[2] for where in wheres] == ["2", "3", "4", "5", "25"]
+    locations, reasons = zip(*store.skipped(), strict=True)
+    assert [location.rpartition(" ")[2] for location in locations] == ["2", "3", "4", "5", "25"]
     for reason, (_, expected) in zip(reasons, [*BAD, ("", "was seen before in")], strict=True):
         assert expected in reason
-    expected_weights = model.encode([join_title(one["title"], one["text"]) for one in passages(20)]).weights
+    expected_weights = model.encode([join_title(record["title"], record["text"]) for record in passages(20)]).weights
     assert abs(store.parts[0].weights - expected_weights).max() <= 1
 
 
@@ -134,14 +136,14 @@ def test_a_repeated_id_stops(model: DiffRetriever, tmp_path: Path) -> None:
         encode(model, path, tmp_path / "S")
 
 
-def test_another_encoder_corpus_or_form_is_refused(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+def test_another_encoder_corpus_or_format_is_refused(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
     encode(model, corpus_file, tmp_path / "S")
     with pytest.raises(DiffRetrieverError, match="begun with rows_per_part = 16, this run has 8"):
         encode(model, corpus_file, tmp_path / "S", rows_per_part=8)
     with pytest.raises(DiffRetrieverError, match="begun with max_length"):
         encode(model, corpus_file, tmp_path / "S", max_length=20)
     deeper = replace(model.config, k_passage=model.config.k_passage + 1)
-    with pytest.raises(DiffRetrieverError, match="of another encoder: k_passage is 4, was 3: go on with"):
+    with pytest.raises(DiffRetrieverError, match="of another encoder: k_passage is 4, was 3: continue with"):
         encode(DiffRetriever(deeper), corpus_file, tmp_path / "S")
     other = write_corpus(tmp_path / "other.jsonl", passages(3))
     with pytest.raises(DiffRetrieverError, match="begun with corpus = "):
@@ -150,7 +152,7 @@ def test_another_encoder_corpus_or_form_is_refused(model: DiffRetriever, corpus_
         encode(model, corpus_file, tmp_path)
 
 
-def test_a_damaged_part_is_named_and_redone(
+def test_a_damaged_part_is_named_and_replaced(
     model: DiffRetriever, corpus_file: Path, tmp_path: Path, capfd: Any
 ) -> None:
     encode(model, corpus_file, tmp_path / "S")
@@ -164,9 +166,9 @@ def test_a_damaged_part_is_named_and_redone(
         Store(tmp_path / "S").parts[2].verify()
     figures = encode(model, corpus_file, tmp_path / "S")
     assert figures["kept"] == 5
-    said = capfd.readouterr().err
-    assert "part-00000002" in said
-    assert "part-00000004" in said
+    output = capfd.readouterr().err
+    assert "part-00000002" in output
+    assert "part-00000004" in output
     assert content(tmp_path / "S") == before
 
 
@@ -194,8 +196,8 @@ def test_nan_names_the_row(model: DiffRetriever, corpus_file: Path, tmp_path: Pa
         encode(model, corpus_file, tmp_path / "S")
 
 
-def test_long_texts_cost_no_more_than_a_passage(model: DiffRetriever, tmp_path: Path) -> None:
-    """Ten million characters are clipped before they are tokenised; the ids are those of the beginning."""
+def test_long_texts_are_cut_before_tokenisation(model: DiffRetriever, tmp_path: Path) -> None:
+    """Only the beginning of ten million characters is tokenised."""
     text = "dense retrieval of passages " * 400_000
     path = write_corpus(tmp_path / "c.jsonl", [{"id": "long", "text": text}, {"id": "short", "text": text[:100_000]}])
     encode(model, path, tmp_path / "S", dtype="float32")
@@ -204,7 +206,7 @@ def test_long_texts_cost_no_more_than_a_passage(model: DiffRetriever, tmp_path: 
     assert abs(part.weights[0] - part.weights[1]).max() == 0
 
 
-def test_a_link_to_a_folder_that_is_still_to_be_made_is_followed(
+def test_a_link_to_a_folder_that_does_not_exist_yet_is_followed(
     model: DiffRetriever, corpus_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "S").symlink_to("disk/S")
@@ -212,7 +214,7 @@ def test_a_link_to_a_folder_that_is_still_to_be_made_is_followed(
     assert (tmp_path / "S").is_symlink() and len(Store(tmp_path / "disk" / "S")) == 100
 
 
-def test_a_store_is_no_file_and_no_device(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
+def test_a_store_cannot_replace_a_file_or_a_device(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
     (tmp_path / "S").touch()
     os.mkfifo(tmp_path / "pipe")
     for name in ("S", "pipe"):

@@ -1,4 +1,4 @@
-"""Ids that occur twice, within a part, across parts and across shards: refused or skipped, never stored."""
+"""Ids that occur twice within a part, across parts and across shards are refused or skipped, never stored."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .test_job import content, encode
 
 @pytest.fixture
 def repeating(tmp_path: Path) -> Path:
-    """60 rows with 24 ids; two rows are no passages at all."""
-    draw = random.Random(5)
+    """A corpus of 60 rows with 24 ids; two rows are broken."""
+    generator = random.Random(5)
     records = passages(60)
     for record in records:
-        record["id"] = f"d{draw.randrange(24)}"
+        record["id"] = f"d{generator.randrange(24)}"
     path = write_corpus(tmp_path / "c.jsonl", records)
     lines = path.read_text().splitlines()
     lines[9] = lines[30] = "{"
@@ -66,7 +66,9 @@ def test_the_first_passage_of_each_id_is_kept(model: DiffRetriever, repeating: P
     assert any("was seen before in" in reason and "c.jsonl, line" in reason.split("before in")[1] for reason in reasons)
 
 
-def test_neither_shards_nor_accidents_change_a_byte(model: DiffRetriever, repeating: Path, tmp_path: Path) -> None:
+def test_neither_shards_nor_missing_parts_change_the_bytes(
+    model: DiffRetriever, repeating: Path, tmp_path: Path
+) -> None:
     skipping(model, repeating, tmp_path / "whole")
     whole = content(tmp_path / "whole")
     skipping(model, repeating, tmp_path / "workers", workers=1)
@@ -81,7 +83,7 @@ def test_neither_shards_nor_accidents_change_a_byte(model: DiffRetriever, repeat
         output = tmp_path / f"sharded{order[0]}"
         figures = [skipping(model, repeating, output, shard=shard, shards=3) for shard in order]
         assert parts(output) == parts(tmp_path / "whole")
-        assert [one["rows"] for one in figures] == [60] * 3
+        assert [figure["rows"] for figure in figures] == [60] * 3
         notes = [path.read_text() for path in sorted((output / "shards").iterdir())]
         assert len(notes) == 3
         assert len(Store(output)) == 24
@@ -103,13 +105,11 @@ def test_an_id_of_another_shard_stops_the_last(model: DiffRetriever, tmp_path: P
     assert (tmp_path / "S/shards/00000-of-00002.json").read_text().count('"passages": 11') == 1
 
 
-def test_parts_of_a_shard_that_runs_again_are_not_done_again(
-    model: DiffRetriever, repeating: Path, tmp_path: Path
-) -> None:
+def test_parts_of_a_running_shard_are_not_replaced(model: DiffRetriever, repeating: Path, tmp_path: Path) -> None:
     skipping(model, repeating, tmp_path / "S", shard=0, shards=2)
     with (
         only_writer(tmp_path / "S/locks/00000-of-00002", "x"),
-        pytest.raises(DiffRetrieverError, match=r"parts must be done again, is being written .*00000-of-00002"),
+        pytest.raises(DiffRetrieverError, match=r"parts must be encoded again, is being written .*00000-of-00002"),
     ):
         skipping(model, repeating, tmp_path / "S", shard=1, shards=2)
     skipping(model, repeating, tmp_path / "S", shard=1, shards=2)
@@ -117,21 +117,21 @@ def test_parts_of_a_shard_that_runs_again_are_not_done_again(
 
 
 @pytest.mark.parametrize("shards", [1, 2])
-def test_ids_that_share_half_a_hash_are_not_taken_for_one(
+def test_ids_that_share_half_a_hash_are_distinguished(
     model: DiffRetriever, repeating: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int
 ) -> None:
     skipping(model, repeating, tmp_path / "S")
-    whole = docids._hash
-    monkeypatch.setattr(docids, "_hash", lambda docid: (len(docid) % 2, whole(docid)[1]))
+    original = docids._hash
+    monkeypatch.setattr(docids, "_hash", lambda docid: (len(docid) % 2, original(docid)[1]))
     for shard in range(shards):
         skipping(model, repeating, tmp_path / "same", shard=shard, shards=shards)
     assert parts(tmp_path / "same") == parts(tmp_path / "S")
 
 
 def test_seen_ids_are_those_that_were_added() -> None:
-    draw, seen, known = random.Random(3), docids.SeenIds(), set[str]()
+    generator, seen, known = random.Random(3), docids.SeenIds(), set[str]()
     for _ in range(60):
-        some = [f"d{draw.randrange(3000)}" for _ in range(draw.randrange(80))]
-        assert seen.known(docids.hashes(some)).tolist() == [docid in known for docid in some]
-        seen.add(docids.hashes(some))
-        known.update(some)
+        ids = [f"d{generator.randrange(3000)}" for _ in range(generator.randrange(80))]
+        assert seen.known(docids.hashes(ids)).tolist() == [docid in known for docid in ids]
+        seen.add(docids.hashes(ids))
+        known.update(ids)

@@ -1,4 +1,4 @@
-"""Kills at random instants and full disks: the finished store is the unbroken one, byte for byte."""
+"""Kills at random moments and full disks: the finished store has the bytes of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .test_job import content
 KILLS = 25
 
 
-def in_a_child(model: DiffRetriever, corpus: Path, output: Path, limit: int | None = None) -> BaseProcess:
-    """Begin to encode in a process forked by a clean server: this one may hold a JVM and threads."""
+def start_child(model: DiffRetriever, corpus: Path, output: Path, limit: int | None = None) -> BaseProcess:
+    """Start to encode in a process forked by a clean server, as this one may have a JVM and threads."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.encoding.soak_child"])
     child = context.Process(target=encode, args=(model.config.backbone, str(corpus), str(output), limit))
@@ -33,58 +33,58 @@ def in_a_child(model: DiffRetriever, corpus: Path, output: Path, limit: int | No
     return child
 
 
-def ended(child: BaseProcess) -> int | None:
-    """The exit code of ``child``, negative for a signal."""
+def exit_code(child: BaseProcess) -> int | None:
+    """Wait for ``child`` and return its exit code, negative for a signal."""
     child.join()
     return child.exitcode
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough passages for some seconds."""
+    """Enough passages for a run of some seconds."""
     return write_corpus(tmp_path_factory.mktemp("soak") / "corpus.jsonl", passages(160))
 
 
 @pytest.fixture(scope="module")
-def unbroken(model: DiffRetriever, corpus: Path) -> tuple[dict[str, bytes], float]:
-    """The store of a run without any accident, and the seconds it took."""
-    assert ended(in_a_child(model, corpus, corpus.parent / "warm-up")) == 0
+def uninterrupted(model: DiffRetriever, corpus: Path) -> tuple[dict[str, bytes], float]:
+    """The store of an uninterrupted run, and the seconds it took."""
+    assert exit_code(start_child(model, corpus, corpus.parent / "warm-up")) == 0
     started = time.monotonic()
-    assert ended(in_a_child(model, corpus, corpus.parent / "unbroken")) == 0
-    return content(corpus.parent / "unbroken"), time.monotonic() - started
+    assert exit_code(start_child(model, corpus, corpus.parent / "uninterrupted")) == 0
+    return content(corpus.parent / "uninterrupted"), time.monotonic() - started
 
 
 @pytest.fixture(scope="module")
-def survivor(model: DiffRetriever, corpus: Path, unbroken: tuple[dict[str, bytes], float]) -> Path:
+def survivor(model: DiffRetriever, corpus: Path, uninterrupted: tuple[dict[str, bytes], float]) -> Path:
     """The store of a run that was killed again and again."""
-    expected, seconds = unbroken
-    folder, draw = corpus.parent / "killed", random.Random(20261122)
+    expected, seconds = uninterrupted
+    folder, generator = corpus.parent / "killed", random.Random(20261122)
     killed = 0
     for attempt in range(10 * KILLS):
         if killed == KILLS:
             break
-        child = in_a_child(model, corpus, folder)
-        time.sleep(draw.uniform(0, seconds / 2))
+        child = start_child(model, corpus, folder)
+        time.sleep(generator.uniform(0, seconds / 2))
         child.kill()
-        code = ended(child)
+        code = exit_code(child)
         assert code in (0, -signal.SIGKILL)
         killed += code == -signal.SIGKILL
-        if code == 0:  # it was quicker: begin again with an empty folder
+        if code == 0:  # it finished before the kill: start again in an empty folder
             assert content(folder) == expected
             folder.rename(corpus.parent / f"finished-{attempt}")
     assert killed == KILLS
-    assert ended(in_a_child(model, corpus, folder)) == 0
+    assert exit_code(start_child(model, corpus, folder)) == 0
     return folder
 
 
-def test_killed_at_random_instants(survivor: Path, unbroken: tuple[dict[str, bytes], float]) -> None:
-    assert content(survivor) == unbroken[0]
-    assert list(Store(survivor).docids()) == [one["id"] for one in passages(160)]
+def test_kills_at_random_moments(survivor: Path, uninterrupted: tuple[dict[str, bytes], float]) -> None:
+    assert content(survivor) == uninterrupted[0]
+    assert list(Store(survivor).docids()) == [record["id"] for record in passages(160)]
 
 
 @pytest.mark.java
 @pytest.mark.parametrize("kind", ["flat", "sq8", "pq"])
-def test_its_indexes_are_those_of_the_unbroken_one(
+def test_its_indexes_are_those_of_the_uninterrupted_store(
     survivor: Path, kind: str, model: DiffRetriever, corpus: Path, tmp_path: Path
 ) -> None:
     ensure_registered()
@@ -92,24 +92,24 @@ def test_its_indexes_are_those_of_the_unbroken_one(
     encoder.write_text(
         f"name: soak\nbackbone: {model.config.backbone}\nk_passage: 3\ncut_at_stop: false\nimpact_rounding: nearest\n"
     )
-    found = []
-    for store in (survivor, corpus.parent / "unbroken"):
+    outputs = []
+    for store in (survivor, corpus.parent / "uninterrupted"):
         output = tmp_path / store.name
         build_index(store, output, IndexOptions(dense=kind, encoder=str(encoder), quiet=True))
         with open_index(output, encoder=f"diffretriever:{encoder}") as index:
-            topics = {one["id"]: one["text"] for one in passages(40)}
-            answers = index.search(topics, mode="lexical", hits=160)
-        found.append((content(output / "dense"), answers))
-    assert found[0] == found[1]
-    assert sum(map(len, found[0][1].values())) > 1000
+            topics = {record["id"]: record["text"] for record in passages(40)}
+            hits = index.search(topics, mode="lexical", hits=160)
+        outputs.append((content(output / "dense"), hits))
+    assert outputs[0] == outputs[1]
+    assert sum(map(len, outputs[0][1].values())) > 1000
 
 
 def test_a_full_disk(
-    model: DiffRetriever, corpus: Path, unbroken: tuple[dict[str, bytes], float], tmp_path: Path
+    model: DiffRetriever, corpus: Path, uninterrupted: tuple[dict[str, bytes], float], tmp_path: Path
 ) -> None:
-    expected, _ = unbroken
+    expected, _ = uninterrupted
     sizes = sorted(len(data) for name, data in expected.items() if name.endswith(".safetensors"))
     limit = sizes[len(sizes) // 2]
-    assert ended(in_a_child(model, corpus, tmp_path / "S", limit)) == 3, "the error says why, and what to do"
-    assert ended(in_a_child(model, corpus, tmp_path / "S")) == 0
+    assert exit_code(start_child(model, corpus, tmp_path / "S", limit)) == 3, "the error names the cause and the remedy"
+    assert exit_code(start_child(model, corpus, tmp_path / "S")) == 0
     assert content(tmp_path / "S") == expected

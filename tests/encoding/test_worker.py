@@ -1,4 +1,4 @@
-"""Workers are processes of our own: the program that encodes runs once, however it was started and written."""
+"""Worker processes do not run the program that encodes again, however it was started and written."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
 from diffretriever_pyserini.encoding import prefetch
-prefetch.CHUNK = 8  # many chunks; a worker is waited for, so that it does some of them
-start = prefetch.Ahead.__init__
+prefetch.CHUNK = 8  # many chunks; the program waits for the workers, so that they prepare some of them
+start = prefetch.Prefetcher.__init__
 def started(self, *arguments):
     start(self, *arguments)
-    assert len([one.result() for one in self._starting]) == 2
+    assert len([future.result() for future in self._starting]) == 2
     work = self._work
     self._work = lambda chunk: (open("chunks", "a").write("x"), work(chunk))[1]
-prefetch.Ahead.__init__ = started
+prefetch.Prefetcher.__init__ = started
 model = DiffRetriever.from_pretrained({model!r})
 encode_corpus(model, Corpus(["corpus.jsonl"]), "S", EncodeOptions(workers=2))
 """
@@ -45,29 +45,29 @@ raise SystemExit(code)
 """
 
 
-def run(folder: Path, program: str, how: str, model: DiffRetriever) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, program: str, source: str, model: DiffRetriever) -> subprocess.CompletedProcess[str]:
     program = program.replace("{model!r}", repr(model.config.backbone))
     write_corpus(folder / "corpus.jsonl", passages(100))
-    command = {"script": ["script.py"], "stdin": ["-"], "string": ["-c", program]}[how]
+    command = {"script": ["script.py"], "stdin": ["-"], "string": ["-c", program]}[source]
     (folder / "script.py").write_text(program)
-    given = program if how == "stdin" else None
+    text = program if source == "stdin" else None
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, input=given, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *command], cwd=folder, input=text, capture_output=True, text=True, timeout=300, check=False
     )
 
 
 @pytest.mark.parametrize(
-    ("program", "how"),
+    ("program", "source"),
     [(_LIBRARY, "script"), pytest.param(_LIBRARY, "stdin", marks=pytest.mark.rare), (_COMMAND, "string")],
 )
-def test_a_program_without_a_guard_runs_once(tmp_path: Path, model: DiffRetriever, program: str, how: str) -> None:
-    done = run(tmp_path, program, how, model)
+def test_a_program_without_a_guard_runs_once(tmp_path: Path, model: DiffRetriever, program: str, source: str) -> None:
+    done = run(tmp_path, program, source, model)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "ran").read_text() == "x"
     assert (tmp_path / "S" / "store.json").is_file()
     if program is _LIBRARY:
-        assert len((tmp_path / "chunks").read_text()) == 13, "the workers did it"
+        assert len((tmp_path / "chunks").read_text()) == 13, "the workers prepared them"
 
 
 def test_a_bad_row_is_named_by_a_worker(tmp_path: Path, model: DiffRetriever) -> None:
@@ -99,7 +99,7 @@ def _reporter():  # type: ignore[no-untyped-def]
     return lambda _: (os.getpid(), getattr(sys.modules["__main__"], "__file__", None), sys.path)
 
 
-def test_answers_and_errors_come_back() -> None:
+def test_results_and_errors_come_back() -> None:
     worker = Worker(_adder, 100)
     try:
         worker.wait()
@@ -116,7 +116,7 @@ def test_answers_and_errors_come_back() -> None:
         worker(1)
 
 
-def test_what_keeps_it_from_starting_is_said() -> None:
+def test_an_error_of_the_setup_is_raised() -> None:
     worker = Worker(_broken)
     with pytest.raises(ConfigError, match="no such setting"):
         worker.wait()
@@ -124,7 +124,7 @@ def test_what_keeps_it_from_starting_is_said() -> None:
 
 
 def test_a_worker_that_never_starts_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More is sent than a pipe holds, so that the end of the other side is seen while sending."""
+    """More is sent than a pipe holds, so that the death of the worker shows while sending."""
     monkeypatch.setattr(worker_module, "_PROGRAM", "raise SystemExit(3)")
     with pytest.raises(DiffRetrieverError, match=r"a worker process that prepares texts died \(exit code 3"):
         Worker(_adder, "x" * (8 << 20))
@@ -137,7 +137,7 @@ def test_a_worker_that_was_killed_is_an_error() -> None:
         worker(signal.SIGKILL)
 
 
-def test_it_has_the_path_of_this_process_and_no_main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_worker_has_the_path_of_this_process_and_no_main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     worker = Worker(_reporter)
     worker.wait()
@@ -149,7 +149,7 @@ def test_it_has_the_path_of_this_process_and_no_main(monkeypatch: pytest.MonkeyP
 
 
 def test_an_interrupt_ends_the_program_and_its_workers(tmp_path: Path, model: DiffRetriever) -> None:
-    """As Ctrl-C does it: to the whole group of processes. The worker is left to the program."""
+    """Ctrl-C interrupts the whole process group, but not the worker: the program ends it."""
     program = _LIBRARY.replace(
         "encode_corpus(",
         "import os, signal\n"
@@ -159,11 +159,11 @@ def test_an_interrupt_ends_the_program_and_its_workers(tmp_path: Path, model: Di
         "    os.killpg(0, signal.SIGINT)\n"
         "    return represent(*arguments, **options)\n"
         "model.represent = interrupted\n"
-        "begin = prefetch.Ahead.__init__\n"
-        "def noted(self, *arguments):\n"
-        "    begin(self, *arguments)\n"
-        "    print(json.dumps([one.process.pid for one in self._workers]), flush=True)\n"
-        "prefetch.Ahead.__init__ = noted\n"
+        "initialise = prefetch.Prefetcher.__init__\n"
+        "def initialised(self, *arguments):\n"
+        "    initialise(self, *arguments)\n"
+        "    print(json.dumps([worker.process.pid for worker in self._workers]), flush=True)\n"
+        "prefetch.Prefetcher.__init__ = initialised\n"
         "encode_corpus(",
     ).replace("import sys\n", "import json, os\nos.setpgid(0, 0)\n", 1)
     done = run(tmp_path, program, "script", model)
@@ -171,12 +171,12 @@ def test_an_interrupt_ends_the_program_and_its_workers(tmp_path: Path, model: Di
     assert done.stderr.count("KeyboardInterrupt") == 1, done.stderr
     deadline = time.monotonic() + 60
     for worker in json.loads(done.stdout):
-        while _there(worker) and time.monotonic() < deadline:
+        while _exists(worker) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not _there(worker)
+        assert not _exists(worker)
 
 
-def _there(process: int) -> bool:
+def _exists(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, whatever happens, and the lock of their writer."""
+"""Files and folders are complete or absent whatever happens; the lock of their writer."""
 
 import errno
 import os
@@ -59,7 +59,7 @@ def test_a_block_without_its_marker_is_not_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_is_not_ours_stays(tmp_path: Path, kind: str) -> None:
+def test_an_output_of_another_program_stays(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "out"
     if kind == "file":
         target.write_text("mine")
@@ -71,7 +71,7 @@ def test_what_is_not_ours_stays(tmp_path: Path, kind: str) -> None:
     assert target.exists()
 
 
-def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
+def test_an_empty_folder_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with whole_folder(tmp_path / "out", "marker") as folder:
         (folder / "marker").touch()
@@ -89,7 +89,7 @@ def test_two_writers_refuse_each_other(tmp_path: Path) -> None:
         (folder / "marker").touch()
 
 
-def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
+def test_the_work_folder_of_a_killed_run_is_emptied(tmp_path: Path) -> None:
     (tmp_path / "out.unfinished" / "deep").mkdir(parents=True)
     (tmp_path / "out.unfinished" / "data").touch()
     with whole_folder(tmp_path / "out", "marker") as folder:
@@ -106,7 +106,7 @@ def test_a_file_appears_at_the_end_and_is_replaced_whole(tmp_path: Path) -> None
             partial.write_text(text)
             assert (path.read_text() if path.exists() else None) == before
         assert path.read_text() == text
-    assert [one.name for one in tmp_path.iterdir()] == ["f"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
 
 
 def test_an_error_leaves_the_older_file_alone(tmp_path: Path) -> None:
@@ -114,19 +114,19 @@ def test_an_error_leaves_the_older_file_alone(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), whole_file(tmp_path / "f") as partial:
         partial.write_text("half")
         raise RuntimeError
-    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("f", "older")]
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("f", "older")]
 
 
-def test_what_a_kill_has_left_is_taken_over(tmp_path: Path) -> None:
+def test_the_partial_file_of_a_killed_run_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "f.partial").write_text("much longer than what comes now")
     write_whole(tmp_path / "f", "now")
-    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("f", "now")]
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("f", "now")]
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_symbolic_link_stays_one(tmp_path: Path, there: bool) -> None:
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_symbolic_link_stays_a_link(tmp_path: Path, exists: bool) -> None:
     (tmp_path / "deep").mkdir()
-    if there:
+    if exists:
         (tmp_path / "deep" / "f").write_text("older")
     (tmp_path / "link").symlink_to("deep/f")
     with whole_file(tmp_path / "link") as partial:
@@ -139,7 +139,7 @@ def test_a_symbolic_link_stays_one(tmp_path: Path, there: bool) -> None:
     fill(tmp_path / "folder", "second")
     assert (tmp_path / "folder").is_symlink()
     assert (tmp_path / "deep" / "out" / "data").read_text() == "second"
-    assert sorted(one.name for one in (tmp_path / "deep").iterdir()) == ["f", "out"]
+    assert sorted(entry.name for entry in (tmp_path / "deep").iterdir()) == ["f", "out"]
 
 
 def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-def test_a_device_stays_one_and_a_disk_is_refused(tmp_path: Path) -> None:
-    """As root, in a container: ``--output /dev/null`` once replaced the device by a file, for everybody."""
+def test_a_device_stays_a_device_and_a_disk_is_refused(tmp_path: Path) -> None:
+    """As root in a container, ``--output /dev/null`` once replaced the device by a file."""
     try:
         os.mknod(tmp_path / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         os.mknod(tmp_path / "disk", stat.S_IFBLK | 0o600, os.makedev(7, 250))
@@ -171,14 +171,14 @@ def test_a_device_stays_one_and_a_disk_is_refused(tmp_path: Path) -> None:
         write_whole(tmp_path / "disk", "x")
     with pytest.raises(DiffRetrieverError, match="null exists and is not an output of this command"):
         fill(tmp_path / "null", "first")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["disk", "link", "null"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["disk", "link", "null"]
 
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize(
     ("mode", "expected"), [("w", "before\nlong x\nafter\n"), ("a", "old\nbefore\nlong x\nafter\n")]
 )
-def test_stdout_is_written_on_even_where_it_is_a_file(tmp_path: Path, name: str, mode: str, expected: str) -> None:
+def test_stdout_is_continued_even_if_it_is_a_file(tmp_path: Path, name: str, mode: str, expected: str) -> None:
     code = (
         "import sys; from diffretriever_pyserini.files.atomic import write_whole; print('before'); "
         "write_whole(sys.argv[1], 'long x\\n'); print('after')"
@@ -187,7 +187,7 @@ def test_stdout_is_written_on_even_where_it_is_a_file(tmp_path: Path, name: str,
     with (tmp_path / "f").open(mode) as file:
         subprocess.run([sys.executable, "-c", code, name], stdout=file, check=True)
     assert (tmp_path / "f").read_text() == expected
-    assert [one.name for one in tmp_path.iterdir()] == ["f"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
 
 
 def test_the_mode_of_the_older_file_stays(tmp_path: Path) -> None:
@@ -198,31 +198,34 @@ def test_the_mode_of_the_older_file_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["none/f", "folder", "file/f"])
-def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_path_that_cannot_be_written_is_explained(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(DiffRetrieverError, match=f"{name}: cannot be written .*; correct that or name another"):
+    with pytest.raises(DiffRetrieverError, match=f"{name}: cannot be written .*; correct that or give another path"):
         write_whole(tmp_path / name, "x")
     with pytest.raises(DiffRetrieverError), whole_folder(tmp_path / "file" / "deep", "marker"):
         pass
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_full_disk_leaves_the_older_output_and_says_so(tmp_path: Path, kind: str) -> None:
-    """A limit on the size of files stands for the disk: the system refuses the write in the same way."""
+    """A limit on the size of files simulates the disk: the system refuses the write in the same way."""
     write_whole(tmp_path / "file", "older")
     fill(tmp_path / "folder", "first")
     code = """
 import resource, sys
 from diffretriever_pyserini.files.atomic import whole_file, whole_folder
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-made = whole_file(sys.argv[1]) if sys.argv[1].endswith("file") else whole_folder(sys.argv[1], "marker")
-with made as path:
+output = whole_file(sys.argv[1]) if sys.argv[1].endswith("file") else whole_folder(sys.argv[1], "marker")
+with output as path:
     (path / "data" if path.is_dir() else path).write_bytes(bytes(10_000))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / kind)], capture_output=True, text=True)
-    assert f"{tmp_path / kind}: cannot be written (File too large); make room and run the command again" in done.stderr
+    assert (
+        f"{tmp_path / kind}: cannot be written (File too large); free some space and run the command again"
+        in done.stderr
+    )
     assert (tmp_path / "file").read_text() == "older"
     assert (tmp_path / "folder" / "data").read_text() == "first"
     assert not (tmp_path / "file.partial").exists()
@@ -236,7 +239,7 @@ def test_an_error_about_another_file_is_not_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE])
-def test_an_error_of_the_disk_that_names_no_file_is_one_sentence(tmp_path: Path, number: int) -> None:
+def test_an_error_of_the_disk_that_names_no_file_is_explained(tmp_path: Path, number: int) -> None:
     with pytest.raises(DiffRetrieverError, match="f: cannot be written .*; correct that"), whole_file(tmp_path / "f"):
         raise OSError(number, os.strerror(number))
     with pytest.raises(BrokenPipeError), whole_file(tmp_path / "f"):
@@ -251,8 +254,8 @@ def test_two_writers_of_a_file_refuse_each_other(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_text() == "first"
 
 
-def test_a_lock_on_a_file_that_has_another_name_since_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits may get the lock of a file that its writer has just renamed; the next one would get another."""
+def test_a_lock_on_a_file_that_was_renamed_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiting process may lock a file that its writer has just renamed; the next process would lock a new one."""
     import filelock
 
     acquire, calls = filelock.FileLock.acquire, list[int]()
@@ -290,8 +293,8 @@ def test_the_last_of_two_writers_wins_whole_where_there_are_no_locks(
     assert (tmp_path / "f").read_text() == "long line of the first\nand another\n"
 
 
-def test_a_folder_is_there_whenever_a_kill_comes(tmp_path: Path) -> None:
-    """Where two folders can change names in one step, readers who know nothing of this always find a whole one."""
+def test_the_folder_exists_whenever_a_kill_comes(tmp_path: Path) -> None:
+    """Where two folders can exchange names in one step, any reader always finds a complete folder."""
     code = """
 import os, sys
 from pathlib import Path
@@ -317,20 +320,20 @@ with atomic.whole_folder(sys.argv[1], "marker") as folder:
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert (out / "data").read_text() == expected
     fill(out, "second")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["one", "out", "two"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["one", "out", "two"]
 
 
-def test_a_reader_of_a_file_inside_gives_the_older_folder_its_name_back(tmp_path: Path) -> None:
+def test_a_reader_of_a_file_inside_restores_the_older_folder(tmp_path: Path) -> None:
     older = tmp_path / "mined.replaced"
     older.mkdir()
     (older / "train.jsonl").write_text("rows")
     restore(tmp_path / "mined" / "train.jsonl")
-    assert older.exists()  # without the file that its command writes last it is no whole output
+    assert older.exists()  # it lacks the file that its command writes last, so it is not complete
     (older / "mined.json").touch()
     restore(tmp_path / "elsewhere" / "train.jsonl")
     restore(tmp_path / "mined" / "corpus" / "none.jsonl")
     assert (tmp_path / "mined" / "train.jsonl").read_text() == "rows"
-    assert [one.name for one in tmp_path.iterdir()] == ["mined"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mined"]
 
 
 KILLED = """
@@ -366,10 +369,10 @@ def test_a_kill_while_the_folder_is_replaced_loses_nothing(tmp_path: Path, renam
         (folder / "data").write_text("third")
         (folder / "marker").touch()
     assert (out / "data").read_text() == "third"
-    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_failed_rename_gives_the_older_folder_its_name_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_rename_restores_the_older_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "out", "first")
     rename = Path.rename
 
@@ -385,7 +388,7 @@ def test_a_failed_rename_gives_the_older_folder_its_name_back(tmp_path: Path, mo
     assert (tmp_path / "out" / "data").read_text() == "first"
 
 
-def test_what_a_kill_left_of_a_removed_folder_is_not_restored(tmp_path: Path) -> None:
+def test_a_partly_removed_folder_is_not_restored(tmp_path: Path) -> None:
     (tmp_path / "out.replaced").mkdir()
     (tmp_path / "out.replaced" / "data").touch()
     restore_folder(tmp_path / "out", "marker")
@@ -444,7 +447,7 @@ def test_json_that_is_no_object_is_named(tmp_path: Path, text: str, message: str
     assert read_json(tmp_path / "f.json") == {"a": [1], "b": "ü"}
 
 
-def test_a_name_that_is_not_utf_8_can_be_kept(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_can_be_stored(tmp_path: Path) -> None:
     values = {"file": os.fsdecode(b"\xff.jsonl")}
     write_json(tmp_path / "f.json", values)
     assert read_json(tmp_path / "f.json") == values

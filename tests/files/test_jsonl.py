@@ -1,4 +1,4 @@
-"""What an id may be."""
+"""The longest ids that are accepted."""
 
 from __future__ import annotations
 

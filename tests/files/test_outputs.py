@@ -1,4 +1,4 @@
-"""Paths to write that are refused: inputs, other outputs, what cannot be replaced, and what is no name."""
+"""Output paths that are refused: inputs, other outputs, folders that cannot be replaced, and invalid names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from diffretriever_pyserini.files.outputs import exchanged, real_target, refuse_
 
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``file``, ``folder/inside``, ``link`` to the file, ``way`` to the folder; the current directory."""
+    """Change to a folder with ``file``, ``folder/inside``, ``link`` to the file and ``linked`` to the folder."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder" / "inside").write_text("mine")
     (tmp_path / "link").symlink_to("file")
-    (tmp_path / "way").symlink_to("folder")
+    (tmp_path / "linked").symlink_to("folder")
     (tmp_path / "run.partial").touch()
     (tmp_path / "ix.unfinished").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -32,10 +32,10 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("./folder/../file", "file", "would overwrite"),
         ("link", "file", "would overwrite"),
         ("file", "link", "would overwrite"),
-        ("way/inside", "folder/inside", "would overwrite"),
-        ("folder/new", "folder", "would lie in"),
-        ("way/deep/new", "folder", "would lie in"),
-        ("new", ".", "would lie in"),
+        ("linked/inside", "folder/inside", "would overwrite"),
+        ("folder/new", "folder", "would be inside"),
+        ("linked/deep/new", "folder", "would be inside"),
+        ("new", ".", "would be inside"),
         ("folder", "folder/inside", "would replace the folder of --input folder/inside"),
         ("run", "run.partial", "would overwrite"),
         ("ix", "ix.unfinished", "would overwrite"),
@@ -46,14 +46,14 @@ def test_an_output_that_is_an_input_is_refused(output: str, source: str, message
         refuse_inputs({"--output": Path(output)}, {"--other": None, "--input": [Path("file2"), source]})
 
 
-def test_what_does_not_touch_an_input_may_be_written() -> None:
+def test_an_output_apart_from_the_inputs_is_accepted() -> None:
     refuse_inputs(
         {"--output": "folder2/new", "--plot": None, "--deltas": "file.txt"},
         {"--topics": "file", "--corpus": ["folder", "owner/name", "not/there"], "--index": None},
     )
 
 
-def test_two_outputs_may_not_be_one_file_but_for_devices() -> None:
+def test_two_outputs_may_not_be_one_file_unless_it_is_a_device() -> None:
     with pytest.raises(InputError, match="--per-query and --deltas are one file"):
         refuse_inputs({"--per-query": "new", "--deltas": "./new"}, {})
     os.mkfifo("pipe")
@@ -61,7 +61,7 @@ def test_two_outputs_may_not_be_one_file_but_for_devices() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])
-def test_what_is_no_name_is_refused(name: str) -> None:
+def test_an_invalid_name_is_refused(name: str) -> None:
     for write in (lambda: write_whole(name, "x"), lambda: whole_folder(name, "marker").__enter__()):
         with pytest.raises(DiffRetrieverError, match="is no name of a file or folder"):
             write()
@@ -78,7 +78,7 @@ def test_a_link_that_leads_to_itself_is_refused_and_stays(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", [".", "", "..", "../", "/", "/proc"])
 def test_a_folder_that_cannot_be_replaced_is_refused_at_once(tmp_path: Path, name: str) -> None:
-    """The current directory would be taken from under the shell; a mount point cannot be renamed at all."""
+    """The shell would lose its current directory; a mount point cannot be renamed at all."""
     with pytest.raises(DiffRetrieverError), whole_folder(name, "marker"):
         pytest.fail("the work has begun")
     with pytest.raises(DiffRetrieverError), whole_folder(Path(name), "marker"):
@@ -86,7 +86,7 @@ def test_a_folder_that_cannot_be_replaced_is_refused_at_once(tmp_path: Path, nam
     assert not list(tmp_path.parent.glob("*.unfinished"))
 
 
-def test_two_folders_change_names_in_one_step(tmp_path: Path) -> None:
+def test_two_folders_exchange_names_in_one_step(tmp_path: Path) -> None:
     if not exchanged(tmp_path / "folder", tmp_path / "ix.unfinished"):
         pytest.skip("this file system cannot exchange two names")
     assert not list((tmp_path / "folder").iterdir())

@@ -1,4 +1,4 @@
-"""Small stores, encoded once, and the little model that made them."""
+"""Small stores, encoded once, and the small model that made them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["one_thread"]
 
 
 def made_up_provenance(k: int = 2, **changes: Any) -> Provenance:
-    """An encoder that never was."""
-    side = {"prefix": [2], "suffix": [3], "tail": [3], "k": k, "mask_id": 4, "pad_id": 0, "max_length": 64}
+    """The provenance of an encoder that does not exist."""
+    layout = {"prefix": [2], "suffix": [3], "tail": [3], "k": k, "mask_id": 4, "pad_id": 0, "max_length": 64}
     values = {
         "encoder": "made-up",
         "weights": "f" * 64,
@@ -33,8 +33,8 @@ def made_up_provenance(k: int = 2, **changes: Any) -> Provenance:
         "config": {"model_type": "bert"},
         "adapter_config": {},
         "tokenizer": {"model": "e" * 16},
-        "query": side,
-        "passage": side,
+        "query": layout,
+        "passage": layout,
         "readout": {"impact_scale": 100, "denoising_steps": 1},
     }
     return Provenance(**values | changes)
@@ -59,13 +59,13 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def model(encoder: str) -> DiffRetriever:
-    """That model with K = 3 on the passage side."""
+    """That model with K_p = 3."""
     return DiffRetriever.from_pretrained(encoder, k_passage=3)
 
 
 @pytest.fixture(scope="session")
 def store(model: DiffRetriever, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """120 passages in parts of 16; some have no terms."""
+    """A store of 120 passages in parts of 16; some have no terms."""
     folder = tmp_path_factory.mktemp("store")
     corpus = write_corpus(folder / "corpus.jsonl", passages(120))
     options = EncodeOptions(rows_per_part=16, workers=0, dtype="float32")
@@ -86,8 +86,8 @@ def made_up_store(
     """A store of random vectors in ten loose clusters and random term weights, K = 2; every 50th passage is empty."""
     import scipy.sparse
 
-    draw = np.random.default_rng(5)
-    centres = draw.standard_normal((10, dimension))
+    generator = np.random.default_rng(5)
+    centres = generator.standard_normal((10, dimension))
     spec = StoreSpec(
         dimension=dimension, vocab_size=terms, vectors=vectors, dtype=dtype, rows_per_part=rows_per_part, **SPEC
     )
@@ -95,18 +95,20 @@ def made_up_store(
     docids = docids or [f"p{i}" for i in range(count)]
     for number, start in enumerate(range(0, count, rows_per_part)):
         n = min(rows_per_part, count - start)
-        rows = centres[draw.integers(10, size=n), None] + 0.5 * draw.standard_normal((n, 2, dimension))
+        rows = centres[generator.integers(10, size=n), None] + 0.5 * generator.standard_normal((n, 2, dimension))
         rows /= np.linalg.norm(rows, axis=2, keepdims=True)
-        weights = scipy.sparse.random(n, terms, 0.2, "csr", rng=draw, data_rvs=lambda m: draw.integers(1, 6, m))
+        weights = scipy.sparse.random(
+            n, terms, 0.2, "csr", rng=generator, data_rvs=lambda m: generator.integers(1, 6, m)
+        )
         keep = scipy.sparse.diags([float((start + i) % 50 != 3) for i in range(n)])
         weights = scipy.sparse.csr_matrix((keep @ weights).astype(np.int32))
         weights.eliminate_zeros()
-        found = Representations(rows.astype(np.float32), weights, None)  # type: ignore[arg-type]
-        write_part(folder, spec, PartRows(number, n, docids[start : start + n]), found)
+        representations = Representations(rows.astype(np.float32), weights, None)  # type: ignore[arg-type]
+        write_part(folder, spec, PartRows(number, n, docids[start : start + n]), representations)
     ShardNote(count, count, 0).write(folder, 0, 1)
     return Store(folder)
 
 
 def all_pooled(store: Store) -> np.ndarray:
-    """float32 [N, H]."""
+    """Return all pooled vectors of ``store``, float32 [N, H]."""
     return np.concatenate([part.pooled() for part in store.parts])

@@ -1,4 +1,4 @@
-"""FAISS indexes of a store: exact or near enough, the same bytes each time, within memory, whole or absent."""
+"""FAISS indexes of a store: recall, equal bytes in every run, bounded memory, and complete or absent outputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .conftest import all_pooled, made_up_store
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """700 passages in parts of 100."""
+    """A store of 700 passages in parts of 100."""
     return made_up_store(tmp_path_factory.mktemp("made-up") / "S")
 
 
@@ -54,23 +54,23 @@ def test_flat_gives_the_exact_pooled_scores(store: Store, tmp_path: Path) -> Non
     index = faiss.read_index(str(tmp_path / "I" / "dense" / "index"))
     assert type(index).__name__ == "IndexFlatIP" and index.ntotal == len(store) == facts["passages"]
     expected = scoring.pooled_scores(queries(store), all_pooled(store))
-    scores, found = index.search(queries(store), len(store))
-    np.testing.assert_allclose(np.take_along_axis(expected, found, 1), scores, atol=1e-6)
+    scores, rows = index.search(queries(store), len(store))
+    np.testing.assert_allclose(np.take_along_axis(expected, rows, 1), scores, atol=1e-6)
     assert (tmp_path / "I" / "dense" / "docid").read_text().split() == list(store.docids())
-    made = IndexRecord(store.spec.provenance, store.spec.dimension, len(store))
-    assert read_index_record(tmp_path / "I" / "dense") == made
+    record = IndexRecord(store.spec.provenance, store.spec.dimension, len(store))
+    assert read_index_record(tmp_path / "I" / "dense") == record
     assert json.loads((tmp_path / "I" / "index.json").read_text()) == facts
     assert facts["lexical"] is None and facts["dense"]["kind"] == "flat" and facts["format"] == 2
 
 
 @pytest.mark.parametrize(("kind", "least"), [("sq8", 0.97), ("pq", 0.3), ("ivfpq", 0.3), ("hnsw", 0.97)])
-def test_the_others_find_most_of_it(store: Store, tmp_path: Path, kind: str, least: float) -> None:
+def test_the_recall_of_the_other_kinds(store: Store, tmp_path: Path, kind: str, least: float) -> None:
     build(store, tmp_path / "I", kind)
     index = faiss.read_index(str(tmp_path / "I" / "dense" / "index"))
     assert index.ntotal == len(store) and index.metric_type == faiss.METRIC_INNER_PRODUCT
     truth = np.argsort(-scoring.pooled_scores(queries(store), all_pooled(store)), axis=1)[:, :10]
-    _, found = index.search(queries(store), 10)
-    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)])
+    _, rows = index.search(queries(store), 10)
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), truth.tolist(), strict=True)])
     assert recall > least  # by chance it would be 10 of 700, 0.014
 
 
@@ -86,14 +86,14 @@ def test_streamed_files_are_those_that_faiss_writes(
     store: Store, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(store, tmp_path / "streamed", kind)
-    monkeypatch.setattr(dense_module, "file_layout", lambda index: None)  # as with a FAISS that writes otherwise
+    monkeypatch.setattr(dense_module, "file_layout", lambda index: None)  # as with a FAISS of another layout
     build(store, tmp_path / "faiss", kind)
     assert files(tmp_path / "streamed") == files(tmp_path / "faiss")
 
 
-def test_a_file_that_cannot_be_streamed_is_noticed() -> None:
+def test_a_file_that_cannot_be_streamed_is_detected() -> None:
     assert file_layout(empty_index(DensePlan("flat", 5, 8))) is not None
-    assert file_layout(faiss.IndexLSH(8, 16)) is not None  # any other flat code will do
+    assert file_layout(faiss.IndexLSH(8, 16)) is not None  # any other flat code works too
     graph = empty_index(DensePlan("hnsw", 5, 8))
     graph.sa_encode = lambda vectors: vectors  # its file holds more than codes
     assert file_layout(graph) is None
@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_streamed_is_noticed() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
 @pytest.mark.parametrize("vectors", ["all", "pooled"])
-def test_every_form_of_store(tmp_path: Path, dtype: str, vectors: str) -> None:
+def test_every_format_of_store(tmp_path: Path, dtype: str, vectors: str) -> None:
     store = made_up_store(tmp_path / "S", count=30, dtype=dtype, vectors=vectors)
     build(store, tmp_path / "I")
     index = faiss.read_index(str(tmp_path / "I" / "dense" / "index"))
@@ -117,18 +117,18 @@ def test_one_passage_is_enough(tmp_path: Path, kind: str) -> None:
     assert index.search(all_pooled(store), 1)[1].tolist() == [[0]]
 
 
-def test_the_sample_is_drawn_evenly_and_always_the_same(store: Store) -> None:
+def test_the_sample_is_uniform_and_the_same_in_every_run(store: Store) -> None:
     for size in (5, 300, 700):
         sample = training_sample(store, size)
         np.testing.assert_array_equal(sample, training_sample(store, size))
-        everything = {row.tobytes() for row in all_pooled(store)}
-        assert len({row.tobytes() for row in sample} & everything) == size
+        all_rows = {row.tobytes() for row in all_pooled(store)}
+        assert len({row.tobytes() for row in sample} & all_rows) == size
     first_half = {row.tobytes() for row in all_pooled(store)[:350]}
     share = np.mean([row.tobytes() in first_half for row in training_sample(store, 300)])
     assert 0.4 < share < 0.6
 
 
-def test_too_little_memory_is_said_before_anything_is_read(store: Store, tmp_path: Path) -> None:
+def test_too_little_memory_is_an_error_before_anything_is_read(store: Store, tmp_path: Path) -> None:
     for kind in ("flat", "hnsw"):
         with pytest.raises(DiffRetrieverError, match="limit") as error:
             build(store, tmp_path / "I", kind, max_memory=4e-5)
@@ -138,9 +138,11 @@ def test_too_little_memory_is_said_before_anything_is_read(store: Store, tmp_pat
     build(store, tmp_path / "I", "sq8", max_memory=4e-5)
 
 
-def test_memory_is_asked_of_the_machine(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_limit_is_a_share_of_the_free_memory(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("diffretriever_pyserini.indexes.build.available_bytes", lambda: 50_000)
-    with pytest.raises(DiffRetrieverError, match="80% of what is free"):
+    with pytest.raises(DiffRetrieverError, match="80% of the free memory"):
         build(store, tmp_path / "I")
     monkeypatch.setattr("diffretriever_pyserini.indexes.build.available_bytes", lambda: 60_000)
     build(store, tmp_path / "I")  # 700 x 16 x 4 = 44,800 bytes
@@ -150,7 +152,7 @@ def test_figures_at_scale() -> None:
     flat, ivfpq = DensePlan("flat", 8_841_823, 4096), DensePlan("ivfpq", 8_841_823, 4096)
     assert flat.memory == 8_841_823 * 4096 * 4
     assert (ivfpq.lists, ivfpq.code_bytes, ivfpq.sample) == (1024, 512, 40_960)
-    assert DensePlan("pq", 10, 100).code_bytes == 10, "the number of pieces must divide the dimension"
+    assert DensePlan("pq", 10, 100).code_bytes == 10, "the number of codes must divide the dimension"
     assert DensePlan("pq", 10, 7).code_bytes == 1
     with pytest.raises(InputError, match="'cube' is not one of flat"):
         DensePlan("cube", 1, 1)
@@ -194,17 +196,17 @@ def test_ids_that_only_share_a_hash_are_different(
     build(store, tmp_path / "I")
 
 
-def test_an_index_is_never_halved(store: Store, tmp_path: Path) -> None:
+def test_an_index_of_another_store_is_never_lost(store: Store, tmp_path: Path) -> None:
     build(store, tmp_path / "I")
     other = made_up_store(tmp_path / "S", count=30)
-    with pytest.raises(DiffRetrieverError, match="holds a dense side of another store"):
+    with pytest.raises(DiffRetrieverError, match="holds a dense index of another store"):
         build_index(other, tmp_path / "I", IndexOptions(dense=None, lexical=False, multi=MultiBuild()))
-    with pytest.raises(InputError, match="neither"):
+    with pytest.raises(InputError, match="No index is selected"):
         IndexOptions(dense=None, lexical=False)
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_side_that_is_there_stays(store: Store, links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_signal_stays(store: Store, links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not links:  # as on file systems without hard links
         monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError(errno.EPERM, "not permitted")))
     build(store, tmp_path / "I")
@@ -219,8 +221,8 @@ def test_a_side_that_is_there_stays(store: Store, links: bool, tmp_path: Path, m
     assert (tmp_path / "I" / "multi" / "multi.json").is_file()
 
 
-def test_a_side_stays_where_a_kill_came_as_the_index_was_replaced(store: Store, tmp_path: Path) -> None:
-    """Between the two renames the older index has its other name only."""
+def test_a_signal_stays_if_a_kill_came_while_the_index_was_replaced(store: Store, tmp_path: Path) -> None:
+    """Between the two renames the older index has only its temporary name."""
     build(store, tmp_path / "I")
     before = files(tmp_path / "I" / "dense")
     (tmp_path / "I").rename(tmp_path / "I.replaced")
@@ -235,7 +237,7 @@ def test_an_empty_store_is_refused(tmp_path: Path) -> None:
         build(made_up_store(tmp_path / "S", count=0), tmp_path / "I")
 
 
-def test_no_gpu_is_said(store: Store, tmp_path: Path) -> None:
+def test_a_missing_gpu_is_an_error(store: Store, tmp_path: Path) -> None:
     if faiss.get_num_gpus():
         pytest.skip("FAISS sees a GPU here")
     with pytest.raises(DiffRetrieverError, match="sees no GPU"):
@@ -243,29 +245,29 @@ def test_no_gpu_is_said(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flat", "sq8", "ivfpq"])
-def test_killed_at_any_instant_the_next_run_makes_the_same_bytes(tmp_path: Path, kind: str) -> None:
+def test_after_a_kill_the_next_run_writes_the_same_bytes(tmp_path: Path, kind: str) -> None:
     store = made_up_store(tmp_path / "S", count=2000, dimension=32, rows_per_part=50)
     started = time.monotonic()
-    build(store, tmp_path / "unbroken", kind)
+    build(store, tmp_path / "uninterrupted", kind)
     seconds = time.monotonic() - started
-    expected = files(tmp_path / "unbroken")
-    draw = np.random.default_rng(8)
+    expected = files(tmp_path / "uninterrupted")
+    generator = np.random.default_rng(8)
     killed = 0
     for _ in range(8):
         child = os.fork()
         if child == 0:
             code = 1
-            tqdm.set_lock(threading.RLock())  # its own is shared with this process: who is killed holding it keeps it
+            tqdm.set_lock(threading.RLock())  # tqdm's lock is shared with this process: a killed child may hold it
             try:
                 build(store, tmp_path / "I", kind, quiet=True)
                 code = 0
             finally:
                 os._exit(code)
-        time.sleep(draw.uniform(0, seconds))
+        time.sleep(generator.uniform(0, seconds))
         os.kill(child, signal.SIGKILL)
         killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         assert not (tmp_path / "I").exists() or files(tmp_path / "I") == expected
     assert killed
     build(store, tmp_path / "I", kind)
     assert files(tmp_path / "I") == expected
-    assert {path.name for path in tmp_path.iterdir()} == {"S", "I", "unbroken"}
+    assert {path.name for path in tmp_path.iterdir()} == {"S", "I", "uninterrupted"}

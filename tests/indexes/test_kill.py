@@ -1,4 +1,4 @@
-"""SIGKILL at random instants while a Lucene index is built: what has the final name is whole, and the next run ends."""
+"""SIGKILL at random moments while a Lucene index is built: the output is complete, and the next run finishes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KILLS = 6
 QUERIES = [{NAMES.name(row): 1 + row % 3, NAMES.name(row + 7): 2} for row in range(0, 28, 4)]
 SERVER = """
 import json, os, sys
-import scipy.sparse  # slow to import; what starts the JVM is left to the children
+import scipy.sparse  # slow to import; only the children start a JVM
 from diffretriever_pyserini.indexes.build import IndexOptions, build_index
 from diffretriever_pyserini.model.lexical import TermNames
 
@@ -54,21 +54,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 class Builders:
-    """Forks a process for each build; itself it has imported everything, and holds no JVM and no threads."""
+    """Forks a process for each build from a process that has imported everything, without a JVM and threads."""
 
     def __init__(self) -> None:
         pipe, command = subprocess.PIPE, [sys.executable, "-c", SERVER, json.dumps(Vocabulary.strings)]
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
 
     def build(self, store: Store, output: Path, seconds: float | None = None) -> int:
-        """Build, and kill it after so many seconds; returns how it ended: 0, or the signal."""
+        """Build, and kill the process after ``seconds``; returns 0 or the signal that ended it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(json.dumps([str(store.folder), str(output)]), file=self.process.stdin, flush=True)
         child = int(self.process.stdout.readline())
         if seconds is not None:
             time.sleep(seconds)
-            with contextlib.suppress(ProcessLookupError):  # it was quicker
+            with contextlib.suppress(ProcessLookupError):  # it has finished before
                 os.kill(child, signal.SIGKILL)
         return int(self.process.stdout.readline())
 
@@ -80,8 +80,8 @@ def builders() -> Iterator[Builders]:
     server.process.communicate()
 
 
-def found(output: Path) -> list[list[tuple[str, float]]]:
-    """What the index of that name answers, after a look at what it says about itself."""
+def answers(output: Path) -> list[list[tuple[str, float]]]:
+    """Check the size of the index ``output``, and return its rankings."""
     assert json.loads((output / "index.json").read_text())["passages"] == 6000
     index = searcher(output / "lexical")
     return [ranking(index.search(json.dumps(query), 50)) for query in QUERIES]
@@ -89,31 +89,31 @@ def found(output: Path) -> list[list[tuple[str, float]]]:
 
 @pytest.mark.java
 @pytest.mark.slow
-def test_a_killed_build_leaves_a_whole_index_or_none(store: Store, builders: Builders, tmp_path: Path) -> None:
+def test_a_killed_build_leaves_a_complete_index_or_none(store: Store, builders: Builders, tmp_path: Path) -> None:
     assert builders.build(store, tmp_path / "first") == 0
     started = time.monotonic()
-    assert builders.build(store, tmp_path / "unbroken") == 0
+    assert builders.build(store, tmp_path / "uninterrupted") == 0
     seconds = time.monotonic() - started
-    expected = found(tmp_path / "unbroken")
+    expected = answers(tmp_path / "uninterrupted")
     assert all(len(hits) == 50 for hits in expected)
-    draw, output = random.Random(11), tmp_path / "I"
+    generator, output = random.Random(11), tmp_path / "I"
     killed = unfinished = 0
     for _ in range(10 * KILLS):
         if killed == KILLS:
             break
-        there = output.exists()
-        code = builders.build(store, output, draw.uniform(0.1, 1) * seconds)
+        existed = output.exists()
+        code = builders.build(store, output, generator.uniform(0.1, 1) * seconds)
         assert code in (0, signal.SIGKILL)
         killed += code == signal.SIGKILL
         unfinished += (tmp_path / "I.unfinished").exists()
         if output.exists():
-            assert found(output) == expected
+            assert answers(output) == expected
         else:
-            assert not there or (tmp_path / "I.replaced").exists(), "an older index went away"
-        if killed == KILLS // 2 and not output.exists():  # from here on over an older index
+            assert not existed or (tmp_path / "I.replaced").exists(), "an older index is lost"
+        if killed == KILLS // 2 and not output.exists():  # from now on an older index is replaced
             assert builders.build(store, output) == 0
     assert killed == KILLS
-    assert unfinished, "no kill came while something was being written"
+    assert unfinished, "no kill came while files were being written"
     assert builders.build(store, output) == 0
-    assert found(output) == expected
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["I", "first", "unbroken"]
+    assert answers(output) == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["I", "first", "uninterrupted"]

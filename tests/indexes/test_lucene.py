@@ -1,4 +1,4 @@
-"""The Lucene index written directly, against the one that Pyserini's own command builds from the same weights."""
+"""Our Lucene index compared with the one that Pyserini's command builds from the same weights."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from ..encoding.conftest import passages, write_corpus
 from .conftest import made_up_store
 
 LEXICAL = IndexOptions(dense=None, lexical=True)
-# Strings that a vocabulary may hold and that some delimiter, tokenizer or encoding would stumble over.
+# Strings that a vocabulary may hold and that a delimiter, tokenizer or encoding may break.
 HARD = ["|", "a|3", "||", "5", "x^2", "##ing", "Ġthe", "Ċ", "a b", "\u2028", "\x01", "a\x0112", "\x00", "\ufeffbom"]
 HARD += ["☃", "𝛼", "\ud800", "\u00a0", "\u200b", "é", "a" * 255, "a" * 256, "日本", '"', "\\", "{", "\u3000x", "|7"]
 
 
 class Vocabulary:
-    """A tokenizer of the strings in HARD and twelve plain ones, and no more."""
+    """A tokenizer whose vocabulary is HARD and twelve plain strings."""
 
     strings = (*HARD, *(f"plain{i}" for i in range(12)))
 
@@ -49,8 +49,8 @@ class Vocabulary:
 NAMES = TermNames(Vocabulary(), len(Vocabulary.strings))
 
 
-def pyserinis_own(folder: Path, records: Iterator[tuple[str, dict[str, int]]]) -> str:
-    """The index of Pyserini's command, with records of (docid, {term: impact}), in a process of its own."""
+def pyserini_index(folder: Path, records: Iterator[tuple[str, dict[str, int]]]) -> str:
+    """Build an index of records (docid, {term: impact}) with Pyserini's command, in another process."""
     write_vectors(folder / "json", records)
     command = ["-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", folder / "json"]
     command += ["--index", folder / "L", "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1"]
@@ -75,7 +75,7 @@ def records(store: Store, names: TermNames) -> Iterator[tuple[str, dict[str, int
 
 
 class FixedQueries:
-    """An encoder that answers with what it was given as JSON."""
+    """An encoder that parses each query as JSON."""
 
     def encode(self, text: str) -> dict[str, int]:
         return json.loads(text)
@@ -87,13 +87,13 @@ def searcher(folder: str | Path, encoder: Any = None) -> Any:
     return LuceneImpactSearcher(str(folder), encoder or FixedQueries(), min_idf=-1)
 
 
-def ranking(found: Any) -> list[tuple[str, float]]:
-    return [(hit.docid, float(hit.score)) for hit in found]
+def ranking(hits: Any) -> list[tuple[str, float]]:
+    return [(hit.docid, float(hit.score)) for hit in hits]
 
 
 @pytest.fixture(scope="module")
 def hard_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """400 passages over the hard vocabulary; impacts of 1 to 5, so there are many ties; every 50th is empty."""
+    """A store of 400 passages over the hard vocabulary; impacts of 1 to 5 give many ties; every 50th is empty."""
     return made_up_store(tmp_path_factory.mktemp("hard") / "S", count=400, terms=len(Vocabulary.strings))
 
 
@@ -102,18 +102,18 @@ def pair(hard_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """(our index, Pyserini's index) of that store."""
     folder = tmp_path_factory.mktemp("pair")
     build_index(hard_store, folder / "I", LEXICAL, NAMES)
-    return folder / "I" / "lexical", pyserinis_own(folder, records(hard_store, NAMES))
+    return folder / "I" / "lexical", pyserini_index(folder, records(hard_store, NAMES))
 
 
 @pytest.mark.java
 def test_rankings_and_scores_are_those_of_pyserinis_index(pair: tuple[Path, str], hard_store: Store) -> None:
     ours, theirs = searcher(pair[0]), searcher(pair[1])
     assert ours.idf == theirs.idf and len(ours.idf) == len(Vocabulary.strings)
-    draw = np.random.default_rng(2)
+    generator = np.random.default_rng(2)
     queries = [{NAMES.name(row): 1} for row in range(len(Vocabulary.strings))]
     for size in (2, 5, 20):
-        chosen = (draw.choice(len(Vocabulary.strings), size, replace=False).tolist() for _ in range(15))
-        queries += [{NAMES.name(row): int(draw.integers(1, 90)) for row in rows} for rows in chosen]
+        chosen = (generator.choice(len(Vocabulary.strings), size, replace=False).tolist() for _ in range(15))
+        queries += [{NAMES.name(row): int(generator.integers(1, 90)) for row in rows} for rows in chosen]
     queries += [{}, {"unknown": 3}]
     tied = 0
     for query in queries:
@@ -126,7 +126,7 @@ def test_rankings_and_scores_are_those_of_pyserinis_index(pair: tuple[Path, str]
 
 
 @pytest.mark.java
-def test_the_same_on_real_text(model: DiffRetriever, tmp_path: Path) -> None:
+def test_rankings_on_real_text(model: DiffRetriever, tmp_path: Path) -> None:
     """Paragraphs of the documentation, some of them twice and some empty; every paragraph's first line is a query."""
     from pyserini.pyclass import autoclass
 
@@ -168,17 +168,17 @@ def test_scores_are_dot_products(pair: tuple[Path, str], hard_store: Store) -> N
     ours, docids = searcher(pair[0]), list(hard_store.docids())
     weights = scipy.sparse.vstack([part.weights for part in hard_store.parts]).toarray()
     for row, name in enumerate(map(NAMES.name, range(len(Vocabulary.strings)))):
-        found = {docid: round(score) for docid, score in ranking(ours.search(json.dumps({name: 7}), 1000))}
-        assert found == {docids[i]: 7 * int(weights[i, row]) for i in np.flatnonzero(weights[:, row])}
+        scores = {docid: round(score) for docid, score in ranking(ours.search(json.dumps({name: 7}), 1000))}
+        assert scores == {docids[i]: 7 * int(weights[i, row]) for i in np.flatnonzero(weights[:, row])}
 
 
 @pytest.mark.java
 def test_passages_without_terms_count(pair: tuple[Path, str], hard_store: Store) -> None:
-    made = read_index_record(pair[0])
-    assert made is not None and made.count == 400 and made.documents is not None and made.documents < 400
-    assert made.provenance == hard_store.spec.provenance
+    record = read_index_record(pair[0])
+    assert record is not None and record.count == 400 and record.documents is not None and record.documents < 400
+    assert record.provenance == hard_store.spec.provenance
     assert searcher(pair[0]).num_docs == 400
-    assert searcher(pair[1]).num_docs == made.documents, "Pyserini's own index does not know of them"
+    assert searcher(pair[1]).num_docs == record.documents, "Pyserini's index does not count them"
 
 
 @pytest.mark.java
@@ -211,13 +211,15 @@ def test_the_delimiter_is_in_no_term() -> None:
 
 
 @pytest.mark.java
-def test_a_real_model_finds_its_own_passages(store: Store, model: DiffRetriever, encoder: str, tmp_path: Path) -> None:
+def test_scores_of_a_real_model_are_dot_products(
+    store: Store, model: DiffRetriever, encoder: str, tmp_path: Path
+) -> None:
     facts = build_index(store, tmp_path / "I", LEXICAL)
     assert facts["provenance"]["fingerprint"] == model.fingerprint and facts["dense"] is None
     name = f"diffretriever:{encoder}"
     lexical_encoder = DiffRetrieverQueryEncoder(name, device=None, k_passage=3).lexical
-    found = searcher(tmp_path / "I" / "lexical", lexical_encoder)
-    assert found.num_docs == len(store) > facts["lexical"]["documents"] > 0
+    lexical = searcher(tmp_path / "I" / "lexical", lexical_encoder)
+    assert lexical.num_docs == len(store) > facts["lexical"]["documents"] > 0
     queries = ["dense retrieval", "index of vectors", "text", "", "zzz"]
     reps = model.encode(queries, side="query")
     import scipy.sparse
@@ -226,7 +228,7 @@ def test_a_real_model_finds_its_own_passages(store: Store, model: DiffRetriever,
     expected = (reps.weights @ weights.T).toarray()
     docids = np.array(list(store.docids()))
     for query, row in zip(queries, expected, strict=True):
-        hits = {docid: round(score) for docid, score in ranking(found.search(query, 1000))}
+        hits = {docid: round(score) for docid, score in ranking(lexical.search(query, 1000))}
         assert hits == {docids[i]: int(row[i]) for i in np.flatnonzero(row)}
 
 
@@ -239,19 +241,19 @@ def test_the_wrong_encoder_is_refused(store: Store, model: DiffRetriever, encode
         searcher(tmp_path / "I" / "lexical", other)
     assert store.spec.provenance.fingerprint in str(error.value) and other.model.fingerprint in str(error.value)
     (tmp_path / "I" / "lexical" / "diffretriever.json").unlink()
-    searcher(tmp_path / "I" / "lexical", other)  # as an index of Pyserini's own, which says nothing
+    searcher(tmp_path / "I" / "lexical", other)  # as with an index that Pyserini built, which has no record
 
 
 @pytest.mark.java
-def test_both_halves_are_of_one_size(store: Store, encoder: str, tmp_path: Path) -> None:
+def test_both_searchers_have_the_same_size(store: Store, encoder: str, tmp_path: Path) -> None:
     from pyserini.search.faiss import FaissSearcher
     from pyserini.search.hybrid import HybridSearcher
 
     facts = build_index(store, tmp_path / "I", IndexOptions(quiet=True))
-    dense_side = DiffRetrieverQueryEncoder(f"diffretriever:{encoder}", device=None, k_passage=3)
+    query_encoder = DiffRetrieverQueryEncoder(f"diffretriever:{encoder}", device=None, k_passage=3)
     searchers = (
-        FaissSearcher(str(tmp_path / "I" / "dense"), dense_side),
-        searcher(tmp_path / "I" / "lexical", dense_side),
+        FaissSearcher(str(tmp_path / "I" / "dense"), query_encoder),
+        searcher(tmp_path / "I" / "lexical", query_encoder),
     )
     assert searchers[0].num_docs == searchers[1].num_docs == facts["passages"]
     fused = HybridSearcher(*searchers).search("dense retrieval of text", 1000, 1000, 1.0, True)
@@ -260,8 +262,8 @@ def test_both_halves_are_of_one_size(store: Store, encoder: str, tmp_path: Path)
 
 
 @pytest.mark.java
-def test_a_list_of_all_that_is_indexed_is_still_short(store: Store, encoder: str, tmp_path: Path) -> None:
-    """Passages without terms score 0 (docs/method.md §5), so the least of the others must stay above it when fused."""
+def test_a_list_of_all_indexed_passages_is_still_incomplete(store: Store, encoder: str, tmp_path: Path) -> None:
+    """Passages without terms score 0 (docs/method.md §5), so all others must stay above 0 when fused."""
     from pyserini.search.hybrid import HybridSearcher
 
     class EveryTerm(LexicalQueryEncoder):
@@ -274,7 +276,7 @@ def test_a_list_of_all_that_is_indexed_is_still_short(store: Store, encoder: str
     hybrid = HybridSearcher(SimpleNamespace(search=lambda query, k: []), lexical)
     fused = hybrid.search("anything", 1000, 1000, 1.0, True)
     assert len(fused) == facts["lexical"]["documents"] and min(hit.score for hit in fused) > 0
-    lexical.num_docs = facts["lexical"]["documents"]  # what Lucene says: the least would be taken for the list's zero
+    lexical.num_docs = facts["lexical"]["documents"]  # as Lucene counts: the lowest score would become 0
     assert min(hit.score for hit in hybrid.search("anything", 1000, 1000, 1.0, True)) == 0
 
 
@@ -285,7 +287,7 @@ def test_another_encoder_cannot_name_the_terms(store: Store, encoder: str, tmp_p
     save_masked_lm(tmp_path, initializer_range=0.2)
     with pytest.raises(InputError, match="the store holds passages of another encoder: other weights: name the one"):
         encoder_terms(store.spec, str(tmp_path))
-    with pytest.raises(ModelNotFoundError, match="say with --encoder"):
+    with pytest.raises(ModelNotFoundError, match="name its location with --encoder"):
         build_index(store, tmp_path / "I", IndexOptions(dense=None, encoder=str(tmp_path / "nowhere")))
 
 
@@ -304,11 +306,11 @@ def test_the_command_builds_both_and_pyserini_reads_them(
     (tmp_path / "topics.tsv").write_text("q1\tdense retrieval\nq2\ttext of a query\n")
     name = f"diffretriever:{encoder}"
     shared = ["--topics", "topics.tsv", "--encoder", name, "--hits", "5", "--output"]
-    for half in (
+    for search in (
         ["pyserini.search.faiss", "--index", "I/dense", *shared, "dense.txt"],
         ["pyserini.search.lucene", "--impact", "--index", "I/lexical", *shared, "lexical.txt", "--min-idf", "-1"],
     ):
-        done = subprocess.run([*start, *half], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run([*start, *search], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     for run in ("dense.txt", "lexical.txt"):
         assert len((tmp_path / run).read_text().splitlines()) == 10
@@ -316,7 +318,7 @@ def test_the_command_builds_both_and_pyserini_reads_them(
 
 @pytest.mark.java
 def test_only_the_command_bounds_the_heap(encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that builds an index may go on to search it, which takes more memory than writing."""
+    """A program that builds an index may then search it, which needs more memory than writing."""
     corpus = write_corpus(tmp_path / "corpus.jsonl", passages(20))
     plain = DiffRetriever.from_pretrained(encoder)
     encode_corpus(plain, Corpus([corpus]), tmp_path / "S", EncodeOptions(workers=0))

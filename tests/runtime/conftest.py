@@ -22,7 +22,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def indexed(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An index (dense and lexical) of 100 passages, and its store. Made in other processes: this one gets no JVM."""
+    """An index (dense and lexical) of 100 passages and its store, built in other processes: this one gets no JVM."""
     folder = tmp_path_factory.mktemp("indexed")
     corpus = write_corpus(folder / "corpus.jsonl", passages(100))
     command = [warm.python(), "-m", "diffretriever_pyserini"]

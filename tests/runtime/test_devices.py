@@ -1,4 +1,4 @@
-"""Devices and number formats by name; what CUDA says is made up, so that no GPU is needed."""
+"""Devices and floating-point types by name; CUDA's answers are faked, so that no GPU is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffretriever_pyserini.runtime.devices import device_name, dtype_name, half
 
 @pytest.fixture
 def third_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some GPUs, of which the third is current."""
+    """Pretend that there are GPUs, of which the third is current."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
 
@@ -21,7 +21,7 @@ def test_cuda_is_the_current_device(third_gpu: None) -> None:
     assert [device_name(name) for name in ("cuda:0", "cuda:1", "cpu", "mps")] == ["cuda:0", "cuda:1", "cpu", "mps"]
 
 
-def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("cuda", "cuda:1"):
         with pytest.raises(ConfigError, match="torch sees no CUDA device here"):

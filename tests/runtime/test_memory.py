@@ -18,12 +18,12 @@ def write(root: Path, **files: str) -> None:
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:
-    """A machine with 8 GiB free, and no control group."""
+    """Files of a machine with 8 GiB free and no control group."""
     write(tmp_path / "proc", meminfo="MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n")
     return tmp_path / "proc"
 
 
-def test_the_machine(proc: Path, tmp_path: Path) -> None:
+def test_the_memory_of_the_machine(proc: Path, tmp_path: Path) -> None:
     assert available_bytes(proc, tmp_path / "none") == 8 << 30
     assert available_bytes(tmp_path / "nothing", tmp_path / "none") is None
 
@@ -43,7 +43,7 @@ def test_a_control_group_of_version_two_and_the_one_above_it(proc: Path, tmp_pat
 
 
 def test_a_container_of_version_one(proc: Path, tmp_path: Path) -> None:
-    write(proc, self__cgroup="4:cpu:/x\n3:memory:/path/on/the/host\n")
+    write(proc, self__cgroup="4:cpu:/x\n3:memory:/path/on/the/machine\n")
     folder = tmp_path / "groups" / "memory"
     folder.mkdir(parents=True)
     for name, text in {"limit_in_bytes": "9000", "usage_in_bytes": "4000", "stat": "total_inactive_file 1\n"}.items():
@@ -51,6 +51,6 @@ def test_a_container_of_version_one(proc: Path, tmp_path: Path) -> None:
     assert available_bytes(proc, tmp_path / "groups") == 5001
 
 
-def test_here() -> None:
-    found = available_bytes()
-    assert found is None or found > 1 << 20
+def test_this_machine() -> None:
+    size = available_bytes()
+    assert size is None or size > 1 << 20

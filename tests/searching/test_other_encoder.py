@@ -89,7 +89,7 @@ def test_another_encoder_is_refused(name: str, made: Made, tmp_path: Path, capsy
     error = capsys.readouterr().err
     assert "half was begun with passages of another encoder: " in error
     assert said in error
-    assert "go on with the same encoder, or name another folder" in error
+    assert "continue with the same encoder, or name another folder" in error
     assert files(work / "half") == before
 
     assert main(encode(encoder, work, "half")) == 0

@@ -1,4 +1,4 @@
-"""Parts know which store they are of."""
+"""A store's records, and parts of another store."""
 
 from __future__ import annotations
 
@@ -26,38 +26,36 @@ from ..indexes.conftest import SPEC, made_up_provenance, made_up_store
 __all__ = ["corpus_file", "model"]
 
 
-def test_a_part_of_another_store_is_noticed(tmp_path: Path) -> None:
-    """The same rows, another fingerprint: nothing else tells the parts apart."""
+def test_a_part_of_another_store_is_an_error(tmp_path: Path) -> None:
+    """The parts have the same rows and differ only in the fingerprint."""
     store = made_up_store(tmp_path / "S", count=250)
     other = made_up_store(tmp_path / "other", count=250)
     number = 1
     spec = replace(other.spec, provenance=made_up_provenance(weights="0" * 64))
     assert spec.digest != other.spec.digest
     part = other.parts[number]
-    found = Representations(part.vectors(), part.weights, None)  # type: ignore[arg-type]
-    third = write_part(tmp_path / "third", spec, PartRows(number, 100, part.docids), found)
+    representations = Representations(part.vectors(), part.weights, None)  # type: ignore[arg-type]
+    third = write_part(tmp_path / "third", spec, PartRows(number, 100, part.docids), representations)
     shutil.copy(third, store.parts[number].path)
     store = Store(tmp_path / "S")
-    for look in (lambda: len(store), store.parts[number].verify, lambda: len(store.parts[number])):
+    for read in (lambda: len(store), store.parts[number].verify, lambda: len(store.parts[number])):
         with pytest.raises(InputError, match=r"part-00000001\.safetensors: a part of another store"):
-            look()
+            read()
 
 
-def test_a_part_of_another_store_is_done_again(
+def test_a_part_of_another_store_is_replaced(
     model: DiffRetriever, corpus_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     other = passages(100)
-    other[20]["text"], other[21]["text"] = (
-        other[21]["text"],
-        other[20]["text"],
-    )  # a corpus of another name, equal in size
+    # A corpus of another name, equal in size.
+    other[20]["text"], other[21]["text"] = other[21]["text"], other[20]["text"]
     encode(model, write_corpus(tmp_path / "other.jsonl", other), tmp_path / "other")
     encode(model, corpus_file, tmp_path / "S")
     before = content(tmp_path / "S")
     paths = [part.path for part in Store(tmp_path / "S").parts]
-    strange = [part.path for part in Store(tmp_path / "other").parts]
+    others = [part.path for part in Store(tmp_path / "other").parts]
     for verify, number in ((True, 1), (False, 2)):
-        shutil.copy(strange[number], paths[number])
+        shutil.copy(others[number], paths[number])
         assert encode(model, corpus_file, tmp_path / "S", verify=verify)["kept"] == 6
         assert f"part-0000000{number}.safetensors: a part of another store" in capfd.readouterr().err
         assert content(tmp_path / "S") == before
@@ -79,7 +77,7 @@ def test_a_store_of_an_older_format_is_refused(tmp_path: Path) -> None:
     store = made_up_store(tmp_path / "S", count=100)
     path = tmp_path / "S/store.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with pytest.raises(InputError, match=r"store\.json: a store of format 2, and this version reads format 3"):
+    with pytest.raises(InputError, match=r"store\.json: a store of format 2, but this version reads format 3"):
         read_spec(tmp_path / "S")
     with pytest.raises(InputError, match="format 2"):
         store.spec.write(tmp_path / "S")
@@ -100,8 +98,8 @@ _NOTE = "shards/00000-of-00001.json"
         ("store.json", {"extra": 1}, "unknown setting 'extra'"),
         ("store.json", {"dtype": "float8"}, "'float8': known are"),
         ("store.json", {"corpus": None}, "corpus=None must be text"),
-        (_NOTE, {"rows": 0}, "its files tell of 100 passages and skipped rows, of a corpus of 0 rows"),
-        (_NOTE, {"passages": 99}, "its files tell of 99"),
+        (_NOTE, {"rows": 0}, "its files count 100 passages and skipped rows, but the corpus has 0 rows"),
+        (_NOTE, {"passages": 99}, "its files count 99"),
         (_NOTE, {"rows": "many"}, r"00001\.json: damaged .rows='many' must be a whole number of at least 0.; remove"),
         (_NOTE, {"skipped": None}, "skipped=None must be a whole number of at least 0"),
     ],

@@ -1,1 +1,1 @@
-"""MaxSim over K vectors a passage: exact over a store, or over compressed records of a fixed size."""
+"""MaxSim over K vectors per passage: exact over a store, or over compressed records of a fixed size."""

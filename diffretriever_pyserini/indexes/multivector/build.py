@@ -1,4 +1,4 @@
-"""A store into a folder of compressed vectors: trained on a sample, streamed part by part, resumed after a kill."""
+"""Builds a multi-vector index from a store: trained on a sample, streamed part by part, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SEED = 20261122
 _LEAST_SAMPLE = 1 << 14
 _SAMPLE_BYTES = 1 << 30  # of the sample's vectors in float32
 _BATCH_BYTES = 64 << 20
-_STATE, _EMPTY = "building.json", "candidates.empty"
+_STATE, _EMPTY_INDEX = "building.json", "candidates.empty"
 
 
 def build_multi(
@@ -37,25 +37,25 @@ def build_multi(
 
     Parameters
     ----------
-    work : folder that outlives a kill; the next call with the same store and options goes on with what is in it.
-        ``folder`` shares its files; the caller removes it when ``folder`` is where it should be.
-    verify : check the checksum of every part on the way.
+    work : folder that survives a kill; the next call with the same store and options continues from it. ``folder``
+        shares its files; the caller removes ``work`` when ``folder`` has its final name.
+    verify : check the checksum of every part.
 
     Raises
     ------
     InputError
-        For a store that kept pooled vectors only, is empty or damaged, and for too few bytes.
+        For a store of pooled vectors only, an empty or damaged store, and too few bytes.
     """
     spec = store.spec
     if spec.vectors != "all":
-        raise InputError(f"{store.folder} kept one pooled vector a passage: encode with `--vectors all` for --multi.")
+        raise InputError(f"{store.folder} has one pooled vector per passage: encode with `--vectors all` for --multi.")
     if not len(store):
         raise InputError(f"{store.folder}: the store has no passages, so there is nothing to index.")
     _begin(work, store, options)
     budget, count = options.budget(store), len(store)
-    codec, first = _trained(work, store, options, budget)
-    _stream(work, store, codec, first, options, verify, quiet)
-    candidates.write_index(work / CANDIDATES, first)
+    codec, first_stage = _trained(work, store, options, budget)
+    _stream(work, store, codec, first_stage, options, verify, quiet)
+    candidates.write_index(work / CANDIDATES, first_stage)
     manifest = Manifest(
         provenance=spec.provenance,
         dimension=spec.dimension,
@@ -69,23 +69,23 @@ def build_multi(
     manifest = replace(manifest, recall=_recall(work, store))
     manifest.write(work)
     IndexRecord(spec.provenance, spec.dimension, count).write(work)
-    shutil.copytree(work, folder, copy_function=link, ignore=shutil.ignore_patterns(_STATE, _EMPTY))
+    shutil.copytree(work, folder, copy_function=link, ignore=shutil.ignore_patterns(_STATE, _EMPTY_INDEX))
     return manifest
 
 
 def _recall(work: Path, store: Store) -> dict[str, Any]:
-    """How much of the exact ranking of a sample the index in ``work`` returns."""
+    """Measure how much of the exact ranking of a sample the index in ``work`` returns."""
     import faiss
 
     size = measure.sample_size(len(store), store.spec.k_passage, store.spec.dimension)
     rows, vectors = sample_rows(len(store), size), sample_vectors(store, size)
-    return measure.measure_recall(CompressedIndex(work), faiss.read_index(str(work / _EMPTY)), rows, vectors)
+    return measure.measure_recall(CompressedIndex(work), faiss.read_index(str(work / _EMPTY_INDEX)), rows, vectors)
 
 
 def _begin(work: Path, store: Store, options: MultiBuild) -> None:
-    """Take over what an earlier attempt left, or begin anew where it was about something else."""
-    told = json.dumps([FORMAT, asdict(store.spec), store.digest, asdict(options)], sort_keys=True)
-    task = hashlib.sha256(told.encode()).hexdigest()
+    """Continue an earlier attempt if it had the same store and options, or start again."""
+    inputs = json.dumps([FORMAT, asdict(store.spec), store.digest, asdict(options)], sort_keys=True)
+    task = hashlib.sha256(inputs.encode()).hexdigest()
     state = read_json(work / _STATE) if (work / _STATE).is_file() else {}
     if state.get("task") == task:
         return
@@ -95,41 +95,41 @@ def _begin(work: Path, store: Store, options: MultiBuild) -> None:
 
 
 def _trained(work: Path, store: Store, options: MultiBuild, budget: int) -> tuple[RecordCodec, Any]:
-    """The codec and the empty first stage; trained once, then read."""
+    """Return the codec and the empty first-stage index; they are trained once, then read."""
     import faiss
 
     spec = store.spec
     if not (work / CODEC).is_file():
-        room = budget - candidates.passage_bytes(spec.dimension, budget, len(store))
+        size = budget - candidates.passage_bytes(spec.dimension, budget, len(store))
         most = max(1024, _SAMPLE_BYTES // (4 * spec.k_passage * spec.dimension))
         sample = sample_vectors(store, min(len(store), _LEAST_SAMPLE, most))
         try:
-            codec = train_codec(sample, room)
+            codec = train_codec(sample, size)
         except InputError as error:
             raise InputError(
-                f"{budget} bytes a passage ({budget // spec.k_passage} a vector) leave {max(0, room)} beside the first "
-                f"stage's: {error}"
+                f"{budget} bytes per passage ({budget // spec.k_passage} per vector) leave {max(0, size)} beside the "
+                f"first stage: {error}"
             ) from error
         codec.save(work / CODEC)
-    if not (work / _EMPTY).is_file():
+    if not (work / _EMPTY_INDEX).is_file():
         from ...model.method import pool
 
         numbers = candidates.sample_size(len(store))
         index = candidates.train_candidates(sample_vectors(store, numbers, pool), budget, len(store))
-        candidates.write_index(work / _EMPTY, index)
-    return read_codec(work / CODEC), faiss.read_index(str(work / _EMPTY))
+        candidates.write_index(work / _EMPTY_INDEX, index)
+    return read_codec(work / CODEC), faiss.read_index(str(work / _EMPTY_INDEX))
 
 
 def _stream(
     work: Path,
     store: Store,
     codec: RecordCodec,
-    first: Any,
+    first_stage: Any,
     options: MultiBuild,
     verify: bool,
     quiet: bool,
 ) -> None:
-    """Each part once: into the records (but for those that are there already) and the first stage."""
+    """Add each part to the first stage and, unless an earlier attempt did, to the records."""
     from tqdm import tqdm
 
     from ...model.method import pool
@@ -144,51 +144,51 @@ def _stream(
         for number, part in enumerate(store.parts):
             if verify:
                 part.verify()
-            fresh = number >= state["parts"]
+            new = number >= state["parts"]
             for docids, vectors in batches_of(part):
-                first.add(pool(vectors))
-                if fresh:
+                first_stage.add(pool(vectors))
+                if new:
                     writer.add(docids, **record_arrays(codec, vectors, options.refine))
                 bar.update(len(vectors))
-            if fresh:
+            if new:
                 write_json(work / _STATE, state | {"parts": number + 1, "written": writer.flush()})
     writer.close()
 
 
 def record_arrays(codec: RecordCodec, vectors: np.ndarray, refine: str | None) -> dict[str, np.ndarray]:
-    """What the files say of ``vectors`` [n, K, H], by file name without its ending."""
+    """Return the arrays that are written for ``vectors`` [n, K, H], by file name without its suffix."""
     arrays = {"records": codec.encode(vectors)}
     return arrays | int8_vectors(vectors) if refine else arrays
 
 
 def batches_of(part: Part) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Ids and vectors of ``part`` in bounded pieces, float32 [n, K, H]; the same pieces in every run."""
+    """Yield ids and vectors, float32 [n, K, H], of ``part`` in batches of bounded size, the same in every run."""
     docids = part.docids
     for start, stop in part.pieces(_BATCH_BYTES):
-        # torch wants what it may write to
+        # torch expects writable arrays
         yield docids[start:stop], np.require(part.vectors(start, stop), requirements="W")
 
 
 def sample_rows(count: int, size: int) -> np.ndarray:
-    """``size`` of ``count`` numbers, evenly drawn, the same in every run, ascending."""
-    draw = np.random.default_rng(_SEED)
-    return np.sort(draw.choice(count, size, replace=False, shuffle=False))
+    """Return ``size`` of ``count`` numbers, drawn uniformly with a fixed seed, ascending."""
+    generator = np.random.default_rng(_SEED)
+    return np.sort(generator.choice(count, size, replace=False, shuffle=False))
 
 
 def sample_vectors(store: Store, size: int, reduce: Any = None) -> np.ndarray:
-    """The passages :func:`sample_rows` of ``store``: float32 [size, K, H] or ``reduce`` of it."""
+    """Return the vectors of the passages :func:`sample_rows`, float32 [size, K, H], or ``reduce`` of them."""
     chosen = sample_rows(len(store), size)
-    found = []
+    batches = []
     for part, begin in zip(store.parts, store.bounds, strict=False):
         low, high = np.searchsorted(chosen, (begin, begin + len(part)))
         for group in np.array_split(chosen[low:high] - begin, max(1, (high - low) // 512)):
             if len(group):
-                vectors = _picked(part, group)
-                found.append(vectors if reduce is None else reduce(vectors))
-    return np.concatenate(found)
+                vectors = _vectors_of(part, group)
+                batches.append(vectors if reduce is None else reduce(vectors))
+    return np.concatenate(batches)
 
 
-def _picked(part: Part, rows: np.ndarray) -> np.ndarray:
-    """float32 [n, K, H] of some passages of ``part``."""
+def _vectors_of(part: Part, rows: np.ndarray) -> np.ndarray:
+    """Return float32 [n, K, H] of the passages ``rows`` of ``part``."""
     vectors = np.asarray(part.array("vectors")[rows], dtype=np.float32)
     return vectors * part.array("scales")[rows][:, :, None] if part.spec.dtype == "int8" else vectors

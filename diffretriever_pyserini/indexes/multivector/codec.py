@@ -1,9 +1,9 @@
-"""The K vectors of a passage in a record of fixed size: two rotations, then a number of few bits for each component.
+"""The K vectors of a passage in a record of fixed size: two rotations, then a code of a few bits per component.
 
-The K vectors that one forward pass gives are alike, so most of a passage is told by what they share. The mean over
-passages is taken off each mask position, the K positions are rotated to the principal directions of their K x K Gram
-matrix, and the components of all of these coefficients to principal ones. What results is uncorrelated and mostly near
-zero: the few components that vary much get up to 12 bits, most get none (docs/multivector.md, "A record").
+The K vectors of one forward pass are similar, so they are coded together. The mean over passages is subtracted at each
+mask position. The K positions are rotated to the principal directions of their K x K Gram matrix, and the components of
+all these coefficients to their principal components. The results are uncorrelated and mostly near zero: bit allocation
+gives up to 12 bits to the few components that vary much, and none to most (docs/multivector.md, "Records").
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from ...errors import InputError
 from ...files.atomic import write_whole
 
-_UNIFORM = {
+_QUANTISERS = {
     2: (0.9957, 0.11885),
     4: (0.3352, 0.01154),
     6: (0.1041, 0.00104),
@@ -27,25 +27,25 @@ _UNIFORM = {
     10: (0.008785, 7e-6),
     12: (0.002448, 5.36e-7),
 }
-"""By bits, of the best uniform quantiser of a Gaussian: its step over sigma, its squared error over sigma squared."""
-_FINE = 1 << 10  # bytes of a record up to which bits go by two, else by four: fewer codes, so less to multiply
-_WIDTHS = (8, 4, 2)  # a code's bits are a sum of these; 8 is a byte of its own, of 4 and 2 several share a byte
-_RANGES = np.array([0.8, 0.9, 1, 1.15, 1.35, 1.6, 2])  # times the Gaussian's step, tried for each component
+"""The best uniform scalar quantiser of a Gaussian, by bits: step / sigma and squared error / sigma squared."""
+_FINE = 1 << 10  # bytes: smaller records allocate bits by two, larger by four, for fewer codes to multiply
+_WIDTHS = (8, 4, 2)  # the bits of a code are a sum of these; parts of 4 and 2 bits share bytes
+_RANGES = np.array([0.8, 0.9, 1, 1.15, 1.35, 1.6, 2])  # of the Gaussian's step, tried for each component
 _BATCH = 512  # passages
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Parts of codes that lie at the same bits of neighbouring bytes, one code in each byte.
+    """Parts of codes at the same bits of adjacent bytes, one code per byte.
 
     Attributes
     ----------
-    columns : bytes of a record.
-    shift, width : where in these bytes, and how many bits.
-    codes : int64 [n], of which of the codec's codes each byte holds a part; ascending.
+    columns : the bytes in a record.
+    shift, width : the first bit in these bytes, and the number of bits.
+    codes : int64 [n], index of the code of which each byte holds a part; ascending.
     coefficients, components : int64 [n], of these codes.
-    below : int64 [n], how many bits of the code come after this part of it.
-    steps : float32 [n], what one more in this part means.
+    below : int64 [n], number of bits of the code below this part.
+    steps : float32 [n], the value of 1 in this part.
     """
 
     columns: slice
@@ -59,11 +59,11 @@ class Plane:
 
     @property
     def lowest(self) -> np.float32:
-        """What 0 means, in steps: values lie evenly around zero, those of a part as those of the whole code."""
+        """The value of 0 in steps: the values of a part, like those of a whole code, are centred around zero."""
         return np.float32(-_middle(self.width))
 
     def parts(self, records: np.ndarray) -> np.ndarray:
-        """uint8 [passages, stride] -> uint8 [passages, n]."""
+        """Return the parts, uint8 [passages, n], of ``records``, uint8 [passages, stride]."""
         parts = records[:, self.columns]
         if self.shift:
             parts = parts >> self.shift
@@ -72,16 +72,16 @@ class Plane:
 
 @dataclass(frozen=True)
 class RecordCodec:
-    """K vectors of width H <-> one record of ``stride`` bytes, which holds ``m`` codes.
+    """Encodes K vectors of H components as a record of ``stride`` bytes with ``m`` codes, and decodes it.
 
     Attributes
     ----------
-    means : float32 [K, H], taken off each mask position.
+    means : float32 [K, H], the mean at each mask position.
     directions : float32 [K, J], orthonormal columns: position k is the sum over j of ``directions[k, j] * c_j``.
     basis : float32 [d, H], orthonormal rows, shared by all coefficients.
-    coefficients, components : int64 [m], of which component of which coefficient each code is; coefficients ascend.
-    bits : int64 [m], of each code.
-    steps : float32 [m], between two neighbouring values of a code.
+    coefficients, components : int64 [m], the coefficient and component of each code; coefficients ascend.
+    bits : int64 [m], number of bits of each code.
+    steps : float32 [m], difference of adjacent values of a code.
     """
 
     means: np.ndarray
@@ -94,50 +94,51 @@ class RecordCodec:
 
     @property
     def k(self) -> int:
-        """Vectors of a passage."""
+        """The number of vectors per passage."""
         return len(self.means)
 
     @property
     def mask_bytes(self) -> int:
-        """Bytes at the end of a record that say which positions hold a vector."""
+        """The number of bytes at the end of a record that say which positions hold a vector."""
         return -(-self.k // 8)
 
     @cached_property
     def planes(self) -> tuple[Plane, ...]:
-        """Where a record holds what: parts of 8 bits, of 4 (the first half of them in the lower bits), and of 2."""
-        found, start = [], 0
+        """The layout of a record: parts of 8 bits, of 4 (the first half of them in the lower bits), and of 2."""
+        planes, start = [], 0
         for width in _WIDTHS:
             codes = np.flatnonzero(self.bits & width)
             size = _bytes(self.bits, width)
-            for number, at in enumerate(range(0, len(codes), max(1, size))):
-                some = codes[at : at + size]
-                below = self.bits[some] & (width - 1)
-                steps = np.ldexp(self.steps[some], below)
-                columns, where = slice(start, start + len(some)), (self.coefficients[some], self.components[some])
-                found.append(Plane(columns, number * width, width, some, *where, below, steps))
+            for number, first in enumerate(range(0, len(codes), max(1, size))):
+                chosen = codes[first : first + size]
+                below = self.bits[chosen] & (width - 1)
+                steps = np.ldexp(self.steps[chosen], below)
+                columns = slice(start, start + len(chosen))
+                coefficients, components = self.coefficients[chosen], self.components[chosen]
+                planes.append(Plane(columns, number * width, width, chosen, coefficients, components, below, steps))
             start += size
-        return tuple(found)
+        return tuple(planes)
 
     @property
     def stride(self) -> int:
-        """Bytes of a record."""
+        """The number of bytes of a record."""
         return max((plane.columns.stop for plane in self.planes), default=0) + self.mask_bytes
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
-        """float32 [n, K, H] -> uint8 [n, stride]."""
+        """Return the records, uint8 [n, stride], of ``vectors``, float32 [n, K, H]."""
         records = np.zeros((len(vectors), self.stride), np.uint8)
-        for some, record in zip(_batches(vectors), _batches(records), strict=True):
-            filled, there = fill(some)
+        for batch, record in zip(_batches(vectors), _batches(records), strict=True):
+            filled, present = fill(batch)
             values = rotate(filled - self.means, self.directions, self.basis)[:, self.coefficients, self.components]
             codes = _codes(values, self.bits, self.steps).astype(np.uint16)
             for plane in self.planes:
                 parts = codes[:, plane.codes] >> plane.below.astype(np.uint16) & np.uint16((1 << plane.width) - 1)
                 record[:, plane.columns] |= parts.astype(np.uint8) << plane.shift
-            record[:, -self.mask_bytes :] = np.packbits(there, axis=1)
+            record[:, -self.mask_bytes :] = np.packbits(present, axis=1)
         return records
 
     def decode(self, records: np.ndarray) -> np.ndarray:
-        """uint8 [n, stride] -> float32 [n, K, H]; positions without a vector are zero again."""
+        """Return float32 [n, K, H] of ``records``, uint8 [n, stride]; positions without a vector are zero."""
         values = np.zeros((len(records), len(self.bits)), np.float32)
         for plane in self.planes:
             values[:, plane.codes] += (plane.parts(records) + plane.lowest) * plane.steps
@@ -147,94 +148,102 @@ class RecordCodec:
         return vectors * self.positions(records)[:, :, None]
 
     def positions(self, records: np.ndarray) -> np.ndarray:
-        """Bool [n, K]: which mask positions hold a vector."""
+        """Return which mask positions hold a vector, bool [n, K]."""
         return np.unpackbits(records[:, -self.mask_bytes :], axis=1, count=self.k).astype(bool)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
         from safetensors.numpy import save
 
-        write_whole(path, save({one.name: np.ascontiguousarray(getattr(self, one.name)) for one in fields(self)}))
+        write_whole(path, save({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}))
 
 
 def _codes(values: np.ndarray, bits: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """The nearest codes of ``values`` [n, m], whole numbers in float32; c means ``(c - _middle(bits)) * steps``."""
+    """Return the nearest codes of ``values`` [n, m], integers in float32; c means ``(c - _middle(bits)) * steps``."""
     return np.rint(values / steps + _middle(bits)).clip(0, 2 * _middle(bits))
 
 
 def _middle(bits: np.ndarray | int) -> np.ndarray:
-    """What would mean zero, half way between two codes: float32 like ``bits``."""
+    """Return the code of zero, half way between two integers: float32, shaped like ``bits``."""
     return (np.exp2(bits) / 2 - 0.5).astype(np.float32)
 
 
 def digest(codec: bytes) -> str:
-    """SHA-256 of a codec's file."""
+    """Return the SHA-256 of a codec's file."""
     return hashlib.sha256(codec).hexdigest()
 
 
-def read_codec(path: Path, told: str | None = None) -> RecordCodec:
-    """The codec in ``path``; InputError where it is damaged, or its :func:`digest` is another than ``told``."""
+def read_codec(path: Path, expected: str | None = None) -> RecordCodec:
+    """Return the codec in ``path``; InputError if it is damaged, or its :func:`digest` is not ``expected``."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
         content = path.read_bytes()
-        if told is not None and digest(content) != told:
-            raise ValueError("another one than the index was made with")
+        if expected is not None and digest(content) != expected:
+            raise ValueError("it is not the codec of this index")
         return RecordCodec(**load(content))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); build the index again.") from error
 
 
 def train_codec(sample: np.ndarray, budget: int) -> RecordCodec:
-    """A codec for passages like ``sample``, float32 [n, K, H]; a record takes ``budget`` bytes at most, mask included.
+    """Train a codec on ``sample``, float32 [n, K, H].
+
+    Parameters
+    ----------
+    budget : bytes of a record at most, with the bits that say which positions hold a vector.
 
     Raises
     ------
     InputError
-        For a budget in which nothing can be told.
+        For a budget that is too small for any code.
     """
     _, k, width = sample.shape
     filled, _ = fill(sample)
     means = filled.mean(axis=0)
     over_positions, over_components = np.zeros((k, k)), np.zeros((width, width))
-    for some in _batches(filled):
-        centred = some - means
+    for batch in _batches(filled):
+        centred = batch - means
         over_positions += np.einsum("nkh,njh->kj", centred, centred, optimize=True)
         flat = centred.reshape(-1, width)
         over_components += flat.T @ flat
     directions, basis = principal(over_positions), np.ascontiguousarray(principal(over_components).T)
     variances = np.zeros((k, width))
-    for some in _batches(filled):
-        variances += np.square(rotate(some - means, directions, basis)).sum(axis=0) / len(sample)
+    for batch in _batches(filled):
+        variances += np.square(rotate(batch - means, directions, basis)).sum(axis=0) / len(sample)
     bits = allocate(variances, budget - -(-k // 8), 2 if budget <= _FINE else 4)
     if variances.any() and not bits.any():
-        raise InputError(f"{budget} bytes a passage are too few for {k} vectors of {width} components: give more.")
+        raise InputError(f"{budget} bytes per passage are too few for {k} vectors of {width} components: allow more.")
     directions, basis = directions[:, bits.any(axis=1)], basis[bits.any(axis=0)]
     coefficients, components = np.nonzero(bits[np.ix_(bits.any(axis=1), bits.any(axis=0))])
     bits, sigmas = bits[bits > 0], np.sqrt(variances[bits > 0])
-    usual = (np.array([_UNIFORM[size][0] for size in bits.tolist()]) * sigmas).astype(np.float32)
+    gaussian = (np.array([_QUANTISERS[size][0] for size in bits.tolist()]) * sigmas).astype(np.float32)
     errors = np.zeros((len(_RANGES), len(bits)))
-    for some in _batches(filled):
-        values = rotate(some - means, directions, basis)[:, coefficients, components]
-        for error, steps in zip(errors, np.outer(_RANGES, usual).astype(np.float32), strict=True):
+    for batch in _batches(filled):
+        values = rotate(batch - means, directions, basis)[:, coefficients, components]
+        for error, steps in zip(errors, np.outer(_RANGES, gaussian).astype(np.float32), strict=True):
             error += np.square((_codes(values, bits, steps) - _middle(bits)) * steps - values).sum(axis=0)
-    steps = (usual * _RANGES[errors.argmin(axis=0)]).astype(np.float32)
+    steps = (gaussian * _RANGES[errors.argmin(axis=0)]).astype(np.float32)
     return RecordCodec(means, directions, basis, coefficients, components, bits, steps)
 
 
 def allocate(variances: np.ndarray, size: int, unit: int) -> np.ndarray:
-    """Bits of each component, int64 like ``variances``, ``size`` bytes in all, by steps of ``unit``: water-filling.
+    """Allocate ``size`` bytes to components, in steps of ``unit`` bits (reverse water-filling).
 
-    A component's squared error is its variance times what its number of bits leaves of it, so bits go where each of
-    them takes away most (Cover and Thomas, Elements of Information Theory, 10.3.3). The first bits of a component gain
-    more than its further ones, so the best steps up, in order, are the optimum.
+    The squared error of a component is its variance times the error of the quantiser with its number of bits, so each
+    bit goes where it reduces the error most (Cover and Thomas, Elements of Information Theory, 10.3.3). The gain per
+    step falls with the number of bits, so taking the best steps in order is optimal.
+
+    Returns
+    -------
+    int64, shaped like ``variances``: the bits of each component.
     """
-    sizes = np.array([0, *(bits for bits in _UNIFORM if bits % unit == 0)])
-    gains = np.outer(-np.diff([1.0, *(_UNIFORM[bits][1] for bits in sizes[1:].tolist())]), variances)
+    sizes = np.array([0, *(bits for bits in _QUANTISERS if bits % unit == 0)])
+    gains = np.outer(-np.diff([1.0, *(_QUANTISERS[bits][1] for bits in sizes[1:].tolist())]), variances)
     best = np.argsort(-gains, axis=None, kind="stable")
     best = best[gains.flat[best] > 0] % variances.size
-    for count in range(8 * size // unit, -1, -1):  # the last byte of a width may be used in part
+    for count in range(8 * size // unit, -1, -1):  # the last byte of each width may be partly used
         bits = sizes[np.bincount(best[:count], minlength=variances.size)]
         if sum(_bytes(bits, width) for width in _WIDTHS) <= size:
             return bits.reshape(variances.shape)
@@ -242,14 +251,14 @@ def allocate(variances: np.ndarray, size: int, unit: int) -> np.ndarray:
 
 
 def _bytes(bits: np.ndarray, width: int) -> int:
-    """What the parts of ``width`` bits take of a record."""
+    """Return the bytes of a record that the parts of ``width`` bits take."""
     return -(-int(np.count_nonzero(bits & width)) * width // 8)
 
 
 def principal(gram: np.ndarray) -> np.ndarray:
-    """Principal directions of ``gram`` [n, n], float32 [n, n] in columns, strongest first.
+    """Return the principal directions of ``gram`` [n, n], float32 [n, n] in columns, strongest first.
 
-    A direction's sign is fixed by its largest entry, so that the same sample gives the same bytes.
+    The largest entry of a direction is positive, so that the same sample gives the same bytes.
     """
     directions = np.linalg.eigh(gram)[1][:, ::-1]
     signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(len(gram))])
@@ -257,18 +266,18 @@ def principal(gram: np.ndarray) -> np.ndarray:
 
 
 def fill(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Zero vectors replaced by their passage's mean (float32 [n, K, H]), and which were not zero (bool [n, K])."""
-    there = vectors.any(axis=2)
-    if there.all():
-        return vectors, there
-    means = vectors.sum(axis=1) / np.maximum(there.sum(axis=1), 1)[:, None]
-    return np.where(there[:, :, None], vectors, means[:, None]), there
+    """Return float32 [n, K, H] with the passage's mean for zero vectors, and bool [n, K]: which were not zero."""
+    present = vectors.any(axis=2)
+    if present.all():
+        return vectors, present
+    means = vectors.sum(axis=1) / np.maximum(present.sum(axis=1), 1)[:, None]
+    return np.where(present[:, :, None], vectors, means[:, None]), present
 
 
 def rotate(centred: np.ndarray, directions: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Coefficients float32 [n, J, d] of ``centred`` [n, K, H]."""
+    """Return the coefficients, float32 [n, J, d], of ``centred`` [n, K, H]."""
     return np.einsum("kj,nkh->njh", directions, centred, optimize=True) @ basis.T
 
 
 def _batches(passages: np.ndarray) -> Iterator[np.ndarray]:
-    return (passages[at : at + _BATCH] for at in range(0, len(passages), _BATCH))
+    return (passages[start : start + _BATCH] for start in range(0, len(passages), _BATCH))

@@ -1,4 +1,4 @@
-"""Compressed MaxSim: FAISS proposes passages by their pooled vectors, and their records are scored."""
+"""Compressed MaxSim: FAISS proposes candidates by their pooled vectors, then their records are scored."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ...scoring.ranking import best_rows
 from ..options import MultiOptions
 from .candidates import propose
 from .codec import read_codec
-from .exact import Found, maxsim_block
+from .exact import Hits, maxsim_block
 from .manifest import CANDIDATES, CODEC, read_manifest
 from .records import Records
 from .scorer import QueryScorer
 
-_SHARED_BYTES = 2 << 20  # of codes to look up; below, one thread has the answer before others are awake
+_SHARED_BYTES = 2 << 20  # of codes to score; below, one thread is done before others have woken up
 
 
 class CompressedIndex:
-    """A folder that ``diffretriever index --multi`` made, open for searching. Safe to use from several threads.
+    """A folder of ``diffretriever index --multi``, opened for searching. Safe to use from several threads.
 
     Attributes
     ----------
-    first : FAISS's index, the first stage.
+    first_stage : the FAISS index that proposes candidates.
 
     Raises
     ------
@@ -40,14 +40,14 @@ class CompressedIndex:
     """
 
     def __init__(self, folder: str | Path, options: MultiOptions | None = None):
-        self.folder = Path(folder).absolute()  # files are opened when first read, maybe in another directory
+        self.folder = Path(folder).absolute()  # files are opened when first read, perhaps from another directory
         restore(self.folder)
         self.options = options or MultiOptions()
         self.manifest = manifest = read_manifest(self.folder)
         self.codec = read_codec(self.folder / CODEC, manifest.codec)
         shape = (manifest.k_passage, manifest.dimension) if manifest.refine else None
         self._files = Records(self.folder, manifest.passages, manifest.stride, shape)
-        self.first = self._read_first()
+        self.first_stage = self._read_first_stage()
         self._threads = Workers()
 
     @property
@@ -57,30 +57,30 @@ class CompressedIndex:
 
     @property
     def passages(self) -> int:
-        """Passages; their numbers are below this."""
+        """The number of passages."""
         return self.manifest.passages
 
-    def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Found:
-        """The best ``depth`` passages for ``query``, float32 [K_q, H].
+    def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Hits:
+        """Return the best ``depth`` passages for ``query``, float32 [K_q, H].
 
-        Several threads share the work where it is much, at most ``threads`` (None: all processors); for a few
-        milliseconds of it, waking more than one takes longer. The result is the same.
+        At most ``threads`` threads (None: all processors) share a query of much work. For a few milliseconds of work,
+        waking several threads takes longer. The result is the same.
         """
-        codes = min(self.options.wanted(depth), self.passages) * self.manifest.stride
+        codes = min(self.options.candidate_count(depth), self.passages) * self.manifest.stride
         if codes < _SHARED_BYTES or threads == 1 or self._threads.count == 1:
             return self._threads.run(self._search, query, depth)
         rows = self._threads.run(self._proposed, query, depth)
         return self.rank(query, rows, depth, self._threads, threads)
 
-    def _search(self, query: np.ndarray, depth: int) -> Found:
+    def _search(self, query: np.ndarray, depth: int) -> Hits:
         return self.rank(query, self._proposed(query, depth), depth)
 
     def _proposed(self, query: np.ndarray, depth: int) -> np.ndarray:
-        """Numbers of the passages that will be scored."""
+        """Return the numbers of the candidates."""
         query = np.ascontiguousarray(query, np.float32)
-        if not query.any():  # all passages are equally far
+        if not query.any():  # all passages score 0
             return np.arange(self.passages)
-        return propose(self.first, query, self.options.wanted(depth))
+        return propose(self.first_stage, query, self.options.candidate_count(depth))
 
     def rank(
         self,
@@ -89,8 +89,8 @@ class CompressedIndex:
         depth: int,
         workers: Workers | None = None,
         threads: int | None = None,
-    ) -> Found:
-        """The best ``depth`` of the passages ``rows``; ``workers`` share the work, at most ``threads`` of them."""
+    ) -> Hits:
+        """Return the best ``depth`` of the passages ``rows``; at most ``threads`` of ``workers`` share the work."""
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():
             return best_rows(rows, np.zeros(len(rows), np.float32), depth, self.docids)
@@ -99,55 +99,55 @@ class CompressedIndex:
             return self._refined(query, rows, scores, depth)
         return best_rows(rows, scores, depth, self.docids)
 
-    def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Found]:
-        """:meth:`search` for several queries, a thread each of ``threads``; the same results, whatever their number."""
+    def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Hits]:
+        """Return :meth:`search` of several queries, one per thread; the results do not depend on ``threads``."""
         if threads is None or min(threads, len(queries)) <= 1:
             return [self.search(query, depth, threads) for query in queries]
         with Workers(min(threads, len(queries))) as workers:
             return workers.map(lambda query: self._search(query, depth), queries)
 
-    def _refined(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, depth: int) -> Found:
-        """The best rows scored by their vectors, before all others."""
+    def _refined(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, depth: int) -> Hits:
+        """Return the hits with the best rows scored by their vectors, above all others."""
         import torch
 
         rows, scores = best_rows(rows, scores, len(rows), self.docids)
         chosen = rows[: self.options.refine]
         exact = maxsim_block(torch.from_numpy(query), torch.from_numpy(self._files.vectors(chosen)), 1)[0].numpy()
-        # What was not refined stays below: two scales of error must not be mixed.
+        # Rows that are not refined stay below, as their scores have other errors.
         limit = np.nextafter(exact.min(initial=np.inf), -np.inf, dtype=np.float32)
         below = np.minimum(scores[self.options.refine :], limit)
         return best_rows(rows, np.concatenate([exact, below]), depth, self.docids)
 
     def records(self, rows: np.ndarray) -> np.ndarray:
-        """uint8 [n, stride] of passages by number."""
+        """Return the records, uint8 [n, stride], of the passages ``rows``."""
         return self._files.records[rows]
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """float32 [n, K, H] of passages by number: the kept ones, else what their records say."""
+        """Return float32 [n, K, H] of the passages ``rows``: the stored vectors, else the decoded records."""
         return self._files.vectors(rows) if self.manifest.refine else self.codec.decode(self.records(rows))
 
     def docids(self, rows: np.ndarray) -> list[str]:
-        """Ids of passages by number."""
+        """Return the ids of the passages ``rows``."""
         return self._files.docids(rows)
 
     def row_of(self, docid: str) -> int | None:
-        """Number of the passage ``docid``, or None where it is not there."""
+        """Return the number of the passage ``docid``, or None."""
         return self._rows.get(docid)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {docid: row for row, docid in enumerate(self.docids(np.arange(self.passages)))}
 
-    def _read_first(self) -> Any:
+    def _read_first_stage(self) -> Any:
         import faiss
 
         path = self.folder / CANDIDATES
         try:
-            first = faiss.read_index(str(path))
+            index = faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:
             raise InputError(f"{path}: FAISS cannot read it; build the index again. ({said(error)})") from error
-        if first.ntotal != self.passages or first.d != self.manifest.dimension:
+        if index.ntotal != self.passages or index.d != self.manifest.dimension:
             raise InputError(
-                f"{path}: holds {first.ntotal:,} passages, {self.passages:,} expected; build the index again."
+                f"{path}: holds {index.ntotal:,} passages, {self.passages:,} expected; build the index again."
             )
-        return first
+        return index

@@ -1,4 +1,4 @@
-"""``multi.json``: what a folder of compressed vectors holds."""
+"""``multi.json``: the contents of a multi-vector index."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Manifest:
 
     Attributes
     ----------
-    provenance, dimension, passages : as in the store that it was made of.
+    provenance, dimension, passages : as in its store.
     stride : bytes of a passage's record.
-    codec : SHA-256 of the codec's file, without which no record says anything.
-    candidate_bytes : bytes of its code in the first stage.
-    refine : ``int8`` where the vectors are kept on disk, else None.
-    recall : how much of the exact ranking of a sample it returns, see :func:`.measure.measure_recall`.
+    codec : SHA-256 of the codec's file, which decodes the records.
+    candidate_bytes : bytes of a passage's code in the first stage.
+    refine : ``int8`` if the vectors are stored on disk, else None.
+    recall : how much of the exact ranking of a sample the index returns, see :func:`.measure.measure_recall`.
     """
 
     provenance: Provenance
@@ -49,7 +49,7 @@ class Manifest:
 
     @property
     def k_passage(self) -> int:
-        """Vectors of a passage."""
+        """The number of vectors per passage."""
         return self.provenance.k_passage
 
     def write(self, folder: Path) -> None:
@@ -63,31 +63,31 @@ def is_multi(folder: str | Path) -> bool:
 
 
 def holds_vectors(folder: str | Path) -> bool:
-    """Whether ``folder`` holds several vectors a passage: a multi-vector index, or a store."""
+    """Whether ``folder`` holds several vectors per passage: a multi-vector index, or a store."""
     return is_multi(folder) or Path(folder, SPEC).is_file()
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest in ``folder``; InputError where there is none, or one that this version cannot read."""
+    """Return the manifest in ``folder``; InputError if there is none, or this version cannot read it."""
     path = folder / MANIFEST
     if not path.is_file():
-        inside = folder / "multi"
-        hint = f"did you mean {inside}?" if is_multi(inside) else "make one with `diffretriever index --multi`."
+        subfolder = folder / "multi"
+        hint = f"did you mean {subfolder}?" if is_multi(subfolder) else "make one with `diffretriever index --multi`."
         raise InputError(f"{folder} is no multi-vector index ({MANIFEST} is missing): {hint}")
     values = read_json(path, "build the index again")
     if values.get("format") != FORMAT:
         raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
-    made = read_provenance(values.get("provenance"), path)
-    return record_from(Manifest, values | {"provenance": made}, path, "build the index again")
+    provenance = read_provenance(values.get("provenance"), path)
+    return record_from(Manifest, values | {"provenance": provenance}, path, "build the index again")
 
 
-_LEAST = 1000  # passages; of fewer, the best 100 are a large part
+_LEAST_PASSAGES = 1000  # the top 100 of fewer passages are a large share of them
 
 
 def recall_text(recall: dict[str, Any]) -> str:
-    """What :attr:`Manifest.recall` says to a person."""
-    if recall["passages"] < _LEAST:
-        return f"exact ranking: {recall['passages']:,} passages are too few to say how much of it is found"
+    """Return :attr:`Manifest.recall` in words."""
+    if recall["passages"] < _LEAST_PASSAGES:
+        return f"exact ranking: {recall['passages']:,} passages are too few to say how much of it is returned"
     return (
         f"of the exact top 10, {recall['top10_in_top100']:.1%} are in its top 100 (measured on {recall['queries']} "
         f"queries and {recall['passages']:,} passages, both drawn from the collection)"

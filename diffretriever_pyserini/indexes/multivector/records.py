@@ -1,4 +1,4 @@
-"""The records of all passages and their ids, in files that are read through memory maps."""
+"""The files of all records and ids, which are memory-mapped."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ VECTORS, SCALES = "vectors.i8", "scales.f32"
 
 
 class Records:
-    """The files of ``count`` passages in ``folder``, read through memory maps.
+    """Reads the files of ``count`` passages in ``folder`` through memory maps.
 
     Parameters
     ----------
     stride : bytes of a record.
-    shape : (K, H) where vectors are kept in int8 beside the records, else None.
+    shape : (K, H) if vectors are stored in int8 beside the records, else None.
 
     Attributes
     ----------
@@ -31,12 +31,12 @@ class Records:
     Raises
     ------
     InputError
-        For a file that is missing, or has another size than the manifest says.
+        For a file that is missing, or whose size does not match the manifest.
     """
 
     def __init__(self, folder: Path, count: int, stride: int, shape: tuple[int, int] | None = None):
         self._folder = folder
-        # All are opened here: a map outlives its file, so whoever has an index open goes on when it is replaced.
+        # All are opened here: maps stay valid when the index is replaced, so an open index can still be searched.
         self.records = _mapped(folder / RECORDS, np.uint8, (count, stride))
         self._bounds = _mapped(folder / BOUNDS, np.int64, (count + 1,))
         self._docids = _mapped(folder / DOCIDS, np.uint8, (int(self._bounds[-1]),))
@@ -45,7 +45,7 @@ class Records:
             self._scales = _mapped(folder / SCALES, np.float32, (count, shape[0]))
 
     def docids(self, rows: np.ndarray) -> list[str]:
-        """Ids of ``rows``."""
+        """Return the ids of ``rows``."""
         starts, ends = self._bounds[rows].tolist(), self._bounds[rows + 1].tolist()
         try:
             return [self._docids[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
@@ -53,12 +53,12 @@ class Records:
             raise InputError(f"{self._folder / DOCIDS}: damaged ({error}); build the index again.") from error
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """float32 [n, K, H] of ``rows``, where they are kept."""
+        """Return the stored vectors of ``rows``, float32 [n, K, H]."""
         return self._vectors[rows].astype(np.float32) * self._scales[rows][:, :, None]
 
 
 def _mapped(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    """The file as a read-only array; a plain one, as slices of numpy's own memmap class take several times as long."""
+    """Return the file as a read-only plain array, as slicing numpy's memmap class takes several times as long."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     try:
         if path.stat().st_size == size:
@@ -71,11 +71,11 @@ def _mapped(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class RecordsWriter:
-    """Appends passages to the files in a folder. ``written`` is what is on the disk for certain after :meth:`flush`.
+    """Appends passages to the files in a folder.
 
     Parameters
     ----------
-    written : sizes that :meth:`flush` returned; what lies behind them, from before a kill, is cut off.
+    written : sizes of the files on the disk, as :meth:`flush` returned them; bytes after them, left by a kill, are cut.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], written: dict[str, int] | None = None):
@@ -91,7 +91,7 @@ class RecordsWriter:
         self._end = (written or {}).get(DOCIDS, 0)
 
     def add(self, docids: Sequence[str], **arrays: np.ndarray) -> None:
-        """Append ids and arrays, by file name without its ending."""
+        """Append ids and ``arrays``, which are named like their files without the suffix."""
         names = [docid.encode() for docid in docids]
         bounds = self._end + np.cumsum([len(name) for name in names], dtype=np.int64)
         self._end = int(bounds[-1]) if names else self._end
@@ -102,7 +102,7 @@ class RecordsWriter:
                 file.write(np.ascontiguousarray(arrays[stem]).data)
 
     def flush(self) -> dict[str, int]:
-        """Bring everything to the disk; the size of each file."""
+        """Flush everything to the disk and return the size of each file."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())

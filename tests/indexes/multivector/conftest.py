@@ -1,4 +1,4 @@
-"""Stores of made-up vectors that are alike within a passage, as one forward pass gives them."""
+"""Stores of random vectors that are similar within a passage, as those of one forward pass."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["one_thread"]
 
 
 def made_up_vectors(count: int, k: int = 4, width: int = 32, seed: int = 5, empty: float = 0.0) -> np.ndarray:
-    """float32 [count, k, width]: topics, passages in them, places of these; a share ``empty`` of places is zero."""
-    draw = np.random.default_rng(seed)
+    """float32 [count, k, width]: positions near passages near topics; a share ``empty`` of the positions is zero."""
+    generator = np.random.default_rng(seed)
     topics = np.random.default_rng(1).standard_normal((20, width)) * np.linspace(1.5, 0.3, width)
-    passages = topics[draw.integers(20, size=count)] + 0.7 * draw.standard_normal((count, width))
-    vectors = passages[:, None] + 0.3 * draw.standard_normal((count, k, width)) * np.linspace(1.5, 0.3, width)
+    passages = topics[generator.integers(20, size=count)] + 0.7 * generator.standard_normal((count, width))
+    vectors = passages[:, None] + 0.3 * generator.standard_normal((count, k, width)) * np.linspace(1.5, 0.3, width)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-    vectors[draw.random((count, k)) < empty] = 0
+    vectors[generator.random((count, k)) < empty] = 0
     return vectors.astype(np.float32)
 
 
@@ -43,36 +43,36 @@ def write_store(
     spec.write(folder)
     docids = docids or [f"p{i}" for i in range(count)]
     for number, start in enumerate(range(0, count, rows)):
-        some = vectors[start : start + rows]
-        nothing = scipy.sparse.csr_matrix((len(some), 9), dtype=np.int32)
-        found = Representations(some, nothing, None)  # type: ignore[arg-type]
-        write_part(folder, spec, PartRows(number, len(some), list(docids[start : start + rows])), found)
+        batch = vectors[start : start + rows]
+        no_terms = scipy.sparse.csr_matrix((len(batch), 9), dtype=np.int32)
+        representations = Representations(batch, no_terms, None)  # type: ignore[arg-type]
+        write_part(folder, spec, PartRows(number, len(batch), list(docids[start : start + rows])), representations)
     ShardNote(count, count, 0).write(folder, 0, 1)
     return Store(folder)
 
 
-def made(store: Store, folder: Path, **options: object) -> CompressedIndex:
-    """The index of ``store``."""
+def built(store: Store, folder: Path, **options: object) -> CompressedIndex:
+    """Build and open the index of ``store``."""
     build_multi(store, folder, MultiBuild(**options), folder.with_name(f"{folder.name}.work"), quiet=True)
     return CompressedIndex(folder)
 
 
 @pytest.fixture(scope="session")
 def vectors() -> np.ndarray:
-    """1,000 passages of four vectors; a tenth of the places is empty."""
+    """1,000 passages of four vectors; a tenth of the positions is empty."""
     return made_up_vectors(1000, empty=0.1)
 
 
 @pytest.fixture(scope="session")
 def store(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store of these."""
+    """A store of ``vectors``."""
     return write_store(tmp_path_factory.mktemp("vectors") / "S", vectors)
 
 
 @pytest.fixture(scope="session")
 def queries() -> list[np.ndarray]:
-    """Thirty queries of three vectors; the last has an empty place, and one has nothing at all."""
-    found = made_up_vectors(30, k=3, seed=77)
-    found[-1, 1] = 0
-    found[-2] = 0
-    return list(found)
+    """Thirty queries of three vectors; the last has an empty position, and one has no vector."""
+    queries = made_up_vectors(30, k=3, seed=77)
+    queries[-1, 1] = 0
+    queries[-2] = 0
+    return list(queries)

@@ -1,4 +1,4 @@
-"""Records of fixed size: what they give back, and scoring them without decoding."""
+"""Records of fixed size: decoding them, and scoring them without decoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.indexes.multivector.codec import (
-    _UNIFORM,
+    _QUANTISERS,
     RecordCodec,
     allocate,
     principal,
@@ -32,7 +32,7 @@ def codec(vectors: np.ndarray) -> RecordCodec:
 
 
 def error(codec: RecordCodec, vectors: np.ndarray) -> float:
-    """Mean squared error of a vector that is there."""
+    """Return the mean squared error of the vectors that are not zero."""
     back = codec.decode(codec.encode(vectors))
     return float(np.square(back - vectors).sum(axis=2)[vectors.any(axis=2)].mean())
 
@@ -40,7 +40,7 @@ def error(codec: RecordCodec, vectors: np.ndarray) -> float:
 def test_more_bytes_less_error(vectors: np.ndarray) -> None:
     errors = [error(train_codec(vectors[:500], budget), vectors[500:]) for budget in (8, 20, 48, 120)]
     assert errors == sorted(errors, reverse=True)
-    assert errors[0] < 1.0  # better than nothing at all, though a vector has two bytes
+    assert errors[0] < 1.0  # smaller than that of zero vectors, with two bytes per vector
     assert errors[-1] < 0.02
 
 
@@ -53,24 +53,24 @@ def test_a_record_keeps_to_its_budget(vectors: np.ndarray, budget: int) -> None:
 
 
 def test_every_code_has_bits_of_its_own(codec: RecordCodec) -> None:
-    """Together the planes hold each code once, and no two parts share a bit of a record."""
-    held = [np.zeros(bits, int) for bits in codec.bits]
-    taken = np.zeros((codec.stride - codec.mask_bytes, 8), int)
+    """Together the planes hold each code once, and no two parts share a bit of the record."""
+    code_bits = [np.zeros(bits, int) for bits in codec.bits]
+    record_bits = np.zeros((codec.stride - codec.mask_bytes, 8), int)
     for plane in codec.planes:
         for code, below in zip(plane.codes, plane.below, strict=True):
-            held[code][below : below + plane.width] += 1
-        taken[plane.columns, plane.shift : plane.shift + plane.width] += 1
-    assert all((one == 1).all() for one in held)
-    assert taken.max() == 1
-    assert taken.sum() == codec.bits.sum()
+            code_bits[code][below : below + plane.width] += 1
+        record_bits[plane.columns, plane.shift : plane.shift + plane.width] += 1
+    assert all((bits == 1).all() for bits in code_bits)
+    assert record_bits.max() == 1
+    assert record_bits.sum() == codec.bits.sum()
     assert set(codec.bits) >= {2, 4, 6}
 
 
 def test_an_empty_position_comes_back_empty(codec: RecordCodec, vectors: np.ndarray) -> None:
-    nothing = np.zeros((1, *vectors.shape[1:]), np.float32)
-    some = np.concatenate([vectors[:50], nothing])
-    back = codec.decode(codec.encode(some))
-    assert np.array_equal(back.any(axis=2), some.any(axis=2))
+    empty = np.zeros((1, *vectors.shape[1:]), np.float32)
+    passages = np.concatenate([vectors[:50], empty])
+    back = codec.decode(codec.encode(passages))
+    assert np.array_equal(back.any(axis=2), passages.any(axis=2))
 
 
 def test_scores_are_maxsim_with_the_decoded_vectors(
@@ -79,8 +79,8 @@ def test_scores_are_maxsim_with_the_decoded_vectors(
     records = codec.encode(vectors[:700])
     back = codec.decode(records)
     for query in queries:
-        found = QueryScorer(codec, query).scores(records)
-        np.testing.assert_allclose(found, maxsim(query[None], back)[0], atol=2e-5)
+        scores = QueryScorer(codec, query).scores(records)
+        np.testing.assert_allclose(scores, maxsim(query[None], back)[0], atol=2e-5)
     assert not QueryScorer(codec, queries[-2]).scores(records).any()  # a query without vectors
     assert QueryScorer(codec, queries[0]).scores(records[:0]).shape == (0,)
 
@@ -99,31 +99,31 @@ def test_threads_that_share_a_query_give_the_same_scores(k_query: int, count: in
 
 
 def test_an_empty_position_never_scores() -> None:
-    """Without the mask the mean that stands in for an empty position would score."""
+    """Without the mask, the mean that replaces an empty position would score."""
     vectors = made_up_vectors(400)
     codec = train_codec(vectors, 60)
-    some = vectors[:200].copy()
-    some[:, 1:] = 0
+    passages = vectors[:200].copy()
+    passages[:, 1:] = 0
     query = vectors[:1, :1].copy()
-    found = QueryScorer(codec, query[0]).scores(codec.encode(some))
-    np.testing.assert_allclose(found, maxsim(query, codec.decode(codec.encode(some)))[0], atol=2e-5)
-    empty = codec.encode(np.zeros_like(some[:3]))
+    scores = QueryScorer(codec, query[0]).scores(codec.encode(passages))
+    np.testing.assert_allclose(scores, maxsim(query, codec.decode(codec.encode(passages)))[0], atol=2e-5)
+    empty = codec.encode(np.zeros_like(passages[:3]))
     assert not QueryScorer(codec, query[0]).scores(empty).any()
 
 
-def test_the_order_of_a_passages_vectors_means_little(vectors: np.ndarray, queries: list[np.ndarray]) -> None:
-    """MaxSim does not know the order; the codec does, so scores move by no more than its error."""
+def test_the_order_of_a_passages_vectors_matters_little(vectors: np.ndarray, queries: list[np.ndarray]) -> None:
+    """MaxSim ignores the order, but the codec does not, so scores change by at most its error."""
     codec = train_codec(vectors, 120)
-    there = vectors[vectors.any(axis=2).all(axis=1)][:300]
-    mixed = np.stack([row[np.random.default_rng(i).permutation(4)] for i, row in enumerate(there)])
+    complete = vectors[vectors.any(axis=2).all(axis=1)][:300]
+    mixed = np.stack([row[np.random.default_rng(i).permutation(4)] for i, row in enumerate(complete)])
     for query in queries[:10]:
-        exact = maxsim(query[None], there)[0]
-        for some in (there, mixed):
-            records = codec.encode(some)
-            error = np.linalg.norm(codec.decode(records) - some, axis=2).max(axis=1)
+        exact = maxsim(query[None], complete)[0]
+        for passages in (complete, mixed):
+            records = codec.encode(passages)
+            error = np.linalg.norm(codec.decode(records) - passages, axis=2).max(axis=1)
             assert error.mean() < 0.03
-            moved = np.abs(QueryScorer(codec, query).scores(records) - exact)
-            assert (moved <= np.linalg.norm(query, axis=1).sum() * error + 1e-5).all()
+            difference = np.abs(QueryScorer(codec, query).scores(records) - exact)
+            assert (difference <= np.linalg.norm(query, axis=1).sum() * error + 1e-5).all()
 
 
 def test_the_same_sample_gives_the_same_bytes(vectors: np.ndarray, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_same_sample_gives_the_same_bytes(vectors: np.ndarray, tmp_path: Pat
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_codec_survives_the_disk(codec: RecordCodec, vectors: np.ndarray, tmp_path: Path) -> None:
+def test_a_codec_can_be_saved_and_read(codec: RecordCodec, vectors: np.ndarray, tmp_path: Path) -> None:
     codec.save(tmp_path / "codec.safetensors")
     again = read_codec(tmp_path / "codec.safetensors")
     records = codec.encode(vectors[:100])
@@ -143,23 +143,23 @@ def test_a_codec_survives_the_disk(codec: RecordCodec, vectors: np.ndarray, tmp_
         read_codec(tmp_path / "codec.safetensors")
 
 
-def test_too_few_bytes(vectors: np.ndarray) -> None:
-    with pytest.raises(InputError, match="1 bytes a passage are too few"):
+def test_too_few_bytes_are_an_error(vectors: np.ndarray) -> None:
+    with pytest.raises(InputError, match="1 bytes per passage are too few"):
         train_codec(vectors[:50], 1)
 
 
 def test_passages_that_are_all_the_same(queries: list[np.ndarray]) -> None:
-    """Their mean says all, so that no bits are spent on them."""
+    """Their mean is exact, so that no bits are allocated."""
     vectors = np.repeat(made_up_vectors(1), 20, axis=0)
     for codec in (train_codec(vectors, 40), train_codec(vectors[:1], 40), train_codec(np.zeros_like(vectors), 40)):
         assert QueryScorer(codec, queries[0]).scores(codec.encode(vectors)).shape == (20,)
     codec = train_codec(vectors, 40)
     np.testing.assert_allclose(codec.decode(codec.encode(vectors)), vectors, atol=1e-3)
-    found = QueryScorer(codec, queries[0]).scores(codec.encode(vectors))
-    np.testing.assert_allclose(found, maxsim(queries[0][None], vectors)[0], atol=1e-3)
+    scores = QueryScorer(codec, queries[0]).scores(codec.encode(vectors))
+    np.testing.assert_allclose(scores, maxsim(queries[0][None], vectors)[0], atol=1e-3)
 
 
-def test_one_vector_a_passage_is_a_dot_product() -> None:
+def test_one_vector_per_passage_gives_dot_products() -> None:
     vectors = made_up_vectors(20, k=1)
     codec = train_codec(vectors, 33)
     assert error(codec, vectors) < 1e-3
@@ -176,27 +176,27 @@ variances = arrays(
 
 @settings(max_examples=100, deadline=None)
 @given(variances, st.integers(0, 60), st.sampled_from([2, 4]))
-def test_bits_are_shared_out_by_variance(variances: np.ndarray, size: int, unit: int) -> None:
+def test_bits_are_allocated_by_variance(variances: np.ndarray, size: int, unit: int) -> None:
     bits = allocate(variances, size, unit)
     assert bits.sum() <= 8 * size
     assert set(bits.flat) <= set(range(0, 13, unit))
     assert not bits[variances == 0].any()
-    assert 8 * size - bits.sum() < 16 or set(bits[variances > 0]) <= {12}, "nothing is left over that could be used"
+    assert 8 * size - bits.sum() < 16 or set(bits[variances > 0]) <= {12}, "no usable bits are left over"
     order = np.argsort(-variances, axis=None, kind="stable")
-    assert (np.diff(bits.flat[order]) <= 0).all(), "who varies more has no fewer bits"
+    assert (np.diff(bits.flat[order]) <= 0).all(), "a larger variance gets at least as many bits"
 
 
 def test_bits_leave_the_least_error() -> None:
-    """No other way to spend the same bits leaves less, found by trying all."""
+    """No other allocation of the same bits has a smaller error, of all that exist."""
     variances = np.array([9.0, 4.0, 1.0, 0.02])
     left = np.array(
         [1, np.nan, 0.11885, np.nan, 0.01154, np.nan, 0.00104, np.nan, 8.77e-5, np.nan, 7e-6, np.nan, 5.36e-7]
     )
-    ways = np.stack(np.meshgrid(*[np.arange(0, 14, 2)] * 4), axis=-1).reshape(-1, 4)
+    allocations = np.stack(np.meshgrid(*[np.arange(0, 14, 2)] * 4), axis=-1).reshape(-1, 4)
     for size in range(6):
-        mine = allocate(variances, size, 2)
-        least = (variances * left[ways[ways.sum(axis=1) <= mine.sum()]]).sum(axis=1).min()
-        assert (variances * left[mine]).sum() == pytest.approx(least)
+        bits = allocate(variances, size, 2)
+        least = (variances * left[allocations[allocations.sum(axis=1) <= bits.sum()]]).sum(axis=1).min()
+        assert (variances * left[bits]).sum() == pytest.approx(least)
 
 
 def test_the_best_uniform_quantisers_of_a_gaussian() -> None:
@@ -208,7 +208,7 @@ def test_the_best_uniform_quantisers_of_a_gaussian() -> None:
         half = 1 << bits - 1
         return float((density * np.square((np.floor(x / step).clip(-half, half - 1) + 0.5) * step - x)).sum())
 
-    for bits, (step, left) in _UNIFORM.items():
+    for bits, (step, left) in _QUANTISERS.items():
         assert error(step, bits) == pytest.approx(left, rel=0.01)
         assert error(step, bits) <= min(error(0.97 * step, bits), error(1.03 * step, bits))
 
@@ -220,29 +220,27 @@ def test_directions_are_orthonormal_and_ordered() -> None:
     np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-5)
     energies = np.diag(directions.T @ gram @ directions)
     assert energies.tolist() == sorted(energies.tolist(), reverse=True)
-    assert energies[0] > 0.8 * energies.sum()  # alike vectors: one direction has nearly everything
+    assert energies[0] > 0.8 * energies.sum()  # similar vectors: one direction has nearly all the energy
 
 
 @pytest.mark.parametrize("spread", ["normal", "laplace", "uniform", "exponential", "integers"])
 def test_a_code_is_the_nearest_level(spread: str) -> None:
-    """Whatever the distribution; values beyond the levels get the outer ones, and the range suits the values."""
-    draw = np.random.default_rng(4)
-    values = (draw.integers(2, size=6000) if spread == "integers" else getattr(draw, spread)(size=6000)).reshape(
-        -1, 1, 1
-    )
-    values = values.astype(np.float32)
+    """For any distribution: values beyond the levels get the outermost one, and the range fits the values."""
+    generator = np.random.default_rng(4)
+    values = generator.integers(2, size=6000) if spread == "integers" else getattr(generator, spread)(size=6000)
+    values = values.reshape(-1, 1, 1).astype(np.float32)
     codec = train_codec(values, 2)
     assert codec.bits.tolist() == [8]
     back = codec.decode(codec.encode(values)).ravel()
     levels = codec.means.ravel() + codec.basis.ravel() * codec.directions * codec.steps * (np.arange(256) - 127.5)
     nearest = np.abs(values.ravel()[:, None] - levels).min(axis=1)
-    there = values.ravel() != 0
-    np.testing.assert_allclose(np.abs(back - values.ravel())[there], nearest[there], atol=1e-5)
+    present = values.ravel() != 0
+    np.testing.assert_allclose(np.abs(back - values.ravel())[present], nearest[present], atol=1e-5)
     assert np.square(nearest).mean() < 3e-3 * values.var()
 
 
 def test_records_of_many_bytes_have_fewer_codes() -> None:
-    """Half bytes and bytes: a code costs a search as much however short it is."""
+    """They have codes of 4 and 8 bits only: the time per code does not depend on its bits."""
     vectors = made_up_vectors(200, k=16, width=256)
     assert set(train_codec(vectors, 1024).bits) >= {2, 4, 6}
     assert set(train_codec(vectors, 1025).bits) == {4, 8}
