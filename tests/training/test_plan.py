@@ -118,7 +118,7 @@ def test_the_page_shows_the_plan(
     bases: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
-    shown = page.partition("The second of them says:\n\n```text\n")[2].partition("\n```\n")[0]
+    shown = page.partition("The second command prints:\n\n```text\n")[2].partition("\n```\n")[0]
     path = REPOSITORY / "examples" / "train" / "dream-7b-msmarco.yaml"
     monkeypatch.chdir(tmp_path)  # where its model's name is a folder
     assert main(["train", "--plan", "--config", str(path), "--gpus", "8"]) == 0
