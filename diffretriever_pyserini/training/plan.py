@@ -102,7 +102,7 @@ def _steps(settings: TrainSettings, update: int) -> str:
         return f"{settings.max_steps:,}"
     paths = [Path(source).expanduser() for source in settings.data]
     if not all(path.is_file() and path.suffix in (".jsonl", ".tsv") for path in paths):
-        return f"rows / {update} an epoch"
+        return f"rows / {update} per epoch"
     rows = 0
     for path in paths:
         with path.open("rb") as file:

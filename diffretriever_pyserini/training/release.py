@@ -190,7 +190,7 @@ def load_trained(folder: Path, backbone: Backbone, family: str) -> None:
     import torch
     from safetensors.torch import load_file
 
-    names = {released: own for own, released in family_module(family).released_names(_layers(backbone)).items()}
+    names = {released: name for name, released in family_module(family).released_names(_layers(backbone)).items()}
     saved: dict[str, Any] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for key, tensor in load_file(path).items():

@@ -34,7 +34,7 @@ PLOT = "training.png"
 DATA = "data"
 DIGESTS = "files.json"
 # Settings that may change when a run is resumed.
-_FREE = {"output", "workers", "device", "log_steps", "keep_checkpoints"}
+_CHANGEABLE = {"output", "workers", "device", "log_steps", "keep_checkpoints"}
 
 
 def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
     elif written.is_file():
         before = yaml.safe_load(written.read_text(encoding="utf-8")) or {}
         for name, value in settings.to_dict().items():
-            if name not in _FREE and before.get(name) != value:
+            if name not in _CHANGEABLE and before.get(name) != value:
                 raise ConfigError(f"{output}: the run was started with {name}={before.get(name)!r}, not {value!r}.")
     now = digests(settings.data, settings.data_split) | digests(settings.dev, settings.dev_split)
     if resume:
