@@ -224,7 +224,12 @@ def speed(bench: Bench) -> Rows:
             records = index.records(np.linspace(0, index.passages - 1, 1000).astype(np.int64))
             one_thread, _ = rescoring(index.codec, queries, records, workers)
             rows.append(
-                [f"rescoring 1,000 candidates, 1/{share}, one thread", "", f"{one_thread:.2f}", "tables included"]
+                [
+                    f"rescoring 1,000 candidates, 1/{share}, one thread",
+                    "",
+                    f"{one_thread:.2f}",
+                    "work per query included",
+                ]
             )
     read = sum(part.numel() for part in parts) * 2 / 1e9
     rows.append([f"reading {read:.2f} GB of bfloat16 at 20 GB/s would take", "", f"{50 * read:.1f}", f"K = {k}"])
