@@ -1,18 +1,18 @@
-"""How much of the forward pass's speed is left for a person who encodes a corpus: ratios, each measured in one run.
+"""Cost of encoding compared with the bare forward pass and with simpler code: ratios, each measured in one run.
 
     python benchmarks/encode.py [bare] [naive] [k] [memory] [queries] [--device cpu|cuda] [--dtype bfloat16]
 
 bare      `encode_corpus` from JSON lines to a store, against the forward pass alone (blocks and the output head's
-          columns on the K rows) over the same tokens in equally long rows: what tokenising, padding and writing cost.
-naive     ours against the straightforward way, on a Dream-shaped model with the real 152k vocabulary: the head at every
-          row, padded batches of 32 in the corpus's order, a Python loop a row, one pass a representation. Each part's
-          factor.
-k         K = 16 against K = 1 over the same passages, beside the ratio of the arithmetic.
+          columns on the K rows) over the same tokens in rows of equal length: the cost of tokenising, padding, writing.
+naive     ours against a straightforward implementation, on a Dream-shaped model with the real 152k vocabulary: the
+          head at every token, padded batches of 32 in corpus order, a Python loop per text, one pass per
+          representation. Also the factor of each part.
+k         K = 16 against K = 1 over the same passages, and the ratio of their arithmetic.
 memory    peak memory of `diffretriever encode`, `index` (lexical, sq8, ivfpq) and `search` for --passages against a
           hundredth of them, with a very small model.
-queries   one forward pass for both sides of a hybrid search against two encoders.
+queries   one forward pass for both representations of a hybrid search against two encoders.
 
-The two sides of a ratio take turns, and the median of the rounds counts. Writes encode.md, encode.json
+The two variants of a ratio are measured alternately; the median of the rounds counts. Writes encode.md, encode.json
 and encode.png to --output.
 """
 
@@ -55,8 +55,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--texts", type=int, default=256, help="passages a round (default: %(default)s)")
-    parser.add_argument("--passages", type=int, default=1_000_000, help="of `memory` (default: %(default)s)")
+    parser.add_argument("--texts", type=int, default=256, help="passages per round (default: %(default)s)")
+    parser.add_argument("--passages", type=int, default=1_000_000, help="for `memory` (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=SIZES["num_hidden_layers"], help="of the Dream-shaped model")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/encode"))
     options = parser.parse_args()
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def plot(rows: Rows, path: Path) -> None:
-    """Bars of the ratios, one beside the other on a logarithmic scale."""
+    """Bars of the ratios on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -94,41 +94,41 @@ def plot(rows: Rows, path: Path) -> None:
 
 
 def passages(count: int) -> list[str]:
-    """Real texts of many lengths: the documentation inside this Python."""
+    """Real texts of many lengths: the documentation inside Python."""
     texts = [passage.text for passage in interpreter_documentation(passages=2000).passages]
     return [texts[i % len(texts)] for i in np.random.default_rng(1).permutation(max(count, len(texts)))[:count]]
 
 
-def take_turns(sides: dict[str, Callable[[], Any]], rounds: int, warm: int = 1) -> dict[str, float]:
-    """Median seconds of each side; the sides alternate, after ``warm`` rounds that do not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in tqdm(range(rounds + warm), desc=" / ".join(sides), disable=None):
-        for name, function in sides.items():
+def take_turns(variants: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
+    """Median seconds of each variant; they alternate, after ``warm_up`` rounds that do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in tqdm(range(rounds + warm_up), desc=" / ".join(variants), disable=None):
+        for name, function in variants.items():
             started = time.perf_counter()
             function()
-            if turn >= warm:
+            if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def bare(options: argparse.Namespace) -> Rows:
-    """End to end against the forward pass alone."""
+    """From JSON lines to a store, against the forward pass alone."""
     model = DiffRetriever.from_pretrained(options.encoder, device=options.device, dtype=options.dtype)
     texts = passages(options.texts)
     prepared = model.prepare(texts, "passage")
     budget = TOKEN_BUDGETS[options.device.partition(":")[0]]
     equal = equal_rows(prepared)
 
-    def forward_only(these: Prepared) -> None:
+    def forward_only(inputs: Prepared) -> None:
         import torch
 
-        for places in model.reader.batches(these, 0, budget):
-            content = [these.content[i] for i in places] if these.content is not None else []
-            columns = np.zeros((len(places), max(map(len, content), default=1)), dtype=np.int64)
+        for rows in model.reader.batches(inputs, 0, budget):
+            content = [inputs.content[i] for i in rows] if inputs.content is not None else []
+            columns = np.zeros((len(rows), max(map(len, content), default=1)), dtype=np.int64)
             for row, ids in zip(columns, content, strict=False):
                 row[: len(ids)] = ids
             with torch.inference_mode():
-                model.reader.read(these, places, torch.from_numpy(columns).to(model.device))
+                model.reader.read(inputs, rows, torch.from_numpy(columns).to(model.device))
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "corpus.jsonl")
@@ -141,31 +141,27 @@ def bare(options: argparse.Namespace) -> Rows:
             quiet = Progress(model, quiet=True)
             encode_corpus(model, Corpus([path]), Path(folder, f"store{next(count)}"), options_, quiet)
 
-        sides = {"forward": lambda: forward_only(equal), "these": lambda: forward_only(prepared), "whole": whole}
-        found = take_turns(sides, options.rounds)
-    tokens = int(prepared.lengths.sum())
+        variants = {"equal": lambda: forward_only(equal), "real": lambda: forward_only(prepared), "whole": whole}
+        seconds = take_turns(variants, options.rounds)
+    tokens, total = int(prepared.lengths.sum()), seconds["whole"]
     return [
-        [
-            "end to end / packed forward",
-            f"{found['forward'] / found['whole']:.3f}",
-            f"{options.dtype}, {tokens} tokens",
-        ],
-        ["end to end / forward over these texts", f"{found['these'] / found['whole']:.3f}", "same batches"],
-        ["tokens/s end to end", f"{tokens / found['whole']:,.0f}", f"{len(texts) / found['whole']:.1f} passages/s"],
+        ["end to end / packed forward", f"{seconds['equal'] / total:.3f}", f"{options.dtype}, {tokens} tokens"],
+        ["end to end / forward over these texts", f"{seconds['real'] / total:.3f}", "same batches"],
+        ["tokens/s end to end", f"{tokens / total:,.0f}", f"{len(texts) / total:.1f} passages/s"],
     ]
 
 
 def equal_rows(prepared: Prepared) -> Prepared:
-    """As many texts with as many tokens in all, every one of the mean length: what perfect packing would run."""
+    """The same number of texts and tokens, with every text of the mean length: the input of perfect packing."""
     lengths = prepared.ids.lengths
-    each = int(np.ceil(lengths.mean()))
-    ids = np.resize(prepared.ids.values, each * len(lengths))
-    bounds = np.arange(len(lengths) + 1, dtype=np.int64) * each
+    mean = int(np.ceil(lengths.mean()))
+    ids = np.resize(prepared.ids.values, mean * len(lengths))
+    bounds = np.arange(len(lengths) + 1, dtype=np.int64) * mean
     return Prepared(prepared.layout, Ragged(ids, bounds), prepared.content)
 
 
 def dream_shaped(layers: int, folder: Path, k: int) -> DiffRetriever:
-    """A random Qwen2 with Dream's vocabulary size, small in width; its tokenizer has the words of the test texts."""
+    """A narrow random Qwen2 with Dream's vocabulary size; its tokenizer has the words of the test texts."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -195,7 +191,7 @@ def dream_shaped(layers: int, folder: Path, k: int) -> DiffRetriever:
 def straightforward(
     model: DiffRetriever, texts: Sequence[str], passes: int, sort: bool, head_rows: str, batch_size: int = 32
 ) -> None:
-    """Encode as one would at first; each of the four ways of saving can be switched on alone."""
+    """Encode in the straightforward way; each of our savings can be switched on alone."""
     import torch
 
     prepared = model.prepare(texts, "passage")
@@ -221,38 +217,38 @@ def straightforward(
 
 
 def naive(options: argparse.Namespace) -> Rows:
-    """Ours against the straightforward way, time and memory."""
+    """Ours against the straightforward implementation: time and memory."""
     texts = passages(min(options.texts, 96))
     with tempfile.TemporaryDirectory() as folder:
         model = dream_shaped(options.layers, Path(folder), k=4)
         blocks, head = block_parameters(model), model.dimension * model.vocab_size
         prepared = model.prepare(texts, "passage")
 
-        def way(passes: int = 2, sort: bool = False, head_rows: str = "all") -> Callable[[], None]:
+        def variant(passes: int = 2, sort: bool = False, head_rows: str = "all") -> Callable[[], None]:
             return lambda: straightforward(model, texts, passes, sort, head_rows)
 
-        sides = {
-            "straightforward": way(),
-            "one pass": way(passes=1),
-            "sorted": way(sort=True),
-            "head on K rows": way(head_rows="k"),
+        variants = {
+            "straightforward": variant(),
+            "one pass": variant(passes=1),
+            "sorted": variant(sort=True),
+            "head on K rows": variant(head_rows="k"),
             "ours": lambda: model.represent(prepared, token_budget=TOKEN_BUDGETS["cpu"]),
         }
-        straightforward(model, texts[:2], 1, True, "k")  # enough of a warm-up: a side takes a minute
-        found = take_turns(sides, max(1, options.rounds - 2), warm=0)
+        straightforward(model, texts[:2], 1, True, "k")  # a short warm-up, since a variant takes a minute
+        seconds = take_turns(variants, max(1, options.rounds - 2), warm_up=0)
         peaks = {name: peak_memory(folder, name) for name in ("straightforward", "ours")}
-    slow = found["straightforward"]
+    slow = seconds.pop("straightforward")
     how = f"{options.layers} layers, H = {model.dimension}, blocks {blocks / 1e6:.0f} M = {blocks / head:.1f} x head"
-    rows = [[f"{name}: times faster", f"{slow / found[name]:.2f}", how] for name in sides if name != "straightforward"]
+    rows = [[f"{name}: times faster", f"{slow / value:.2f}", how] for name, value in seconds.items()]
     share = peaks["ours"] / peaks["straightforward"]
     rows.append(["peak memory above the weights", f"{share:.3f}", f"{peaks['ours']} of {peaks['straightforward']} MiB"])
     return rows
 
 
-def peak_memory(folder: str, what: str) -> int:
-    """MiB that doing ``what`` once takes at most above the loaded model, in a process of its own (Linux).
+def peak_memory(folder: str, function: str) -> int:
+    """Peak MiB of one call of ``function`` above the loaded model, in a separate process (Linux).
 
-    Sampled from RssAnon: pages of the weights' file come and go as the system likes.
+    Sampled from RssAnon, since pages of the weights' file are loaded and dropped by the system.
     """
     code = f"""
 import re, sys, threading, time
@@ -264,29 +260,29 @@ settings = {{"k_query": 4, "k_passage": 4, "max_length": 192, "cut_at_stop": Fal
 model = DiffRetriever.from_pretrained({folder!r}, **settings)
 texts = encode.passages(32)
 prepared = model.prepare(texts, "passage")
-def held():
+def memory():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
-def ours(some):
-    model.represent(some, token_budget={TOKEN_BUDGETS["cpu"]})
-def straightforward(some):
-    encode.straightforward(model, some, 1, False, "all")
+def ours(inputs):
+    model.represent(inputs, token_budget={TOKEN_BUDGETS["cpu"]})
+def straightforward(texts):
+    encode.straightforward(model, texts, 1, False, "all")
 ours(model.prepare(texts[:1], "passage"))
 straightforward(texts[:1])
-before, seen = held(), []
+before, samples = memory(), []
 def watch():
     while True:
-        seen.append(held())
+        samples.append(memory())
         time.sleep(0.002)
 threading.Thread(target=watch, daemon=True).start()
-{what}({"prepared" if what == "ours" else "texts"})
-print(max(seen) - before)
+{function}({"prepared" if function == "ours" else "texts"})
+print(max(samples) - before)
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
     return int(done.stdout.split()[-1])
 
 
 def k(options: argparse.Namespace) -> Rows:
-    """K = 16 against K = 1: time beside arithmetic, for the chosen encoder and for a Dream-shaped one."""
+    """K = 16 against K = 1: time and arithmetic, for the chosen encoder and for a Dream-shaped one."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         dream_shaped(options.layers, Path(folder), k=1)
@@ -299,12 +295,12 @@ def k(options: argparse.Namespace) -> Rows:
             models = {k: DiffRetriever.from_pretrained(target, k_passage=k, **settings) for k in (1, 16)}
             prepared = {k: model.prepare(passages(count), "passage") for k, model in models.items()}
             budget = TOKEN_BUDGETS[options.device.partition(":")[0]]
-            sides: dict[str, Callable[[], Any]] = {
+            variants: dict[str, Callable[[], Any]] = {
                 f"K = {k}": partial(models[k].represent, prepared[k], token_budget=budget) for k in models
             }
-            found = take_turns(sides, options.rounds)
+            seconds = take_turns(variants, options.rounds)
             flops = {k: 2 * block_parameters(models[k]) * int(prepared[k].lengths.sum()) for k in models}
-            time_ratio, flop_ratio = found["K = 16"] / found["K = 1"], flops[16] / flops[1]
+            time_ratio, flop_ratio = seconds["K = 16"] / seconds["K = 1"], flops[16] / flops[1]
             rows += [
                 [f"{name}: time of K = 16 / K = 1", f"{time_ratio:.3f}", f"arithmetic: {flop_ratio:.3f}"],
                 [f"{name}: time ratio / arithmetic ratio", f"{time_ratio / flop_ratio:.3f}", "1.05 is the aim"],
@@ -313,7 +309,7 @@ def k(options: argparse.Namespace) -> Rows:
 
 
 def memory(options: argparse.Namespace) -> Rows:
-    """Peak memory of encode, index and search for many passages against few, as commands."""
+    """Peak memory of the commands encode, index and search for many passages against few."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.model.conftest import save_masked_lm  # the small random model of the tests
 
@@ -344,20 +340,20 @@ def memory(options: argparse.Namespace) -> Rows:
             }
             for name, command in steps.items():
                 started = time.perf_counter()
-                peak = measured([sys.executable, "-m", "diffretriever_pyserini", *command.split()])
-                peaks.setdefault(name, {})[count] = peak
+                mebibytes = measured([sys.executable, "-m", "diffretriever_pyserini", *command.split()])
+                peaks.setdefault(name, {})[count] = mebibytes
                 seconds.setdefault(name, {})[count] = time.perf_counter() - started
-                print(f"{count:,} {name}: {peak} MiB, {seconds[name][count]:.1f} s", flush=True)
+                print(f"{count:,} {name}: {mebibytes} MiB, {seconds[name][count]:.1f} s", flush=True)
     few, many = counts
     rows: Rows = []
-    for name, found in peaks.items():
-        how = f"{found[many]} MiB against {found[few]}; {many:,} passages in {seconds[name][many]:,.0f} s"
-        rows.append([f"peak memory of {name}, many / few passages", f"{found[many] / found[few]:.3f}", how])
+    for name, peak in peaks.items():
+        how = f"{peak[many]} MiB against {peak[few]}; {many:,} passages in {seconds[name][many]:,.0f} s"
+        rows.append([f"peak memory of {name}, many / few passages", f"{peak[many] / peak[few]:.3f}", how])
     return rows
 
 
 def measured(command: list[str]) -> int:
-    """Run a command; the largest resident memory of it and its children in MiB (each process counted alone)."""
+    """Run a command; the largest resident memory of any one of its processes in MiB."""
     code = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
@@ -367,10 +363,10 @@ def measured(command: list[str]) -> int:
 
 
 def queries(options: argparse.Namespace) -> Rows:
-    """Encoding for a hybrid search: one shared pass against two encoders of their own."""
+    """Encoding for a hybrid search: one shared pass against two separate encoders."""
     from diffretriever_pyserini.pyserini_api.encoders import DiffRetrieverQueryEncoder
 
-    words = " ".join(passages(2000)).split()  # no query comes twice, as encoders remember queries
+    words = " ".join(passages(2000)).split()  # enough for distinct queries, since encoders cache them
     starts = range(0, len(words) - 8 * 64, 8 * 64)
     batches = iter([" ".join(words[i : i + 8]) for i in range(j, j + 8 * 64, 8)] for j in starts)
     first = DiffRetrieverQueryEncoder(options.encoder, device=options.device)
@@ -387,8 +383,8 @@ def queries(options: argparse.Namespace) -> Rows:
         _ = first.encode_batch(texts)
         _ = second.encode(texts, side="query").impacts
 
-    found = take_turns({"shared": shared, "separate": separate}, options.rounds * 3)
-    return [["encoding in hybrid / two encoders", f"{found['shared'] / found['separate']:.3f}", "0.55 is the aim"]]
+    seconds = take_turns({"shared": shared, "separate": separate}, options.rounds * 3)
+    return [["encoding in hybrid / two encoders", f"{seconds['shared'] / seconds['separate']:.3f}", "0.55 is the aim"]]
 
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], Rows]] = {

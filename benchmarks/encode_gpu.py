@@ -1,17 +1,17 @@
-"""What a GPU makes of a 7B model: share of its peak, end to end against the bare forward pass, and how long it idles.
+"""Encoding with a 7B model on a GPU: share of the GPU's peak, end to end against the bare forward pass, idle time.
 
     python benchmarks/encode_gpu.py [--device cuda] [--passages 2048] [--max-length 128] [--k 16]
 
-A Dream-shaped model of the real sizes with random weights, made on the device. Passages are cut to --max-length tokens,
-prompt counted; K masks and the tail come on top.
+A Dream-shaped model of the real sizes with random weights, created on the device. Passages are cut to --max-length
+tokens including the prompt; K masks and the tail are added.
 
-forward     blocks and the output head's columns on the K rows, of passages that are tokenised already: tokens a second
-            and share of the device's peak in bfloat16 (MFU; attention is not counted as work).
-whole       `encode_corpus` from JSON lines to a store, the two taking turns: the ratio of their times.
+forward     blocks and the output head's columns on the K rows, of tokenised passages: tokens per second and share of
+            the device's peak in bfloat16 (MFU; attention is not counted as work).
+whole       `encode_corpus` from JSON lines to a store, measured alternately with `forward`: the ratio of their times.
 idle        share of the time of one more `whole` in which no kernel ran, by torch's profiler.
 
-Writes encode_gpu.md and encode_gpu.json to --output. On a CPU (with --layers 2 --hidden 256, say) it only shows that it
-runs.
+Writes encode_gpu.md and encode_gpu.json to --output. A run on a CPU (with --layers 2 --hidden 256, for example) only
+tests that the program works.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=2048)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--k", type=int, default=16)
-    parser.add_argument("--token-budget", type=int, help="tokens a batch (default: that of `diffretriever encode`)")
+    parser.add_argument("--token-budget", type=int, help="tokens per batch (default: that of `diffretriever encode`)")
     parser.add_argument("--layers", type=int, default=DREAM["num_hidden_layers"])
     parser.add_argument("--hidden", type=int, default=DREAM["hidden_size"], help="a multiple of 128")
     parser.add_argument("--rounds", type=int, default=3)
@@ -66,21 +66,21 @@ def measured(options: argparse.Namespace, folder: Path) -> list[list[str]]:
     """The rows of the table."""
     model = real_sizes(options, folder / "small")
     words = " ".join(passages(500)).split()
-    each = options.max_length  # words are tokens here, so this is always enough to be cut
-    texts = [" ".join(words[(i * 37) % (len(words) - each) :][:each]) for i in range(options.passages)]
+    length = options.max_length  # a word is a token, so every text is cut
+    texts = [" ".join(words[(i * 37) % (len(words) - length) :][:length]) for i in range(options.passages)]
     prepared = model.prepare(texts, "passage", options.max_length)
     budget = options.token_budget or TOKEN_BUDGETS[options.device.partition(":")[0]]
     batches = [
-        ([prepared.ids[i] for i in places], columns_of(prepared, places, options.device))
-        for places in model.reader.batches(prepared, 0, budget)
+        ([prepared.ids[i] for i in batch], columns_of(prepared, batch, options.device))
+        for batch in model.reader.batches(prepared, 0, budget)
     ]
     path = folder / "corpus.jsonl"
     path.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts)))
     count = iter(range(1 << 30))
 
     def whole() -> None:
-        made = EncodeOptions(token_budget=budget, max_length=options.max_length, rows_per_part=1024)
-        encode_corpus(model, Corpus([path]), folder / f"store{next(count)}", made, Progress(model, quiet=True))
+        settings = EncodeOptions(token_budget=budget, max_length=options.max_length, rows_per_part=1024)
+        encode_corpus(model, Corpus([path]), folder / f"store{next(count)}", settings, Progress(model, quiet=True))
 
     def forward() -> None:
         with torch.inference_mode():
@@ -88,15 +88,15 @@ def measured(options: argparse.Namespace, folder: Path) -> list[list[str]]:
                 model.reader.forward(ids, prepared.layout, columns)
         wait(options.device)
 
-    found = take_turns({"forward": forward, "whole": whole}, options.rounds)
+    medians = take_turns({"forward": forward, "whole": whole}, options.rounds)
     tokens, peak = int(prepared.lengths.sum()), peak_flops(options.device)
     flops = 2 * block_parameters(model) * tokens
     rows = []
-    for name, seconds in found.items():
+    for name, seconds in medians.items():
         share = f", MFU {flops / seconds / peak:.3f}" if peak else ""
         how = f"{len(texts) / seconds:.1f} passages/s of {tokens / len(texts):.0f} tokens{share}"
         rows.append([f"{name}: tokens/s", f"{tokens / seconds:,.0f}", how])
-    rows.append(["end to end / forward", f"{found['forward'] / found['whole']:.3f}", "0.95 is the aim"])
+    rows.append(["end to end / forward", f"{medians['forward'] / medians['whole']:.3f}", "0.95 is the aim"])
     if options.device.startswith("cuda"):
         rows.append(["idle share of the GPU, end to end", f"{idle_share(whole):.3f}", "0.03 is the aim"])
         used = torch.cuda.max_memory_allocated(options.device) / 2**30
@@ -107,7 +107,7 @@ def measured(options: argparse.Namespace, folder: Path) -> list[list[str]]:
 
 
 def real_sizes(options: argparse.Namespace, folder: Path) -> DiffRetriever:
-    """The retriever of a small Dream-shaped model, with a backbone of 7B in its place."""
+    """The retriever of a small Dream-shaped model, with its backbone replaced by one of 7B."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     model = dream_shaped(1, folder, k=options.k)
@@ -120,28 +120,28 @@ def real_sizes(options: argparse.Namespace, folder: Path) -> DiffRetriever:
     )
     config.is_causal, config.use_cache = False, False
     torch.manual_seed(0)
-    kept = torch.get_default_dtype()
+    dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(options.device):
             network = Qwen2ForCausalLM(config)
     finally:
-        torch.set_default_dtype(kept)
+        torch.set_default_dtype(dtype)
     backbone = DreamBackbone(network.requires_grad_(False))
     backbone.pack()
     model._backbone = model.reader.backbone = backbone
     return model
 
 
-def columns_of(prepared: Prepared, places: list[int], device: str) -> torch.Tensor:
-    """Content ids int64 [B, C] of the texts at ``places``, filled up with 0."""
+def columns_of(prepared: Prepared, batch: list[int], device: str) -> torch.Tensor:
+    """Content ids int64 [B, C] of the texts of ``batch``, padded with 0."""
     assert prepared.content is not None
-    rows = [torch.from_numpy(prepared.content[i].astype(np.int64)) for i in places]
+    rows = [torch.from_numpy(prepared.content[i].astype(np.int64)) for i in batch]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
 
 
 def wait(device: str) -> None:
-    """Until everything that was asked of a GPU is done."""
+    """Wait until the GPU has finished."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
@@ -150,21 +150,21 @@ def idle_share(function: Callable[[], Any]) -> float:
     """Share of the time of ``function`` in which no kernel ran; copies are not kernels."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         started = time.perf_counter()
         function()
         torch.cuda.synchronize()
         seconds = time.perf_counter() - started
     spans = [
         (event.time_range.start, event.time_range.end)  # microseconds
-        for event in found.events() or ()
+        for event in profiler.events() or ()
         if event.device_type == torch.autograd.DeviceType.CUDA and not event.name.startswith(("Memcpy", "Memset"))
     ]
     return 1 - covered(spans) / (1e6 * seconds)
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """Length of the union of (start, end)."""
+    """Length of the union of intervals (start, end)."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, reached))

@@ -1,10 +1,10 @@
-"""Peak memory of `diffretriever index --dense`, for many passages against few, without encoding anything.
+"""Peak memory of `diffretriever index --dense` for many passages against few, without encoding.
 
     python benchmarks/index_memory.py [--passages 1000000] [--few 10000] [--dimension 64] [--kinds sq8 pq ivfpq]
 
-Stores of random vectors (K = 2, float16) and no terms; each command is a process of its own, and what counts is the
-largest resident memory (Linux). `benchmarks/encode.py memory` measures the same with a corpus and a model, in ten times
-the time. Writes index_memory.md and index_memory.json to --output.
+Uses stores of random vectors (K = 2, float16) without terms. Each command runs in a separate process; the figure is its
+largest resident memory (Linux). `benchmarks/encode.py memory` measures the same with a corpus and a model, and takes
+ten times as long. Writes index_memory.md and index_memory.json to --output.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def main() -> None:
         for count in (options.few, options.passages):
             store = Path(folder, f"store{count}")
             made_up_store(store, count, options.dimension, rows_per_part=4096, dtype="float16", terms=1)
-            for kind, found in peaks.items():
+            for kind, mebibytes in peaks.items():
                 index = ["index", "--store", str(store), "--output", f"{store}.{kind}", "--dense", kind, "--quiet"]
-                found.append(measured([sys.executable, "-m", "diffretriever_pyserini", *index]))
-                print(f"{count:,} passages, {kind}: {found[-1]} MiB", flush=True)
+                mebibytes.append(measured([sys.executable, "-m", "diffretriever_pyserini", *index]))
+                print(f"{count:,} passages, {kind}: {mebibytes[-1]} MiB", flush=True)
     rows = [[kind, str(few), str(many), f"{many / few:.3f}"] for kind, (few, many) in peaks.items()]
     header = ["--dense", f"{options.few:,} passages, MiB", f"{options.passages:,} passages, MiB", "ratio"]
     table = markdown_table(header, rows)

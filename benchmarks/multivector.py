@@ -1,21 +1,20 @@
-"""Compressed MaxSim against exact MaxSim: quality by bytes, speed side by side, very wide vectors.
+"""Compressed MaxSim against exact MaxSim: quality by bytes, speed, very wide vectors.
 
     python benchmarks/multivector_collection.py --judged nfcorpus ... --text ... --output COLLECTION
     diffretriever encode --corpus COLLECTION/corpus.jsonl --k-passage 16 --max-length 128 --output COLLECTION/store
     python benchmarks/multivector.py COLLECTION [curve] [speed] [wide] [--output FOLDER]
 
-curve   for 1/64 to 1/2 of the float16 bytes (everything counted, ids too) and for 1/16 with int8 vectors on disk: how
-        much of the exact top 10 and top 100 is found, nDCG@10 on the judged collections, milliseconds a query.
-speed   exact brute force (float32 and bfloat16, one query at a time and 32) against the index, taking turns; rescoring
-        1,000 candidates.
-wide    made-up vectors of 3,584 components, less and more alike within a passage: rescoring 1,000 candidates with all
-        that a query needs for it, in one thread and shared by --threads.
+curve   for 1/64 to 1/2 of the float16 bytes (ids included) and for 1/16 with int8 vectors on disk: the share of the
+        exact top 10 and top 100 that is retrieved, nDCG@10 on the judged collections, milliseconds per query.
+speed   exact brute force (float32 and bfloat16, one query at a time and 32) against the index, measured alternately;
+        rescoring 1,000 candidates.
+wide    synthetic vectors of 3,584 components, less and more similar within a passage: rescoring 1,000 candidates with
+        the work per query included, in one thread and shared by --threads.
+export  arrays for benchmarks/multivector_plaid.py (not run by default).
 
-export  arrays for benchmarks/multivector_plaid.py (only where it is asked for).
+benchmarks/multivector_codecs.py compares codecs and first stages.
 
-Ways of coding and first stages beside each other: benchmarks/multivector_codecs.py.
-
-Exact rankings are kept beside the collection. Writes multivector.md, multivector.json and plots.
+Exact rankings are saved beside the collection. Writes multivector.md, multivector.json and plots.
 """
 
 from __future__ import annotations
@@ -66,12 +65,12 @@ class Bench:
         by_collection: dict[str, list[str]] = {}
         for qid in self.topics:
             by_collection.setdefault(qid.partition("/")[0], []).append(qid)
-        kept = (qids[:: -(-len(qids) // options.queries)] for qids in by_collection.values())
-        self.topics = {qid: self.topics[qid] for qids in kept for qid in qids}
+        sampled = (qids[:: -(-len(qids) // options.queries)] for qids in by_collection.values())
+        self.topics = {qid: self.topics[qid] for qids in sampled for qid in qids}
 
     @property
     def float16_bytes(self) -> int:
-        """Of a passage."""
+        """Bytes of a passage's vectors in float16."""
         return 2 * self.store.spec.k_passage * self.store.spec.dimension
 
     @cached_property
@@ -86,7 +85,7 @@ class Bench:
 
     @cached_property
     def docid_bytes(self) -> float:
-        """Of a passage: its id and where it ends."""
+        """Mean bytes of a passage's id and its end offset."""
         return 8 + sum(len(docid.encode()) for docid in self.docids) / len(self.docids)
 
     @cached_property
@@ -94,27 +93,27 @@ class Bench:
         """Numbers of the exact top 1,000, int64 [n, 1000]."""
         path = self.folder / f"exact{len(self.topics)}.npz"
         if not path.is_file():
-            found = ExactIndex(self.store).search_many(list(self.queries), 1000, self.options.threads)
-            np.savez(path, rows=np.stack([rows for rows, _ in found]))
+            results = ExactIndex(self.store).search_many(list(self.queries), 1000, self.options.threads)
+            np.savez(path, rows=np.stack([rows for rows, _ in results]))
         return np.load(path)["rows"]
 
-    def overlap(self, found: list[np.ndarray], n: int, depth: int, chosen: Any = slice(None)) -> float:
-        """Share of the exact top ``n`` in the first ``depth`` of ``found``, which answers the ``chosen`` queries."""
-        pairs = zip(self.exact[chosen], found, strict=True)
+    def overlap(self, rankings: list[np.ndarray], n: int, depth: int, chosen: Any = slice(None)) -> float:
+        """Share of the exact top ``n`` in the first ``depth`` of ``rankings``, those of the ``chosen`` queries."""
+        pairs = zip(self.exact[chosen], rankings, strict=True)
         return float(np.mean([len(np.intersect1d(exact[:n], rows[:depth])) / n for exact, rows in pairs]))
 
-    def ndcg(self, found: list[np.ndarray]) -> dict[str, float]:
+    def ndcg(self, rankings: list[np.ndarray]) -> dict[str, float]:
         """nDCG@10 of each judged collection, and their mean."""
         run = {
             qid: {self.docids[row]: float(-rank) for rank, row in enumerate(rows.tolist())}
-            for qid, rows in zip(self.topics, found, strict=True)
+            for qid, rows in zip(self.topics, rankings, strict=True)
         }
         return self.ndcg_of(run)
 
     def ndcg_of(self, run: dict[str, dict[str, float]]) -> dict[str, float]:
-        """:meth:`ndcg` of scores by docid."""
-        wanted = {qid: self.qrels[qid] for qid in self.topics}
-        by_query = evaluate(run, wanted, ["nDCG@10"]).per_query["nDCG@10"]
+        """nDCG@10 as in :meth:`ndcg`, from scores by docid."""
+        qrels = {qid: self.qrels[qid] for qid in self.topics}
+        by_query = evaluate(run, qrels, ["nDCG@10"]).per_query["nDCG@10"]
         groups: dict[str, list[float]] = {}
         for qid, value in by_query.items():
             groups.setdefault(qid.partition("/")[0], []).append(value)
@@ -122,17 +121,16 @@ class Bench:
         return means | {"mean": statistics.fmean(means.values())}
 
     def settings(self, share: int, refine: str | None = None) -> MultiBuild:
-        """What takes 1/``share`` of the float16 bytes, ids counted."""
-        room = self.float16_bytes / share - self.docid_bytes
-        return MultiBuild(bytes_per_vector=int(room / self.store.spec.k_passage), refine=refine)
+        """Settings of an index of 1/``share`` of the float16 bytes, ids included."""
+        record_bytes = self.float16_bytes / share - self.docid_bytes
+        return MultiBuild(bytes_per_vector=int(record_bytes / self.store.spec.k_passage), refine=refine)
 
     def index(self, share: int, refine: str | None = None) -> CompressedIndex:
-        """The index that takes 1/``share`` of the float16 bytes, ids counted; built once."""
+        """The index of 1/``share`` of the float16 bytes, ids included; built once."""
         folder = self.folder / f"multi-{share}{'-' + refine if refine else ''}"
         if not folder.is_dir():
-            made = self.settings(share, refine)
             work = folder.with_name(f"{folder.name}.work")
-            build_multi(self.store, folder, made, work)
+            build_multi(self.store, folder, self.settings(share, refine), work)
             shutil.rmtree(work)
         return CompressedIndex(folder)
 
@@ -145,88 +143,93 @@ def curve(bench: Bench) -> Rows:
     for share, refine in [*((share, None) for share in bench.options.shares), (16, "int8")]:
         index = bench.index(share, refine)
         size = index.manifest.stride + index.manifest.candidate_bytes + bench.docid_bytes
-        found, seconds = [], []
+        rankings, seconds = [], []
         for query in tqdm(bench.queries, desc=f"1/{share} {refine or ''}", disable=None):
             started = time.perf_counter()
-            found.append(index.search(query, DEPTH)[0])
+            rankings.append(index.search(query, DEPTH)[0])
             seconds.append(time.perf_counter() - started)
-        overlaps = [bench.overlap(found, *pair) for pair in ((10, DEPTH), (10, 10), (DEPTH, DEPTH))]
-        ms, ndcg = 1000 * statistics.median(seconds), bench.ndcg(found)
+        overlaps = [bench.overlap(rankings, *pair) for pair in ((10, DEPTH), (10, 10), (DEPTH, DEPTH))]
+        ms, ndcg = 1000 * statistics.median(seconds), bench.ndcg(rankings)
         name = f"1/{share}" + (" and int8 on disk for 200" if refine else "")
         worst = min(ndcg[one] / exact[one] - 1 for one in exact if one != "mean")
         figures = (*overlaps, ndcg["mean"])
         rows.append([name, f"{size:.0f}", *(f"{v:.4f}" for v in figures), f"{100 * worst:+.2f} %", f"{ms:.2f}"])
         points.append((size, *overlaps, ms, refine))
     plot(points, bench.options.output)
-    header = ["bytes", "a passage", "10 in 100", "10 in 10", "100 in 100", "nDCG@10, mean", "worst collection", "ms"]
+    header = ["bytes", "per passage", "10 in 100", "10 in 10", "100 in 100", "nDCG@10, mean", "worst collection", "ms"]
     return [header, *rows]
 
 
 def speed(bench: Bench) -> Rows:
-    """Milliseconds a query, taking turns."""
+    """Milliseconds per query, measured alternately."""
     store, k = bench.store, bench.store.spec.k_passage
     parts = [torch.from_numpy(np.array(part.array("vectors"))) for part in store.parts]
     queries = bench.queries[:: max(1, len(bench.queries) // 64)][:64]
     torch.set_num_threads(bench.options.threads)
-    found: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
 
-    def brute(kind: torch.dtype, batch: int) -> Callable[[], None]:
-        held = [part.to(kind) for part in parts]
+    def brute(kind: torch.dtype, size: int) -> Callable[[], None]:
+        converted = [part.to(kind) for part in parts]
 
         def run() -> None:
-            some = queries[:batch] if batch > 1 else queries[brute.turn % len(queries)][None]  # type: ignore[attr-defined]
+            batch = queries[:size] if size > 1 else queries[brute.turn % len(queries)][None]  # type: ignore[attr-defined]
             brute.turn += 1  # type: ignore[attr-defined]
-            flat = torch.from_numpy(np.ascontiguousarray(some.reshape(-1, some.shape[2]))).to(kind)
-            best = [maxsim_block(flat, part, len(some)).float().topk(DEPTH) for part in held]
-            torch.cat([one.values for one in best], dim=1).topk(DEPTH)
+            flat = torch.from_numpy(np.ascontiguousarray(batch.reshape(-1, batch.shape[2]))).to(kind)
+            best = [maxsim_block(flat, part, len(batch)).float().topk(DEPTH) for part in converted]
+            torch.cat([top.values for top in best], dim=1).topk(DEPTH)
 
         return run
 
     brute.turn = 0  # type: ignore[attr-defined]
-    sides: dict[str, tuple[Callable[[], Any], int]] = {}
+    variants: dict[str, tuple[Callable[[], Any], int]] = {}
     for kind in (torch.float32, torch.bfloat16):
         name = str(kind).removeprefix("torch.")
-        sides[f"exact, {name}, one at a time"] = (brute(kind, 1), 1)
-        sides[f"exact, {name}, batch of 32"] = (brute(kind, 32), 32)
-    one = itertools.cycle(queries)
-    both = bench.options.threads
-    found_by: dict[str, str] = {}
+        variants[f"exact, {name}, one at a time"] = (brute(kind, 1), 1)
+        variants[f"exact, {name}, batch of 32"] = (brute(kind, 32), 32)
+    turns = itertools.cycle(queries)
+    threads = bench.options.threads
+    recall: dict[str, str] = {}
     for share, candidates in ((16, None), (16, 300), (32, None)):
         index = CompressedIndex(bench.index(share).folder, MultiOptions(candidates))
         name = f"index 1/{share}{f', {candidates} candidates' if candidates else ''}"
-        rows_found = [index.search(query, DEPTH)[0] for query in bench.queries]
-        found_by[f"{name}, one at a time"] = f"{bench.overlap(rows_found, 10, DEPTH):.4f}"
-        found_by[f"{name}, batch of 32, {both} threads"] = found_by[f"{name}, one at a time"]
-        sides[f"{name}, one at a time"] = (
-            lambda index=index: [index.search(next(one), DEPTH) for _ in range(8)],
+        rankings = [index.search(query, DEPTH)[0] for query in bench.queries]
+        recall[f"{name}, one at a time"] = f"{bench.overlap(rankings, 10, DEPTH):.4f}"
+        recall[f"{name}, batch of 32, {threads} threads"] = recall[f"{name}, one at a time"]
+        variants[f"{name}, one at a time"] = (
+            lambda index=index: [index.search(next(turns), DEPTH) for _ in range(8)],
             8,
         )
-        sides[f"{name}, batch of 32, {both} threads"] = (
-            lambda index=index: index.search_many(list(queries[:32]), DEPTH, both),
+        variants[f"{name}, batch of 32, {threads} threads"] = (
+            lambda index=index: index.search_many(list(queries[:32]), DEPTH, threads),
             32,
         )
     for turn in tqdm(range(bench.options.rounds + 1), desc="speed", disable=None):
-        for name, (function, count) in sides.items():
+        for name, (function, count) in variants.items():
             started = time.perf_counter()
             function()
             if turn:
-                found.setdefault(name, []).append(1000 * (time.perf_counter() - started) / count)
-    medians = {name: statistics.median(values) for name, values in found.items()}
+                times.setdefault(name, []).append(1000 * (time.perf_counter() - started) / count)
+    medians = {name: statistics.median(values) for name, values in times.items()}
     fastest = {
         how: min(value for name, value in medians.items() if name.startswith("exact") and how in name)
         for how in ("one at a time", "batch of 32")
     }
-    rows = [["way", "10 in 100", "ms a query", "times faster than the fastest exact, alike"]]
+    rows = [["search", "10 in 100", "ms per query", "times faster than the fastest exact search of the kind"]]
     for name, value in medians.items():
         base = next(base for how, base in fastest.items() if how in name)
-        rows.append([name, found_by.get(name, "1"), f"{value:.2f}", f"{base / value:.1f}"])
-    with Workers(both) as workers:
+        rows.append([name, recall.get(name, "1"), f"{value:.2f}", f"{base / value:.1f}"])
+    with Workers(threads) as workers:
         for share in (16, 32):
             index = bench.index(share)
-            some = index.records(np.linspace(0, index.passages - 1, 1000).astype(np.int64))
-            one_thread, _ = rescoring(index.codec, queries, some, workers)
+            records = index.records(np.linspace(0, index.passages - 1, 1000).astype(np.int64))
+            one_thread, _ = rescoring(index.codec, queries, records, workers)
             rows.append(
-                [f"rescoring 1,000 candidates, 1/{share}, one thread", "", f"{one_thread:.2f}", "tables included"]
+                [
+                    f"rescoring 1,000 candidates, 1/{share}, one thread",
+                    "",
+                    f"{one_thread:.2f}",
+                    "work per query included",
+                ]
             )
     read = sum(part.numel() for part in parts) * 2 / 1e9
     rows.append([f"reading {read:.2f} GB of bfloat16 at 20 GB/s would take", "", f"{50 * read:.1f}", f"K = {k}"])
@@ -234,24 +237,22 @@ def speed(bench: Bench) -> Rows:
 
 
 def wide(bench: Bench) -> Rows:
-    """Vectors as wide as a 7B model's: 3,584 components, spectrum falling like 1/rank, 16 a passage."""
-    count, k, width, asked = 6000, 16, 3584, 4
+    """Vectors as wide as a 7B model's: 3,584 components, spectrum falling like 1/rank, 16 per passage."""
+    count, k, width, k_query = 6000, 16, 3584, 4
     workers = Workers(bench.options.threads)
-    rows: Rows = [
-        ["alike (mean cosine)", "bytes a passage", "10 in 100", "100 in 100", "rescoring 1,000, ms", "shared"]
-    ]
+    rows: Rows = [["mean cosine", "bytes per passage", "10 in 100", "100 in 100", "rescoring 1,000, ms", "shared"]]
     scale = (1 / np.sqrt(np.arange(1, width + 1))).astype(np.float32)
     for noise, shares in ((0.35, (32, 16)), (0.8, (32,))):
         draw = np.random.default_rng(7)
         topics = draw.standard_normal((300, width), dtype=np.float32)
         base = topics[draw.integers(300, size=count)] + 0.7 * draw.standard_normal((count, width), dtype=np.float32)
         vectors = np.empty((count, k, width), np.float32)
-        for place in range(k):
-            vectors[:, place] = (base + noise * draw.standard_normal((count, width), dtype=np.float32)) * scale
+        for position in range(k):
+            vectors[:, position] = (base + noise * draw.standard_normal((count, width), dtype=np.float32)) * scale
         vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
         cosine = float(np.mean(np.einsum("nh,nh->n", vectors[:, 0], vectors[:, 1])))
         targets = draw.integers(count, size=40)
-        noisy = vectors[targets, :asked] + 0.02 * draw.standard_normal((40, asked, width), dtype=np.float32) * scale
+        noisy = vectors[targets, :k_query] + 0.02 * draw.standard_normal((40, k_query, width), dtype=np.float32) * scale
         queries = (noisy / np.linalg.norm(noisy, axis=2, keepdims=True)).astype(np.float32)
         flat = torch.from_numpy(np.ascontiguousarray(queries.reshape(-1, width)))
         scores = np.concatenate(
@@ -264,28 +265,28 @@ def wide(bench: Bench) -> Rows:
             trained = time.perf_counter() - started
             records = codec.encode(vectors)
             ranked = [np.argsort(-QueryScorer(codec, query).scores(records))[:DEPTH] for query in queries]
-            found = [
+            shares_kept = [
                 np.mean([len(np.intersect1d(a[:n], b)) / n for a, b in zip(exact, ranked, strict=True)])
                 for n in (10, DEPTH)
             ]
-            some = records[draw.permutation(count)[:1000]]
-            times = rescoring(codec, queries[:25], some, workers)
+            candidates = records[draw.permutation(count)[:1000]]
+            times = rescoring(codec, queries[:25], candidates, workers)
             name = f"{cosine:.2f}, 1/{share}, {len(codec.basis)} components (trained in {trained:.0f} s)"
-            figures = [f"{value:.4f}" for value in found]
-            rows.append([name, str(codec.stride), *figures, *(f"{one:.1f}" for one in times)])
+            figures = [f"{value:.4f}" for value in shares_kept]
+            rows.append([name, str(codec.stride), *figures, *(f"{ms:.1f}" for ms in times)])
     return rows
 
 
 def rescoring(codec: RecordCodec, queries: np.ndarray, records: np.ndarray, workers: Workers) -> tuple[float, float]:
-    """Median milliseconds of scoring ``records`` for a query, in one thread and shared by all; they take turns."""
+    """Median milliseconds of scoring ``records`` for a query, in one thread and shared by all, measured alternately."""
 
     def scored(query: np.ndarray, shared: Workers | None = None) -> float:
         started = time.perf_counter()
         QueryScorer(codec, query, shared).scores(records)
         return 1000 * (time.perf_counter() - started)
 
-    both = [(workers.run(scored, query), scored(query, workers)) for query in queries]
-    return statistics.median(one for one, _ in both), statistics.median(all_ for _, all_ in both)
+    pairs = [(workers.run(scored, query), scored(query, workers)) for query in queries]
+    return statistics.median(alone for alone, _ in pairs), statistics.median(shared for _, shared in pairs)
 
 
 def export(bench: Bench) -> Rows:
@@ -305,8 +306,8 @@ def plot(points: list[tuple], folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, both = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    for axes, column, label in ((both[0], 0, "bytes a passage, all counted"), (both[1], 4, "ms a query")):
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    for axes, column, label in ((left, 0, "bytes per passage, ids included"), (right, 4, "ms per query")):
         for number, name in ((1, "top 10 in 100"), (2, "top 10 in 10"), (3, "top 100 in 100")):
             plain = [point for point in points if not point[5]]
             axes.plot([point[column] for point in plain], [point[number] for point in plain], "o-", label=name)
@@ -316,8 +317,8 @@ def plot(points: list[tuple], folder: Path) -> None:
         axes.set_xlabel(label)
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3)
-    both[0].set_ylabel("share of the exact ranking (* int8 on disk)")
-    both[0].legend()
+    left.set_ylabel("share of the exact ranking (* int8 on disk)")
+    left.legend()
     figure.savefig(folder / "multivector.png", dpi=150)
     pyplot.close(figure)
 
@@ -341,13 +342,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", type=Path, help="folder with queries.tsv, qrels.tsv and store/")
     parser.add_argument("which", nargs="*", choices=[*BENCHMARKS, *EXPORT, []], help="default: all")
-    parser.add_argument("--queries", type=int, default=330, help="of a collection at most (default: %(default)s)")
+    parser.add_argument("--queries", type=int, default=330, help="most per collection (default: %(default)s)")
     parser.add_argument(
         "--shares", type=int, nargs="+", default=SHARES, metavar="N", help="1/N of the bytes, for curve"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--rebuild", action="store_true", help="build the indexes anew")
+    parser.add_argument("--rebuild", action="store_true", help="build the indexes again")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/multivector"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One collection out of several: judged BEIR folders first, then paragraphs of text files until it is large enough.
+"""One collection from several: judged BEIR folders, then paragraphs of text files until it is large enough.
 
     python benchmarks/multivector_collection.py --judged nfcorpus cranfield cacm --text pretrain-text/*.txt.gz \\
         --passages 100000 --output FOLDER
@@ -29,7 +29,9 @@ def main() -> None:
     """Write the collection."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judged", type=Path, nargs="+", required=True, help="folders in BEIR layout")
-    parser.add_argument("--text", type=Path, nargs="+", required=True, help="text files, a paragraph a line; .gz too")
+    parser.add_argument(
+        "--text", type=Path, nargs="+", required=True, help="text files, one paragraph per line; .gz too"
+    )
     parser.add_argument("--passages", type=int, default=100_000)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
@@ -43,7 +45,7 @@ def main() -> None:
 
 
 def write_judged(folders: list[Path], output: Path) -> int:
-    """Passages, queries and judgements of ``folders``; returns how many passages."""
+    """Write passages, queries and judgements of ``folders``; returns the number of passages."""
     count = 0
     with (
         (output / "corpus.jsonl").open("w", encoding="utf-8") as corpus,

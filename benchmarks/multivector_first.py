@@ -1,4 +1,4 @@
-"""First stages for MaxSim: what proposes the passages that are then scored. Run by benchmarks/multivector_codecs.py."""
+"""First stages for MaxSim, which propose the passages to be scored. Run by benchmarks/multivector_codecs.py."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from diffretriever_pyserini.runtime.threads import faiss_threads
 from diffretriever_pyserini.searching import open_index
 
 PROPOSED = 500
-OURS, WORDS = "**pooled, 4-bit codes** (ours at 1/{})", "the lexical index"
+OURS, LEXICAL = "**pooled, 4-bit codes** (ours at 1/{})", "the lexical index"
 _TRAINED_ON = 1 << 16
 _PER_VECTOR = 4096  # hits of each query vector among the flattened ones
-_FINAL = (1280, 2560)  # components of fixed dimensional encodings, at least
+_FINAL = (1280, 2560)  # minimum components of fixed dimensional encodings
 
 Search = Callable[[np.ndarray], np.ndarray]
-"""A query as its index takes it -> passage numbers, best first."""
+"""A query in the form that its index takes -> passage numbers, best first."""
 
 
 class Table:
-    """Rows of the table, one a first stage."""
+    """Rows of the table, one per first stage."""
 
     def __init__(self, bench: Bench):
         self._bench = bench
-        self.rows: Rows = [["first stage", "bytes a passage", "10 in 100", "10 in 500", "ms a query"]]
+        self.rows: Rows = [["first stage", "bytes per passage", "10 in 100", "10 in 500", "ms per query"]]
         self.results: dict[str, tuple[float, list[np.ndarray], float]] = {}
 
-    def add(self, name: str, size: float, found: list[np.ndarray], ms: float) -> None:
-        """One more row."""
-        self.results[name] = size, found, ms
-        shares = (f"{self._bench.overlap(found, 10, depth):.4f}" for depth in (100, PROPOSED))
+    def add(self, name: str, size: float, rankings: list[np.ndarray], ms: float) -> None:
+        """Add a row."""
+        self.results[name] = size, rankings, ms
+        shares = (f"{self._bench.overlap(rankings, 10, depth):.4f}" for depth in (100, PROPOSED))
         self.rows.append([name, f"{size:.0f}", *shares, f"{ms:.2f}"])
         print(*self.rows[-1], sep=" | ", flush=True)
 
     def search(self, name: str, size: float, queries: np.ndarray, search: Search) -> None:
-        """One more row: ``search`` of each of ``queries``, in one thread."""
-        found, seconds = [], []
+        """Add a row for ``search`` of each of ``queries``, in one thread."""
+        rankings, seconds = [], []
         with faiss_threads(1):
             for query in queries:
                 started = time.perf_counter()
-                found.append(search(query))
+                rankings.append(search(query))
                 seconds.append(time.perf_counter() - started)
-        self.add(name, size, found, 1000 * statistics.median(seconds))
+        self.add(name, size, rankings, 1000 * statistics.median(seconds))
 
 
 def first_stages(bench: Bench) -> Rows:
-    """What share of the exact top 10 is proposed."""
+    """The share of the exact top 10 that each first stage proposes."""
     table = Table(bench)
     by_pooled(bench, table)
     by_fixed_encodings(bench, table)
     by_each_vector(bench, table)
-    by_words(bench, table)
+    by_terms(bench, table)
     by_both(table)
     return table.rows
 
@@ -75,7 +75,7 @@ def over(bench: Bench, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarr
 
 
 def lists_of(count: int) -> int:
-    """Inverted lists, as the index has them beyond a million passages."""
+    """Number of inverted lists, as in our indexes of more than a million passages."""
     return 1 << round(np.log2(4 * count**0.5))
 
 
@@ -85,7 +85,7 @@ def sampled(values: np.ndarray) -> np.ndarray:
 
 
 def filled(name: str, values: np.ndarray, probed: int = 0) -> Any:
-    """An index of FAISS's factory, with ``values`` in it."""
+    """An index of FAISS's factory that holds ``values``."""
     index = faiss.index_factory(values.shape[1], name, faiss.METRIC_INNER_PRODUCT)
     index.train(sampled(values))
     index.add(values)
@@ -95,12 +95,12 @@ def filled(name: str, values: np.ndarray, probed: int = 0) -> Any:
 
 
 def nearest(index: Any) -> Search:
-    """The index's own answer to a single vector."""
+    """Search of a single vector in ``index``."""
     return lambda query: index.search(query[None], PROPOSED)[1][0]
 
 
 def by_pooled(bench: Bench, table: Table) -> None:
-    """One vector a passage, the mean of its K."""
+    """One vector per passage, the mean of its K."""
     pooled, summed = over(bench, pool), bench.queries.sum(axis=1)
     width, lists = pooled.shape[1], lists_of(len(pooled))
     sizes = {share: candidates.code_nibbles(width, bench.float16_bytes // share) for share in (16, 32)}
@@ -122,23 +122,23 @@ def by_fixed_encodings(bench: Bench, table: Table) -> None:
     """MUVERA: 20 repetitions of 16 buckets, as in the paper, and few buckets that keep all components."""
     width = bench.store.spec.dimension
     nibbles = candidates.code_nibbles(width, bench.float16_bytes // 16)
-    ways = {
-        f"{least} of 20 times 16 buckets of 16": FixedEncodings(width, least)
-        for least in (-(-final // nibbles) * nibbles for final in _FINAL)  # so that a code can have ours' bytes
+    variants = {
+        f"{size} of 20 times 16 buckets of 16": FixedEncodings(width, size)
+        for size in (-(-final // nibbles) * nibbles for final in _FINAL)  # so that codes can have the bytes of ours
     }
     for repetitions in (1, 2):
         name = f"{repetitions} times 4 buckets of {width}"
-        ways[name] = FixedEncodings(width, None, bits=2, inner=None, repetitions=repetitions)
-    for way, encodings in ways.items():
+        variants[name] = FixedEncodings(width, None, bits=2, inner=None, repetitions=repetitions)
+    for variant, encodings in variants.items():
         passages, queries = over(bench, encodings.passages), encodings.queries(bench.queries)
         final = encodings.components
         codes = {f"PQ{nibbles}x4fs": nibbles / 2, f"PQ{final // 4}x4fs": final / 8, "Flat": 4 * final}
         for name, size in codes.items():
-            table.search(f"MUVERA, {way}, {name}", size, queries, nearest(filled(name, passages)))
+            table.search(f"MUVERA, {variant}, {name}", size, queries, nearest(filled(name, passages)))
 
 
 def by_each_vector(bench: Bench, table: Table) -> None:
-    """All K vectors of all passages in one IVF-PQ index: best by passage, summed over query vectors."""
+    """All K vectors of all passages in one IVF-PQ index: the best score per passage, summed over query vectors."""
     k, width, count = bench.store.spec.k_passage, bench.store.spec.dimension, len(bench.store)
     lists = lists_of(k * count)
     index = faiss.index_factory(width, f"IVF{lists},PQ{width // 8}np", faiss.METRIC_INNER_PRODUCT)
@@ -152,8 +152,8 @@ def by_each_vector(bench: Bench, table: Table) -> None:
         total = np.zeros(count, np.float32)
         for scores, rows in zip(*index.search(query, _PER_VECTOR), strict=True):
             scores, rows = scores[rows >= 0], rows[rows >= 0]
-            passages, at = np.unique(rows // k, return_index=True)  # the first is the best
-            total[passages] += scores[at] - scores[-1]  # a passage that was not met is taken to be as good as the last
+            passages, firsts = np.unique(rows // k, return_index=True)  # the first score is the best
+            total[passages] += scores[firsts] - scores[-1]  # passages without a hit get the last score
         best = np.argpartition(-total, PROPOSED)[:PROPOSED]
         return best[np.argsort(-total[best])]
 
@@ -163,7 +163,7 @@ def by_each_vector(bench: Bench, table: Table) -> None:
         table.search(name, k * (index.sa_code_size() - index.coarse_code_size() + 8), bench.queries, search)
 
 
-def by_words(bench: Bench, table: Table) -> None:
+def by_terms(bench: Bench, table: Table) -> None:
     """The lexical index."""
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work, "index")
@@ -171,19 +171,20 @@ def by_words(bench: Bench, table: Table) -> None:
         size = sum(path.stat().st_size for path in (folder / "lexical").rglob("*") if path.is_file())
         numbers = {docid: number for number, docid in enumerate(bench.docids)}
         with open_index(folder) as index:
-            index.search(dict(list(bench.topics.items())[:64]), mode="lexical", hits=PROPOSED, threads=1)  # warm Java
+            index.search(dict(list(bench.topics.items())[:64]), mode="lexical", hits=PROPOSED, threads=1)  # warm up
             before = index.seconds["lexical"]
             run = index.search(bench.topics, mode="lexical", hits=PROPOSED, threads=1)
             ms = 1000 * (index.seconds["lexical"] - before) / len(run)
-        found = [np.array([numbers[docid] for docid, _ in run[qid]], np.int64) for qid in bench.topics]
-        table.add(WORDS, size / len(bench.store), found, ms)
+        rankings = [np.array([numbers[docid] for docid, _ in run[qid]], np.int64) for qid in bench.topics]
+        table.add(LEXICAL, size / len(bench.store), rankings, ms)
 
 
 def by_both(table: Table) -> None:
-    """Passages of the pooled and the lexical list in turn, each once."""
-    (one, pooled, fast), (other, words, slow) = table.results[OURS.format(16)], table.results[WORDS]
-    found = []
-    for lists in zip(pooled, words, strict=True):
-        in_turn = (int(row) for pair in itertools.zip_longest(*lists) for row in pair if row is not None)
-        found.append(np.array(list(dict.fromkeys(in_turn))[:PROPOSED], np.int64))
-    table.add("both, in turn", one + other, found, fast + slow)
+    """Passages of the pooled and the lexical list alternately, each once."""
+    pooled_bytes, pooled, pooled_ms = table.results[OURS.format(16)]
+    lexical_bytes, lexical, lexical_ms = table.results[LEXICAL]
+    rankings = []
+    for lists in zip(pooled, lexical, strict=True):
+        alternating = (int(row) for pair in itertools.zip_longest(*lists) for row in pair if row is not None)
+        rankings.append(np.array(list(dict.fromkeys(alternating))[:PROPOSED], np.int64))
+    table.add("both, alternating", pooled_bytes + lexical_bytes, rankings, pooled_ms + lexical_ms)

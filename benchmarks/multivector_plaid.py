@@ -1,11 +1,12 @@
-"""fast-plaid on the vectors of benchmarks/multivector.py, in an environment of its own that has fast-plaid and numpy.
+"""fast-plaid on the vectors of benchmarks/multivector.py, in a separate environment with fast-plaid and numpy.
 
     python benchmarks/multivector.py COLLECTION export
     uv venv plaid && uv pip install --python plaid fast-plaid
     plaid/bin/python benchmarks/multivector_plaid.py COLLECTION/export [--bits 1 2 4]
 
-For each number of bits: bytes a passage on disk, the exact top 10 and top 100 found in its first 100, and milliseconds
-a query, one at a time. Exact search in bfloat16 is timed in the same process, in turn with it: compare the ratios.
+For each number of bits: bytes per passage on disk, the shares of the exact top 10 and top 100 in its first 100, and
+milliseconds per query, one at a time. Exact search in bfloat16 is timed alternately in the same process, so that the
+ratios can be compared.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ def main() -> None:
     exact = np.load(options.export / "exact.npy")
     step = max(1, len(queries) // options.queries)
     queries, exact = queries[::step], exact[::step]
-    held = list(vectors.bfloat16().split(4096))
+    parts = list(vectors.bfloat16().split(4096))
     turns = itertools.cycle(range(len(queries)))
 
     def brute() -> float:
         query = queries[next(turns)].bfloat16()
         started = time.perf_counter()
         best = []
-        for part in held:
+        for part in parts:
             products = (query @ part.reshape(-1, part.shape[2]).T).view(len(query), len(part), -1)
             best.append(products.amax(dim=2).clamp(min=0).sum(dim=0).float().topk(DEPTH).values)
         torch.cat(best).topk(DEPTH)
         return 1000 * (time.perf_counter() - started)
 
-    header = ("fast-plaid", "bytes a passage", "10 in 100", "100 in 100", "ms a query", "exact bfloat16 / it")
+    header = ("fast-plaid", "bytes per passage", "10 in 100", "100 in 100", "ms per query", "exact bfloat16 / it")
     print(f"| {' | '.join(header)} |\n|---|{'---:|' * (len(header) - 1)}")
     for bits in options.bits:
         folder = options.export / f"plaid-{bits}"
@@ -63,23 +64,23 @@ def main() -> None:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / len(vectors)
         index = search.FastPlaid(str(folder), device="cpu")
         for probes, full in itertools.product(options.probes, options.full_scores):
-            found, mine, exacts = [], [], []
+            rankings, times, exact_times = [], [], []
             for number, query in enumerate(queries):
                 started = time.perf_counter()
                 hits = index.search(
                     query[None], top_k=DEPTH, n_ivf_probe=probes, n_full_scores=full, show_progress=False
                 )[0]
-                mine.append(1000 * (time.perf_counter() - started))
-                found.append([row for row, _ in hits])
+                times.append(1000 * (time.perf_counter() - started))
+                rankings.append([row for row, _ in hits])
                 if number % 20 == 0:
-                    exacts.append(brute())
+                    exact_times.append(brute())
             shares = [
-                np.mean([len(np.intersect1d(a[:n], b)) / n for a, b in zip(exact, found, strict=True)])
+                np.mean([len(np.intersect1d(a[:n], b)) / n for a, b in zip(exact, rankings, strict=True)])
                 for n in (10, DEPTH)
             ]
-            ms = statistics.median(mine)
+            ms = statistics.median(times)
             name = f"{bits} bits, {probes} probes, {full} full scores"
-            figures = f"{shares[0]:.4f} | {shares[1]:.4f} | {ms:.2f} | {statistics.median(exacts) / ms:.1f}"
+            figures = f"{shares[0]:.4f} | {shares[1]:.4f} | {ms:.2f} | {statistics.median(exact_times) / ms:.1f}"
             print(f"| {name} | {size:.0f} | {figures} |", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""MUVERA (arXiv 2405.19504): sets of vectors as single vectors whose inner products are near MaxSim."""
+"""MUVERA (arXiv 2405.19504): sets of vectors as single vectors whose inner products approximate MaxSim."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _BATCH = 512  # passages at a time
 class FixedEncodings:
     """Fixed dimensional encodings, section 2 of the paper; random numbers are the same in every run.
 
-    Each repetition cuts space into 2 ** ``bits`` buckets by the signs of random projections (SimHash). A query's
-    vectors are summed by bucket, a passage's are averaged, and an empty bucket takes the passage's vector whose signs
-    are nearest. Buckets are projected to ``inner`` components, put one after another and projected to ``final`` ones.
+    Each repetition divides space into 2 ** ``bits`` buckets by the signs of random projections (SimHash). A query's
+    vectors are summed per bucket, a passage's are averaged, and an empty bucket gets the passage's vector whose signs
+    are nearest. Buckets are projected to ``inner`` components, concatenated and projected to ``final`` ones.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class FixedEncodings:
         return self._batches(vectors, filled=True)
 
     def _batches(self, vectors: np.ndarray, filled: bool) -> np.ndarray:
-        parts = [self._encode(vectors[at : at + _BATCH], filled) for at in range(0, len(vectors), _BATCH)]
+        parts = [self._encode(vectors[start : start + _BATCH], filled) for start in range(0, len(vectors), _BATCH)]
         return np.concatenate(parts)
 
     def _encode(self, vectors: np.ndarray, filled: bool) -> np.ndarray:
@@ -64,5 +64,5 @@ class FixedEncodings:
 
 
 def _signs(draw: np.random.Generator, rows: int, columns: int, norm: int) -> np.ndarray:
-    """A random projection that keeps inner products on the mean, where ``norm`` of its columns are summed over."""
+    """A random projection that preserves inner products in expectation over ``norm`` of its columns."""
     return (2 * draw.integers(2, size=(rows, columns)) - 1).astype(np.float32) / np.float32(norm**0.5)

@@ -1,10 +1,11 @@
-"""The quality table of docs/benchmarks.md: BM25, MiniLM, and every way to search with one DiffRetriever model.
+"""The quality table of docs/benchmarks.md: BM25, MiniLM, and every mode of searching with a DiffRetriever model.
 
     python benchmarks/quality.py [BEIR folder ...] [--encoder NAME] [--output FOLDER] [--plot]
 
-For the documentation inside this Python (unless --no-demo) and each collection in BEIR layout: Pyserini's BM25,
-the mean-pooled MiniLM that the default model grew from, and DiffRetriever with exact scores in memory: pooled vectors
-(dense single), MaxSim (dense multi), lexical, and both fusions. Writes quality.md, quality.json and quality.png.
+For the documentation inside Python (unless --no-demo) and each collection in BEIR layout: Pyserini's BM25, the
+mean-pooled MiniLM that the default model was trained from, and DiffRetriever with exact scores in memory: pooled
+vectors (dense single), MaxSim (dense multi), lexical, and both fusions. Writes quality.md, quality.json and
+quality.png.
 """
 
 import argparse
@@ -38,7 +39,7 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Texts:
-    """A collection as the models see it: title and text joined by one blank."""
+    """A collection as the models read it: title and text joined by one blank."""
 
     name: str
     docids: list[str]
@@ -54,9 +55,9 @@ def main() -> None:
     parser.add_argument("--encoder", default="diffretriever", help="model (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/quality"), help="default: %(default)s")
-    parser.add_argument("--no-demo", action="store_true", help="leave out the documentation inside this Python")
-    parser.add_argument("--plot", action="store_true", help="draw quality.png too")
-    parser.add_argument("--save-runs", action="store_true", help="write every run file too")
+    parser.add_argument("--no-demo", action="store_true", help="leave out the documentation inside Python")
+    parser.add_argument("--plot", action="store_true", help="also draw quality.png")
+    parser.add_argument("--save-runs", action="store_true", help="also write every run file")
     options = parser.parse_args()
     model = DiffRetriever.from_pretrained(options.encoder, device=options.device)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -83,15 +84,15 @@ def prepare(folder: Path, dataset: Path | None) -> tuple[Texts, Run]:
     for step in pyserini_steps("diffretriever", 1):
         if "index.bm25" in step.arguments:
             run_step(step, folder, folder / "log")
-    found = list(Corpus(folder / "corpus" / "corpus.jsonl").passages())
-    passages = [f"{passage.title} {passage.text}".strip() for passage in found]
+    corpus = list(Corpus(folder / "corpus" / "corpus.jsonl").passages())
+    passages = [f"{passage.title} {passage.text}".strip() for passage in corpus]
     name = dataset.resolve().name if dataset else "python-docs"
-    texts = Texts(name, [passage.docid for passage in found], passages, written.queries, written.qrels)
+    texts = Texts(name, [passage.docid for passage in corpus], passages, written.queries, written.qrels)
     return texts, read_run(folder / "run.bm25.txt")
 
 
 def our_runs(model: DiffRetriever, texts: Texts) -> dict[str, Run]:
-    """Every way to search with one model, scores exact and in memory."""
+    """Runs of every mode of searching with one model, scores exact and in memory."""
     started = time.monotonic()
     parts = []
     for start in tqdm(range(0, len(texts.passages), CHUNK), desc=f"{texts.name}: encode", disable=None):
@@ -115,7 +116,7 @@ def our_runs(model: DiffRetriever, texts: Texts) -> dict[str, Run]:
 
 
 def minilm_run(texts: Texts, device: str) -> Run:
-    """The yardstick: all-MiniLM-L6-v2, mean pooled over the mask, unit length."""
+    """The baseline: all-MiniLM-L6-v2, mean pooled over the attention mask, unit length."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -128,20 +129,20 @@ def minilm_run(texts: Texts, device: str) -> Run:
         order = sorted(range(len(items)), key=lambda i: len(items[i]))
         vectors = np.zeros((len(items), encoder.config.hidden_size), dtype=np.float32)
         for start in tqdm(range(0, len(order), 64), desc=f"{texts.name}: MiniLM", disable=None):
-            places = order[start : start + 64]
+            rows = order[start : start + 64]
             batch = tokenizer(
-                [items[i] for i in places], padding=True, truncation=True, max_length=MINILM_TOKENS, return_tensors="pt"
+                [items[i] for i in rows], padding=True, truncation=True, max_length=MINILM_TOKENS, return_tensors="pt"
             ).to(device)
             mask = batch["attention_mask"].unsqueeze(2)
             pooled = (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
-            vectors[places] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
+            vectors[rows] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return vectors
 
     return as_run(scoring.pooled_scores(embed(list(texts.queries.values())), embed(texts.passages)), texts)
 
 
 def as_run(scores: np.ndarray, texts: Texts) -> Run:
-    """The best passages of each row of `scores` [queries, passages]; NaN is not returned."""
+    """The best passages of each row of ``scores`` [queries, passages]; passages with NaN are left out."""
     run: Run = {}
     for qid, row in zip(texts.queries, scores, strict=True):
         order = np.argsort(-np.nan_to_num(row, nan=-np.inf), kind="stable")[:DEPTH]
@@ -150,7 +151,7 @@ def as_run(scores: np.ndarray, texts: Texts) -> Run:
 
 
 def save(figures: dict[str, dict[str, dict[str, float]]], model: DiffRetriever, folder: Path) -> None:
-    """Write quality.json and quality.md: a line a system, two columns a collection, and the means."""
+    """Write quality.json and quality.md: a line per system, two columns per collection, and the means."""
     sets = list(figures)
     systems = list(figures[sets[0]])
     header = ["system", *(f"{name} {measure}" for name in sets for measure in MEASURES)]
@@ -184,8 +185,8 @@ def plot(figures: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
     width = 0.8 / len(systems)
     figure, axes = plt.subplots(figsize=(2 + 2 * len(sets), 4))
     for number, system in enumerate(systems):
-        places = np.arange(len(sets)) + (number - (len(systems) - 1) / 2) * width
-        axes.bar(places, [figures[name][system][MEASURES[0]] for name in sets], width, label=system)
+        offsets = np.arange(len(sets)) + (number - (len(systems) - 1) / 2) * width
+        axes.bar(offsets, [figures[name][system][MEASURES[0]] for name in sets], width, label=system)
     axes.set_xticks(np.arange(len(sets)), sets)
     axes.set_ylabel(MEASURES[0])
     axes.legend(fontsize="small", ncols=2)

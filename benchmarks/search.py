@@ -1,11 +1,12 @@
-"""What our searching costs beside plain Pyserini on the same indexes, stage by stage, in one run.
+"""Time of our search compared with plain Pyserini on the same indexes, stage by stage, in one run.
 
     python benchmarks/search.py [--passages 1000] [--copies 20] [--rounds 7] [--output FOLDER]
 
-The documentation inside this Python is encoded with --encoder and indexed together with altered copies (vectors moved a
-little, a quarter of the terms left out). Its summary queries are searched by `diffretriever search`'s engine, and by
-Pyserini's own FaissSearcher, LuceneImpactSearcher and fusion, given the same encoded queries. They take turns; medians
-count. Also: how long each side takes to open. Writes search.md, search.json and search.png.
+The documentation inside Python is encoded with --encoder and indexed together with altered copies (vectors moved a
+little, a quarter of the terms left out). Its summary queries are searched by the code of `diffretriever search`, and by
+Pyserini's FaissSearcher, LuceneImpactSearcher and fusion with the same encoded queries. The two are measured
+alternately, and medians count. The time to open the indexes is measured too. Writes search.md, search.json and
+search.png.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from diffretriever_pyserini import register
 
-register()  # before Pyserini is imported, so that it finds a Java
+register()  # before Pyserini is imported, so that it uses the Java that we find
 
 from diffretriever_pyserini import DiffRetriever, DiffRetrieverQueryEncoder  # noqa: E402
 from diffretriever_pyserini.corpora.corpus import Corpus  # noqa: E402
@@ -54,19 +55,19 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         topics = build(Path(folder), options)
-        found = measure(Path(folder, "index"), topics, options)
+        stages = measure(Path(folder, "index"), topics, options)
     rows = [
-        [name, f"{ours * 1000:.2f}", f"{theirs * 1000:.2f}", f"{ours / theirs:.2f}"] for name, ours, theirs in found
+        [name, f"{ours * 1000:.2f}", f"{theirs * 1000:.2f}", f"{ours / theirs:.2f}"] for name, ours, theirs in stages
     ]
     table = markdown_table(["stage", "ours, ms", "Pyserini, ms", "ratio"], rows)
     (options.output / "search.md").write_text(f"{table}\n\n{len(topics)} queries, {platform.machine()}\n")
-    (options.output / "search.json").write_text(json.dumps(found, indent=1) + "\n")
-    plot(found, options.output / "search.png")
+    (options.output / "search.json").write_text(json.dumps(stages, indent=1) + "\n")
+    plot(stages, options.output / "search.png")
     print(table)
 
 
 def build(folder: Path, options: argparse.Namespace) -> dict[str, str]:
-    """A store and an index of the documentation and of its altered copies; returns the queries."""
+    """Write a store and an index of the documentation and its altered copies; returns the queries."""
     collection = interpreter_documentation(passages=options.passages)
     model = DiffRetriever.from_pretrained(options.encoder)
     texts = [passage.text for passage in collection.passages]
@@ -84,8 +85,8 @@ def build(folder: Path, options: argparse.Namespace) -> dict[str, str]:
             weights.data *= draw.random(len(weights.data)) < 0.75
             weights.eliminate_zeros()
         ids = [f"{passage.docid}.{copy}" for passage in collection.passages]
-        found = Representations(vectors, weights, model.term_names)
-        write_part(folder / "store", spec, PartRows(copy, len(ids), ids), found)
+        copies = Representations(vectors, weights, model.term_names)
+        write_part(folder / "store", spec, PartRows(copy, len(ids), ids), copies)
     count = len(texts) * options.copies
     ShardNote(rows=count, passages=count, skipped=0).write(folder / "store", 0, 1)
     build_index(folder / "store", folder / "index", IndexOptions(quiet=True))
@@ -93,14 +94,14 @@ def build(folder: Path, options: argparse.Namespace) -> dict[str, str]:
 
 
 def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) -> list[tuple[str, float, float]]:
-    """(stage, our seconds a query, Pyserini's seconds a query); opening is seconds in all."""
+    """(stage, our seconds per query, Pyserini's seconds per query); for opening, seconds in total."""
     from pyserini.encode import QueryEncoder
     from pyserini.search.faiss import FaissSearcher
     from pyserini.search.hybrid import HybridSearcher
     from pyserini.search.lucene import LuceneImpactSearcher
 
-    class Ready(QueryEncoder):
-        """Queries come encoded."""
+    class Encoded(QueryEncoder):
+        """For queries that are encoded already."""
 
         def encode(self, text: Any, **_: Any) -> Any:
             return text
@@ -110,10 +111,10 @@ def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) ->
     vectors, impacts = np.stack([query.vector for query in queries]), [query.impacts for query in queries]
     qids, threads = list(topics), options.threads
     started = time.perf_counter()
-    dense_host = FaissSearcher(str(index / "dense"), DiffRetrieverQueryEncoder(str(ours.encoder.name)))
+    dense_pyserini = FaissSearcher(str(index / "dense"), DiffRetrieverQueryEncoder(str(ours.encoder.name)))
     opened_dense = time.perf_counter() - started
     started = time.perf_counter()
-    lexical_host = LuceneImpactSearcher(str(index / "lexical"), Ready(), min_idf=-1)
+    lexical_pyserini = LuceneImpactSearcher(str(index / "lexical"), Encoded(), min_idf=-1)
     opened_lexical = time.perf_counter() - started
     started = time.perf_counter()
     _ = ours.dense
@@ -122,66 +123,66 @@ def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) ->
     _ = ours.lexical
     ours_lexical = time.perf_counter() - started
     hits: dict[str, Any] = {
-        "dense": dense_host.batch_search(vectors, qids, HITS, threads),
-        "lexical": lexical_host.batch_search(impacts, qids, HITS, threads),
+        "dense": dense_pyserini.batch_search(vectors, qids, HITS, threads),
+        "lexical": lexical_pyserini.batch_search(impacts, qids, HITS, threads),
     }
-    plain = HybridSearcher(dense_host, lexical_host)
+    plain = HybridSearcher(dense_pyserini, lexical_pyserini)
 
-    def host_fuse() -> None:
+    def pyserini_fuse() -> None:
         for qid in qids:
             plain._hybrid_results(hits["dense"][qid], hits["lexical"][qid], 1.0, HITS, True)
 
-    mine = {
+    scores = {
         "dense": ours.dense.search(queries, HITS, threads),
         "lexical": ours.lexical.search(queries, HITS, threads),
     }
     settings = SearchOptions(hits=HITS, threads=threads)
-    sides: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "dense": (
             lambda: ours.dense.search(queries, HITS, threads),
-            lambda: dense_host.batch_search(vectors, qids, HITS, threads),
+            lambda: dense_pyserini.batch_search(vectors, qids, HITS, threads),
         ),
         "lexical": (
             lambda: ours.lexical.search(queries, HITS, threads),
-            lambda: lexical_host.batch_search(impacts, qids, HITS, threads),
+            lambda: lexical_pyserini.batch_search(impacts, qids, HITS, threads),
         ),
         "fuse": (
             lambda: [
-                ours._fuse(qid, {signal: scores[i] for signal, scores in mine.items()}, settings)
+                ours._fuse(qid, {signal: lists[i] for signal, lists in scores.items()}, settings)
                 for i, qid in enumerate(qids)
             ],
-            host_fuse,
+            pyserini_fuse,
         ),
     }
     rows = [("open dense", ours_dense, opened_dense), ("open lexical", ours_lexical, opened_lexical)]
-    for name, pair in sides.items():
+    for name, pair in pairs.items():
         seconds: tuple[list[float], list[float]] = ([], [])
         for turn in tqdm(range(options.rounds + 1), desc=name, disable=None):
-            for function, kept in zip(pair, seconds, strict=True):
+            for function, times in zip(pair, seconds, strict=True):
                 started = time.perf_counter()
                 function()
                 if turn:
-                    kept.append((time.perf_counter() - started) / len(qids))
+                    times.append((time.perf_counter() - started) / len(qids))
         rows.append((name, statistics.median(seconds[0]), statistics.median(seconds[1])))
     searching = rows[2:]
     rows.append(("dense + lexical + fuse", sum(row[1] for row in searching), sum(row[2] for row in searching)))
     return rows
 
 
-def plot(found: list[tuple[str, float, float]], path: Path) -> None:
+def plot(rows: list[tuple[str, float, float]], path: Path) -> None:
     """Bars of the stages of a query."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    stages = [row for row in found if not row[0].startswith("open")]
+    stages = [row for row in rows if not row[0].startswith("open")]
     figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
-    places = np.arange(len(stages))
+    centres = np.arange(len(stages))
     for shift, column, label in ((-0.2, 1, "diffretriever search"), (0.2, 2, "plain Pyserini")):
-        axes.bar(places + shift, [1000 * row[column] for row in stages], 0.4, label=label)
-    axes.set_xticks(places, [row[0] for row in stages])
-    axes.set_ylabel("ms a query")
+        axes.bar(centres + shift, [1000 * row[column] for row in stages], 0.4, label=label)
+    axes.set_xticks(centres, [row[0] for row in stages])
+    axes.set_ylabel("ms per query")
     axes.legend()
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

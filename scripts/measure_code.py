@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How large and how tangled the code is: a table with a column per version.
+"""Size and coupling of the code: a table with a column per version.
 
     scripts/measure_code.py                 # the working tree
     scripts/measure_code.py 75c80c9 HEAD    # two commits, the working tree last
-    scripts/measure_code.py --no-trace      # without running the commands that the last two rows need
+    scripts/measure_code.py --no-trace      # without the last two rows, for which commands are run
 
 Lines of code leave out docstrings, comments and blank lines. "Modules that a query crosses" are those of the package in
 which a function runs during `diffretriever search` with one query; a passage goes through `encode` and `index`.
@@ -30,13 +30,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "diffretriever_pyserini"
 MANY = 5
-# Signatures that Pyserini, transformers or FAISS set: theirs to change, not ours.
+# Signatures that Pyserini, transformers or FAISS define.
 EXEMPT = re.compile(r"^(plugin|pyserini_api)/|packing\.py:attend$")
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function: ``where`` is ``file:name``, ``lines`` from its def to its end, ``parameters`` without self."""
+    """A function: ``where`` is ``file:name``, ``lines`` counts from its def to its end, ``parameters`` without self."""
 
     where: str
     lines: int
@@ -74,8 +74,8 @@ def functions(package: Path) -> Iterator[Function]:
     for path in python_files(package):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-                count = len([one for one in given if one.arg not in ("self", "cls")])
+                parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                count = len([one for one in parameters if one.arg not in ("self", "cls")])
                 where = f"{path.relative_to(package)}:{node.name}"
                 yield Function(where, (node.end_lineno or node.lineno) - node.lineno + 1, count)
 
@@ -91,7 +91,7 @@ def top_level(path: Path, package: Path) -> str:
 
 
 def imported(path: Path, package: Path) -> set[str]:
-    """Top-level packages and modules that a file imports at any depth of its code, but for type checking alone."""
+    """Top-level packages and modules that a file imports anywhere in its code, except for type checking."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
         id(inner)
@@ -119,7 +119,7 @@ def edges(package: Path) -> set[tuple[str, str]]:
     return {(one, other) for one, other in pairs if one != other and "__init__" not in (one, other)}
 
 
-# What runs in a process of its own, so that another version of the package can be measured.
+# Run in a separate process, so that another version of the package can be measured.
 _TRACE = """
 import json, sys, threading
 from pathlib import Path
@@ -144,8 +144,8 @@ def run(*commands):
 encode = ("encode", "--corpus", work / "corpus.jsonl", "--output", work / "store", "--workers", 0, "--quiet")
 index = ("index", "--store", work / "store", "--output", work / "index", "--dense", "flat", "--lexical")
 search = ("search", "--index", work / "index", "--topics", work / "topics.tsv", "--output", work / "run.txt")
-found = {"passage": run(encode, index), "query": run(search)}
-(work / "crossed.json").write_text(json.dumps(found))
+modules = {"passage": run(encode, index), "query": run(search)}
+(work / "crossed.json").write_text(json.dumps(modules))
 """
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning (docs/method.md §6): data, losses, the module that is trained, the trainer, negatives and plans."""
+"""Fine-tuning (docs/method.md §6): data, losses, the trained module, the trainer, negative mining and plans."""
 
 from __future__ import annotations
 

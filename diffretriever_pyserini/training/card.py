@@ -1,4 +1,4 @@
-"""The model card of a checkpoint: where it comes from, what it was trained on, how, and with which result."""
+"""The model card of a checkpoint: its base, training data, recipe and development figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def model_card(settings: TrainSettings, config: RetrieverConfig, release: Releas
 
 # {settings.output.rstrip("/").rpartition("/")[2]}
 
-A DiffRetriever checkpoint ({config.family}, {adapter}): {config.k_query} mask vectors a query, {config.k_passage} a
+A DiffRetriever checkpoint ({config.family}, {adapter}): {config.k_query} mask vectors per query, {config.k_passage} per
 passage, and lexical weights ({config.lexical_terms} terms) from the same forward pass.
 
     python -m pyserini.encode ... encoder --encoder diffretriever:<this folder> ...
@@ -50,8 +50,8 @@ passage, and lexical weights ({config.lexical_terms} terms) from the same forwar
 
 ## Data
 
-Sources: {", ".join(f"`{source}`" for source in settings.data)}. {figures["training_rows"]} rows trained on, \
-{figures["bad_rows"]} bad rows left out. The licences of these data are for you to add before you publish this model.
+Sources: {", ".join(f"`{source}`" for source in settings.data)}. {figures["training_rows"]} training rows, \
+{figures["bad_rows"]} bad rows left out. Add the licences of these data before you publish this model.
 
 ## Recipe
 
@@ -73,11 +73,11 @@ def _figures(figures: dict[str, Any]) -> str:
     if not after:
         return "No development set was given."
     rows = "\n".join(
-        f"| {name.removeprefix('eval_')} | {_shown(before.get(name))} | {_shown(value)} |"
+        f"| {name.removeprefix('eval_')} | {_formatted(before.get(name))} | {_formatted(value)} |"
         for name, value in after.items()
     )
-    return f"nDCG@10 on the development rows, before and after:\n\n| view | before | after |\n|---|---:|---:|\n{rows}"
+    return f"nDCG@10 on the development rows, before and after:\n\n| mode | before | after |\n|---|---:|---:|\n{rows}"
 
 
-def _shown(value: float | None) -> str:
+def _formatted(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"

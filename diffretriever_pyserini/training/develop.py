@@ -1,4 +1,4 @@
-"""The development measure: nDCG@10 of each view of the model over the passages of the development rows."""
+"""The development measure: nDCG@10 of dense, multi, lexical and hybrid over the passages of the development rows."""
 
 from __future__ import annotations
 
@@ -36,39 +36,39 @@ class DevelopmentSet:
 
 
 def development_set(rows: Sequence[Row]) -> DevelopmentSet:
-    """The passages of all ``rows`` make the collection; a text is one passage, and a query one query, however often
-    it occurs: all positives of its rows are its own."""
-    places: dict[str, int] = {}
+    """The collection of all passages of ``rows``; equal passages count once, and so do equal queries, which have the
+    positives of all their rows."""
+    numbers: dict[str, int] = {}
     queries: dict[bytes, tuple[str, set[int]]] = {}
     for row in rows:
         for passage in (*row.positives, *row.negatives):
-            places.setdefault(passage.contents, len(places))
+            numbers.setdefault(passage.contents, len(numbers))
         _, relevant = queries.setdefault(text_digest(row.query), (row.query, set()))
-        relevant.update(places[passage.contents] for passage in row.positives)
-    qrels = {str(i): {str(j): 1 for j in sorted(found)} for i, (_, found) in enumerate(queries.values())}
-    return DevelopmentSet(tuple(query for query, _ in queries.values()), tuple(places), qrels)
+        relevant.update(numbers[passage.contents] for passage in row.positives)
+    qrels = {str(i): {str(j): 1 for j in sorted(relevant)} for i, (_, relevant) in enumerate(queries.values())}
+    return DevelopmentSet(tuple(query for query, _ in queries.values()), tuple(numbers), qrels)
 
 
 def measure(model: MaskReader, collator: Collator, sets: DevelopmentSet, batch_size: int = 32) -> dict[str, float]:
     """nDCG@10 of ``dense`` (pooled), ``multi``, ``lexical`` and ``hybrid`` (pooled and lexical): docs/method.md §5.
 
-    Where several processes train, each encodes its share of the texts and the first one scores them; all get the same.
+    Where several processes train, each encodes its share of the texts and the first scores them; all get its figures.
     """
     q, q_terms = read_texts(model, collator, sets.queries, "query", batch_size)
     p, p_terms = read_texts(model, collator, sets.passages, "passage", batch_size)
-    found = np.zeros(len(METRICS))
+    figures = np.zeros(len(METRICS))
     if rank() == 0:
         dense = scoring.pooled_scores(q.mean(axis=1), p.mean(axis=1))
         lexical = scoring.lexical_scores(q_terms, p_terms)
-        views = {
+        scores = {
             "dense": dense,
             "multi": scoring.maxsim(q, p),
             "lexical": lexical,
             "hybrid": scoring.fuse(dense, lexical),
         }
-        found = np.array([_ndcg(views[name], sets.qrels) for name in METRICS])
-    found = sum_to_all(found, next(model.parameters()).device)
-    return dict(zip(METRICS, found.tolist(), strict=True))
+        figures = np.array([_ndcg(scores[name], sets.qrels) for name in METRICS])
+    figures = sum_to_all(figures, next(model.parameters()).device)
+    return dict(zip(METRICS, figures.tolist(), strict=True))
 
 
 def _ndcg(scores: np.ndarray, qrels: dict[str, dict[str, int]]) -> float:
@@ -80,9 +80,9 @@ def _ndcg(scores: np.ndarray, qrels: dict[str, dict[str, int]]) -> float:
 def read_texts(
     model: MaskReader, collator: Collator, texts: Sequence[str], side: str, batch_size: int
 ) -> tuple[np.ndarray, Any]:
-    """Unit vectors float32 [N, K, H] and impacts CSR int32 [N, V] of ``texts``, as a finished checkpoint has them.
+    """Unit vectors float32 [N, K, H] and impacts CSR int32 [N, V] of ``texts``, as a finished checkpoint gives them.
 
-    Where several processes train, all must ask at once; each encodes its share, and the first one has them all.
+    Where several processes train, all must call this together. Each encodes its share; only the first gets all results.
     """
     import torch
 
@@ -92,14 +92,14 @@ def read_texts(
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for places, own in _shares(texts, side, batch_size):
-            batch = collator.side([texts[i] for i in places], side)
+        for rows, is_mine in _shares(texts, side, batch_size):
+            batch = collator.side([texts[i] for i in rows], side)
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             outputs = model(**{side: batch})
-            if not own:
+            if not is_mine:
                 continue
-            vectors[places] = unit(outputs[f"{side}_hidden"]).cpu().numpy()
-            for j, i in enumerate(places):
+            vectors[rows] = unit(outputs[f"{side}_hidden"]).cpu().numpy()
+            for j, i in enumerate(rows):
                 content = batch["content"][j] if "content" in batch else None
                 terms[i] = _impacts(outputs[f"{side}_lexical"][j], content)
     model.train(was_training)
@@ -107,10 +107,10 @@ def read_texts(
 
 
 def _shares(texts: Sequence[str], side: str, batch_size: int) -> Iterator[tuple[list[int], bool]]:
-    """(places of a batch's texts, whether they are this process's to keep), shortest first, in turn by rank.
+    """(rows of a batch's texts, whether this process keeps the results), shortest texts first, in turn by rank.
 
-    Every process gets as many batches, some a last one that is not its own: under FSDP they compute together. The
-    batches are those of one process, so the figures are, too.
+    Every process gets the same number of batches, since under FSDP they compute together; the last one of some is a
+    repeated batch. The batches are those of a single process, so the figures are the same too.
     """
     from tqdm import tqdm
 
@@ -145,7 +145,7 @@ def _impacts(weights: torch.Tensor, content: torch.Tensor | None) -> tuple[np.nd
     """Ids and integer impacts of one text's activations; 128 terms at most, as in the read-out of one position."""
     import torch
 
-    kept = torch.arange(len(weights), device=weights.device) if content is None else content
-    weights, kept = weights[kept >= 0], kept[kept >= 0]
+    ids = torch.arange(len(weights), device=weights.device) if content is None else content
+    weights, ids = weights[ids >= 0], ids[ids >= 0]
     impacts = to_impacts(weights.float()[None, None], LexicalScale())[0].cpu().numpy()
-    return kept.cpu().numpy()[impacts > 0], impacts[impacts > 0]
+    return ids.cpu().numpy()[impacts > 0], impacts[impacts > 0]

@@ -1,4 +1,4 @@
-"""What the processes of a run exchange: passages with their gradients, spread weights, development vectors."""
+"""Exchange between the processes of a run: passages with gradients, sharded weights, development vectors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PIECE = 1 << 24  # values sent at a time
 
 
 def devices() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """Rank of this process."""
     return dist.get_rank() if devices() > 1 else 0
 
 
@@ -40,16 +40,16 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows [N, ...] of every device one below the other, by rank; each device must have the same N.
+    """Rows [N, ...] of every device, concatenated by rank; each device must have the same N.
 
     The backward pass adds up every device's gradient of a row, so the mean over devices (which DDP takes) is the
-    gradient of the loss over the whole global batch.
+    gradient of the loss over the global batch.
     """
     return rows if devices() == 1 else _GatherRows.apply(rows.contiguous())
 
 
 def gather_ids(ids: Tensor, fill: int = -1) -> Tensor:
-    """Integer rows [N, C] of every device, by rank; C may differ and is filled up with ``fill``."""
+    """Integer rows [N, C] of every device, by rank; C may differ and is padded with ``fill``."""
     if devices() == 1:
         return ids
     width = torch.tensor(ids.shape[1], device=ids.device)
@@ -61,21 +61,21 @@ def gather_ids(ids: Tensor, fill: int = -1) -> Tensor:
 
 
 def whole_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` on the first process's CPU, tensors that FSDP spreads put together one by one; empty on the others."""
+    """``state`` on the first process's CPU, with tensors that FSDP shards gathered one by one; empty on the others."""
     from torch.distributed.tensor import DTensor
 
     whole = {}
     for name, tensor in state.items():
-        one = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor  # every process takes part
+        gathered = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor  # every process takes part
         if rank() == 0:
-            whole[name] = one.detach().cpu()
+            whole[name] = gathered.detach().cpu()
     return whole
 
 
 def sum_to_first(values: np.ndarray, device: torch.device) -> np.ndarray:
-    """The sum of every process's ``values`` on the first one, by way of ``device`` in pieces of bounded size.
+    """The sum of every process's ``values`` on the first one, exchanged through ``device`` in pieces of bounded size.
 
-    What comes back on the others is of no use. The shape and type must be the same on all.
+    The values on the other processes are undefined. Shape and type must be the same on all.
     """
     if devices() > 1:
         for piece in torch.from_numpy(values).view(-1).split(_PIECE):

@@ -1,4 +1,4 @@
-"""What a run leaves behind besides weights: log.jsonl, a progress line with the loss's parts, and a plot."""
+"""The log of a run: log.jsonl, a progress line with the loss's parts, and a plot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTS = ("dense", "lexical", "denoising", "diversity", "margin_mse", "relationa
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log.jsonl, oldest first; a last line cut by a kill is left out."""
+    """The records of a log.jsonl, oldest first; an incomplete last line is left out."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -27,9 +27,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class RunLog(TrainerCallback):
-    """Append every log of the trainer to ``path`` as a JSON object with its step; say it in one line.
+    """Append every log of the trainer to ``path`` as a JSON object with its step, and report it in one line.
 
-    On a resumed run the records behind the checkpoint's step go first, so that the file reads as of an unbroken run.
+    A resumed run first removes the records after the checkpoint's step, so the file reads like an unbroken run's.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]):
@@ -40,10 +40,10 @@ class RunLog(TrainerCallback):
         from tqdm import tqdm
 
         if state.is_world_process_zero:
-            kept = [record for record in read_log(self.path) if record["step"] <= state.global_step]
+            earlier = [record for record in read_log(self.path) if record["step"] <= state.global_step]
             if not state.global_step:
-                kept = []
-            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+                earlier = []
+            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in earlier))
             self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", disable=None)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ class RunLog(TrainerCallback):
 
     @staticmethod
     def _log_now(control: Any) -> None:
-        """Where the run may end or go on from, whatever ``log_steps``: no loss is left out of the log."""
+        """Log at every step where the run may end or resume, whatever ``log_steps``, so that no loss is missing."""
         control.should_log |= control.should_evaluate or control.should_save or control.should_training_stop
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -78,8 +78,8 @@ def _line(logs: dict[str, Any]) -> str:
         parts = ", ".join(f"{name} {logs[name]:.4f}" for name in _PARTS if name in logs)
         masked = f", {logs['masked']:.1f} pairs masked" if logs.get("masked") else ""
         return f"loss {logs['loss']:.4f} ({parts}), learning rate {logs['learning_rate']:.2e}{masked}"
-    found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
-    return "development nDCG@10: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()) if found else ""
+    figures = [f"{name.removeprefix('eval_')} {logs[name]:.4f}" for name in logs if name.startswith("eval_")]
+    return "development nDCG@10: " + ", ".join(figures) if figures else ""
 
 
 def plot_log(records: list[dict[str, Any]], path: Path) -> None:
@@ -91,7 +91,7 @@ def plot_log(records: list[dict[str, Any]], path: Path) -> None:
     for name in ("loss", *_PARTS):
         points = [(record["step"], record[name]) for record in records if name in record]
         if points:
-            marker = "." if len(points) == 1 else None  # a line of one point is not seen
+            marker = "." if len(points) == 1 else None  # a line of one point is invisible
             left.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == "loss" else 1, marker=marker)
     left.set(xlabel="step", ylabel="loss", title="Training loss and its parts (unweighted)")
     names = sorted({name for record in records for name in record if name.startswith("eval_")})

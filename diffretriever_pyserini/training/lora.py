@@ -1,4 +1,4 @@
-"""LoRA on the layers that the method names (docs/method.md §6), and an output head where the base has none."""
+"""LoRA on the layers of docs/method.md §6, and an output head where the base has none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADAPTED = re.compile(r"\.(lora_[AB]|base_layer)\.")
 class LoraSettings:
     """Rank, scale and dropout of the adapter; the paper's are 16 and 64 (dropout as in the released files).
 
-    ``rslora`` (alpha over the root of r) only comes with an adapter that has it already.
+    ``rslora`` (scale alpha / sqrt(r)) is only used for an adapter that already has it.
     """
 
     r: int = 16
@@ -32,7 +32,7 @@ class LoraSettings:
 
 
 def adapted_layers(family: str, model: Any) -> list[str]:
-    """Full names of the linear layers that the method adapts in ``model``: all in the blocks, LLaDA's head too."""
+    """Full names of the linear layers that LoRA adapts in ``model``: all those in blocks, and LLaDA's head."""
     from torch.nn import Linear
 
     names = [name for name, module in model.named_modules() if isinstance(module, Linear) and _LAYER.search(name)]
@@ -40,13 +40,13 @@ def adapted_layers(family: str, model: Any) -> list[str]:
     if family_module(family).RELEASE.adapts_head:
         names.append("lm_head")
     if not names:
-        raise ConfigError(f"{type(model).__name__} has no linear layers in numbered blocks: LoRA finds no place")
+        raise ConfigError(f"{type(model).__name__} has no linear layers in numbered blocks for LoRA to adapt.")
     return names
 
 
 def target_names(family: str, layers: Iterable[str]) -> list[str]:
-    """``target_modules`` of adapter_config.json for adapted ``layers``: the released bare names, else what stands
-    behind the layer's number."""
+    """``target_modules`` of adapter_config.json for adapted ``layers``: the released bare names, else the names after
+    the layer number."""
     if released := family_module(family).RELEASE.targets:
         return sorted(released)
     return sorted({match[1] for name in layers if (match := _LAYER.search(name))})
@@ -55,13 +55,13 @@ def target_names(family: str, layers: Iterable[str]) -> list[str]:
 def trainable_backbone(
     config: RetrieverConfig, dtype: Any, lora: LoraSettings | None, train_head: bool = False, seed: int = 0
 ) -> Backbone:
-    """The backbone of ``config`` ready to be trained.
+    """The backbone of ``config``, ready for training.
 
     Parameters
     ----------
-    lora : the adapter to add; None trains every weight. A config that already has an adapter goes on with that one.
-    train_head : masked LMs only: also train the output head's transform and bias (always, where the base has none).
-    seed : of the adapter's starting values.
+    lora : the adapter to add; None trains every weight. A config with an adapter continues with that adapter.
+    train_head : masked LMs only: also train the output head's transform and bias (always where the base has none).
+    seed : seed of the adapter's initial values.
     """
     import torch
 
@@ -82,7 +82,7 @@ def trainable_backbone(
         return backbone
     for name, parameter in backbone.model.named_parameters():
         if ".lora_" in name:
-            parameter.data = parameter.data.float()  # a bfloat16 step of 1e-4 would round away
+            parameter.data = parameter.data.float()  # bfloat16 would round steps of 1e-4 away
     if config.family == "masked_lm" and (train_head or headless or config.adapter):
         for parameter in head_parameters(backbone.model).values():
             parameter.requires_grad_(True)
@@ -91,7 +91,7 @@ def trainable_backbone(
 
 
 def add_lora(model: Any, family: str, lora: LoraSettings) -> None:
-    """Put a fresh adapter into ``model`` itself; everything else is frozen."""
+    """Add a new adapter to ``model`` in place; everything else is frozen."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -102,16 +102,16 @@ def add_lora(model: Any, family: str, lora: LoraSettings) -> None:
         bias="none",
     )
     with quiet_loading():
-        get_peft_model(model, config)  # puts the layers into the model itself
+        get_peft_model(model, config)  # adds the layers to the model in place
 
 
 @contextmanager
 def adapter_off(backbone: Backbone) -> Iterator[None]:
-    """The base alone inside the block: what the adapter's parent would have said."""
+    """Switch the adapter off inside the block, so that the model computes what its base does."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers: list[Any] = [module for module in backbone.model.modules() if isinstance(module, BaseTunerLayer)]
-    wanted = [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
+    trained = [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -119,7 +119,7 @@ def adapter_off(backbone: Backbone) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
-        for parameter in wanted:  # switching off freezes, too
+        for parameter in trained:  # switching off also freezes them
             parameter.requires_grad_(True)
 
 
@@ -127,28 +127,28 @@ def _set_dropout(backbone: Backbone, dropout: float) -> None:
     from torch import nn
 
     for module in backbone.model.modules():
-        found = getattr(module, "lora_dropout", None)
-        if isinstance(found, nn.ModuleDict):
-            for name in found:
-                found[name] = nn.Dropout(dropout) if dropout else nn.Identity()
+        dropouts = getattr(module, "lora_dropout", None)
+        if isinstance(dropouts, nn.ModuleDict):
+            for name in dropouts:
+                dropouts[name] = nn.Dropout(dropout) if dropout else nn.Identity()
 
 
 def head_parameters(model: Any) -> dict[str, Any]:
-    """A BERT-family head's own parameters by name: its transform and bias, not the tied table of word embeddings.
+    """A BERT-family head's own parameters by name: its transform and bias, without the tied word embeddings.
 
-    Nor what LoRA adapts there: the adapter is what is trained of it.
+    Layers that LoRA adapts are left out, since only their adapter is trained.
     """
-    inside = f"{model.base_model_prefix}."
+    base_prefix = f"{model.base_model_prefix}."
     tied = set(model.all_tied_weights_keys) | {"cls.predictions.decoder.bias", "lm_head.decoder.bias"}
     return {
         name: parameter
         for name, parameter in model.named_parameters()
-        if not name.startswith(inside) and name not in tied and not _ADAPTED.search(name)
+        if not name.startswith(base_prefix) and name not in tied and not _ADAPTED.search(name)
     }
 
 
 def start_head(backbone: Backbone) -> None:
-    """Start a missing BERT head so that every content word weighs the same and the hidden state says a little more."""
+    """Initialise a missing BERT head: every word gets about the same weight, and the hidden state adds a little."""
     import torch
 
     head = backbone.model.cls.predictions

@@ -1,4 +1,4 @@
-"""The losses of docs/method.md §6 as small pure functions: torch tensors in, float32 scalars or score matrices out.
+"""The losses of docs/method.md §6 as pure functions of torch tensors that return float32 scalars or score matrices.
 
 ``queries`` and ``passages`` are unit vectors [N, K, H]; passage ``labels[i]`` is the positive of query ``i``.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
-    """Sum over query vectors of the best passage vector, [Nq, Np]; in training nothing is clamped at 0."""
+    """MaxSim [Nq, Np]: each query vector's largest dot product, summed; not clamped at 0, unlike in search."""
     from torch import einsum
 
     return einsum("qih,pjh->qpij", queries.float(), passages.float()).amax(dim=3).sum(dim=2)
@@ -26,11 +26,11 @@ def lexical_activations(logits: Tensor, content: Tensor | None = None) -> Tensor
     Parameters
     ----------
     logits : [N, K, V] of the output head.
-    content : int64 [N, C], each text's content token ids, filled up with -1; None keeps the whole vocabulary.
+    content : int64 [N, C], each text's content token ids, padded with -1; None keeps the whole vocabulary.
 
     Returns
     -------
-    [N, C], 0 where ``content`` is -1; or [N, V]. The mask's own id is not left out, as in the published training.
+    [N, C], 0 where ``content`` is -1; or [N, V]. The mask's id is not filtered out, as in the published training.
     """
     if content is None:
         return term_weights(logits).amax(dim=1)
@@ -47,20 +47,20 @@ def lexical_scores(
 ) -> Tensor:
     """Dot products [Nq, Np] of the activations that :func:`lexical_activations` gave with the same content ids.
 
-    With content ids only the queries are spread over the ``vocab_size`` columns, so memory is that of the queries.
+    With content ids only the queries are expanded to ``vocab_size`` columns, which limits memory.
     """
     if query_content is None or passage_content is None:
         return queries @ passages.T
-    # Filling has weight 0, so it may stand for any id.
-    spread = queries.new_zeros(len(queries), vocab_size).scatter_add(1, query_content.clamp(min=0), queries)
-    met = spread[:, passage_content.clamp(min=0)]
-    return (met * passages).sum(dim=2)
+    # Padding has weight 0, so any id may represent it.
+    expanded = queries.new_zeros(len(queries), vocab_size).scatter_add(1, query_content.clamp(min=0), queries)
+    shared = expanded[:, passage_content.clamp(min=0)]
+    return (shared * passages).sum(dim=2)
 
 
 def contrastive(scores: Tensor, labels: Tensor, temperature: float = 1.0, masked: Tensor | None = None) -> Tensor:
     """InfoNCE: mean cross entropy of ``scores`` [Nq, Np] / temperature with the positives at ``labels`` [Nq].
 
-    Passages for which ``masked`` bool [Nq, Np] holds are no negatives of the query.
+    Passages where ``masked`` bool [Nq, Np] is true are not negatives of the query.
     """
     from torch.nn.functional import cross_entropy
 
@@ -78,20 +78,20 @@ def dense_loss(
 def other_positives(known_keys: Tensor, passage_keys: Tensor, labels: Tensor) -> Tensor:
     """Which passages are positives of a query besides the one at its label, bool [Nq, Np].
 
-    ``known_keys`` int64 [Nq, C] are the keys of the texts of each query's positives, ``passage_keys`` int64 [Np] those
-    of the passages' texts.
+    ``known_keys`` int64 [Nq, C] are the keys of each query's positives, ``passage_keys`` int64 [Np] those of the
+    passages.
     """
     from torch import isin, stack
 
-    found = stack([isin(passage_keys, known) for known in known_keys])
-    return found.scatter(1, labels.unsqueeze(1), False)
+    positives = stack([isin(passage_keys, known) for known in known_keys])
+    return positives.scatter(1, labels.unsqueeze(1), False)
 
 
 def denoising_loss(logits: Tensor, targets: Tensor, ratios: Tensor, tokens: int) -> Tensor:
     """Masked diffusion's bound (LLaDA, eq. 3): cross entropy at the masked text tokens, each weighted by 1 / ratio.
 
-    ``logits`` [M, V] at the M masked tokens, ``targets`` int64 [M], ``ratios`` [M] (the share of its text that was
-    masked, 0 < t <= 1), ``tokens`` all text tokens, masked or not.
+    ``logits`` [M, V] at the M masked tokens, ``targets`` int64 [M], ``ratios`` [M] (the masked share of the token's
+    text, 0 < t <= 1), ``tokens`` the number of text tokens, masked or not.
     """
     from torch.nn.functional import cross_entropy
 
@@ -99,7 +99,7 @@ def denoising_loss(logits: Tensor, targets: Tensor, ratios: Tensor, tokens: int)
 
 
 def diversity_loss(vectors: Tensor) -> Tensor:
-    """Mean squared cosine between different vectors of the same text, [N, K, H]; 0 for K = 1."""
+    """Mean squared cosine between different vectors of the same text; ``vectors`` [N, K, H], 0 for K = 1."""
     k = vectors.shape[1]
     if k == 1:
         return vectors.sum() * 0.0
@@ -109,12 +109,12 @@ def diversity_loss(vectors: Tensor) -> Tensor:
 
 
 def margin_mse(scores: Tensor, teacher: Tensor) -> Tensor:
-    """Margin-MSE: squared error of (positive - negative), student against teacher.
+    """MarginMSE: squared error of (positive - negative), student against teacher.
 
     Both [Nq, C]: each query's own candidates, the positive in column 0. C = 1 has no margin and raises ValueError.
     """
     if scores.shape[1] < 2:
-        raise ValueError("margin-MSE needs at least one negative a query")
+        raise ValueError("MarginMSE needs at least one negative per query.")
     ours, theirs = scores[:, :1] - scores[:, 1:], teacher[:, :1] - teacher[:, 1:]
     return (ours.float() - theirs.float()).square().mean()
 

@@ -1,9 +1,9 @@
-"""The module that is trained: a backbone with LoRA beside its weights, read at the K masks with gradients.
+"""The trained module: a backbone with LoRA, read at the K mask positions with gradients.
 
 A whole batch goes through one ``forward``. With ``chunk`` set, the texts are encoded chunk by chunk under activation
-checkpointing: only the K rows of each text live until the loss, and the backward pass re-encodes one chunk at a time.
-That is GradCache's gradient (exactly that of the whole batch) in one ordinary ``backward``, so that DDP, DeepSpeed and
-FSDP see a single step; dropout draws the same masks both times.
+checkpointing: only the K rows of each text are kept until the loss, and the backward pass re-encodes one chunk at a
+time. This is GradCache's gradient (exactly that of the whole batch) in one ordinary ``backward``, so that DDP,
+DeepSpeed and FSDP see a single step; dropout draws the same masks both times.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .losses import denoising_loss, lexical_activations
 
 Side = dict[str, Tensor]
 """``input_ids`` and ``attention_mask`` int64 [N, L], ``positions`` int64 [N, K] of the masks in each row; with a
-content filter ``content`` int64 [N, C], -1 for none."""
+content filter ``content`` int64 [N, C], padded with -1."""
 
 
 class MaskReader(nn.Module):
-    """K hidden states and lexical activations a text, differentiable; the output head sees the K rows only.
+    """K hidden states and lexical activations per text, differentiable; the output head runs on the K rows only.
 
     Parameters
     ----------
-    backbone : its ``model`` is trained in place (inject LoRA first, see lora.py).
+    backbone : its ``model`` is trained in place (add LoRA first, see lora.py).
     layouts : the token layout of "query" and "passage".
     chunk : texts encoded at a time; 0 encodes a side at once and keeps its activations.
-    never : ids that are no terms (the unknown word); content ids are without them already.
+    never : ids that are not terms (the unknown word); content ids do not contain them.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class MaskReader(nn.Module):
         Returns
         -------
         ``query_hidden`` float32 [Nq, Kq, H], ``query_lexical`` float32 [Nq, C] (or [Nq, V] without content filter), the
-        same for passages; with ``denoise`` (see data.py) ``denoising``, that loss as a scalar.
+        same for passages; with ``denoise`` (see data/batches.py) ``denoising``, that loss as a scalar.
         """
         outputs: dict[str, Tensor] = {}
         for side, batch in (("query", query), ("passage", passage)):
@@ -90,7 +90,7 @@ class MaskReader(nn.Module):
 
     @torch.no_grad()
     def plain_embeddings(self, batch: Side) -> Tensor:
-        """Unit embeddings [N, H] of plain texts: the mean over their tokens, as the base's own sentence encoder."""
+        """Unit embeddings [N, H] of plain texts: the mean over their tokens, as in the base's sentence encoder."""
         training = self.network.training
         self.network.eval()
         parts = []
@@ -102,13 +102,13 @@ class MaskReader(nn.Module):
         return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
     def _trim(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Without the columns that are padding in every row, and how many were cut on the left."""
+        """``ids`` and ``mask`` without the columns that are padding in every row, and how many were cut on the left."""
         width = int(mask.sum(dim=1).max())
         cut = ids.shape[1] - width if self.backbone.pad_left else 0
         return ids[:, cut : cut + width], mask[:, cut : cut + width], cut
 
     def _denoise(self, batch: Side) -> Tensor:
-        """Denoising loss of passages with part of their text masked; ``targets`` [N, L] is -1 outside the masked."""
+        """Denoising loss of passages with part of their text masked; ``targets`` [N, L] is -1 at unmasked tokens."""
         names = ("input_ids", "attention_mask", "targets", "ratios")
         total = batch["text_tokens"].sum().clamp(min=1)
         parts = [
@@ -121,9 +121,9 @@ class MaskReader(nn.Module):
         ids, mask, cut = self._trim(ids, mask)
         targets = targets[:, cut : cut + ids.shape[1]]
         states = self.backbone.hidden_states(ids, mask, self.layouts["passage"].block)
-        chosen = targets >= 0
-        logits = self.backbone.head(states[chosen])
-        return denoising_loss(logits, targets[chosen], ratios.unsqueeze(1).expand_as(targets)[chosen], tokens=1)
+        hidden = targets >= 0
+        logits = self.backbone.head(states[hidden])
+        return denoising_loss(logits, targets[hidden], ratios.unsqueeze(1).expand_as(targets)[hidden], tokens=1)
 
 
 def _slices(count: int, chunk: int) -> list[slice]:
@@ -132,9 +132,9 @@ def _slices(count: int, chunk: int) -> list[slice]:
 
 
 def use_gradient_checkpointing(backbone: Backbone) -> None:
-    """Keep only each layer's input for the backward pass; compute the rest again (about a third more work)."""
+    """Keep only each layer's input for the backward pass and recompute the rest (about a third more work)."""
     model: Any = backbone.model
-    options = {"use_reentrant": False}  # the other kind cannot stand inside a chunk's own checkpoint
+    options = {"use_reentrant": False}  # the reentrant kind does not work inside a chunk's checkpoint
     if hasattr(model, "activation_checkpointing_enable"):  # its name in later releases of transformers 5
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
     else:

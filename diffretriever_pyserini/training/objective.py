@@ -23,14 +23,14 @@ def objective(
 ) -> dict[str, Tensor]:
     """The loss and its parts, unweighted, each a scalar; ``loss`` is their weighted sum.
 
-    ``masked`` counts the pairs of a query and a passage that are left out since the passage is another positive of it,
-    ``negatives`` those that are not.
+    ``masked`` counts the pairs of a query and a passage that are left out because the passage is another positive of
+    the query; ``negatives`` counts the pairs that are used.
 
     ``outputs`` are MaskReader's for ``batch`` (the collator's); ``teacher`` holds unit embeddings ``query`` [Nq, H]
-    and ``passage`` [Np, H]. With several devices the passages of all are negatives; the positives' rows move along.
+    and ``passage`` [Np, H]. With several devices, the passages of all devices are negatives.
     """
     queries, passages = unit(outputs["query_hidden"]), unit(outputs["passage_hidden"])
-    positives, own_passages, keys = batch["positives"], passages, batch["passage_keys"]
+    positives, local_passages, keys = batch["positives"], passages, batch["passage_keys"]
     weights, content = outputs["passage_lexical"], batch["passage"].get("content")
     if settings.cross_device_negatives and devices() > 1:
         positives = positives + rank() * len(passages)
@@ -46,12 +46,12 @@ def objective(
     parts["dense"] = losses.dense_loss(similarities, positives, queries.shape[1], settings.temperature, masked)
     total = parts["dense"]
     if settings.lexical_weight:
-        mine = batch["query"].get("content")
-        products = losses.lexical_scores(outputs["query_lexical"], weights, mine, content, vocab_size)
+        query_content = batch["query"].get("content")
+        products = losses.lexical_scores(outputs["query_lexical"], weights, query_content, content, vocab_size)
         parts["lexical"] = losses.contrastive(products, positives, masked=masked)
         total = total + settings.lexical_weight * parts["lexical"]
     if settings.diversity_weight:
-        parts["diversity"] = (losses.diversity_loss(queries) + losses.diversity_loss(own_passages)) / 2
+        parts["diversity"] = (losses.diversity_loss(queries) + losses.diversity_loss(local_passages)) / 2
         total = total + settings.diversity_weight * parts["diversity"]
     if settings.denoising_weight and "denoising" in outputs:
         parts["denoising"] = outputs["denoising"]
@@ -60,7 +60,7 @@ def objective(
     if settings.margin_mse_weight or settings.relational_kl_weight:
         terms += _from_scores(similarities / queries.shape[1], positives, batch["teacher_scores"], settings)
     if teacher is not None:
-        terms += _from_embeddings(queries.mean(dim=1), own_passages.mean(dim=1), teacher, settings)
+        terms += _from_embeddings(queries.mean(dim=1), local_passages.mean(dim=1), teacher, settings)
     for name, weight, value in terms:
         parts[name] = value
         total = total + weight * value
@@ -72,9 +72,9 @@ Term = tuple[str, float, Tensor]
 
 
 def _from_scores(similarities: Tensor, positives: Tensor, scores: Tensor, settings: TrainSettings) -> list[Term]:
-    """What the rows' own ``scores`` [Nq, n] teach about ``similarities`` [Nq, Np]."""
-    own = positives.unsqueeze(1) + torch.arange(scores.shape[1], device=scores.device)
-    ours = similarities.gather(1, own)
+    """Losses of ``similarities`` [Nq, Np] against the teacher's ``scores`` [Nq, n] in the rows."""
+    candidates = positives.unsqueeze(1) + torch.arange(scores.shape[1], device=scores.device)
+    ours = similarities.gather(1, candidates)
     terms: list[Term] = []
     if settings.margin_mse_weight:
         terms.append(("margin_mse", settings.margin_mse_weight, losses.margin_mse(ours, scores)))
@@ -87,7 +87,7 @@ def _from_scores(similarities: Tensor, positives: Tensor, scores: Tensor, settin
 def _from_embeddings(
     queries: Tensor, passages: Tensor, teacher: dict[str, Tensor], settings: TrainSettings
 ) -> list[Term]:
-    """What the base's own embeddings teach about pooled ``queries`` [Nq, H] and ``passages`` [Np, H]."""
+    """Losses of pooled ``queries`` [Nq, H] and ``passages`` [Np, H] against the base's embeddings of the texts."""
     terms: list[Term] = []
     if settings.embedding_weight:
         both = torch.cat([queries, passages]), torch.cat([teacher["query"], teacher["passage"]])

@@ -1,6 +1,6 @@
-"""What a run needs before a GPU is rented: memory of a device, steps, size of a checkpoint; no weights are loaded.
+"""An estimate of what a run needs: memory per device, steps, size of a checkpoint. No weights are loaded.
 
-The model is built on torch's meta device, where tensors have shapes and no content, and its parameters are counted.
+The model is built on torch's meta device, where tensors have shapes but no content, and its parameters are counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .run import lora_for, retriever_for
 from .settings import TrainSettings
 
 _CUDA = 1.5e9  # bytes of the context and the libraries
-_SPARE = 0.9  # of a device's memory may be planned: some is lost to fragmentation
+_USABLE = 0.9  # share of a device's memory: the rest may be lost to fragmentation
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -28,7 +28,7 @@ def plan(settings: TrainSettings, gpus: int, gpu_memory: float) -> str:
     Raises
     ------
     ConfigError, ModelNotFoundError
-        As the run itself would for its model.
+        Where the run itself would raise them for its model.
     """
     with without_weights():
         config = retriever_for(settings)
@@ -37,7 +37,7 @@ def plan(settings: TrainSettings, gpus: int, gpu_memory: float) -> str:
     trained = _trained(model, settings, config)
     lines = _memory(model, settings, config, gpus, total, trained)
     needed = sum(lines.values()) / 1e9
-    fits = "fits" if needed <= _SPARE * gpu_memory else "does NOT fit: try chunk, gradient_checkpointing or fsdp"
+    fits = "fits" if needed <= _USABLE * gpu_memory else "does NOT fit: try chunk, gradient_checkpointing or fsdp"
     update = settings.batch_size * settings.accumulate * gpus
     final, states = trained * _BYTES[settings.save_dtype] / 1e6, 12 * trained / 1e6
     head = f"{config.name}: {total / 1e6:,.1f} M parameters, {trained / 1e6:,.1f} M of them trained, {gpus} device(s)"
@@ -54,7 +54,7 @@ def plan(settings: TrainSettings, gpus: int, gpu_memory: float) -> str:
 
 
 def _trained(model: Any, settings: TrainSettings, config: RetrieverConfig) -> int:
-    """Parameters that are trained, at most (an adapter may leave layers out); puts LoRA into ``model``."""
+    """Upper bound on the trained parameters (an adapter may leave layers out); adds LoRA to ``model``."""
     lora = lora_for(settings, config)
     if lora is not None:
         with torch.device("meta"):
@@ -69,7 +69,7 @@ def _trained(model: Any, settings: TrainSettings, config: RetrieverConfig) -> in
 def _memory(
     model: Any, settings: TrainSettings, config: RetrieverConfig, gpus: int, total: int, trained: int
 ) -> dict[str, float]:
-    """Bytes on each device by what they are for."""
+    """Bytes on each device by purpose."""
     lora, layers, hidden = bool(settings.lora_r), model.config.num_hidden_layers, model.config.hidden_size
     weight = _BYTES[settings.dtype or ("bfloat16" if lora and settings.device != "cpu" else "float32")]
     computed = 2 if settings.bf16 else weight
@@ -77,19 +77,20 @@ def _memory(
     chunk = min(settings.chunk or texts, texts)
     masks = max(config.k_query, config.k_passage)
     tokens = chunk * (config.max_length + masks + 3)
-    names = [one for one in adapted_layers(config.family, model) if one != "lm_head" and ".lora_" not in one]
+    names = [name for name in adapted_layers(config.family, model) if name != "lm_head" and ".lora_" not in name]
     linear = [model.get_submodule(name) for name in names]
-    # Inputs and outputs of the linear layers; with LoRA a float32 copy of the input, as it is and after dropout.
-    kept = sum(computed * (one.in_features + one.out_features) + 8 * lora * one.in_features for one in linear)
+    # Inputs and outputs of the linear layers; with LoRA two float32 copies of the input, before and after dropout.
+    copies = 8 if lora else 0
+    per_token = sum(computed * (one.in_features + one.out_features) + copies * one.in_features for one in linear)
     if settings.gradient_checkpointing:  # the input of each block, and all of one block
-        kept = computed * layers * hidden + kept / layers
+        per_token = computed * layers * hidden + per_token / layers
     gathered = texts * (gpus if settings.cross_device_negatives else 1)
     state = trained * (8 if settings.fsdp or settings.deepspeed else 8 * gpus) / gpus
     return {
         "weights": weight * total / (gpus if settings.fsdp else 1),
-        "trained weights in float32, gradients": 4 * trained * (1 + lora),
+        "trained weights in float32, gradients": (8 if lora else 4) * trained,
         "Adam's two moments": state,
-        f"activations of {chunk} texts": tokens * kept,
+        f"activations of {chunk} texts": tokens * per_token,
         "logits and vectors, gradients": 12 * chunk * masks * model.config.vocab_size
         + 8 * gathered * config.k_passage * hidden,
         "CUDA and libraries": _CUDA,
@@ -101,7 +102,7 @@ def _steps(settings: TrainSettings, update: int) -> str:
         return f"{settings.max_steps:,}"
     paths = [Path(source).expanduser() for source in settings.data]
     if not all(path.is_file() and path.suffix in (".jsonl", ".tsv") for path in paths):
-        return f"rows / {update} an epoch"
+        return f"rows / {update} per epoch"
     rows = 0
     for path in paths:
         with path.open("rb") as file:

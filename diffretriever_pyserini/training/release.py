@@ -1,7 +1,7 @@
-"""Checkpoint folders in the layout that the authors release: ``--encoder <folder>`` takes them as they are.
+"""Checkpoint folders in the layout of the released checkpoints, which ``--encoder <folder>`` accepts.
 
-With LoRA: adapter_config.json, adapter_model.safetensors under the base's own names, retriever_config.json and the
-tokenizer (a masked LM's trained head in head.safetensors). Without: the whole model under the base's own names.
+With LoRA: adapter_config.json, adapter_model.safetensors under the base's weight names, retriever_config.json and the
+tokenizer (a masked LM's trained head in head.safetensors). Without: the whole model under the base's weight names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LORA_PREFIX = "base_model.model."
 
 @dataclass(frozen=True)
 class Release:
-    """What a checkpoint says about itself besides its weights; ``base_name`` is a hub id or a folder's full path."""
+    """What a checkpoint stores besides its weights; ``base_name`` is a hub id or a folder's full path."""
 
     config: RetrieverConfig
     layouts: dict[str, Layout]
@@ -52,12 +52,12 @@ def save_release(
 ) -> None:
     """Write the checkpoint of ``backbone`` to ``folder``.
 
-    ``dtype`` is that of the LoRA and head tensors, None keeps float32. ``state`` stands in for the model's own tensors
-    where they are spread over devices (FSDP).
+    ``dtype`` is that of the LoRA and head tensors; None keeps float32. ``state`` replaces the model's tensors where
+    they are sharded over devices (FSDP).
     """
     folder.mkdir(parents=True, exist_ok=True)
     release.tokenizer.save_pretrained(folder)
-    # In the order of the released files.
+    # Keys in the order of the released files.
     write_whole(folder / "retriever_config.json", json.dumps(retriever_config(backbone, release), indent=2) + "\n")
     state = backbone.model.state_dict() if state is None else state
     if release.lora is None:
@@ -89,12 +89,12 @@ def _save_lora(folder: Path, backbone: Backbone, release: Release, dtype: Any, s
 
 
 def _stored(name: str, tensor: Any, dtype: Any) -> Any:
-    """``tensor`` as it is written; NumericalError for NaN and infinity, which no resumed run could leave again."""
+    """``tensor`` as it is written; NumericalError for NaN and infinity, since training cannot continue from them."""
     stored = tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
     if not stored.isfinite().all():
         raise NumericalError(
-            f"the trained weight {name} is not finite and is not saved; start again with a lower learning rate, and "
-            "with save_dtype: float32 if it was float16"
+            f"the trained weight {name} is not finite, so the checkpoint is not saved. Start again with a lower "
+            "learning rate, and with save_dtype: float32 if it was float16."
         )
     return stored
 
@@ -118,9 +118,9 @@ def _layers(backbone: Backbone) -> int:
 
 
 def adapter_config(release: Release, targets: list[str], folder: Path) -> dict[str, Any]:
-    """peft's own fields, as in the released files: bare layer names, no task wrapper needed to load it.
+    """adapter_config.json as in the released files: peft's fields, with bare layer names.
 
-    A base that is a folder is named as seen from ``folder``, so that both can be moved together.
+    A base that is a folder is named relative to ``folder``, so that both can be moved together.
     """
     from peft import LoraConfig
 
@@ -142,7 +142,7 @@ def adapter_config(release: Release, targets: list[str], folder: Path) -> dict[s
 
 
 def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
-    """``retriever_config.json`` with the keys of the released files; our own read-out settings where they differ."""
+    """``retriever_config.json`` with the keys of the released files, and ours for settings that they do not cover."""
     config, layouts = release.config, release.layouts
     query, passage = layouts["query"], layouts["passage"]
     options = [1, 2, 4, 8, 16]
@@ -151,7 +151,7 @@ def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
         "mask_token_id": query.mask_id,
         "hidden_size": backbone.hidden_size,
         "max_length": config.max_length,
-        "n_gen_tokens": passage.k if passage.k == query.k else 4,  # the published default; the next two decide
+        "n_gen_tokens": passage.k if passage.k == query.k else 4,  # the published default; the next two override it
         "n_gen_q_tokens": query.k,
         "n_gen_p_tokens": passage.k,
         "temperature": release.temperature,
@@ -186,32 +186,32 @@ def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
 
 
 def load_trained(folder: Path, backbone: Backbone, family: str) -> None:
-    """Put the weights of a checkpoint that :func:`save_release` wrote back into ``backbone``, tensor by tensor."""
+    """Load the weights of a checkpoint that :func:`save_release` wrote into ``backbone``, tensor by tensor."""
     import torch
     from safetensors.torch import load_file
 
-    names = {released: own for own, released in family_module(family).released_names(_layers(backbone)).items()}
-    found: dict[str, Any] = {}
+    names = {released: name for name, released in family_module(family).released_names(_layers(backbone)).items()}
+    saved: dict[str, Any] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for key, tensor in load_file(path).items():
-            inside, letter = key.removeprefix(_LORA_PREFIX).removesuffix(".weight"), ""
-            if key.startswith(_LORA_PREFIX):
-                inside, _, letter = inside.rpartition(".")
-                found[f"{names.get(inside, inside)}.{letter}.default.weight"] = tensor
+            if key.startswith(_LORA_PREFIX):  # letter: lora_A or lora_B
+                layer, _, letter = key.removeprefix(_LORA_PREFIX).removesuffix(".weight").rpartition(".")
+                saved[f"{names.get(layer, layer)}.{letter}.default.weight"] = tensor
             else:
-                path_, _, kind = key.rpartition(".")
-                found[f"{names.get(path_, path_)}.{kind}"] = tensor
-    own = dict(backbone.model.named_parameters())
-    expected = {name for name, parameter in own.items() if parameter.requires_grad}
-    if not expected <= found.keys():
-        raise ConfigError(f"{folder}: {sorted(expected - found.keys())[0]!r} is missing: a checkpoint of another run?")
+                layer, _, kind = key.rpartition(".")
+                saved[f"{names.get(layer, layer)}.{kind}"] = tensor
+    parameters = dict(backbone.model.named_parameters())
+    expected = {name for name, parameter in parameters.items() if parameter.requires_grad}
+    if not expected <= saved.keys():
+        missing = min(expected - saved.keys())
+        raise ConfigError(f"{folder}: the weight {missing!r} is missing; the checkpoint is of another run.")
     with torch.no_grad():
         for name in sorted(expected):
-            own[name].copy_(_spread(found[name], own[name]))
+            parameters[name].copy_(_sharded(saved[name], parameters[name]))
 
 
-def _spread(tensor: Any, like: Any) -> Any:
-    """``tensor``, spread over the devices as ``like`` is where FSDP has spread that."""
+def _sharded(tensor: Any, like: Any) -> Any:
+    """``tensor``, sharded over the devices as ``like`` where FSDP has sharded that."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if isinstance(like, DTensor):
@@ -220,7 +220,7 @@ def _spread(tensor: Any, like: Any) -> Any:
 
 
 def base_name(name: str, config: RetrieverConfig) -> str:
-    """How a checkpoint names its base: the hub id where the run had one, else the folder's full path."""
+    """The name of the base in a checkpoint: the hub id where the run has one, else the folder's full path."""
     for candidate in (config.backbone, name):
         if is_hub_id(candidate) and not Path(candidate).is_dir() and not config.adapter:
             return candidate

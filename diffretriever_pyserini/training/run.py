@@ -1,4 +1,4 @@
-"""A whole run: settings in, a checkpoint folder with log, plot and model card out."""
+"""A whole run: from settings to a checkpoint folder with log, plot and model card."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ LOG = "log.jsonl"
 PLOT = "training.png"
 DATA = "data"
 DIGESTS = "files.json"
-# What may change between a run and its continuation.
-_FREE = {"output", "workers", "device", "log_steps", "keep_checkpoints"}
+# Settings that may change when a run is resumed.
+_CHANGEABLE = {"output", "workers", "device", "log_steps", "keep_checkpoints"}
 
 
 def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -43,42 +43,40 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     Raises
     ------
     DiffRetrieverError
-        For a setting, a row or a checkpoint that cannot be used, or a loss that is no number.
+        For a setting, a row or a checkpoint that cannot be used, or a loss that is not finite.
     """
     from transformers import set_seed
 
     from .gather import rank
     from .trainer import Parts, RetrieverTrainer, arguments
 
-    args = arguments(settings)  # first: where several processes train, they know each other from here on
+    args = arguments(settings)  # first, since it joins the processes of a distributed run
     devices = args.world_size if settings.cross_device_negatives else 1
     if (passages := settings.batch_size * (1 + settings.negatives) * devices) == 1:
-        settings.refuse_no_contrast(passages)
+        settings.require_contrast(passages)
     output = Path(settings.output)
-    with args.main_process_first(local=False):  # one process removes and writes, the others then find it done
+    with args.main_process_first(local=False):  # one process removes and writes before the others look
         checkpoint = _start(output, settings, resume)
     set_seed(settings.seed)
     config = retriever_for(settings)
-    with args.main_process_first(local=False):  # one process writes what the others then read
+    with args.main_process_first(local=False):  # one process writes what the others read
         rows, training, development = _rows(settings, output / DATA)
-    quiet = rank() > 0
-    speak: Callable[[str], None] = (lambda _: None) if quiet else say
-    parts = Parts(settings, *_model(settings, config, training), development, speak)
+    report: Callable[[str], None] = say if rank() == 0 else lambda _: None
+    parts = Parts(settings, *_model(settings, config, training), development, report)
     trainable = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    speak(f"{len(training)} training rows, {trainable:,} trained parameters, K {config.k_query}/{config.k_passage}")
+    report(f"{len(training)} training rows, {trainable:,} trained parameters, K {config.k_query}/{config.k_passage}")
     if development is not None:
-        speak(f"{len(development.queries)} development queries, {len(development.passages)} passages")
+        report(f"{len(development.queries)} development queries, {len(development.passages)} passages")
     if rows.bad.count:
-        speak(rows.bad.summary())
-    if development is not None and (known := training.asked(development.queries)):
-        speak(f"{known} training rows ask a query of the development set: its figures will be too good")
+        report(rows.bad.summary())
+    if development is not None and (known := training.count_with_queries(development.queries)):
+        report(f"{known} training rows have a query of the development set, so its figures will be too good.")
     trainer = RetrieverTrainer(parts, args, output / LOG)
     if len(training) < settings.batch_size * settings.accumulate * args.world_size:
-        raise ConfigError(f"{len(training)} training rows do not fill one batch; lower batch_size or accumulate")
+        raise ConfigError(f"{len(training)} training rows do not fill one batch; lower batch_size or accumulate.")
     if development is not None and checkpoint is None:
         args.eval_on_start = True
-    over = checkpoint is not None and _over(checkpoint)
-    if checkpoint is not None and over:
+    if checkpoint is not None and _finished(checkpoint):
         trainer.finish_from(checkpoint)
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -93,7 +91,7 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
 
 
 def _finish(parts: Parts, figures: dict[str, Any], state: dict[str, Any] | None) -> None:
-    """The finished checkpoint, the plot and the model card."""
+    """Write the final checkpoint, the plot and the model card."""
     import torch
 
     from .release import save_release
@@ -109,25 +107,27 @@ def _finish(parts: Parts, figures: dict[str, Any], state: dict[str, Any] | None)
 
 
 def retriever_for(settings: TrainSettings) -> RetrieverConfig:
-    """The retriever that the run trains, K and length from the settings, the model, or the paper, in this order."""
+    """The retriever that the run trains; K and length come from the settings, else the model, else the paper."""
     config = resolve_config(settings.model, **settings.overrides())
     bare = config.adapter is None and prebuilt_values(settings.model) is None and not Path(settings.model).is_file()
-    facts = family_module(config.family).RELEASE
+    defaults = family_module(config.family).RELEASE
     changes: dict[str, Any] = {}
     if bare and settings.k_query is None and settings.k_passage is None:
-        changes["k_query"], changes["k_passage"] = facts.budgets
-    if bare and settings.max_length is None and facts.max_length is not None:
-        changes["max_length"] = facts.max_length
+        changes["k_query"], changes["k_passage"] = defaults.budgets
+    if bare and settings.max_length is None and defaults.max_length is not None:
+        changes["max_length"] = defaults.max_length
     changed = config.replace(**changes)
     if settings.lora_r == 0 and config.adapter:
-        raise ConfigError(f"{settings.model} is an adapter; lora_r: 0 trains all weights and starts from a base only")
+        raise ConfigError(f"{settings.model} is an adapter; lora_r: 0 trains all weights and starts from a base only.")
     if settings.distils_embeddings and (settings.lora_r == 0 or settings.fsdp):
-        raise ConfigError("distillation from the base's embeddings needs LoRA (the base must stay) and no FSDP")
+        raise ConfigError(
+            "distillation from the base's embeddings needs LoRA, and the base must not be sharded (fsdp)."
+        )
     return changed
 
 
 def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows) -> tuple[Any, Any, Any, Any]:
-    """MaskReader, rows, collator and the facts of the checkpoint."""
+    """MaskReader, rows, collator and Release of the run."""
     import torch
 
     from ..model.lexical import unknown_ids
@@ -155,9 +155,9 @@ def lora_for(settings: TrainSettings, config: RetrieverConfig) -> LoraSettings |
     if settings.lora_r == 0:
         return None
     if config.adapter:
-        own = read_json(Path(config.adapter) / "adapter_config.json")
+        saved = read_json(Path(config.adapter) / "adapter_config.json")
         return LoraSettings(
-            int(own["r"]), int(own["lora_alpha"]), settings.lora_dropout, bool(own.get("use_rslora", False))
+            int(saved["r"]), int(saved["lora_alpha"]), settings.lora_dropout, bool(saved.get("use_rslora", False))
         )
     return LoraSettings(settings.lora_r, settings.lora_alpha, settings.lora_dropout)
 
@@ -174,14 +174,14 @@ def _rows(settings: TrainSettings, work: Path) -> tuple[RowFiles, TrainingRows, 
     training = TrainingRows(rows, chosen, settings.negatives, settings.seed)
     if dev_rows is not None:
         return rows, training, development_set([dev_rows[i] for i in range(len(dev_rows))])
-    kept = [rows[int(i)] for i in held_out]
-    return rows, training, development_set(kept) if kept else None
+    development = [rows[int(i)] for i in held_out]
+    return rows, training, development_set(development) if development else None
 
 
 def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
-    """The checkpoint to go on from, or None for a new run in an empty folder; settings are kept and compared.
+    """The checkpoint to resume from, or None for a new run; writes the settings, or compares them on resuming.
 
-    What a run that never came to its first step has left (its settings and rows) does not stand in the way.
+    A new run needs an empty folder, or one with only the settings and rows of a run that ended before its first step.
     """
     from .gather import rank
 
@@ -189,19 +189,19 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
     if output.is_symlink() and not output.exists():
         real_target(output).mkdir(parents=True)
     if output.exists() and not output.is_dir():
-        raise ConfigError(f"output {output} is a file; name a folder")
+        raise ConfigError(f"output {output} is a file; name a folder.")
     checkpoints = [path for path in output.glob("checkpoint-*") if path.name.partition("-")[2].isdigit()]
     if not resume:
         if checkpoints or (output / LOG).is_file():
-            raise ConfigError(f"{output} holds a run already; --resume goes on with it, or name another output")
+            raise ConfigError(f"{output} already holds a run. Resume it with --resume, or name another output.")
         others = sorted({path.name for path in output.glob("*")} - {SETTINGS, f"{SETTINGS}.partial", DATA})
         if others:
-            raise ConfigError(f"{output} is not empty (it holds {others[0]}) and would be written over; name another")
+            raise ConfigError(f"output {output} is not empty (it holds {others[0]}); name another folder.")
     elif written.is_file():
         before = yaml.safe_load(written.read_text(encoding="utf-8")) or {}
         for name, value in settings.to_dict().items():
-            if name not in _FREE and before.get(name) != value:
-                raise ConfigError(f"{output}: the run was started with {name}={before.get(name)!r}, not {value!r}")
+            if name not in _CHANGEABLE and before.get(name) != value:
+                raise ConfigError(f"{output}: the run was started with {name}={before.get(name)!r}, not {value!r}.")
     now = digests(settings.data, settings.data_split) | digests(settings.dev, settings.dev_split)
     if resume:
         _check_data(output / DATA / DIGESTS, now)
@@ -213,27 +213,27 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
 
 
 def _check_data(path: Path, now: dict[str, str]) -> None:
-    """ConfigError for the first file of rows that is another than the run at ``path`` was started with."""
+    """ConfigError for the first data file that differs from the digests at ``path``, taken when the run started."""
     before = read_json(path) if path.is_file() else now
     for name in (*before, *(name for name in now if name not in before)):
         if before.get(name) != now.get(name):
             raise ConfigError(
-                f"{name}: {before.get(name, 'not there')} when the run was started, {now.get(name, 'not there')} now; "
-                "a run can only go on with the same rows: put the file back, or start another run (another output)"
+                f"{name}: {before.get(name, 'absent')} when the run was started, {now.get(name, 'absent')} now. A run "
+                "can only resume with the same rows: restore the file, or start a run with another output."
             )
 
 
-def _over(checkpoint: Path) -> bool:
-    """Whether the run was at its end, or stopped early, when it wrote ``checkpoint``."""
+def _finished(checkpoint: Path) -> bool:
+    """Whether the run had ended, or stopped early, when it wrote ``checkpoint``."""
     callbacks = read_json(checkpoint / "trainer_state.json").get("stateful_callbacks", {})
     return bool(callbacks.get("TrainerControl", {}).get("args", {}).get("should_training_stop"))
 
 
 def last_complete(checkpoints: list[Path]) -> Path | None:
-    """The latest checkpoint that was written to its end; what a kill left half-written is removed."""
+    """The latest complete checkpoint; later incomplete ones are removed."""
     for path in sorted(checkpoints, key=lambda one: -int(one.name.partition("-")[2])):
         try:
-            read_json(path / "trainer_state.json")  # the library writes it last
+            read_json(path / "trainer_state.json")  # transformers writes it last
         except InputError:
             shutil.rmtree(path)
             continue

@@ -1,4 +1,4 @@
-"""TrainSettings: everything that decides a training run, in one frozen record, from a YAML file and flags."""
+"""TrainSettings: all settings of a training run in one frozen record, read from a YAML file and options."""
 
 from __future__ import annotations
 
@@ -22,128 +22,123 @@ SaveDtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 Share = Annotated[float, Ge(0), Lt(1)]
 _MODELS = "the model's"
-_EVERY = "one that is set stands for both, none for each epoch if there are development rows"
+_EVERY = "if only one of the two is set it counts for both; if none, each epoch with development rows"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """One training run. The defaults are the paper's recipe (docs/method.md §6) where it gives one.
 
-    Each field says what it is; ``diffretriever train --help`` and docs/training.md list them. Every mistake raises
+    Each field has its help text; ``diffretriever train --help`` and docs/training.md list them. Invalid values raise
     ConfigError.
     """
 
     model: Annotated[str, Help("base or adapter to start from; an adapter is trained further", "NAME", group="the run")]
     data: Annotated[tuple[str, ...], Help(".jsonl, .tsv, .parquet, BEIR folder or hub id", "SOURCE")]
     output: Annotated[str, Help("folder of the checkpoints, the log and the plot", "DIR")]
-    data_split: Annotated[str, Help("of BEIR folders and hub data sets", "SPLIT", group="data")] = "train"
-    dev: Annotated[tuple[str, ...], Help("development rows, a source of their own", "SOURCE")] = ()
-    dev_split: Annotated[str, Help("of BEIR folders and hub data sets, for dev", "SPLIT")] = "dev"
+    data_split: Annotated[str, Help("split of BEIR folders and hub data sets", "SPLIT", group="data")] = "train"
+    dev: Annotated[tuple[str, ...], Help("source of the development rows", "SOURCE")] = ()
+    dev_split: Annotated[str, Help("split of BEIR folders and hub data sets in dev", "SPLIT")] = "dev"
     dev_rows: Annotated[
-        CountFrom0, Help("or so many rows of the data, kept from training, each query with all its rows")
+        CountFrom0, Help("or the number of development rows to hold out of data, each query with all its rows")
     ] = 0
-    on_error: Annotated[OnError, Help("at a bad row; skip lists and counts it")] = "stop"
+    on_error: Annotated[OnError, Help("what to do at a bad row; skip lists and counts it")] = "stop"
     k_query: Annotated[Count | None, Help("mask positions of a query", "K", default=_MODELS, group="model")] = None
     k_passage: Annotated[Count | None, Help("mask positions of a passage", "K", default=_MODELS)] = None
     max_length: Annotated[Count | None, Help("tokens of a text with its prompt", default=_MODELS)] = None
-    prompt: Annotated[Prompt | None, Help("what the model is asked", default=_MODELS)] = None
+    prompt: Annotated[Prompt | None, Help("wording of the prompt", default=_MODELS)] = None
     lexical_terms: Annotated[LexicalTerms | None, Help("which terms of the vocabulary count", default=_MODELS)] = None
-    mask_position_ids: Annotated[MaskPositionIds | None, Help("masked LMs: where the masks stand", default=_MODELS)] = (
-        None
-    )
+    mask_position_ids: Annotated[
+        MaskPositionIds | None, Help("masked LMs: position ids of the masks", default=_MODELS)
+    ] = None
     mask_token_type: Annotated[MaskTokenType | None, Help("masked LMs: segment of the masks", default=_MODELS)] = None
-    backbone: Annotated[str | None, Help("base of an adapter, where it lies elsewhere", "NAME", default=_MODELS)] = None
+    backbone: Annotated[str | None, Help("base of an adapter, if it has moved", "NAME", default=_MODELS)] = None
     lora_r: Annotated[CountFrom0, Help("rank of the adapter; 0 trains every weight", "R", group="adapter")] = 16
     lora_alpha: Annotated[Count, Help("the adapter is scaled by alpha / r", "A")] = 64
-    lora_dropout: Annotated[Share, Help("of the adapter's input")] = 0.05
+    lora_dropout: Annotated[Share, Help("dropout of the adapter's input")] = 0.05
     train_head: Annotated[bool, Help("masked LMs: train the output head too, as always where the base has none")] = (
         False
     )
-    batch_size: Annotated[Count, Help("queries a device and step", group="batches and negatives")] = 16
-    accumulate: Annotated[Count, Help("steps that make one update")] = 1
-    negatives: Annotated[CountFrom0, Help("hard negatives a query; 0 leaves the other passages of the batch")] = 15
-    cross_device_negatives: Annotated[bool, Help("every device's passages are negatives of every query")] = True
+    batch_size: Annotated[Count, Help("queries per device and step", group="batches and negatives")] = 16
+    accumulate: Annotated[Count, Help("steps per update")] = 1
+    negatives: Annotated[CountFrom0, Help("hard negatives per query; 0 uses the other passages of the batch")] = 15
+    cross_device_negatives: Annotated[bool, Help("use the passages of all devices as negatives")] = True
     chunk: Annotated[CountFrom0, Help("texts encoded at a time (GradCache); 0 keeps all activations of the batch")] = 0
     temperature: Annotated[AboveZero, Help("tau of the contrastive losses", "T", group="losses")] = 0.01
-    lexical_weight: Annotated[Weight, Help("lambda, of the lexical loss", "W")] = 1.0
-    denoising_weight: Annotated[Weight, Help("of the denoising loss: masked tokens of the text", "W")] = 0.0
-    denoising_passages: Annotated[Count, Help("passages a step that are denoised")] = 8
-    diversity_weight: Annotated[Weight, Help("of the mean squared cosine between a text's K vectors", "W")] = 0.0
-    margin_mse_weight: Annotated[Weight, Help("of MarginMSE, against the rows' own scores", "W")] = 0.0
-    relational_kl_weight: Annotated[Weight, Help("of the KL divergence from the rows' own scores", "W")] = 0.0
-    teacher_temperature: Annotated[AboveZero, Help("of the rows' own scores", "T")] = 1.0
-    embedding_weight: Annotated[Weight, Help("of the distance to the base's own mean-pooled embeddings", "W")] = 0.0
-    embedding_kl_weight: Annotated[Weight, Help("of the KL divergence from the scores of those embeddings", "W")] = 0.0
+    lexical_weight: Annotated[Weight, Help("lambda, weight of the lexical loss", "W")] = 1.0
+    denoising_weight: Annotated[Weight, Help("weight of the denoising loss on masked text tokens", "W")] = 0.0
+    denoising_passages: Annotated[Count, Help("passages per step in the denoising loss")] = 8
+    diversity_weight: Annotated[Weight, Help("weight of the mean squared cosine of a text's K vectors", "W")] = 0.0
+    margin_mse_weight: Annotated[Weight, Help("weight of MarginMSE against the scores in the rows", "W")] = 0.0
+    relational_kl_weight: Annotated[Weight, Help("weight of the KL divergence from the scores in the rows", "W")] = 0.0
+    teacher_temperature: Annotated[AboveZero, Help("temperature of the teacher's scores", "T")] = 1.0
+    embedding_weight: Annotated[Weight, Help("weight of the distance to the base's mean-pooled embeddings", "W")] = 0.0
+    embedding_kl_weight: Annotated[Weight, Help("weight of the KL divergence from their scores", "W")] = 0.0
     epochs: Annotated[AboveZero, Help("passes over the data", group="optimisation")] = 1.0
-    max_steps: Annotated[int, Ge(-1), Help("updates; -1 leaves it to epochs")] = -1
-    learning_rate: Annotated[AboveZero, Help("the highest, after warming up")] = 1e-4
-    schedule: Annotated[Schedule, Help("of the learning rate")] = "linear"
+    max_steps: Annotated[int, Ge(-1), Help("number of updates; -1 uses epochs")] = -1
+    learning_rate: Annotated[AboveZero, Help("peak learning rate, after warm-up")] = 1e-4
+    schedule: Annotated[Schedule, Help("schedule of the learning rate")] = "linear"
     warmup_ratio: Annotated[Share, Help("share of the updates in which the learning rate rises")] = 0.1
-    weight_decay: Annotated[Weight, Help("of AdamW")] = 0.0
-    max_grad_norm: Annotated[Weight, Help("gradients are scaled down to it; 0 leaves them")] = 1.0
-    seed: Annotated[CountFrom0, Help("of order, dropout and new weights")] = 42
+    weight_decay: Annotated[Weight, Help("weight decay of AdamW")] = 0.0
+    max_grad_norm: Annotated[Weight, Help("gradients are clipped to this norm; 0 disables it")] = 1.0
+    seed: Annotated[CountFrom0, Help("seed of order, dropout and new weights")] = 42
     eval_steps: Annotated[CountFrom0, Help(f"updates between evaluations; {_EVERY}", group="evaluation")] = 0
     save_steps: Annotated[CountFrom0, Help(f"updates between checkpoints; {_EVERY}")] = 0
     log_steps: Annotated[
         Count, Help("updates between lines of the log, which also has each evaluation, checkpoint and the last step")
     ] = 10
-    keep_checkpoints: Annotated[CountFrom0, Help("so many of the latest stay; 0 keeps all")] = 2
-    metric: Annotated[
-        Metric, Help("what is measured on the development rows, as nDCG@10; the best checkpoint is kept")
-    ] = "hybrid"
-    patience: Annotated[CountFrom0, Help("evaluations without a better one that end the run; 0 never does")] = 0
+    keep_checkpoints: Annotated[CountFrom0, Help("number of latest checkpoints to keep; 0 keeps all")] = 2
+    metric: Annotated[Metric, Help("development nDCG@10 that decides which checkpoint is best and kept")] = "hybrid"
+    patience: Annotated[CountFrom0, Help("stop after this many evaluations without a better one; 0 never stops")] = 0
     dtype: Annotated[
         WeightDtype | None,
-        Help("of the base's weights", default="bfloat16 for LoRA on a GPU, else float32", group="machine"),
+        Help("type of the base's weights", default="bfloat16 for LoRA on a GPU, else float32", group="machine"),
     ] = None
-    bf16: Annotated[bool, Help("compute in bfloat16, as a bfloat16 base always does")] = False
+    bf16: Annotated[bool, Help("compute in bfloat16; a bfloat16 base always does")] = False
     gradient_checkpointing: Annotated[bool, Help("keep only each layer's input: less memory, more time")] = False
     deepspeed: Annotated[str | None, Help("JSON file: a DeepSpeed config", "FILE")] = None
     fsdp: Annotated[str | None, Help("JSON file: transformers' fsdp_config", "FILE")] = None
     workers: Annotated[CountFrom0, Help("processes that load rows")] = 0
-    device: Annotated[Device, Help("where to train")] = "auto"
-    save_dtype: Annotated[SaveDtype, Help("of the final adapter's tensors")] = "float32"
+    device: Annotated[Device, Help("device to train on")] = "auto"
+    save_dtype: Annotated[SaveDtype, Help("type of the final adapter's tensors")] = "float32"
 
     def __post_init__(self) -> None:
         validate(self)
         if not self.data:
-            raise ConfigError("data: no source of training rows; give a file, a folder or a hub id")
+            raise ConfigError("data: no source of training rows; give a file, a folder or a hub id.")
         if self.max_steps == 0:
-            raise ConfigError("max_steps=0 must be at least 1, or -1 to leave it to epochs")
+            raise ConfigError("max_steps=0 must be at least 1, or -1 to use epochs.")
         if self.deepspeed and self.fsdp:
-            raise ConfigError("deepspeed and fsdp are both set: a run takes one of them")
+            raise ConfigError("deepspeed and fsdp are both set; a run uses one of them.")
         if self.dev and self.dev_rows:
-            raise ConfigError("dev and dev_rows are both set: name a development source, or rows to keep from data")
+            raise ConfigError("dev and dev_rows are both set; give a development source or a number of rows of data.")
         if self.margin_mse_weight and not self.negatives:
-            raise ConfigError("margin_mse_weight needs negatives of at least 1: a margin is positive minus negative")
+            raise ConfigError("margin_mse_weight needs negatives of at least 1: a margin is positive minus negative.")
         if self.patience and not self.develops:
-            raise ConfigError("patience needs a development set: give dev or dev_rows")
+            raise ConfigError("patience needs a development set: give dev or dev_rows.")
 
     @property
     def develops(self) -> bool:
         """Whether there is a development set."""
         return bool(self.dev or self.dev_rows)
 
-    def refuse_no_contrast(self, passages: int) -> None:
-        """ConfigError where a batch of so many ``passages`` has none that a query's positive is told from.
-
-        Losses that teach without such a passage make it a run.
-        """
-        alone = self.denoising_weight or self.embedding_weight
-        from_others = self.margin_mse_weight or self.relational_kl_weight or self.embedding_kl_weight
-        if not alone and (passages == 1 or not from_others):
+    def require_contrast(self, passages: int) -> None:
+        """ConfigError where a batch of ``passages`` passages has no negative and no loss can do without one."""
+        needs_none = self.denoising_weight or self.embedding_weight
+        needs_another = self.margin_mse_weight or self.relational_kl_weight or self.embedding_kl_weight
+        if not needs_none and (passages == 1 or not needs_another):
             raise ConfigError(
-                "there is nothing to learn from: no query has a passage in its batch that is not its positive; raise "
-                f"negatives ({self.negatives}) or batch_size ({self.batch_size}), or give rows with other positives"
+                "there is nothing to learn from: no query has a negative passage in its batch. Raise negatives "
+                f"({self.negatives}) or batch_size ({self.batch_size}), or give rows with other positives."
             )
 
     @property
     def distils_embeddings(self) -> bool:
-        """Whether the base's own embeddings are a teacher."""
+        """Whether the base's embeddings are a teacher."""
         return bool(self.embedding_weight or self.embedding_kl_weight)
 
     def overrides(self) -> dict[str, Any]:
-        """Fields of RetrieverConfig that this run sets, None for those it leaves to the model."""
+        """Fields of RetrieverConfig that this run sets; None where the model decides."""
         names = ("k_query", "k_passage", "max_length", "prompt", "lexical_terms", "mask_position_ids")
         return {name: getattr(self, name) for name in (*names, "mask_token_type", "backbone")}
 
@@ -158,14 +153,15 @@ _PATHS = ("model", "data", "dev", "backbone", "deepspeed", "fsdp")
 
 
 def read_settings(path: Path | None, **flags: Any) -> TrainSettings:
-    """Settings of a YAML file, ``flags`` (None is not set) over it.
+    """Settings of a YAML file, overridden by ``flags`` that are not None.
 
-    What the file reads counts from the file's folder where it is there; ``output`` counts from the working folder.
+    Input paths in the file are relative to the file's folder if they exist there; ``output`` is relative to the
+    working folder.
 
     Raises
     ------
     ConfigError
-        For an unknown setting (the nearest known one is named), a value of another kind, or a missing one.
+        For an unknown setting (with the nearest known name), an invalid value, or a missing one.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -173,15 +169,15 @@ def read_settings(path: Path | None, **flags: Any) -> TrainSettings:
         values |= {name: _from_file(values[name], path.parent) for name in _PATHS if name in values}
     where = str(path or "command line")
     values |= {name: value for name, value in flags.items() if value is not None}
-    check_names(TrainSettings, values, where=where)  # before what is missing: a name may be misspelt
+    check_names(TrainSettings, values, where=where)  # first, since a missing setting may be a misspelt one
     missing = [name for name in ("model", "data", "output") if not values.get(name)]
     if missing:
-        raise ConfigError(f"{where}: {missing[0]} is missing; a run needs model, data and output")
+        raise ConfigError(f"{where}: {missing[0]} is missing; a run needs model, data and output.")
     return TrainSettings(**checked(TrainSettings, values, where=where))
 
 
 def _from_file(value: Any, folder: Path) -> Any:
-    """A path of the file's, or several, as seen from the working folder; names and hub ids stay."""
+    """A path in a file of ``folder``, or several, relative to the working folder; names and hub ids stay."""
     if isinstance(value, list):
         return [_from_file(one, folder) for one in value]
     if isinstance(value, str) and (value.startswith(("./", "../")) or (folder / value).exists()):

@@ -1,1 +1,1 @@
-"""Parts of ``scripts/train_mini.py``: how the embedded default model was made."""
+"""Parts of ``scripts/train_mini.py``, the recipe of the default model."""

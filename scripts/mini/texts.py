@@ -1,4 +1,4 @@
-"""Training pairs and development sets of the embedded default, read from the two training folders and nothing else."""
+"""Training pairs and development sets of the default model, read from the two training folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAIR_FILES = {
     "openstax": "openstax-sections.jsonl.gz",
     "wordnet": "wordnet-glosses.jsonl.gz",
 }
-# Paragraphs out of which one sentence is taken as the query: long, wordy queries, which the pair files lack.
+# Paragraphs from which one sentence is taken as the query: long queries, which the pair files lack.
 CLOZE_FILES = {
     "cloze-openstax": "openstax.txt.gz",
     "cloze-medquad": "medquad-answers.txt.gz",
@@ -28,7 +28,7 @@ CLOZE_FILES = {
     "cloze-novels": "novels.txt.gz",
     "cloze-foldoc": "foldoc.txt.gz",
 }
-# Most pairs drawn from a source; WordNet's glosses are short and ambiguous, so only a little of them.
+# Maximum number of pairs per source; low for WordNet, whose glosses are short and ambiguous.
 LIMITS = {
     "squad": 21000,
     "medquad": 16000,
@@ -79,7 +79,7 @@ def read_cloze(path: Path, rng: np.random.Generator) -> Iterator[tuple[str, str]
             query = sentences[chosen]
             if not 6 <= len(query.split()) <= 50:
                 continue
-            # One in five keeps its sentence, so that exact overlap is still rewarded.
+            # One in five passages keeps its sentence, so that exact overlap is still rewarded.
             rest = sentences if rng.random() < 0.2 else sentences[:chosen] + sentences[chosen + 1 :]
             yield query, " ".join(rest)
 
@@ -87,9 +87,9 @@ def read_cloze(path: Path, rng: np.random.Generator) -> Iterator[tuple[str, str]
 def load_sources(
     data: Path, seed: int, dev_queries: int = 120, dev_distractors: int = 1000, scale: float = 1.0
 ) -> list[PairSet]:
-    """Read every source, drop repeated queries and passages, and split development pairs off.
+    """Read every source, drop repeated queries and passages, and split off development pairs.
 
-    ``data`` holds the folders ``train-pairs`` and ``pretrain-text``. ``scale`` shortens every source (for a quick try).
+    ``data`` holds the folders ``train-pairs`` and ``pretrain-text``. ``scale`` shortens every source, for a quick try.
     """
     sources: list[PairSet] = []
     for name, file in {**PAIR_FILES, **CLOZE_FILES}.items():
@@ -97,10 +97,10 @@ def load_sources(
         folder = data / ("pretrain-text" if name in CLOZE_FILES else "train-pairs")
         rows = read_cloze(folder / file, rng) if name in CLOZE_FILES else read_pairs(folder / file)
         sources.append(_split(name, list(rows), rng, dev_queries, dev_distractors, int(LIMITS[name] * scale)))
-    held_back = {text for source in sources for text in source.dev_passages[: len(source.dev_queries)]}
+    held_out = {text for source in sources for text in source.dev_passages[: len(source.dev_queries)]}
     for source in sources:
-        kept = [pair for pair in zip(source.queries, source.passages, strict=True) if pair[1] not in held_back]
-        source.queries, source.passages = [q for q, _ in kept], [p for _, p in kept]
+        pairs = [pair for pair in zip(source.queries, source.passages, strict=True) if pair[1] not in held_out]
+        source.queries, source.passages = [q for q, _ in pairs], [p for _, p in pairs]
     return sources
 
 
@@ -126,7 +126,7 @@ def _split(
     result = PairSet(name)
     result.dev_queries = [query for query, _ in unique[:dev]]
     train = unique[dev : dev + limit]
-    # Distractors may be training passages: only the relevant ones have to be unseen.
+    # Distractors may be training passages; only the relevant ones must be unseen.
     result.dev_passages = [passage for _, passage in unique[: dev + dev_distractors]] if dev else []
     result.queries = [query for query, _ in train]
     result.passages = [passage for _, passage in train]
@@ -135,7 +135,7 @@ def _split(
 
 @dataclass
 class Ragged:
-    """Rows of token ids of different lengths in two flat arrays (small in memory, quick to save)."""
+    """Rows of token ids of different lengths in two flat arrays (small in memory, fast to save)."""
 
     values: np.ndarray
     starts: np.ndarray
@@ -167,7 +167,7 @@ class TokenisedTexts:
 def tokenise(
     texts: list[str], tokenizer, content_ids: Callable[[str], list[int]], limit: int, label: str = ""
 ) -> TokenisedTexts:
-    """Turn texts into at most ``limit`` word pieces each, plus the content ids of the whole text."""
+    """Tokenise texts into at most ``limit`` word pieces each, and the content ids of the whole text."""
     from tqdm.auto import tqdm
 
     pieces: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""The training loop of the embedded default."""
+"""The training loop of the default model."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from mini.save import save_adapter
 from mini.student import Student, base_folder, lexical_weights, unit
 from mini.texts import PairSet, Ragged, TokenisedTexts, load_sources, tokenise
 
-MAX_LENGTH = 256  # the parent's own
-WEIGHT_PER_IDF = 0.15  # a term of idf 7 starts with weight 1.05, so with logit e^1.05 - 1
+MAX_LENGTH = 256  # the parent's
+WEIGHT_PER_IDF = 0.15  # a term of idf 7 starts with weight 1.05, that is with logit e^1.05 - 1
 LENGTHS = ((64, 0.35), (128, 0.5), (224, 0.15))  # passages of a batch are cut to one of these
 QUERY_LENGTH = 64
 DENSE_TEMPERATURE = 0.05
 BM25_TEMPERATURE = 4.0
 K1, B = 0.9, 0.4
-DENOISED = 12  # passages of a batch that are also read with part of their text masked
+DENOISED = 12  # passages per batch that are also read with part of their text masked
 
 
 def train(options: argparse.Namespace) -> None:
     """Run the recipe in ``options.workers`` processes that average their gradients; writes adapter and log."""
     texts(options)  # fills the cache before several processes read it
-    (options.output / "rendezvous").unlink(missing_ok=True)  # a killed run leaves its own behind
+    (options.output / "rendezvous").unlink(missing_ok=True)  # left by a killed run
     if options.workers == 1:
         work(0, options)
         return
@@ -42,12 +42,12 @@ def train(options: argparse.Namespace) -> None:
 
 
 def work(rank: int, options: argparse.Namespace) -> None:
-    """One training process. One thread each beats one process with two: nothing waits inside a matrix product."""
+    """One training process. Two processes of one thread are faster than one process of two threads."""
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     if options.workers > 1:
-        meet = (options.output / "rendezvous").resolve().as_uri()
-        torch.distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=options.workers)
+        address = (options.output / "rendezvous").resolve().as_uri()
+        torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=options.workers)
     started = time.time()
     run = Run(options, rank)
     for step in range(options.steps):
@@ -82,7 +82,7 @@ class Run:
         ks = (options.k_query, options.k_passage)
         student = Student(self.folder, ks, options.mask_positions, options.rank, options.alpha, bias)
         self.student = student.to(self.device)
-        self.student.eval()  # no dropout: neither the parent's embeddings nor so short a run gain from it
+        self.student.eval()  # no dropout: it helps neither the parent's embeddings nor so short a run
         self.trained = [p for p in self.student.parameters() if p.requires_grad]
         self.optimiser = _optimiser(self.student, options)
         self.sources = {name: value for name, value in sources.items() if name not in options.without}
@@ -98,7 +98,7 @@ class Run:
         }
 
     def step(self, step: int) -> None:
-        """One optimiser step; every process takes its own batch of the common plan."""
+        """One optimiser step; every process takes another batch of the common plan."""
         options = self.options
         name, chosen, cut = [next(self.plan) for _ in range(options.workers)][self.rank]
         batch = Batch(self.sources[name], chosen, cut, self.rows_of, self.idf, self.average, self.device)
@@ -127,7 +127,7 @@ class Run:
     def _average_gradients(self) -> None:
         if self.options.workers == 1:
             return
-        gradients = [p.grad for p in self.trained if p.grad is not None]  # all of them: each takes part in every step
+        gradients = [p.grad for p in self.trained if p.grad is not None]  # all: each takes part in every step
         flat = torch.cat([gradient.ravel() for gradient in gradients])
         torch.distributed.all_reduce(flat)
         flat /= self.options.workers
@@ -141,7 +141,7 @@ class Run:
             print(f"  develop {step} {name:15s}", " ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)
 
     def save(self) -> None:
-        """Write the adapter as it is now."""
+        """Write the present adapter."""
         options = self.options
         save_adapter(self.student, options.output, options.terms, MAX_LENGTH, options.rank, options.alpha)
 
@@ -153,9 +153,9 @@ def _endless(leaves, batch, rng):
             yield name, chosen, int(rng.choice(lengths, p=shares))
 
 
-def _schedule(step: int, done: float) -> float:
-    """Warm-up over 40 steps, then a cosine to zero over the run."""
-    return min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+def _schedule(step: int, progress: float) -> float:
+    """Warm-up over 40 steps, with a cosine to zero over the run; ``progress`` is the finished share of it."""
+    return min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _optimiser(student: Student, options: argparse.Namespace) -> torch.optim.Optimizer:
@@ -169,7 +169,7 @@ def _optimiser(student: Student, options: argparse.Namespace) -> torch.optim.Opt
 
 
 class Batch:
-    """Pairs of one batch: word pieces, content terms, BM25-like targets and the BM25 scores among them."""
+    """Pairs of one batch: word pieces, content terms, BM25-like targets and the BM25 scores of all its pairs."""
 
     def __init__(
         self,
@@ -193,10 +193,10 @@ class Batch:
         for i, (row, ids) in enumerate(zip(self.rows, content, strict=True)):
             columns = np.searchsorted(terms, ids)
             allowed[i, columns] = 1
-            found = rows_of[row]
-            places = np.searchsorted(terms, found)
-            places = places[(places < len(terms)) & (terms[np.minimum(places, len(terms) - 1)] == found)]
-            np.add.at(frequency[i], places, 1)
+            pieces = rows_of[row]
+            columns = np.searchsorted(terms, pieces)
+            columns = columns[(columns < len(terms)) & (terms[np.minimum(columns, len(terms) - 1)] == pieces)]
+            np.add.at(frequency[i], columns, 1)
         frequency = np.maximum(frequency, 1) * allowed
         length = np.array([len(row) for row in self.rows], dtype=np.float32)[:, None]
         saturated = frequency * (K1 + 1) / (frequency + K1 * (1 - B + B * length / average) + 1e-9)
@@ -214,19 +214,19 @@ class Batch:
 
 
 def visible_terms(content: np.ndarray, rows: np.ndarray, cut: int) -> np.ndarray:
-    """Terms of a passage but those beyond the cut, which the model cannot weigh from what it sees.
+    """Terms of a passage without those after the cut, which the model does not see.
 
-    ``rows`` are the terms of its word pieces; a term that is none of them is a word that was split differently, and is
-    kept where the passage was read to its end.
+    ``rows`` are the terms of its word pieces. A term that is not one of them is a word that was split differently; it
+    is kept where the passage was read to its end.
     """
-    seen = np.isin(content, rows[:cut])
+    visible = np.isin(content, rows[:cut])
     if len(rows) < MAX_LENGTH - 2:
-        seen |= ~np.isin(content, rows)
-    return content[seen]
+        visible |= ~np.isin(content, rows)
+    return content[visible]
 
 
 def vocabulary_rows(terms: str) -> np.ndarray:
-    """The head row that stands for each word piece: its own, or with ``stems`` that of its stem."""
+    """The head row of each word piece: its own, or with ``stems`` that of its stem."""
     from transformers import AutoTokenizer
 
     from diffretriever_pyserini.model.lexical import ContentTokens
@@ -236,30 +236,30 @@ def vocabulary_rows(terms: str) -> np.ndarray:
         tokenizer = AutoTokenizer.from_pretrained(str(base_folder()))
         content = ContentTokens(tokenizer, stems=True)
         for word, row in tokenizer.get_vocab().items():
-            found = content(word) if word.isalpha() else []
-            rows[row] = found[0] if len(found) == 1 else row
+            ids = content(word) if word.isalpha() else []
+            rows[row] = ids[0] if len(ids) == 1 else row
     return rows
 
 
 def batch_losses(
     student: Student, batch: Batch, options: argparse.Namespace, device: torch.device, amp: bool
 ) -> dict[str, Tensor]:
-    """Every part of the loss by name; the part before the first underscore names its weight."""
+    """Every part of the loss by name; the text before the first underscore is the option of its weight."""
     n = batch.size
-    above = parent_embeddings(student, batch.rows, options, device, amp)
+    embeddings = parent_embeddings(student, batch.rows, options, device, amp)
     hidden = [student.masks(batch.rows[:n], student.k_query, device, amp)]
     hidden += [student.masks(batch.rows[n:], student.k_passage, device, amp)]
     queries, passages = unit(hidden[0]), unit(hidden[1])
     allowed = (batch.allowed[:n], batch.allowed[n:])
     logits = (student.logits(states, batch.terms) for states in hidden)
     weights = torch.cat([lexical_weights(*pair) for pair in zip(logits, allowed, strict=True)])
-    teacher = above[:n] @ above[n:].T / DENSE_TEMPERATURE + batch.bm25 / BM25_TEMPERATURE
+    teacher = embeddings[:n] @ embeddings[n:].T / DENSE_TEMPERATURE + batch.bm25 / BM25_TEMPERATURE
     targets = losses.soft_targets(teacher, batch.same, options.soft)
     pooled = losses.pooled_scores(queries, passages) / DENSE_TEMPERATURE
     multi = losses.maxsim(queries, passages) / DENSE_TEMPERATURE
     lexical = student.lexical_scale * (weights[:n] @ weights[n:].T)
     return {
-        "distil": losses.cosine_distance(torch.cat([queries.mean(1), passages.mean(1)]), above),
+        "distil": losses.cosine_distance(torch.cat([queries.mean(1), passages.mean(1)]), embeddings),
         "dense_pooled": losses.contrast(pooled, targets),
         "dense_multi": losses.contrast(multi, targets),
         "lexical": losses.contrast(lexical, targets),
@@ -271,24 +271,24 @@ def batch_losses(
 def parent_embeddings(
     student: Student, rows: list[np.ndarray], options: argparse.Namespace, device: torch.device, amp: bool
 ) -> Tensor:
-    """The parent's embeddings of ``rows``; kept on disk, since runs with the same batches ask for the same ones."""
+    """The parent's embeddings of ``rows``; cached on disk for runs with the same batches."""
     key = hashlib.sha256(b"|".join(row.tobytes() for row in rows)).hexdigest()[:24]
     path = cache_folder(options) / "parent" / f"{key}.npy"
     if path.is_file():
         return torch.as_tensor(np.load(path, allow_pickle=False).astype(np.float32), device=device)
-    found = student.teacher(rows, device, amp)
+    embeddings = student.teacher(rows, device, amp)
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, found.cpu().numpy().astype(np.float16), allow_pickle=False)
-    return found
+    np.save(path, embeddings.cpu().numpy().astype(np.float16), allow_pickle=False)
+    return embeddings
 
 
 def cache_folder(options: argparse.Namespace) -> Path:
-    """Where tokenised texts and the parent's embeddings are kept between runs."""
+    """Folder of tokenised texts and the parent's embeddings, shared between runs."""
     return options.cache or options.output / "cache"
 
 
 def texts(options: argparse.Namespace):
-    """Tokenised training pairs {source: (queries, passages)} and development sets, from the cache if it is there."""
+    """Tokenised training pairs {source: (queries, passages)} and development sets, from the cache if it exists."""
     from transformers import AutoTokenizer
 
     from diffretriever_pyserini.model.lexical import ContentTokens

@@ -1,4 +1,4 @@
-"""Small data and quick settings for runs of the whole trainer."""
+"""Small data and fast settings for runs of the whole trainer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from diffretriever_pyserini.training.settings import TrainSettings
 
-# Tiny models are quickest on one thread, and runs are compared bit by bit with others in subprocesses.
+# Tiny models are fastest on one thread, and runs are compared bit by bit with others in subprocesses.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 SUBJECTS = ("plants", "rivers", "towers", "engines", "planets", "birds", "metals", "poems")
@@ -19,7 +19,7 @@ FACTS = ("grow in spring", "need clean water", "are very tall", "make loud noise
 
 
 def training_rows(negatives: int = 2) -> list[dict[str, object]]:
-    """48 rows: the passage that has the query's subject and fact is its positive, others with one of them are not."""
+    """48 rows: the positive has the subject and the fact of the query, the negatives only its subject."""
     rows = []
     for i, subject in enumerate(SUBJECTS):
         for j, fact in enumerate(FACTS):

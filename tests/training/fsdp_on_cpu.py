@@ -1,8 +1,8 @@
-"""`diffretriever train` with FSDP on CPUs, which torch can do and accelerate only offers on GPUs: started by torchrun.
+"""A program for torchrun: `diffretriever train` with FSDP on CPUs, which torch supports and accelerate does not.
 
-accelerate takes FSDP up where its state says "several GPUs" (AcceleratorState.__init__); this says so. Everything after
-that is what runs on GPUs: accelerate's preparation, torch's fully_shard, the collectives (gloo), saving and loading.
-Prints what the first block's weights are after a step, so that a test can see that they are spread.
+accelerate enables FSDP where its state says "several GPUs" (AcceleratorState.__init__), so this program sets that
+state. The rest is the code that runs on GPUs: accelerate's preparation, torch's fully_shard, the collectives (gloo),
+saving and loading. It prints the type of the first block's weights after a step, so that a test sees them sharded.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _arguments = trainer.arguments
 
 
 def arguments(settings: Any) -> Any:
-    made = _arguments(settings)
-    assert made.parallel_mode.value == "distributed"  # this joins the processes
+    training_arguments = _arguments(settings)
+    assert training_arguments.parallel_mode.value == "distributed"  # this joins the processes
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-    return made
+    return training_arguments
 
 
 def show(self: Any, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:

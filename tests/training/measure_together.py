@@ -1,4 +1,4 @@
-"""Started by torchrun: a tiny model's development measure by several processes, and who encoded what."""
+"""A program for torchrun: measure a tiny model in several processes and report which texts each one encoded."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ def parts(settings: TrainSettings) -> tuple[MaskReader, Collator]:
 
 
 def run(settings: TrainSettings, report: Path, batch_size: int) -> dict[str, float]:
-    """The figures; ``report`` gets them with the texts that this process encoded and how often the model was called."""
+    """The figures; the file ``report`` also has the batches of texts that this process encoded."""
     rows = RowFiles([Path(settings.data[0])], False, "stop", None)
     sets = development_set([rows[i] for i in range(len(rows))])
     model, collator = parts(settings)
     calls: list[list[str]] = []
     side = collator.side
 
-    def recorded(texts: list[str], which: str) -> object:
+    def recorded(texts: list[str], name: str) -> object:
         calls.append(list(texts))
-        return side(texts, which)
+        return side(texts, name)
 
     collator.side = recorded  # type: ignore[method-assign,assignment]
-    found = measure(model, collator, sets, batch_size)
-    report.write_text(json.dumps({"found": found, "calls": calls, "sizes": [len(sets.queries), len(sets.passages)]}))
-    return found
+    figures = measure(model, collator, sets, batch_size)
+    sizes = [len(sets.queries), len(sets.passages)]
+    report.write_text(json.dumps({"figures": figures, "calls": calls, "sizes": sizes}))
+    return figures
 
 
 if __name__ == "__main__":

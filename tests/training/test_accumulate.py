@@ -1,4 +1,4 @@
-"""Gradient accumulation: an update takes the mean of its batches' gradients, the short last one of an epoch too."""
+"""Gradient accumulation: an update uses the mean of its batches' gradients, also at the short end of an epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gradients_of(model: torch.nn.Module) -> Gradients:
 
 
 def mean_gradients(settings: TrainSettings, batches: list[dict[str, Any]]) -> tuple[Gradients, float]:
-    """By hand: the gradient of the mean of the batches' losses at the starting weights, and that mean."""
+    """The gradient of the mean of the batches' losses at the initial weights, and that mean."""
     from diffretriever_pyserini.model.backbones.loading import load_tokenizer
     from diffretriever_pyserini.model.layout import build_layout
 
@@ -47,7 +47,7 @@ def mean_gradients(settings: TrainSettings, batches: list[dict[str, Any]]) -> tu
 def test_an_update_is_the_mean_of_its_batches(
     tiny_settings: Settings, conformance_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """12 rows in batches of 4, two an update: the first update takes two batches, the second the one that is left."""
+    """12 rows in batches of 4, two batches per update: the second update has only one batch."""
     settings = tiny_settings(
         model=str(conformance_dir / "checkpoints" / "tiny-dream-adapter"),  # A and B are both away from zero
         k_query=None,
@@ -77,11 +77,11 @@ def test_an_update_is_the_mean_of_its_batches(
     train(settings, say=lambda _: None)
     assert [count for count, _ in seen] == [2, 3]
     logged = [record["loss"] for record in read_log(tmp_path / "out" / "log.jsonl") if "loss" in record]
-    for own, (_, found), loss in zip((batches[:2], batches[2:]), seen, logged, strict=True):
-        expected, mean = mean_gradients(settings, own)
-        assert expected.keys() == found.keys() and len(found) >= 42
+    for update, (_, gradients), loss in zip((batches[:2], batches[2:]), seen, logged, strict=True):
+        expected, mean = mean_gradients(settings, update)
+        assert expected.keys() == gradients.keys() and len(gradients) >= 42
         for name, gradient in expected.items():
             largest = gradient.abs().max().item()
             assert largest > 0, name
-            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4 * largest)
+            torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-4 * largest)
         assert loss == pytest.approx(mean, rel=1e-4)

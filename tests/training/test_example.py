@@ -1,4 +1,4 @@
-"""The shipped example: it runs on the CPU and its model retrieves better than the base did."""
+"""The shipped example runs on the CPU, and its model retrieves better than the base."""
 
 from __future__ import annotations
 

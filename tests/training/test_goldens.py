@@ -1,4 +1,4 @@
-"""The published training step on Dream and LLaDA: losses, scores and every gradient (conformance README, training)."""
+"""Recorded training steps of the published code on Dream and LLaDA: losses, scores and every gradient."""
 
 from __future__ import annotations
 
@@ -78,35 +78,35 @@ def recorded(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, torch.T
 @pytest.mark.parametrize(("budget", "chunk"), [*((budget, 0) for budget in BUDGETS), ((4, 16), 3)], ids=str)
 @pytest.mark.parametrize("name", KEYS)
 def test_losses_scores_and_gradients(conformance_dir: Path, name: str, budget: tuple[int, int], chunk: int) -> None:
-    facts, tensors = recorded(conformance_dir, name)
+    expected, tensors = recorded(conformance_dir, name)
     key = "kq{}_kp{}".format(*budget)
     step = Step(conformance_dir, name, *budget, chunk=chunk)
-    found = step.losses()
+    values = step.losses()
     for part in ("loss", "loss_dense", "loss_sparse"):
-        assert found[part].item() == pytest.approx(facts[key][part], rel=1e-4), part
+        assert values[part].item() == pytest.approx(expected[key][part], rel=1e-4), part
     for part in ("q_repr_hidden", "p_repr_hidden"):
-        torch.testing.assert_close(found[part], tensors[f"{key}/{part}"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(found["maxsim"], tensors[f"{key}/maxsim"], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found["sparse_scores"], tensors[f"{key}/sparse_scores"], atol=1e-4, rtol=1e-5)
-    found["loss"].backward()
+        torch.testing.assert_close(values[part], tensors[f"{key}/{part}"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(values["maxsim"], tensors[f"{key}/maxsim"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(values["sparse_scores"], tensors[f"{key}/sparse_scores"], atol=1e-4, rtol=1e-5)
+    values["loss"].backward()
     gradients = {parameter_name: p.grad for parameter_name, p in step.model.network.named_parameters()}
-    assert len(gradients) == len(facts[key]["grad_norm"])
-    for released, norm in facts[key]["grad_norm"].items():
+    assert len(gradients) == len(expected[key]["grad_norm"])
+    for released, norm in expected[key]["grad_norm"].items():
         assert gradients[KEYS[name](released)].norm().item() == pytest.approx(norm, rel=1e-3), released
     full = [one for one in tensors if one.startswith(f"{key}/grad/")]
     assert full
     for one in full:
-        expected, ours = tensors[one], gradients[KEYS[name](one.removeprefix(f"{key}/grad/"))]
-        torch.testing.assert_close(ours, expected, atol=1e-3 * expected.abs().max().item(), rtol=1e-3)
+        theirs, ours = tensors[one], gradients[KEYS[name](one.removeprefix(f"{key}/grad/"))]
+        torch.testing.assert_close(ours, theirs, atol=1e-3 * theirs.abs().max().item(), rtol=1e-3)
     total = torch.stack([gradient.norm() for gradient in gradients.values()]).norm().item()
-    assert total == pytest.approx(facts[key]["total_grad_norm"], rel=1e-3)
+    assert total == pytest.approx(expected[key]["total_grad_norm"], rel=1e-3)
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 @pytest.mark.parametrize("name", KEYS)
 def test_variants_of_the_loss(conformance_dir: Path, name: str, budget: tuple[int, int]) -> None:
-    facts, _ = recorded(conformance_dir, name)
-    case = facts["kq{}_kp{}".format(*budget)]
+    expected, _ = recorded(conformance_dir, name)
+    case = expected["kq{}_kp{}".format(*budget)]
     step = Step(conformance_dir, name, *budget)
     with torch.no_grad():
         unfiltered = step.losses(filtered=False)

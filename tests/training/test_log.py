@@ -1,4 +1,4 @@
-"""log.jsonl has every loss, whatever log_steps, and the plot shows it."""
+"""log.jsonl has every loss, whatever log_steps, and the plot shows them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def test_the_last_step_is_logged(
     changes: dict[str, object], steps: list[int], tiny_settings: Callable[..., TrainSettings], tmp_path: Path
 ) -> None:
     train(tiny_settings(**changes), say=lambda _: None)
-    found = [record for record in read_log(tmp_path / "out" / "log.jsonl") if "loss" in record]
-    assert [record["step"] for record in found] == steps
-    assert all(record["loss"] > 0 and record["dense"] > 0 for record in found)
+    records = [record for record in read_log(tmp_path / "out" / "log.jsonl") if "loss" in record]
+    assert [record["step"] for record in records] == steps
+    assert all(record["loss"] > 0 and record["dense"] > 0 for record in records)
 
 
 def test_a_run_that_stops_early_has_its_last_loss(tiny_settings: Callable[..., TrainSettings], tmp_path: Path) -> None:
-    """Where the measure no longer rises, at an evaluation."""
+    """The run ends at an evaluation where the measure no longer rises."""
     settings = tiny_settings(max_steps=20, dev_rows=8, eval_steps=1, patience=1, log_steps=50, learning_rate=1e-9)
     figures = train(settings, say=lambda _: None)
     assert figures["steps"] < 20
@@ -39,7 +39,7 @@ def test_a_run_that_stops_early_has_its_last_loss(tiny_settings: Callable[..., T
 
 
 def test_one_loss_is_seen_in_the_plot(tmp_path: Path) -> None:
-    """A line of one point is nothing: the picture must differ from that of no record in the panel's middle."""
+    """A line of one point is invisible, so the plot must draw a marker in the middle of the panel."""
     from matplotlib.image import imread
 
     plot_log([{"step": 4, "loss": 1.0}], tmp_path / "one.png")

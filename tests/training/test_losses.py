@@ -1,4 +1,4 @@
-"""Losses against numbers worked out by hand; the published goldens are in test_goldens.py."""
+"""Losses against numbers computed by hand; the published recordings are in test_goldens.py."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def test_maxsim_is_not_clamped() -> None:
     assert losses.maxsim(queries, passages).tolist() == [[1.0, -1.0]]
 
 
-def test_lexical_activations_take_the_best_place_of_content_terms() -> None:
+def test_lexical_activations_are_the_maximum_over_positions_of_content_terms() -> None:
     logits = torch.tensor([[[math.e - 1, -5.0, 3.0], [0.5, 1.0, 0.0]]])
     full = losses.lexical_activations(logits)
     torch.testing.assert_close(full, torch.tensor([[1.0, math.log(2), math.log(4)]]))
-    kept = losses.lexical_activations(logits, torch.tensor([[2, 0, -1]]))
-    torch.testing.assert_close(kept, torch.tensor([[math.log(4), 1.0, 0.0]]))
+    content = losses.lexical_activations(logits, torch.tensor([[2, 0, -1]]))
+    torch.testing.assert_close(content, torch.tensor([[math.log(4), 1.0, 0.0]]))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -46,14 +46,14 @@ def test_compact_lexical_scores_are_the_dense_products(seed: int) -> None:
 
 def test_dense_loss_divides_by_the_query_vectors_and_the_temperature() -> None:
     similarities = torch.tensor([[4.0, 2.0]])
-    found = losses.dense_loss(similarities, torch.tensor([0]), k_query=4, temperature=0.5)
-    assert found.item() == pytest.approx(math.log(1 + math.exp(-1.0)))
+    loss = losses.dense_loss(similarities, torch.tensor([0]), k_query=4, temperature=0.5)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.0)))
 
 
 def test_denoising_loss_weighs_by_one_over_the_masked_share() -> None:
     logits = torch.zeros(2, 10)
-    found = losses.denoising_loss(logits, torch.tensor([3, 4]), torch.tensor([0.5, 0.25]), tokens=8)
-    assert found.item() == pytest.approx(math.log(10) * (2 + 4) / 8)
+    loss = losses.denoising_loss(logits, torch.tensor([3, 4]), torch.tensor([0.5, 0.25]), tokens=8)
+    assert loss.item() == pytest.approx(math.log(10) * (2 + 4) / 8)
 
 
 def test_diversity_is_one_for_equal_and_zero_for_orthogonal_vectors() -> None:

@@ -1,4 +1,4 @@
-"""The commands for several GPUs, with two CPU processes in their place: the page's own, FSDP, DeepSpeed's file."""
+"""Commands for several GPUs, run with two CPU processes: those of docs/training.md, FSDP, and DeepSpeed's file."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_page_starts_both_configurations() -> None:
     ids=lambda command: command.rpartition("/")[2],
 )
 def test_the_commands_of_the_page(command: str, conformance_dir: Path, rows_file: Path, tmp_path: Path) -> None:
-    """As they stand, with 2 for 8, a tiny model of the same kind, small numbers, and CPUs; DeepSpeed needs CUDA."""
+    """As on the page, but with 2 processes, a tiny model of the same family, few steps, CPUs and no DeepSpeed."""
     words = command.replace("--nproc-per-node 8", "--nproc-per-node 2").split()
     assert words[:5] == ["torchrun", "--nproc-per-node", "2", "-m", "diffretriever_pyserini"]
     shipped = read_settings(REPOSITORY / words[-1])
@@ -85,8 +85,8 @@ def test_the_commands_of_the_page(command: str, conformance_dir: Path, rows_file
     words[-1] = str(tmp_path / "run.yaml")
     Path(words[-1]).write_text(yaml.safe_dump(small.to_dict()))
     program = [str(ON_CPU)] if small.fsdp else words[3:5]
-    said = launched(torchrun(*program, *words[5:]), tmp_path)
-    assert ("FSDPMaskReader" in said) == (family == "llada")
+    output = launched(torchrun(*program, *words[5:]), tmp_path)
+    assert ("FSDPMaskReader" in output) == (family == "llada")
     steps = [record for record in read_log(tmp_path / "out" / "log.jsonl") if "loss" in record]
     assert [record["step"] for record in steps] == [1, 2]
     model = DiffRetriever.from_pretrained(str(tmp_path / "out"))
@@ -97,7 +97,7 @@ def test_the_commands_of_the_page(command: str, conformance_dir: Path, rows_file
 @pytest.mark.slow
 @pytest.mark.rare
 def test_two_nodes(tiny_settings: Settings, tmp_path: Path) -> None:
-    """Two launchers that find each other at an address, as on two machines; one checkpoint comes out."""
+    """Two launchers that connect at an address, as on two machines, write one checkpoint."""
     settings = tiny_settings(batch_size=2, max_steps=2, dev_rows=8, eval_steps=2)
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(settings.to_dict()))
@@ -109,18 +109,18 @@ def test_two_nodes(tiny_settings: Settings, tmp_path: Path) -> None:
     command = [*launcher, "-m", "diffretriever_pyserini", "train", "--config", str(file)]
     nodes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     try:
-        said = [node.communicate(timeout=600) for node in nodes]
+        outputs = [node.communicate(timeout=600) for node in nodes]
     finally:
         for node in nodes:
             node.kill()
-    assert [node.returncode for node in nodes] == [0, 0], said
-    assert sum(b"Checkpoint:" in out for out, _ in said) == 1, "one process speaks"
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert sum(b"Checkpoint:" in out for out, _ in outputs) == 1, "only one process reports"
     assert DiffRetriever.from_pretrained(str(tmp_path / "out")).encode(TEXTS).vectors.shape[:2] == (3, 3)
 
 
 @pytest.mark.slow
 def test_fsdp_trains_saves_resumes_and_encodes_as_one_process(tiny_settings: Settings, tmp_path: Path) -> None:
-    """Spread over two processes: the weights of a run in one, the same after a resume, and a folder that encodes."""
+    """Sharded over two processes: weights as from one process and after resuming, and a checkpoint that encodes."""
     common = {"lora_dropout": 0.0, "max_length": 128, "dev_rows": 8, "eval_steps": 2, "chunk": 4}
     alone = tiny_settings("tiny-llada", output=str(tmp_path / "one"), **common)
     together = tiny_settings(
@@ -134,9 +134,9 @@ def test_fsdp_trains_saves_resumes_and_encodes_as_one_process(tiny_settings: Set
     file = tmp_path / "two.yaml"
     file.write_text(yaml.safe_dump(together.to_dict()))
     command = torchrun(str(ON_CPU), "train", "--config", str(file))
-    said = launched(command, tmp_path)
-    spread = re.search(r"FSDPMaskReader: \S+ is a DTensor, (\d+) of (\d+) values here", said)
-    assert spread and int(spread[1]) * 2 == int(spread[2]), said
+    output = launched(command, tmp_path)
+    sharded = re.search(r"FSDPMaskReader: \S+ is a DTensor, (\d+) of (\d+) values here", output)
+    assert sharded and int(sharded[1]) * 2 == int(sharded[2]), output
     figures = train(alone, say=lambda _: None)
     logs = [read_log(tmp_path / name / "log.jsonl") for name in ("one", "two")]
     for one, two in zip(*([record for record in log if "loss" in record] for log in logs), strict=True):
@@ -221,7 +221,7 @@ def test_deepspeed_files_are_checked_before_it_is_needed(
 
 
 def test_the_shipped_deepspeed_file_agrees_with_its_run() -> None:
-    """The library's own comparison of both, on the classes that do without DeepSpeed: all "auto" filled, none wrong."""
+    """accelerate's own comparison, in classes that need no DeepSpeed: every "auto" is filled and no value differs."""
     from accelerate.utils.deepspeed import HfDeepSpeedConfig
     from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 

@@ -1,4 +1,4 @@
-"""A query's negatives: no passage of the batch that is known to be its positive, whatever row it came with."""
+"""A query's negatives: no passage of the batch that is a known positive of it, whichever row it belongs to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VOCABULARY = 12
 
 
 def batch_of(examples: list[Example]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The collator's names for ``examples``, and random outputs of a model for them that want gradients."""
+    """A batch as the collator makes it of ``examples``, and random model outputs that require gradients."""
     passages = [passage for example in examples for passage in example.passages]
     sizes = [len(example.passages) for example in examples]
     batch: dict[str, Any] = {
@@ -48,12 +48,12 @@ def batch_of(examples: list[Example]) -> tuple[dict[str, Any], dict[str, torch.T
     return batch, outputs
 
 
-def test_without_doubles_nothing_is_changed(tiny_settings: Settings) -> None:
+def test_without_copies_nothing_is_masked(tiny_settings: Settings) -> None:
     """Bit for bit, losses and gradients."""
     batch, outputs = batch_of([Example(f"q{i}", (f"p{i}", f"n{i}")) for i in range(4)])
-    found = objective(outputs, batch, tiny_settings(), VOCABULARY)
-    assert (found["masked"].item(), found["negatives"].item()) == (0, 4 * 7)
-    found["loss"].backward()
+    parts = objective(outputs, batch, tiny_settings(), VOCABULARY)
+    assert (parts["masked"].item(), parts["negatives"].item()) == (0, 4 * 7)
+    parts["loss"].backward()
     gradients = [one.grad.clone() for one in outputs.values() if one.grad is not None]
     for one in outputs.values():
         one.grad = None
@@ -61,7 +61,7 @@ def test_without_doubles_nothing_is_changed(tiny_settings: Settings) -> None:
     plain = torch.nn.functional.cross_entropy(similarities / 2 / 0.01, batch["positives"])
     products = outputs["query_lexical"] @ outputs["passage_lexical"].T
     plain = plain + torch.nn.functional.cross_entropy(products, batch["positives"])
-    assert found["loss"].item() == plain.item()
+    assert parts["loss"].item() == plain.item()
     plain.backward()
     assert len(gradients) == 4
     assert all(torch.equal(a, b.grad) for a, b in zip(gradients, outputs.values(), strict=True) if b.grad is not None)
@@ -78,41 +78,41 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_positive_of_a_query_is_no_negative_of_it(kind: str, tiny_settings: Settings) -> None:
-    """The loss is that of the batch without these pairs, and no gradient comes from them."""
+    """The loss is that of the batch without these pairs, and all gradients are finite."""
     examples, masked = KINDS[kind]
     batch, outputs = batch_of(examples)
-    found = objective(outputs, batch, tiny_settings(), VOCABULARY)
-    assert found["masked"].item() == masked
+    parts = objective(outputs, batch, tiny_settings(), VOCABULARY)
+    assert parts["masked"].item() == masked
     keys = batch["passage_keys"].squeeze(1)
     products = outputs["query_lexical"] @ outputs["passage_lexical"].T
     expected = []
     for i, label in enumerate(batch["positives"].tolist()):
-        kept = [j for j in range(len(keys)) if j == label or keys[j] not in batch["known_keys"][i]]
-        expected.append(products[i, kept].logsumexp(0) - products[i, label])
-    torch.testing.assert_close(found["lexical"], torch.stack(expected).mean())
+        unmasked = [j for j in range(len(keys)) if j == label or keys[j] not in batch["known_keys"][i]]
+        expected.append(products[i, unmasked].logsumexp(0) - products[i, label])
+    torch.testing.assert_close(parts["lexical"], torch.stack(expected).mean())
     if masked == 6:
-        assert found["loss"].item() == 0, "as each other's negatives they would hold it at 2 ln 3"
-    found["loss"].backward()
+        assert parts["loss"].item() == 0, "as negatives of each other they would keep it at 2 ln 3"
+    parts["loss"].backward()
     assert all(torch.isfinite(one.grad).all() for one in outputs.values() if one.grad is not None)
 
 
-def test_a_teacher_still_sees_what_is_masked(tiny_settings: Settings) -> None:
-    """Its scores are right for copies, too: only the contrast leaves them out."""
+def test_distillation_uses_masked_pairs(tiny_settings: Settings) -> None:
+    """A teacher's scores are right for copies too; only the contrastive losses leave them out."""
     twice = [Example(f"q{i}", ("same", f"n{i}"), scores=(3.0, 1.0)) for i in range(2)]
     settings = tiny_settings(margin_mse_weight=1.0, relational_kl_weight=1.0, embedding_kl_weight=1.0)
     batch, outputs = batch_of(twice)
     teacher = {side: unit(torch.randn(count, 5)) for side, count in (("query", 2), ("passage", 4))}
-    found = objective(outputs, batch, settings, VOCABULARY, teacher)
-    fresh = {**batch, "passage_keys": torch.arange(4).unsqueeze(1), "known_keys": torch.tensor([[0], [2]])}
-    free = objective(outputs, fresh, settings, VOCABULARY, teacher)
-    assert (found["masked"].item(), free["masked"].item()) == (2, 0)
-    assert found["dense"] != free["dense"]
+    parts = objective(outputs, batch, settings, VOCABULARY, teacher)
+    distinct = {**batch, "passage_keys": torch.arange(4).unsqueeze(1), "known_keys": torch.tensor([[0], [2]])}
+    unmasked = objective(outputs, distinct, settings, VOCABULARY, teacher)
+    assert (parts["masked"].item(), unmasked["masked"].item()) == (2, 0)
+    assert parts["dense"] != unmasked["dense"]
     for name in ("margin_mse", "relational_kl", "embedding_kl"):
-        assert math.isfinite(found[name].item()) and found[name] == free[name], name
+        assert math.isfinite(parts[name].item()) and parts[name] == unmasked[name], name
 
 
 def test_an_example_names_the_positives_of_every_row(tmp_path: Path) -> None:
-    """Rows that ask one query share them, whichever of them are in a batch or on a device."""
+    """Rows with the same query share its positives, whichever of them are in a batch or on a device."""
     (tmp_path / "a.tsv").write_text("tall towers\tone\nrivers\ttwo\nTall  TOWERS\tthree\n")
     (tmp_path / "b.jsonl").write_text(json.dumps({"query": "tall towers", "positive_passages": ["four", "ONE"]}))
     rows = RowFiles([tmp_path / "a.tsv", tmp_path / "b.jsonl"], False, "stop", None)
@@ -123,13 +123,13 @@ def test_an_example_names_the_positives_of_every_row(tmp_path: Path) -> None:
 
 
 def test_masked_pairs_are_counted_in_the_log(tiny_settings: Settings, tmp_path: Path) -> None:
-    """Eight queries, each with three others of its positive in the batch."""
+    """Eight queries; for each, three other passages of the batch have the text of its positive."""
     lines = [f"query {i}\t{'towers are tall' if i % 2 else 'rivers flow'}\n" for i in range(8)]
     (tmp_path / "r.tsv").write_text("".join(lines))
-    said: list[str] = []
-    train(tiny_settings(data=(str(tmp_path / "r.tsv"),), negatives=0, batch_size=8, max_steps=1), say=said.append)
+    reports: list[str] = []
+    train(tiny_settings(data=(str(tmp_path / "r.tsv"),), negatives=0, batch_size=8, max_steps=1), say=reports.append)
     assert read_log(tmp_path / "out" / "log.jsonl")[0]["masked"] == 8 * 3
-    assert any("24.0 pairs masked" in line for line in said)
+    assert any("24.0 pairs masked" in line for line in reports)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_losses_that_need_no_other_passage_teach(tiny_settings: Settings, tmp_pa
     (tmp_path / "r.tsv").write_text("a\tone passage of some words")
     changes = {"data": (str(tmp_path / "r.tsv"),), "negatives": 0, "batch_size": 1, "max_steps": 1}
     assert train(tiny_settings(**changes, denoising_weight=1.0), say=lambda _: None)["steps"] == 1
-    tiny_settings(embedding_weight=1.0).refuse_no_contrast(1)
-    tiny_settings(relational_kl_weight=1.0).refuse_no_contrast(3)
+    tiny_settings(embedding_weight=1.0).require_contrast(1)
+    tiny_settings(relational_kl_weight=1.0).require_contrast(3)
     with pytest.raises(ConfigError, match="nothing to learn from"):
-        tiny_settings(relational_kl_weight=1.0).refuse_no_contrast(1)
+        tiny_settings(relational_kl_weight=1.0).require_contrast(1)

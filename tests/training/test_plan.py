@@ -1,4 +1,4 @@
-"""`train --plan`: counts of the models that a run would really make, and what changes its memory."""
+"""`train --plan`: the counts are those of the models that a run builds; which settings change its memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..model.conftest import tiny_bert
 __all__ = ["tiny_bert"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# config.json of the published bases, without what no size depends on
+# config.json of the published bases, without values that do not change a size
 DREAM = {
     "model_type": "Dream", "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944,
     "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "rms_norm_eps": 1e-6,
@@ -51,7 +51,7 @@ def example(name: str, bases: dict[str, str]) -> TrainSettings:
 
 
 def figures(settings: TrainSettings, gpus: int = 8) -> dict[str, float]:
-    """Bytes on a device by what they are for, and the counts of parameters."""
+    """Bytes on a device by purpose, and the counts of parameters."""
     config = retriever_for(settings)
     model = module.empty_base(config)
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -62,18 +62,18 @@ def figures(settings: TrainSettings, gpus: int = 8) -> dict[str, float]:
 def test_the_published_models_by_hand(bases: dict[str, str]) -> None:
     dream = 28 * (2 * 3584**2 + 2 * 3584 * 512 + 3 * 3584 * 18944 + 3584 + 2 * 512) + 57 * 3584 + 2 * 152064 * 3584
     lora = 28 * 16 * (2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944))
-    found = figures(example("dream-7b", bases))
-    assert (found["total"], found["trained"]) == (dream, lora) == (7_615_616_512, 40_370_176)
-    assert found["weights"] == 2 * dream
-    assert found["Adam's two moments"] == lora
+    plan = figures(example("dream-7b", bases))
+    assert (plan["total"], plan["trained"]) == (dream, lora) == (7_615_616_512, 40_370_176)
+    assert plan["weights"] == 2 * dream
+    assert plan["Adam's two moments"] == lora
     sizes = (4 * 3584 + 2 * 3584 + 18944, 3584 + 2 * 512 + 3584 + 2 * 18944 + 3584)  # of a block: inputs, outputs
     block = 2 * sum(sizes) + 8 * sizes[0]
-    assert found["activations of 16 texts"] == 16 * 175 * (28 * 2 * 3584 + block)
+    assert plan["activations of 16 texts"] == 16 * 175 * (28 * 2 * 3584 + block)
     llada = 32 * (4 * 4096**2 + 3 * 4096 * 12288) + 65 * 4096 + 2 * 126464 * 4096
     lora = 16 * (32 * (4 * (4096 + 4096) + 3 * (4096 + 12288)) + 4096 + 126464)  # the output head, too
-    found = figures(example("llada-8b", bases))
-    assert (found["total"], found["trained"]) == (llada, lora) == (8_015_581_184, 44_032_000)
-    assert found["weights"] == 4 * llada / 8  # float32, spread by FSDP
+    plan = figures(example("llada-8b", bases))
+    assert (plan["total"], plan["trained"]) == (llada, lora) == (8_015_581_184, 44_032_000)
+    assert plan["weights"] == 4 * llada / 8  # float32, sharded by FSDP
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_page_shows_the_plan(
     bases: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
-    shown = page.partition("The second of them says:\n\n```text\n")[2].partition("\n```\n")[0]
+    shown = page.partition("The second command prints:\n\n```text\n")[2].partition("\n```\n")[0]
     path = REPOSITORY / "examples" / "train" / "dream-7b-msmarco.yaml"
     monkeypatch.chdir(tmp_path)  # where its model's name is a folder
     assert main(["train", "--plan", "--config", str(path), "--gpus", "8"]) == 0
@@ -128,30 +128,30 @@ def test_the_page_shows_the_plan(
 def test_the_verdict_and_the_steps(bases: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = tmp_path / "d.jsonl"
     data.write_text("{}\n" * 1000)
-    told = ["train", "--plan", "--model", bases["GSAI-ML/LLaDA-8B-Instruct"], "--data", str(data), "--output", "o"]
-    assert main([*told, "--chunk", "16", "--gradient-checkpointing", "true", "--epochs", "2", "--gpus", "2"]) == 0
+    command = ["train", "--plan", "--model", bases["GSAI-ML/LLaDA-8B-Instruct"], "--data", str(data), "--output", "o"]
+    assert main([*command, "--chunk", "16", "--gradient-checkpointing", "true", "--epochs", "2", "--gpus", "2"]) == 0
     out = capsys.readouterr().out
     assert "of 80: fits" in out and "steps: 62 for 1,000 rows, 32 queries each" in out
-    assert main([*told, "--max-steps", "7", "--gpu-memory", "24"]) == 0
+    assert main([*command, "--max-steps", "7", "--gpu-memory", "24"]) == 0
     out = capsys.readouterr().out
     assert "of 24: does NOT fit" in out and "steps: 7, 16 queries each" in out
     assert main(["train", "--plan", "--model", "no-such-model", "--data", str(data), "--output", "o"]) == 2
     with pytest.raises(SystemExit):
-        main([*told, "--gpus", "0"])
+        main([*command, "--gpus", "0"])
     assert "argument --gpus: '0' must be a whole number of at least 1" in capsys.readouterr().err
     assert not Path("o").exists()
 
 
-def test_no_weights_are_asked_of_the_hub(bases: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_weights_are_requested_from_the_hub(bases: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    asked = []
+    requests = []
 
     def download(name: str, allow_patterns: list[str], ignore_patterns: list[str] | None) -> str:
-        asked.append(ignore_patterns)
+        requests.append(ignore_patterns)
         return bases[name]
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     settings = TrainSettings("GSAI-ML/LLaDA-8B-Instruct", ("d",), "o")
     assert "8,015.6 M parameters" in module.plan(settings, 8, 80)
-    assert asked and all(ignored == ["*.safetensors"] for ignored in asked)
+    assert requests and all(ignored == ["*.safetensors"] for ignored in requests)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its base: a hub id, or a folder as seen from the checkpoint; no path of this machine."""
+"""A checkpoint names its base by hub id, or by a path relative to the checkpoint; never by an absolute path."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ Settings = Callable[..., TrainSettings]
 
 
 def header(card: str) -> dict[str, object]:
-    found = yaml.safe_load(card.split("---")[1])
-    assert isinstance(found, dict)
-    return found
+    values = yaml.safe_load(card.split("---")[1])
+    assert isinstance(values, dict)
+    return values
 
 
 @pytest.mark.parametrize("lora_r", [4, 0])
 def test_a_base_in_a_folder_moves_with_its_checkpoint(
     lora_r: int, tiny_settings: Settings, conformance_dir: Path, tmp_path: Path
 ) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    shutil.copytree(conformance_dir / "checkpoints" / "tiny-dream", here / "base")
-    changes = {"model": str(here / "base"), "output": str(here / "runs" / "out"), "max_steps": 1, "save_steps": 1}
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(conformance_dir / "checkpoints" / "tiny-dream", before / "base")
+    changes = {"model": str(before / "base"), "output": str(before / "runs" / "out"), "max_steps": 1, "save_steps": 1}
     train(tiny_settings(**changes, lora_r=lora_r), say=lambda _: None)
-    assert "base_model" not in header((here / "runs" / "out" / "README.md").read_text())
+    assert "base_model" not in header((before / "runs" / "out" / "README.md").read_text())
     if lora_r:
-        for folder, seen in (("out", "../../base"), ("out/checkpoint-1", "../../../base")):
-            written = json.loads((here / "runs" / folder / "adapter_config.json").read_text())
-            assert written["base_model_name_or_path"] == seen
-        here.rename(there)
+        for folder, relative in (("out", "../../base"), ("out/checkpoint-1", "../../../base")):
+            written = json.loads((before / "runs" / folder / "adapter_config.json").read_text())
+            assert written["base_model_name_or_path"] == relative
+        before.rename(after)
         for folder in ("out", "out/checkpoint-1"):
-            moved = DiffRetriever.from_pretrained(str(there / "runs" / folder))
-            assert moved.config.backbone == str(there / "base")
+            moved = DiffRetriever.from_pretrained(str(after / "runs" / folder))
+            assert moved.config.backbone == str(after / "base")
 
 
 def test_a_base_of_the_hub_is_named_by_its_id(tiny_settings: Settings, tmp_path: Path) -> None:

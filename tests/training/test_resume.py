@@ -1,4 +1,4 @@
-"""kill -9 and go on: the same weights, bit for bit, and the same log as an unbroken run; two devices as one."""
+"""A killed and resumed run has the weights (bit for bit) and the log of an unbroken run; two devices train as one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def same_bits(one: Path, two: Path, name: str = "adapter_model.safetensors") -> 
 
 def test_kill_at_a_random_step_and_resume(tiny_settings: Settings, tmp_path: Path) -> None:
     def settings(name: str) -> TrainSettings:
-        # 40 rows are 8 batches and 4 updates an epoch: checkpoints lie inside an epoch and at its end.
+        # 40 rows are 8 batches and 4 updates per epoch: checkpoints are written inside an epoch and at its end.
         return tiny_settings(
             output=str(tmp_path / name), max_steps=STEPS, save_steps=2, batch_size=5, accumulate=2, dev_rows=8
         )
@@ -69,14 +69,14 @@ def test_kill_at_a_random_step_and_resume(tiny_settings: Settings, tmp_path: Pat
     assert [step for step, _ in losses[0]] == list(range(1, STEPS + 1))
 
 
-def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
+def test_a_half_written_checkpoint_is_skipped_and_removed(tmp_path: Path) -> None:
     for step, state in ((2, "{}"), (10, '{"global_step": 1'), (12, None)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
     assert last_complete(list(tmp_path.glob("checkpoint-*"))) == tmp_path / "checkpoint-2"
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"], "half-written ones must not stay"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"], "incomplete ones are removed"
     assert last_complete([]) is None
 
 
@@ -90,7 +90,7 @@ def test_settings_that_a_kill_left_half_written_do_not_stop_the_next_run(
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["data", "train.yaml"]
 
 
-def test_a_link_to_a_folder_that_is_still_to_be_made_is_followed(tmp_path: Path) -> None:
+def test_a_link_to_a_missing_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").touch()
     settings = TrainSettings(model="m", data=[str(tmp_path / "rows.jsonl")], output=str(tmp_path / "run"))
     (tmp_path / "run").symlink_to("disk/run")
@@ -108,13 +108,13 @@ def test_early_stopping_keeps_the_best_checkpoint(tiny_settings: Settings, tmp_p
 
 
 def test_the_best_evaluation_is_kept_wherever_it_falls(tiny_settings: Settings, tmp_path: Path) -> None:
-    """Evaluated each step, saved every fourth: the best weights lie between two saves and are saved all the same."""
+    """Evaluated each step, saved every fourth: the best weights occur between two saves and are saved too."""
     settings = tiny_settings(
         max_steps=4, learning_rate=0.5, dev_rows=8, eval_steps=1, save_steps=4, metric="multi", keep_checkpoints=1
     )
     figures = train(settings, say=lambda _: None)
     seen = [record["eval_multi"] for record in read_log(tmp_path / "out" / "log.jsonl") if "eval_multi" in record]
-    assert len(seen) == 5, "before the first step and after each; the weights that are kept are not logged again"
+    assert len(seen) == 5, "before the first step and after each; the best weights are not logged again"
     assert figures["best_checkpoint"] == f"checkpoint-{seen.index(max(seen[1:]), 1)}" != "checkpoint-4"
     assert figures["development_after"]["eval_multi"] == pytest.approx(max(seen[1:]))
 
@@ -134,7 +134,7 @@ def test_early_stopping_counts_on_after_a_resume(tiny_settings: Settings, tmp_pa
 
 @pytest.mark.parametrize("dev_rows", [0, 8])
 def test_a_finished_run_is_not_trained_further(dev_rows: int, tiny_settings: Settings, tmp_path: Path) -> None:
-    """Killed between the last checkpoint and the end, or resumed by mistake: the weights are those of the run."""
+    """Killed between the last checkpoint and the end, or resumed by mistake: the weights do not change."""
     settings = tiny_settings(save_steps=3, schedule="constant", dev_rows=dev_rows)
     figures = train(settings, say=lambda _: None)
     before = load_file(tmp_path / "out" / "adapter_model.safetensors")
@@ -147,7 +147,7 @@ def test_a_finished_run_is_not_trained_further(dev_rows: int, tiny_settings: Set
 
 
 def test_a_resume_with_other_data_is_refused(tiny_settings: Settings, rows_file: Path, tmp_path: Path) -> None:
-    """Same name, size and time: the content counts. A file that was only touched does not stand in the way."""
+    """The content counts even with the same name, size and time. A file that was only touched is accepted."""
     data, dev = tmp_path / "data", tmp_path / "dev.jsonl"
     data.mkdir()
     rows = rows_file.read_text()
@@ -159,7 +159,7 @@ def test_a_resume_with_other_data_is_refused(tiny_settings: Settings, rows_file:
     shutil.rmtree(tmp_path / "out" / "checkpoint-3")
 
     def refused(path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"go on with the same rows") as caught:
+        with pytest.raises(ConfigError, match=r"resume with the same rows") as caught:
             train(settings, resume=True, say=lambda _: None)
         assert str(caught.value).startswith(f"{path}: ")
 

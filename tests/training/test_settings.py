@@ -1,4 +1,4 @@
-"""Settings from files and flags: every mistake is named; the command's flags."""
+"""Settings from files and options: messages for every mistake, and the options of the command."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def write(path: Path, **values: object) -> Path:
     return path
 
 
-def test_flags_go_over_the_file_and_are_read_as_their_kind(tmp_path: Path) -> None:
+def test_options_override_the_file_and_are_converted(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("")
     path = write(tmp_path / "run.yaml", learning_rate="1e-5", batch_size=8, bf16=True, fsdp=None)
     settings = read_settings(path, batch_size="4", gradient_checkpointing="true", data=["a", "b"], seed=None)
     assert (settings.learning_rate, settings.batch_size, settings.bf16) == (1e-5, 4, True)
     assert (settings.gradient_checkpointing, settings.data, settings.seed) == (True, ("a", "b"), 42)
-    assert read_settings(path).data == (str(tmp_path / "d.jsonl"),), "paths count from the file"
+    assert read_settings(path).data == (str(tmp_path / "d.jsonl"),), "paths are relative to the file"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     assert settings.batch_size * 8 == 128
 
 
-def test_the_output_counts_from_the_working_folder(tmp_path: Path) -> None:
+def test_the_output_is_relative_to_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert read_settings(write(tmp_path / "run.yaml")).output == "out"
 
@@ -106,7 +106,7 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert [name for name in FIELDS if f"  --{name.replace('_', '-')} " not in shown] == []
 
 
-def test_the_commands_options_go_over_the_file(tmp_path: Path) -> None:
+def test_the_commands_options_override_the_file(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     train.add_to(parser.add_subparsers())
     path = write(tmp_path / "run.yaml", bf16=True, batch_size=8)
@@ -131,7 +131,7 @@ def test_zero_stage_3_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_shipped_deepspeed_and_fsdp_files_are_understood() -> None:
-    """As far as it goes without GPUs: the libraries' own readers take them."""
+    """As far as this can be tested without GPUs: the libraries' own readers accept them."""
     from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
     folder = REPOSITORY / "examples" / "train"

@@ -1,4 +1,4 @@
-"""The whole trainer on tiny bases: what it writes, that it loads and encodes the same, and what one step computes."""
+"""The whole trainer on tiny bases: its files, that a checkpoint encodes the same when loaded, and one step's values."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_train_save_reload_merge_encode(
     settings = tiny_settings(
         name, dev_rows=8, denoising_weight=0.1, diversity_weight=0.1, chunk=5, gradient_checkpointing=True
     )
-    said: list[str] = []
-    figures = train(settings, say=said.append)
+    lines: list[str] = []
+    figures = train(settings, say=lines.append)
     folder = tmp_path / "out"
     released = conformance_dir / "checkpoints" / f"{name}-adapter"
     assert_released_layout(folder, released)
     assert figures["steps"] == 3
-    for view in ("dense", "multi", "lexical", "hybrid"):
-        assert 0 <= figures["development_after"][f"eval_{view}"] <= 1
+    for mode in ("dense", "multi", "lexical", "hybrid"):
+        assert 0 <= figures["development_after"][f"eval_{mode}"] <= 1
     steps = [record for record in read_log(folder / "log.jsonl") if "loss" in record]
     assert [record["step"] for record in steps] == [1, 2, 3]
     for record in steps:
@@ -67,7 +67,7 @@ def test_train_save_reload_merge_encode(
         assert record["loss"] == pytest.approx(parts, rel=1e-4)
     assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
     assert "nDCG@10" in (folder / "README.md").read_text()
-    assert any("step 3/3: loss" in line for line in said)
+    assert any("step 3/3: loss" in line for line in lines)
 
     model, collator = reader(settings, LoraSettings(4, 16, 0.05))
     before, _ = read_texts(model, collator, TEXTS, "passage", 2)
@@ -82,7 +82,7 @@ def test_train_save_reload_merge_encode(
 
 
 def assert_released_layout(folder: Path, released: Path) -> None:
-    """The files, keys and names of the authors' own folders; only numbers differ."""
+    """The files, keys and names are those of the released folders; only numbers differ."""
     ours, theirs = (json.loads((one / "retriever_config.json").read_text()) for one in (folder, released))
     assert list(ours) == list(theirs)
     same = ("model_type", "mask_token_id", "hidden_size", "query_prefix_ids", "passage_suffix_ids", "n_tail", "use_eos")
@@ -134,25 +134,25 @@ def examples() -> list[Example]:
 
 @pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada"])
 def test_chunks_change_nothing_but_memory(name: str, tiny_settings: Settings) -> None:
-    """GradCache's gradient is the whole batch's; dropout has its own test below."""
+    """GradCache's gradient is the whole batch's; dropout is tested below."""
     settings = tiny_settings(name, denoising_weight=0.5, diversity_weight=0.5)
-    found = []
+    results = []
     for chunk in (0, 1, 4):
         model, collator = reader(settings, LoraSettings(4, 16, 0.0), chunk)
         gradients, saved = gradients_and_memory(model, collator, settings)
-        found.append((gradients, saved))
-    plain, _ = found[0]
+        results.append((gradients, saved))
+    plain, _ = results[0]
     assert len(plain) >= 42
-    for gradients, _ in found[1:]:
+    for gradients, _ in results[1:]:
         for key, gradient in gradients.items():
             torch.testing.assert_close(gradient, plain[key], rtol=1e-4, atol=1e-4 * plain[key].abs().max().item())
-    assert found[1][1] < found[0][1] / 5, "what lives until the loss must be a small part of the whole activations"
+    assert results[1][1] < results[0][1] / 5, "only a small part of all activations is kept until the loss"
 
 
 def gradients_and_memory(
     model: MaskReader, collator: Collator, settings: TrainSettings
 ) -> tuple[dict[str, torch.Tensor], int]:
-    """Gradients of one step with B away from its zeros, and the bytes that wait for the backward pass."""
+    """Gradients of one step with LoRA's B not zero, and the bytes kept for the backward pass."""
     torch.manual_seed(3)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -175,7 +175,7 @@ def gradients_and_memory(
 
 
 def test_dropout_is_the_same_in_both_passes_of_a_chunk(tiny_settings: Settings) -> None:
-    """One chunk draws what no chunks draw; its gradient is the same only if the second pass draws it again."""
+    """One chunk draws the same masks as no chunks; the gradient is the same only if the second pass repeats them."""
 
     def gradients(chunk: int, seed: int) -> dict[str, torch.Tensor]:
         model, collator = reader(tiny_settings(), LoraSettings(4, 16, 0.5), chunk)
@@ -198,7 +198,7 @@ def test_dropout_is_the_same_in_both_passes_of_a_chunk(tiny_settings: Settings) 
 def test_dropout_is_the_same_in_both_passes_of_every_chunk(
     inner: bool, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several chunks against the same chunks with all activations kept, which draw in the same order."""
+    """Several chunks, compared with the same chunks with stored activations, which draw in the same order."""
 
     def gradients() -> dict[str, torch.Tensor]:
         model, collator = reader(tiny_settings(), LoraSettings(4, 16, 0.5), chunk=1)
@@ -215,21 +215,21 @@ def test_dropout_is_the_same_in_both_passes_of_every_chunk(
         objective(outputs, batch, settings, model.backbone.vocab_size)["loss"].backward()
         return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
-    found = gradients()
+    recomputed = gradients()
     monkeypatch.setattr(MaskReader, "_run", lambda self, function, *arguments: function(*arguments))
-    kept = gradients()
-    assert found.keys() == kept.keys() and len(found) >= 42
-    for name, gradient in kept.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+    stored = gradients()
+    assert recomputed.keys() == stored.keys() and len(recomputed) >= 42
+    for name, gradient in stored.items():
+        torch.testing.assert_close(recomputed[name], gradient, rtol=1e-5, atol=1e-6)
 
 
 def test_an_adapter_keeps_its_own_scale(tiny_settings: Settings, conformance_dir: Path, tmp_path: Path) -> None:
-    """Rank-stabilised LoRA scales by alpha / sqrt(r); trained on by nothing, it must encode as before."""
+    """Rank-stabilised LoRA scales by alpha / sqrt(r); after a step of almost no length it encodes as before."""
     start = tmp_path / "rslora"
     shutil.copytree(conformance_dir / "checkpoints" / "tiny-dream-adapter", start)
-    facts = json.loads((start / "adapter_config.json").read_text()) | {"use_rslora": True}
-    facts["base_model_name_or_path"] = str(conformance_dir / "checkpoints" / "tiny-dream")
-    (start / "adapter_config.json").write_text(json.dumps(facts))
+    values = json.loads((start / "adapter_config.json").read_text()) | {"use_rslora": True}
+    values["base_model_name_or_path"] = str(conformance_dir / "checkpoints" / "tiny-dream")
+    (start / "adapter_config.json").write_text(json.dumps(values))
     model = {"model": str(start), "k_query": None, "k_passage": None, "max_length": None}
     train(tiny_settings(**model, max_steps=1, learning_rate=1e-12), say=lambda _: None)
     old, new = DiffRetriever.from_pretrained(str(start)), DiffRetriever.from_pretrained(str(tmp_path / "out"))
@@ -237,16 +237,16 @@ def test_an_adapter_keeps_its_own_scale(tiny_settings: Settings, conformance_dir
 
 
 def test_a_bfloat16_base_with_a_trained_head(tiny_settings: Settings, tmp_path: Path) -> None:
-    """The float32 head of the default model beside bfloat16 weights, as on a GPU; measured in bfloat16, too."""
-    own = {"model": "diffretriever", "k_query": None, "k_passage": None, "max_length": 32, "dtype": "bfloat16"}
-    figures = train(tiny_settings(**own, max_steps=1, dev_rows=4, eval_steps=1), say=lambda _: None)
+    """The default model's float32 head with bfloat16 weights, as on a GPU, trained and measured."""
+    changes = {"model": "diffretriever", "k_query": None, "k_passage": None, "max_length": 32, "dtype": "bfloat16"}
+    figures = train(tiny_settings(**changes, max_steps=1, dev_rows=4, eval_steps=1), say=lambda _: None)
     assert figures["development_after"]["eval_dense"] > 0
     for name in ("adapter_model.safetensors", "head.safetensors"):
         saved = load_file(tmp_path / "out" / name)
         assert saved and all(tensor.dtype == torch.float32 for tensor in saved.values()), name
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tiny_settings: Settings, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run(tiny_settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(NumericalError, match="at step 2"):
         train(tiny_settings(learning_rate=1e30), say=lambda _: None)
     assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
@@ -255,7 +255,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tiny_settings: Settings, tmp_path
     assert not (tmp_path / "one" / "adapter_model.safetensors").exists()
 
 
-def test_development_queries_among_the_training_rows_are_told(
+def test_development_queries_among_the_training_rows_are_reported(
     tiny_settings: Settings, rows_file: Path, tmp_path: Path
 ) -> None:
     dev = tmp_path / "dev.jsonl"
@@ -263,9 +263,9 @@ def test_development_queries_among_the_training_rows_are_told(
     rows[0]["query"] = rows[0]["query"].upper()
     rows[1]["query"] = "something else"
     dev.write_text("\n".join(map(json.dumps, rows)))
-    said: list[str] = []
-    train(tiny_settings(dev=(str(dev),), max_steps=1), say=said.append)
-    assert any(line.startswith("2 training rows ask a query of the development set") for line in said)
+    lines: list[str] = []
+    train(tiny_settings(dev=(str(dev),), max_steps=1), say=lines.append)
+    assert any(line.startswith("2 training rows have a query of the development set") for line in lines)
 
 
 def test_outputs_that_hold_something_else(tiny_settings: Settings, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_too_few_rows_and_an_output_in_use(tiny_settings: Settings, tmp_path: Pa
 
 
 def test_the_unknown_word_is_no_term_in_training(tmp_path: Path) -> None:
-    """Neither among a text's own terms nor, where all terms count, in the whole vocabulary."""
+    """Neither among the terms of a text nor, where all terms count, in the whole vocabulary."""
     from diffretriever_pyserini.model.backbones.loading import load_base, load_tokenizer
     from diffretriever_pyserini.model.config import resolve_config
     from diffretriever_pyserini.model.layout import build_layout
@@ -340,8 +340,8 @@ def test_the_unknown_word_is_no_term_in_training(tmp_path: Path) -> None:
     model = MaskReader(backbone, layouts, never=unknown_ids(tokenizer))
     weights = model(query=batch)["query_lexical"]
     assert not weights[:, tokenizer.unk_token_id].any() and weights.any()
-    free = MaskReader(backbone, layouts)(query=batch)["query_lexical"]
-    free[:, tokenizer.unk_token_id] = 0
-    torch.testing.assert_close(weights, free)
+    unfiltered = MaskReader(backbone, layouts)(query=batch)["query_lexical"]
+    unfiltered[:, tokenizer.unk_token_id] = 0
+    torch.testing.assert_close(weights, unfiltered)
     weights.sum().backward()
     assert all(torch.isfinite(one.grad).all() for one in model.parameters() if one.grad is not None)

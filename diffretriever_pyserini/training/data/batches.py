@@ -20,8 +20,8 @@ from .store import text_key
 class Example:
     """One query with its passages, the positive first; ``scores`` are a teacher's, in the passages' order.
 
-    ``seed`` belongs to the row and the epoch: what is drawn for the row does not depend on the rest of the run.
-    ``positives`` are the :func:`~.store.text_key` of all positives that the query is known to have.
+    ``seed`` depends on the row and the epoch only, so draws for the row do not depend on the rest of the run.
+    ``positives`` are the :func:`~.store.text_key` of all known positives of the query.
     """
 
     query: str
@@ -36,11 +36,11 @@ class Collator:
 
     Parameters
     ----------
-    tokenizer, layouts : of the model; a Layout per side.
-    pad_left : as the backbone wants it.
+    tokenizer, layouts : the model's tokenizer, and a Layout per side.
+    pad_left : whether the backbone expects padding on the left.
     terms : ``lexical_terms`` of the retriever; ``vocabulary`` has no content filter.
-    settings : of the run: whether positives are also read with part of their text masked, and both sides also laid out
-        as ``prefix text suffix`` without masks, for a teacher that reads plain texts.
+    settings : settings of the run. They decide whether a batch also has positives with part of their text masked, and
+        both sides as ``prefix text suffix`` without masks, for a teacher that reads plain texts.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Collator:
         self.pad_left = pad_left
         self.denoise_passages = settings.denoising_passages if settings and settings.denoising_weight else 0
         self.plain = settings is not None and settings.distils_embeddings
-        # The mask's own id stays in, as in the published training; it is no word of any ordinary text.
+        # The mask's id is not filtered out, as in the published training; ordinary texts do not contain it.
         self._content = None if terms == "vocabulary" else ContentTokens(tokenizer, stems=terms == "stems")
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """One batch: ``query`` and ``passage`` sides, ``positives`` [Nq] (their rows), and what was asked for.
+        """One batch: ``query`` and ``passage`` sides, ``positives`` [Nq] (their rows), and what the losses need.
 
-        ``passage_keys`` int64 [Np, 1] name the passages' texts, ``known_keys`` int64 [Nq, C] those of every positive of
-        a query, so that none of them counts as its negative.
+        ``passage_keys`` int64 [Np, 1] are the keys of the passages' texts, ``known_keys`` int64 [Nq, C] those of all
+        positives of a query, so that none of them counts as its negative.
         """
         queries = [example.query for example in examples]
         passages = [passage for example in examples for passage in example.passages]
@@ -92,15 +92,15 @@ class Collator:
         in_row = table.mask_positions(layout) - table.shape[1] * np.arange(len(texts))[:, None]
         batch["positions"] = torch.from_numpy(in_row)
         if self._content is not None:
-            words = [self._content(text) for text in texts]
-            width = max(1, *map(len, words))
-            batch["content"] = torch.tensor([[*one, *[-1] * (width - len(one))] for one in words])
+            content = [self._content(text) for text in texts]
+            width = max(1, *map(len, content))
+            batch["content"] = torch.tensor([[*ids, *[-1] * (width - len(ids))] for ids in content])
         return batch
 
     def _padded(
         self, texts: Sequence[Sequence[int] | np.ndarray], layout: Layout
     ) -> tuple[dict[str, Tensor], TokenTable]:
-        """``input_ids`` and ``attention_mask`` [N, L] of the ids of texts, and where each of them lies."""
+        """``input_ids`` and ``attention_mask`` [N, L] of the ids of texts, and the position of each text."""
         table = TokenTable.padded(layout.lengths(texts), self.pad_left)
         ids, mask = torch.from_numpy(table.ids(layout, texts)), torch.from_numpy(table.mask())
         return {"input_ids": ids, "attention_mask": mask}, table
@@ -114,29 +114,29 @@ class Collator:
         """Positives with a random share t of their text tokens masked, t uniform on (0, 1] (LLaDA, section 2.1)."""
         layout = self.layouts["passage"]
         texts = tokenize_texts(self.tokenizer, [example.passages[0] for example in examples], layout.text_budget)
-        shown, targets, ratios = [], [], []
+        inputs, targets, ratios = [], [], []
         for example, text in zip(examples, texts, strict=True):
             draw = np.random.default_rng(example.seed)
             ratios.append(1.0 - draw.random())
             hidden = draw.random(len(text)) < ratios[-1]
-            shown.append(np.where(hidden, layout.mask_id, text))
+            inputs.append(np.where(hidden, layout.mask_id, text))
             targets.append(np.where(hidden, text, -1))
-        batch, table = self._padded(shown, layout)
-        wanted = np.full(table.size, -1, dtype=np.int64)
+        batch, table = self._padded(inputs, layout)
+        padded_targets = np.full(table.size, -1, dtype=np.int64)
         for start, target in zip(table.starts + len(layout.prefix), targets, strict=True):
-            wanted[start : start + len(target)] = target
-        batch["targets"] = torch.from_numpy(wanted.reshape(table.shape))
+            padded_targets[start : start + len(target)] = target
+        batch["targets"] = torch.from_numpy(padded_targets.reshape(table.shape))
         batch["ratios"] = torch.tensor(ratios, dtype=torch.float32)
         batch["text_tokens"] = torch.tensor([len(ids) for ids in texts])
         return batch
 
 
 def _known_keys(examples: Sequence[Example]) -> Tensor:
-    """Keys of the positives of each query, of equal queries together, int64 [N, C]; filled up with one of them."""
+    """Keys of the positives of each query, int64 [N, C]; equal queries share theirs, and rows are padded with a key."""
     known: dict[int, set[int]] = {}
-    asked = [text_key(example.query) for example in examples]
-    for key, example in zip(asked, examples, strict=True):
+    queries = [text_key(example.query) for example in examples]
+    for key, example in zip(queries, examples, strict=True):
         known.setdefault(key, set()).update((*example.positives, text_key(example.passages[0])))
     width = max(map(len, known.values()))
-    filled = {key: sorted(keys) + [min(keys)] * (width - len(keys)) for key, keys in known.items()}
-    return torch.tensor([filled[key] for key in asked])
+    padded = {key: sorted(keys) + [min(keys)] * (width - len(keys)) for key, keys in known.items()}
+    return torch.tensor([padded[key] for key in queries])

@@ -1,7 +1,7 @@
-"""From a folder of documents without queries to passages, and to queries made of their own headings and sentences.
+"""From a folder of documents without queries to passages, and to queries made from their headings and sentences.
 
-Headings ask for their section, and a sentence asks for the passage it was taken out of (the inverse cloze task,
-Lee et al. 2019): weak supervision, but of the right vocabulary, and enough to fit a model to a collection.
+A heading is a query for its section; a sentence is a query for the passage it was taken from (the inverse cloze task,
+Lee et al. 2019). This is weak supervision, but in the collection's vocabulary, and enough to adapt a model to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUFFIXES = (".txt", ".md", ".rst")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
 _UNDERLINE = re.compile(r"^([=\-~^*+#])\1{2,}\s*$")
 _LEAST_WORDS = 3  # content words of a usable query
-_KEEP_SENTENCE = 0.1  # how often the asked sentence stays in its passage, so that exact words keep counting
+_KEEP_SENTENCE = 0.1  # how often the query's sentence stays in its passage, so that exact matches still count
 
 
 def read_documents(folder: Path, words: int = 100) -> Iterator[Passage]:
@@ -34,15 +34,15 @@ def read_documents(folder: Path, words: int = 100) -> Iterator[Passage]:
     A passage never crosses a heading; its title is that heading, empty before the first one. Ids are the file's path
     with the passage's number. Raises InputError for an empty folder or a file that is not UTF-8.
     """
-    inside = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and not path.is_dir())
-    files = [regular(path) for path in inside]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and not path.is_dir())
+    files = [regular(path) for path in paths]
     if not files:
-        raise InputError(f"{folder}: no {', '.join(SUFFIXES)} files here or below.")
+        raise InputError(f"{folder}: no {', '.join(SUFFIXES)} files in this folder or below it.")
     for path in files:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not valid UTF-8 ({error.reason}); convert it or take it away.") from error
+            raise InputError(f"{path}: not valid UTF-8 ({error.reason}); convert it or remove it.") from error
         name = re.sub(r"\s", "_", path.relative_to(folder).as_posix())
         number = 0
         for title, section in _sections(text):
@@ -52,23 +52,23 @@ def read_documents(folder: Path, words: int = 100) -> Iterator[Passage]:
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """(heading, text below it); what stands before the first heading has none."""
+    """(heading, text below it); the heading is empty for text before the first one."""
     title, body = "", list[str]()
     lines = text.splitlines()
     for i, line in enumerate(lines):
         below = lines[i + 1] if i + 1 < len(lines) else ""
-        found = _HEADING.match(line)
+        heading = _HEADING.match(line)
         underlined = bool(line.strip()) and not _UNDERLINE.match(line) and bool(_UNDERLINE.match(below))
-        if found or underlined:
+        if heading or underlined:
             yield title, "\n".join(body)
-            title, body = (found[1] if found else line.strip()), []
+            title, body = (heading[1] if heading else line.strip()), []
         elif not _UNDERLINE.match(line):
             body.append(line)
     yield title, "\n".join(body)
 
 
 def _pieces(section: str, words: int) -> Iterator[str]:
-    """Sentences of ``section`` put together until a piece has ``words`` words; a rest below a third joins the last."""
+    """Sentences of ``section`` in pieces of ``words`` words; a last piece below a third joins the one before."""
     pieces: list[list[str]] = []
     for paragraph in re.split(r"\n\s*\n", section):
         for sentence in sentences(" ".join(paragraph.split())):
@@ -93,16 +93,16 @@ def sentences(text: str) -> list[str]:
     return list(_sentence_splitter().tokenize(text)) if text.strip() else []
 
 
-def made_rows(passage: Passage, rng: np.random.Generator) -> Iterator[rows.Row]:
-    """Training rows without negatives: the heading asks for the passage, and one sentence asks for the others."""
+def generated_rows(passage: Passage, rng: np.random.Generator) -> Iterator[rows.Row]:
+    """Training rows without negatives: one has the heading as its query, one a sentence of the passage."""
     if len(content_words(passage.title)) >= _LEAST_WORDS:
         yield _row(passage.title, replace(passage, title=""), "heading")
     parts = sentences(passage.text)
     usable = [i for i, one in enumerate(parts) if len(content_words(one)) >= _LEAST_WORDS]
     if len(parts) >= 2 and usable:
         chosen = usable[int(rng.integers(len(usable)))]
-        kept = parts if rng.random() < _KEEP_SENTENCE else parts[:chosen] + parts[chosen + 1 :]
-        yield _row(parts[chosen], replace(passage, text=" ".join(kept)), "sentence")
+        answer = parts if rng.random() < _KEEP_SENTENCE else parts[:chosen] + parts[chosen + 1 :]
+        yield _row(parts[chosen], replace(passage, text=" ".join(answer)), "sentence")
 
 
 def _row(query: str, answer: Passage, kind: str) -> rows.Row:

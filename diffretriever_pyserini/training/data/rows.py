@@ -1,4 +1,4 @@
-"""One training row: a query with its positive and negative passages, from any of the layouts that people have.
+"""One training row: a query with its positive and negative passages, parsed from one of several layouts.
 
 JSON: Tevatron's ``{"query", "positive_passages": [{"docid", "title", "text"}], "negative_passages": [...]}``, or a
 plain pair ``{"query", "positive" | "passage", "title"}``. TSV: query, tab, passage. A passage may carry a teacher's
@@ -18,7 +18,7 @@ from ...files.jsonl import parse_object, text_field
 
 @dataclass(frozen=True, slots=True)
 class ScoredPassage(Passage):
-    """A passage of a training row; its id is empty where the row names none, ``score`` is a teacher's, if any."""
+    """A passage of a training row; its id is empty where the row gives none, ``score`` is a teacher's, if any."""
 
     score: float | None = None
 
@@ -41,9 +41,9 @@ class Row:
 def parse_line(line: str, where: str, tabs: bool = False) -> Row:
     """The row in a line of a ``.jsonl`` (or, with ``tabs``, ``.tsv``) file; InputError names ``where``."""
     if tabs:
-        query, found, passage = line.rstrip("\r\n").partition("\t")
-        if not found or "\t" in passage:
-            raise InputError(f"{where}: expected two columns, query and passage, parted by one tab.")
+        query, tab, passage = line.rstrip("\r\n").partition("\t")
+        if not tab or "\t" in passage:
+            raise InputError(f"{where}: expected two columns, query and passage, separated by one tab.")
         return checked(Row(query.strip(), (ScoredPassage("", "", passage.strip()),), ()), where)
     return parse_record(parse_object(line, where), where)
 
@@ -57,7 +57,7 @@ def parse_record(record: dict[str, Any], where: str) -> Row:
         return checked(Row(query, positives, negatives, query_id), where)
     name = next((name for name in ("positive", "passage", "text") if name in record), None)
     if name is None:
-        raise InputError(f"{where}: neither positive_passages nor positive nor passage; found {sorted(record)}.")
+        raise InputError(f"{where}: neither positive_passages nor positive nor passage; the keys are {sorted(record)}.")
     positive = ScoredPassage("", text_field(record, "title", where), text_field(record, name, where))
     return checked(Row(query, (positive,), (), query_id), where)
 
@@ -66,7 +66,7 @@ def _passages(record: dict[str, Any], name: str, where: str) -> tuple[ScoredPass
     values = record.get(name) or []
     if not isinstance(values, list):
         raise InputError(f"{where}: {name} must be a list, found {type(values).__name__}.")
-    found = []
+    passages = []
     for value in values:
         if isinstance(value, str):
             value = {"text": value}
@@ -78,13 +78,14 @@ def _passages(record: dict[str, Any], name: str, where: str) -> tuple[ScoredPass
         ):
             raise InputError(f"{where}: the score {score!r} in {name} is not a number.")
         title, text = text_field(value, "title", where), text_field(value, "text", where)
-        found.append(ScoredPassage(str(value.get("docid") or ""), title, text, None if score is None else float(score)))
-    return tuple(found)
+        docid = str(value.get("docid") or "")
+        passages.append(ScoredPassage(docid, title, text, None if score is None else float(score)))
+    return tuple(passages)
 
 
 def checked(row: Row, where: str) -> Row:
-    """``row`` if it can be trained on, else InputError: an empty query, no positive, an empty passage, or one text
-    that is both positive and negative."""
+    """``row`` if it is usable. InputError for an empty query, no positive, an empty passage, or one text that is both
+    positive and negative."""
     if not row.query:
         raise InputError(f"{where}: the query is empty.")
     if not row.positives:

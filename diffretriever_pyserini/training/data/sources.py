@@ -1,8 +1,8 @@
-"""Where training rows come from: files as they are, and what must first be written out row by row on disk.
+"""Sources of training rows: files that are read in place, and sources that are first written to disk row by row.
 
 Plain ``.jsonl`` and ``.tsv`` files are read in place. Compressed files, BEIR folders, parquet files and hub data sets
-are streamed once into ``.jsonl`` files in a work folder. No text of a passage is held in memory; of a BEIR folder the
-judgements of the split and the texts of all queries are, while its rows are made.
+are streamed once into ``.jsonl`` files in a work folder. No passage text is held in memory. For a BEIR folder, the
+judgements of the split and the texts of all queries are held while its rows are written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PLAIN = (".jsonl", ".json", ".tsv")
 
 
 def row_files(sources: Iterable[str], work: Path, split: str = "train") -> list[Path]:
-    """Files of one training row a line for ``sources``, written into ``work`` where they are not there already.
+    """Files with one training row per line for ``sources``, written into ``work`` where they do not exist yet.
 
     A source is a file (.jsonl, .tsv, either with .gz; .parquet), a folder in BEIR layout with ``qrels/<split>.tsv``, a
     folder of such files, or the hub id of a data set (``owner/name`` or ``owner/name:split``) in Tevatron's layout.
@@ -39,7 +39,7 @@ def row_files(sources: Iterable[str], work: Path, split: str = "train") -> list[
     Raises
     ------
     InputError
-        For a source that is none of these, or a collection whose files do not fit together.
+        For a source that is none of these, or a collection whose files do not agree.
     """
     files: list[Path] = []
     for source in sources:
@@ -50,19 +50,19 @@ def row_files(sources: Iterable[str], work: Path, split: str = "train") -> list[
 def digests(sources: Iterable[str], split: str = "train") -> dict[str, str]:
     """Size and digest of every file that ``sources`` are read from, by its path; none for hub data sets.
 
-    The digest is of the whole file up to 64 MiB, of evenly spread blocks of larger ones.
+    The digest covers the whole file up to 64 MiB, and evenly spread blocks of a larger one.
     """
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for source in sources:
         path = Path(source).expanduser()
         restore(path)
-        files = [path] if path.is_file() else _inside(path, split) if path.is_dir() else []
-        found |= {str(file): f"{file.stat().st_size} bytes, {_file_digest(file)[:16]}" for file in files}
-    return found
+        files = [path] if path.is_file() else _files_in(path, split) if path.is_dir() else []
+        states |= {str(file): f"{file.stat().st_size} bytes, {_file_digest(file)[:16]}" for file in files}
+    return states
 
 
 def _file_digest(path: Path) -> str:
-    """SHA-256 of a file; over 64 MiB of its size and 64 evenly spread blocks."""
+    """SHA-256 of a file; of its size and 64 evenly spread blocks if it is larger than 64 MiB."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -75,44 +75,44 @@ def _file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _inside(folder: Path, split: str) -> list[Path]:
-    """The files of a folder that hold its rows: of a BEIR collection, or every file of rows."""
+def _files_in(folder: Path, split: str) -> list[Path]:
+    """The files of a folder that hold its rows: those of a BEIR collection, or every file of rows."""
     if is_beir(folder):
         files = open_beir(folder, split)
         return [files.corpus, files.queries, files.qrels]
-    inside = sorted(one for one in folder.iterdir() if one.name.removesuffix(".gz").endswith((*_PLAIN, ".parquet")))
-    if not inside:
+    paths = sorted(path for path in folder.iterdir() if path.name.removesuffix(".gz").endswith((*_PLAIN, ".parquet")))
+    if not paths:
         raise InputError(f"{folder}: neither a folder in BEIR layout nor one of .jsonl, .tsv or .parquet files.")
-    return [regular(one) for one in inside]
+    return [regular(path) for path in paths]
 
 
 def _files(source: str, work: Path, split: str) -> list[Path]:
     path = Path(source).expanduser()
     restore(path)
     if path.is_dir():
-        inside = _inside(path, split)
+        paths = _files_in(path, split)
         if is_beir(path):
-            stem = f"{path.resolve().name}-{split}-{_state(*inside)}"
-            return [_spooled(work, stem, lambda: beir_rows(open_beir(path, split), work))]
-        return [file for one in inside for file in _files(str(one), work, split)]
+            stem = f"{path.resolve().name}-{split}-{_state(*paths)}"
+            return [_written(work, stem, lambda: beir_rows(open_beir(path, split), work))]
+        return [file for one in paths for file in _files(str(one), work, split)]
     if path.is_file():
         if path.suffix == ".gz" and path.with_suffix("").suffix in _PLAIN:
             return [_unzipped(path, work)]
         if path.suffix == ".parquet":
             stem = f"{path.stem}-{_state(path)}"
-            return [_spooled(work, stem, lambda: _dataset_rows("parquet", "train", data_files=str(path)))]
+            return [_written(work, stem, lambda: _dataset_rows("parquet", "train", data_files=str(path)))]
         if path.suffix in _PLAIN:
             return [path]
         raise InputError(f"{path}: training rows are .jsonl, .tsv (either with .gz) or .parquet files.")
-    name, _, own_split = source.partition(":")
+    name, _, hub_split = source.partition(":")
     if is_hub_id(name):
-        own_split = own_split or split
-        return [_spooled(work, f"{name.replace('/', '--')}-{own_split}", lambda: _dataset_rows(name, own_split))]
-    raise InputError(f"{source}: no such file or folder, and no hub id of a data set (owner/name).")
+        hub_split = hub_split or split
+        return [_written(work, f"{name.replace('/', '--')}-{hub_split}", lambda: _dataset_rows(name, hub_split))]
+    raise InputError(f"{source}: no such file or folder, and not the hub id of a data set (owner/name).")
 
 
-def _spooled(work: Path, stem: str, rows: Any) -> Path:
-    """``work/<stem>.jsonl`` with the objects of ``rows()``; whole or absent, so that an old one can be used again."""
+def _written(work: Path, stem: str, rows: Any) -> Path:
+    """``work/<stem>.jsonl`` with the objects of ``rows()``; an existing file is complete and used again."""
     path = work / f"{stem}.jsonl"
     if not path.is_file():
         work.mkdir(parents=True, exist_ok=True)
@@ -123,9 +123,9 @@ def _spooled(work: Path, stem: str, rows: Any) -> Path:
 
 
 def _state(*paths: Path) -> str:
-    """Eight characters that change when one of the files does, so that an old copy is not taken for a new one's."""
-    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
+    """Eight characters that change when one of the files does, so that an outdated copy is not used."""
+    states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:8]
 
 
 def _unzipped(path: Path, work: Path) -> Path:
@@ -134,29 +134,29 @@ def _unzipped(path: Path, work: Path) -> Path:
     if not target.is_file():
         work.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as partial, partial.open("wb") as file:
-            file.writelines(read_blocks(path))  # all bytes: messages count the lines of the file that was named
+            file.writelines(read_blocks(path))  # all bytes, so that line numbers in messages are those of ``path``
     return target
 
 
 def _dataset_rows(name: str, split: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-    """Records of a data set, streamed through ``datasets``; a hub out of reach is an InputError."""
+    """Records of a data set, streamed through ``datasets``; InputError where it cannot be read."""
     import datasets
 
     try:
         yield from datasets.load_dataset(name, split=split, streaming=True, **arguments)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
-            f"data set {name!r}, split {split!r}: cannot be read ({reason(error)}). Without a "
-            "connection, download its files elsewhere and name them here."
+            f"data set {name!r}, split {split!r}: cannot be read ({reason(error)}). Without a connection, download "
+            "its files on another machine and give their paths."
         ) from error
 
 
 def beir_rows(files: BeirFolder, work: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a BEIR collection's judgements: one a query, every passage with a positive grade.
+    """Rows of a BEIR collection's judgements: one per query, with every passage of a positive grade.
 
-    They follow the first positive judgement of each query in the file.
-    Passages are looked up through an SQLite file in ``work``, so that memory does not grow with the corpus. Raises
-    InputError for a judgement whose query or passage has no text.
+    Their order is that of each query's first positive judgement in the file. Passages are looked up in an SQLite file
+    in ``work``, so that memory does not grow with the corpus. Raises InputError for a judgement whose query or passage
+    has no text.
     """
     qrels, queries = read_qrels(files.qrels), read_topics(files.queries)
     path = work / f"{files.name}.sqlite"
@@ -166,12 +166,12 @@ def beir_rows(files: BeirFolder, work: Path) -> Iterator[dict[str, Any]]:
         for qid in dict.fromkeys(qid for _, qid, _, grade in judgements(files.qrels) if grade > 0):
             positives = []
             for docid in (docid for docid, grade in qrels[qid].items() if grade > 0):
-                found = table.execute("SELECT id, title, text FROM corpus WHERE id = ?", (docid,)).fetchone()
-                if found is None:
+                record = table.execute("SELECT id, title, text FROM corpus WHERE id = ?", (docid,)).fetchone()
+                if record is None:
                     raise InputError(
                         f"{files.folder}: passage '{docid}' is judged for query '{qid}' but is not in the corpus."
                     )
-                positives.append(ScoredPassage(*found))
+                positives.append(ScoredPassage(*record))
             if qid not in queries:
                 raise InputError(f"{files.folder}: query '{qid}' is judged in {files.qrels} but has no text.")
             yield to_record(Row(queries[qid], tuple(positives), (), qid))

@@ -16,7 +16,7 @@ _READ_AT_ONCE = 1024
 
 
 class PassageStore:
-    """An SQLite file of passages, numbered from 0 in the order in which they came.
+    """An SQLite file of passages, numbered from 0 in the order given.
 
     Raises InputError when an id occurs twice.
     """
@@ -47,10 +47,10 @@ class PassageStore:
         return self._count
 
     def __getitem__(self, number: int) -> Passage:
-        found = self._table.execute("SELECT docid, title, text FROM passages WHERE number = ?", (number,)).fetchone()
-        if found is None:
+        row = self._table.execute("SELECT docid, title, text FROM passages WHERE number = ?", (number,)).fetchone()
+        if row is None:
             raise IndexError(number)
-        return Passage(*found)
+        return Passage(*row)
 
     def __iter__(self) -> Iterator[Passage]:
         cursor = self._table.execute("SELECT docid, title, text FROM passages ORDER BY number")
@@ -59,34 +59,34 @@ class PassageStore:
 
     def number(self, docid: str) -> int | None:
         """Number of the passage with this id, or None."""
-        found = self._table.execute("SELECT number FROM passages WHERE docid = ?", (docid,)).fetchone()
-        return None if found is None else int(found[0])
+        row = self._table.execute("SELECT number FROM passages WHERE docid = ?", (docid,)).fetchone()
+        return None if row is None else int(row[0])
 
     def same_text(self, text: str) -> list[int]:
         """Numbers of the passages with this text, with or without their title, as :func:`text_digest` compares."""
-        found = self._table.execute(
+        rows = self._table.execute(
             "SELECT number FROM passages WHERE digest = ?1 OR untitled = ?1 ORDER BY number", (text_digest(text),)
         )
-        return [int(row[0]) for row in found]
+        return [int(row[0]) for row in rows]
 
     def distinct(self, numbers: Sequence[int]) -> list[int]:
-        """``numbers`` in their order, of those with one text the first alone."""
+        """``numbers`` in their order, without those whose text an earlier one has."""
         digests: dict[int, bytes] = {}
-        for some in batched(numbers, _READ_AT_ONCE):
-            marks = ", ".join("?" * len(some))
-            digests |= self._table.execute(f"SELECT number, digest FROM passages WHERE number IN ({marks})", some)
+        for batch in batched(numbers, _READ_AT_ONCE):
+            marks = ", ".join("?" * len(batch))
+            digests |= self._table.execute(f"SELECT number, digest FROM passages WHERE number IN ({marks})", batch)
         first: dict[bytes, int] = {}
         for number in numbers:
             first.setdefault(digests[number], number)
         return list(first.values())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._table.close()
 
 
 def text_digest(text: str) -> bytes:
-    """16 bytes that two texts share when they differ in case, white space and composition of accents (NFC) only."""
+    """16 bytes, equal for texts that differ only in case, white space and composition of accents (NFC)."""
     plain = unicodedata.normalize("NFC", " ".join(text.casefold().split()))
     return hashlib.blake2b(plain.encode("utf-8", "replace"), digest_size=16).digest()
 

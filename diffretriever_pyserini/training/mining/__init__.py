@@ -1,1 +1,1 @@
-"""Hard negatives."""
+"""Mining of hard negatives."""

@@ -1,4 +1,4 @@
-"""Hard negatives for queries and their positives: candidates, without those that are likely positives themselves."""
+"""Hard negatives for queries with positives: search results without known and likely positives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...errors import InputError
 from ...files.atomic import whole_folder, write_json
 from ...files.outputs import refuse_inputs
 from ..data import rows
-from ..data.documents import made_rows, read_documents
+from ..data.documents import generated_rows, read_documents
 from ..data.examples import RowFiles
 from ..data.sources import row_files
 from ..data.store import PassageStore, text_digest
@@ -28,16 +28,16 @@ from .candidates import Vectors, bm25_candidates, model_candidates
 from .options import MineOptions
 
 MARKER = "mined.json"
-_REMEMBERED = 1024  # queries of several rows whose positives are not looked up again
+_CACHED = 1024  # queries of several rows whose positives are not looked up again
 
 
 def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, int]:
     """Write the rows with their negatives to ``options.output``; returns the counts that mined.json holds.
 
-    Rows for which no candidate is left stay in, without negatives, and are counted. Raises DiffRetrieverError.
+    Rows without a remaining candidate are written without negatives and counted. Raises DiffRetrieverError.
     """
-    read = {"--pairs": options.pairs, "--documents": options.documents, "--corpus": options.corpus}
-    refuse_inputs({"--output": options.output}, read)
+    inputs = {"--pairs": options.pairs, "--documents": options.documents, "--corpus": options.corpus}
+    refuse_inputs({"--output": options.output}, inputs)
     counts: Counter[str] = Counter()
     with whole_folder(options.output, MARKER) as folder, TemporaryDirectory(dir=folder) as temporary:
         work = Path(temporary)
@@ -54,7 +54,7 @@ def mine(options: MineOptions, say: Callable[[str], None] = print) -> dict[str, 
         write_json(folder / MARKER, {"counts": counts, "settings": settings})
     say(_summary(counts))
     if pairs.bad.count:
-        say(f"{pairs.bad.count} bad rows left out, listed in {options.output / 'bad-rows.txt'}")
+        say(f"{pairs.bad.count} bad rows left out; they are listed in {options.output / 'bad-rows.txt'}")
     return dict(counts)
 
 
@@ -67,7 +67,7 @@ def _passages(options: MineOptions, work: Path) -> Iterator[Passage]:
 
 
 def _passages_of_pairs(options: MineOptions, work: Path) -> Iterator[Passage]:
-    """Every passage of the pairs once; one without an id gets a number. What was seen is kept on disk."""
+    """Every passage of the pairs once; one without an id gets a number. Ids and texts already read are kept on disk."""
     files = row_files(options.pairs, work, options.split)
     pairs = RowFiles(files, False, options.on_error, work / "bad-while-collecting.txt")
     seen = _Seen(work / "seen.sqlite")
@@ -101,7 +101,7 @@ class _Seen:
 
 
 class _Queries(Sequence[str]):
-    """The queries of ``rows`` by number, read from disk when asked for."""
+    """The queries of ``rows`` by number, read from disk on access."""
 
     def __init__(self, rows: RowFiles):
         self._rows = rows
@@ -110,33 +110,33 @@ class _Queries(Sequence[str]):
         return len(self._rows)
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        return self._rows[place].query
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._rows[index].query
 
 
 def _pairs(options: MineOptions, store: PassageStore, work: Path, folder: Path) -> RowFiles:
     if options.documents is None:
         files = row_files(options.pairs, work, options.split)
     else:
-        made = work / "made.jsonl"
-        with made.open("w", encoding="utf-8") as file:
+        path = work / "generated.jsonl"
+        with path.open("w", encoding="utf-8") as file:
             for number, passage in enumerate(store):
-                for row in made_rows(passage, np.random.default_rng([options.seed, number])):
+                for row in generated_rows(passage, np.random.default_rng([options.seed, number])):
                     file.write(json.dumps(rows.to_record(row)) + "\n")
-        files = [made]
+        files = [path]
     return RowFiles(files, False, options.on_error, folder / "bad-rows.txt")
 
 
 @dataclass(frozen=True)
 class _Miner:
-    """What every row's negatives are chosen with; ``counts`` says at the end what was left out."""
+    """Choose the negatives of every row; ``counts`` holds what was left out and why."""
 
     options: MineOptions
     store: PassageStore
@@ -149,38 +149,38 @@ class _Miner:
         known = _KnownPositives(self.store, pairs)
         if self.options.method == "model":
             assert vectors is not None
-            found = model_candidates(vectors, queries, depth)
+            candidates = model_candidates(vectors, queries, depth)
         else:
-            found = bm25_candidates(self.store, queries, work / "bm25", depth, self.options.threads)
+            candidates = bm25_candidates(self.store, queries, work / "bm25", depth, self.options.threads)
         with path.open("w", encoding="utf-8") as file:
-            for group in batched(_every_place(found, len(queries)), 256):
+            for group in batched(_every_row(candidates, len(queries)), 256):
                 if vectors is not None:
-                    vectors.queries([queries[place] for place, _ in group])  # together; each is then remembered
-                for place, numbers in group:
-                    row = self.mined(pairs[place], numbers, known(place))
+                    vectors.queries([queries[i] for i, _ in group])  # encodes them together and caches each
+                for i, numbers in group:
+                    row = self.mined(pairs[i], numbers, known(i))
                     file.write(json.dumps(rows.to_record(row)) + "\n")
 
     def mined(self, row: rows.Row, candidates: Sequence[int], known: set[int]) -> rows.Row:
-        """``row`` with the best candidates, of each text one, that are neither ``known`` positives nor likely ones."""
+        """``row`` with the best candidates of distinct texts that are neither ``known`` nor likely positives."""
         others = [number for number in candidates if number not in known]
         self.counts["known positives among candidates"] += len(candidates) - len(others)
-        kept = self.store.distinct(others)
-        self.counts["copies left out"] += len(others) - len(kept)
-        kept = kept[self.options.skip :]
+        negatives = self.store.distinct(others)
+        self.counts["copies left out"] += len(others) - len(negatives)
+        negatives = negatives[self.options.skip :]
         vectors = self.vectors
-        if vectors is not None and kept:
+        if vectors is not None and negatives:
             query = vectors.queries([row.query])[0]
-            best = vectors.scores(query, sorted(known)).max() if known else _own_score(vectors, query, row)
+            best = vectors.scores(query, sorted(known)).max() if known else _best_positive(vectors, query, row)
             limit = best - (1 - self.options.max_ratio) * abs(best)
-            scores = vectors.scores(query, kept)
-            below = [number for number, score in zip(kept, scores, strict=True) if score <= limit]
-            self.counts["likely positives left out"] += len(kept) - len(below)
-            kept = below
-        kept = kept[: self.options.negatives]
-        self.counts["negatives"] += len(kept)
-        self.counts["queries without negatives"] += not kept
-        self.counts["queries with too few"] += 0 < len(kept) < self.options.negatives
-        passages = (self.store[number] for number in kept)
+            scores = vectors.scores(query, negatives)
+            below = [number for number, score in zip(negatives, scores, strict=True) if score <= limit]
+            self.counts["likely positives left out"] += len(negatives) - len(below)
+            negatives = below
+        negatives = negatives[: self.options.negatives]
+        self.counts["negatives"] += len(negatives)
+        self.counts["queries without negatives"] += int(not negatives)
+        self.counts["queries with too few"] += int(0 < len(negatives) < self.options.negatives)
+        passages = (self.store[number] for number in negatives)
         return replace(row, negatives=tuple(rows.scored(one) for one in passages))
 
 
@@ -192,49 +192,50 @@ def _vectors(options: MineOptions, store: PassageStore, work: Path) -> Vectors |
     return Vectors(DiffRetriever.from_pretrained(options.encoder, options.device), store, work / "vectors.npy")
 
 
-def _every_place(found: Iterable[tuple[int, list[int]]], count: int) -> Iterator[tuple[int, list[int]]]:
-    """``found`` with an empty list for each place below ``count`` that does not come up."""
+def _every_row(candidates: Iterable[tuple[int, list[int]]], count: int) -> Iterator[tuple[int, list[int]]]:
+    """``candidates`` with an empty list for each row below ``count`` that has none."""
     expected = 0
-    for place, numbers in found:
-        if place < expected:
-            raise InputError(f"candidates came out of order: query {place} after {expected - 1}.")
-        yield from ((missed, []) for missed in range(expected, place))
-        yield place, numbers
-        expected = place + 1
-    yield from ((missed, []) for missed in range(expected, count))
+    for row, numbers in candidates:
+        if row < expected:
+            raise InputError(f"candidates came out of order: query {row} after {expected - 1}.")
+        yield from ((missing, []) for missing in range(expected, row))
+        yield row, numbers
+        expected = row + 1
+    yield from ((missing, []) for missing in range(expected, count))
 
 
 def positive_numbers(store: PassageStore, row: rows.Row) -> set[int]:
     """Numbers of a row's positives in the store: by id, and every passage with the same text, titled or not."""
-    found: set[int] = set()
-    for one in row.positives:
-        number = store.number(one.docid) if one.docid else None
+    numbers: set[int] = set()
+    for passage in row.positives:
+        number = store.number(passage.docid) if passage.docid else None
         if number is not None:
-            found.add(number)
-            found.update(store.same_text(store[number].contents))
-        for text in {one.contents, one.text} - {""}:
-            found.update(store.same_text(text))
-    return found
+            numbers.add(number)
+            numbers.update(store.same_text(store[number].contents))
+        for text in {passage.contents, passage.text} - {""}:
+            numbers.update(store.same_text(text))
+    return numbers
 
 
 class _KnownPositives:
-    """Numbers of the positives that a row's query has, on whatever row of ``pairs`` they are named."""
+    """Numbers of the positives of a row's query, from all rows of ``pairs`` with that query."""
 
     def __init__(self, store: PassageStore, pairs: RowFiles):
         self._store, self._pairs = store, pairs
-        self._of_several = lru_cache(_REMEMBERED)(self._all)
+        self._cached = lru_cache(_CACHED)(self._all)
 
     def __call__(self, i: int) -> set[int]:
-        asking = self._pairs.same_query(i)
-        return self._of_several(int(asking[0])) if len(asking) > 1 else self._all(i)
+        same = self._pairs.same_query(i)
+        return self._cached(int(same[0])) if len(same) > 1 else self._all(i)
 
     def _all(self, i: int) -> set[int]:
-        asking = self._pairs.same_query(i)
-        return set().union(*(positive_numbers(self._store, self._pairs[int(one)]) for one in asking))
+        same = self._pairs.same_query(i)
+        return set().union(*(positive_numbers(self._store, self._pairs[int(j)]) for j in same))
 
 
-def _own_score(vectors: Vectors, query: np.ndarray, row: rows.Row) -> float:
-    texts = [one.contents for one in row.positives]
+def _best_positive(vectors: Vectors, query: np.ndarray, row: rows.Row) -> float:
+    """The score of the row's best positive, encoded here since the store does not hold it."""
+    texts = [passage.contents for passage in row.positives]
     return float((vectors.model.encode(texts, "passage").pooled @ query).max())
 
 
@@ -245,4 +246,4 @@ def _summary(counts: Counter[str]) -> str:
         for name in sorted(counts)
         if name.startswith(("known", "likely", "copies", "queries with"))
     ]
-    return f"{counts['negatives']} negatives ({mean:.1f} a query); " + ", ".join(parts)
+    return f"{counts['negatives']} negatives ({mean:.1f} per query); " + ", ".join(parts)

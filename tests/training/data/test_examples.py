@@ -1,4 +1,4 @@
-"""Training rows from every layout, bad rows named, draws that depend on row and epoch alone, flat memory."""
+"""Training rows: every layout, messages for bad rows, draws that depend only on row and epoch, constant memory."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_several_files_compressed_and_plain(tmp_path: Path) -> None:
 
 
 def test_unpacking_keeps_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blank lines, so that messages count the source's lines, and lines that are too long to be read."""
+    """Also blank lines, so that messages count the source's lines, and lines that are too long to be read."""
     monkeypatch.setattr("diffretriever_pyserini.files.jsonl.LINE_LIMIT", 10)
     content = b"a\tb\n\n \n" + b"c" * 50 + b"\nd\te"
     path = tmp_path / "rows.tsv.gz"
@@ -201,14 +201,14 @@ def test_few_negatives_are_drawn_again_and_scores_need_all() -> None:
     assert scored.scores == (1.0, 0.5)
 
 
-def asked(queries: list[str], tmp_path: Path) -> RowFiles:
-    path = tmp_path / "asked.tsv"
+def rows_with(queries: list[str], tmp_path: Path) -> RowFiles:
+    path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{query}\tpassage {i}\n" for i, query in enumerate(queries)), encoding="utf-8")
     return rows_of(path, tmp_path)
 
 
 def test_held_out_rows(tmp_path: Path) -> None:
-    rows = asked([f"query {i}" for i in range(10)], tmp_path)
+    rows = rows_with([f"query {i}" for i in range(10)], tmp_path)
     train, dev = split_rows(rows, 3, seed=1)
     assert sorted([*train, *dev]) == list(range(10)) and len(dev) == 3
     assert dev.tolist() == np.sort(np.random.default_rng(1).choice(10, 3, replace=False)).tolist()
@@ -219,8 +219,8 @@ def test_held_out_rows(tmp_path: Path) -> None:
 
 
 def test_a_query_is_held_out_with_all_its_rows(tmp_path: Path) -> None:
-    """Whatever their number, order, case and white space; never more rows than were asked for, as many as fit."""
-    rows = asked(["Tall  Towers", *["tall towers"] * 17, *[f"query {i // 2}" for i in range(20)], "one"], tmp_path)
+    """Whatever their number, order, case and white space; as many rows as fit, never more than requested."""
+    rows = rows_with(["Tall  Towers", *["tall towers"] * 17, *[f"query {i // 2}" for i in range(20)], "one"], tmp_path)
     for seed in range(8):
         for held_out in (1, 2, 5, 20, 38):
             train, dev = split_rows(rows, held_out, seed)
@@ -229,7 +229,7 @@ def test_a_query_is_held_out_with_all_its_rows(tmp_path: Path) -> None:
             parts = [{rows[int(i)].query.lower().replace("  ", " ") for i in part} for part in (train, dev)]
             assert not parts[0] & parts[1]
     with pytest.raises(InputError, match="every query has more rows"):
-        split_rows(asked(["a", "b"] * 4, tmp_path), 3, seed=1)
+        split_rows(rows_with(["a", "b"] * 4, tmp_path), 3, seed=1)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
@@ -248,4 +248,4 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             tracemalloc.stop()
 
     small, large = peak(100), peak(3000)
-    assert large - small < 200_000, "2,900 more rows are 7 MB of text; only their places may be kept"
+    assert large - small < 200_000, "2,900 more rows are 7 MB of text; only their offsets may be kept"

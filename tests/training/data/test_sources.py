@@ -1,4 +1,4 @@
-"""Whole runs by how rows reach the trainer: loader processes, and a BEIR collection with a split of its own."""
+"""Whole runs whose rows come through loader processes, or from a BEIR collection with a development split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Settings = Callable[..., TrainSettings]
 def test_loader_processes_change_nothing(
     tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same rows in the same order and the same weights, over an epoch's end, where negatives are drawn anew."""
+    """Same rows, order and weights, also in a second epoch, where negatives are drawn anew."""
     seen: dict[str, list[Any]] = {}
     compute_loss = RetrieverTrainer.compute_loss
 
@@ -44,7 +44,7 @@ def test_loader_processes_change_nothing(
             say=lambda _: None,
         )
     plain, loaded = seen.values()
-    assert len(plain) == 6, "four batches an epoch"
+    assert len(plain) == 6, "four batches per epoch"
     assert loaded == plain
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("0", "2"))
     assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
@@ -56,9 +56,9 @@ def test_loader_processes_change_nothing(
 def test_loader_processes_never_import_the_users_script(
     tiny_settings: Settings, workers: int, context: str | None
 ) -> None:
-    """As they would where Python starts processes by ``spawn`` or ``forkserver`` unless it is told otherwise."""
-    made = arguments(tiny_settings(workers=workers))
-    assert (made.dataloader_num_workers, made.dataloader_multiprocessing_context) == (workers, context)
+    """They would where Python's default start method is ``spawn`` or ``forkserver``."""
+    args = arguments(tiny_settings(workers=workers))
+    assert (args.dataloader_num_workers, args.dataloader_multiprocessing_context) == (workers, context)
 
 
 def beir(folder: Path) -> Path:
@@ -69,9 +69,9 @@ def beir(folder: Path) -> Path:
         for i, (subject, fact) in enumerate(names):
             corpus.write(json.dumps({"_id": f"d{i}", "title": subject, "text": f"The {subject} {fact}."}) + "\n")
             queries.write(json.dumps({"_id": f"q{i}", "text": f"which {subject} {fact}"}) + "\n")
-    for split, places in (("train", range(40)), ("dev", range(40, 48))):
-        lines = [f"q{i}\td{i}\t1" for i in places]
-        lines.append(f"q{places[0]}\td{places[1]}\t2")
+    for split, numbers in (("train", range(40)), ("dev", range(40, 48))):
+        lines = [f"q{i}\td{i}\t1" for i in numbers]
+        lines.append(f"q{numbers[0]}\td{numbers[1]}\t2")
         (folder / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
     return folder
 
@@ -98,7 +98,7 @@ def test_a_run_on_a_beir_collection(conformance_dir: Path, tmp_path: Path) -> No
     assert main(["train", *(str(word) for name, value in flags.items() for word in (f"--{name}", value))]) == 0
     figures = json.loads((output / "figures.json").read_text())
     assert (figures["training_rows"], figures["bad_rows"], figures["steps"]) == (40, 0, 3)
-    assert all(0 < figures["development_after"][f"eval_{view}"] <= 1 for view in ("dense", "multi", "lexical"))
+    assert all(0 < figures["development_after"][f"eval_{mode}"] <= 1 for mode in ("dense", "multi", "lexical"))
     assert len([record for record in read_log(output / "log.jsonl") if "eval_dense" in record]) == 2
     rows = [json.loads(line) for line in next((output / "data").glob("collection-train-*.jsonl")).open()]
     assert [row["query_id"] for row in rows] == [f"q{i}" for i in range(40)]

@@ -1,4 +1,4 @@
-"""Negatives: documents become passages and queries, positives and their doubles are never negatives."""
+"""Mining: documents become passages and queries; positives and their copies are never negatives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffretriever_pyserini.corpora.corpus import Passage
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.runtime.commands import Step, StepError
 from diffretriever_pyserini.training.data import rows
-from diffretriever_pyserini.training.data.documents import made_rows, read_documents
+from diffretriever_pyserini.training.data.documents import generated_rows, read_documents
 from diffretriever_pyserini.training.data.examples import RowFiles
 from diffretriever_pyserini.training.data.rows import parse_line
 from diffretriever_pyserini.training.data.store import PassageStore, text_digest
@@ -44,12 +44,12 @@ def test_documents_become_passages_under_their_headings(tmp_path: Path) -> None:
     (tmp_path / "a folder" / "rivers.md").write_text(MARKDOWN)
     (tmp_path / "b.txt").write_text(" ".join(f"Sentence number {i} has exactly six words." for i in range(40)))
     (tmp_path / "image.png").write_bytes(b"\x89")
-    found = list(read_documents(tmp_path, words=50))
-    rivers = [one for one in found if "rivers.md" in one.docid]
+    passages = list(read_documents(tmp_path, words=50))
+    rivers = [one for one in passages if "rivers.md" in one.docid]
     assert [one.title for one in rivers] == ["", "How rivers shape valleys", "Setext heading here"]
     assert rivers[0].text == "Some words before any heading, Dr. Smith says."
     assert [one.docid for one in rivers] == [f"a_folder/rivers.md#{i}" for i in (1, 2, 3)]
-    plain = [one.text for one in found if one.docid.startswith("b.txt")]
+    plain = [one.text for one in passages if one.docid.startswith("b.txt")]
     assert all(17 <= len(text.split()) < 75 for text in plain)
     assert " ".join(plain) == (tmp_path / "b.txt").read_text(), "nothing of a document is lost"
 
@@ -65,15 +65,15 @@ def test_documents_that_cannot_be_read(tmp_path: Path) -> None:
 def test_queries_are_headings_and_sentences_taken_out() -> None:
     text = "Rivers cut into hard rock. Over long times valleys become deep. Stones grind the river bed."
     passage = Passage("d#1", "How rivers shape valleys", text)
-    heading, sentence = made_rows(passage, np.random.default_rng(1))
+    heading, sentence = generated_rows(passage, np.random.default_rng(1))
     assert (heading.query, heading.positives[0].contents) == (passage.title, text), (
-        "the heading is no part of its answer"
+        "the passage does not contain its heading"
     )
     assert sentence.query in text
     assert sentence.query not in sentence.positives[0].contents
     assert sentence.positives[0].docid == "d#1"
-    assert list(made_rows(passage, np.random.default_rng(1))) == [heading, sentence]
-    assert list(made_rows(Passage("d#2", "Notes", "Only one sentence here."), np.random.default_rng(1))) == []
+    assert list(generated_rows(passage, np.random.default_rng(1))) == [heading, sentence]
+    assert list(generated_rows(Passage("d#2", "Notes", "Only one sentence here."), np.random.default_rng(1))) == []
 
 
 def store_of(tmp_path: Path, texts: list[str]) -> PassageStore:
@@ -91,19 +91,19 @@ def test_the_store_finds_by_number_id_and_text(tmp_path: Path) -> None:
 def test_positives_are_known_by_id_and_by_text(tmp_path: Path) -> None:
     store = store_of(tmp_path, ["a b", "c", "A  B", "d"])
     by_id = rows.Row("q", (rows.ScoredPassage("d0", "", "changed text"),), ())
-    assert positive_numbers(store, by_id) == {0, 2}, "the double of a positive is one, too"
+    assert positive_numbers(store, by_id) == {0, 2}, "a copy of a positive is a positive"
     assert positive_numbers(store, rows.Row("q", (rows.ScoredPassage("", "", "c"),), ())) == {1}
 
 
 def test_passages_of_pairs_get_ids_that_differ(tmp_path: Path) -> None:
     ids = ["p3", "p1", "p1", "", "two words", "p4"]
-    passages = [{"docid": docid, "text": f"text {i}"} for i, docid in enumerate(ids)]
-    (tmp_path / "pairs.jsonl").write_text(json.dumps({"query": "q", "positive_passages": passages}))
+    records = [{"docid": docid, "text": f"text {i}"} for i, docid in enumerate(ids)]
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"query": "q", "positive_passages": records}))
     options = MineOptions(tmp_path / "m", pairs=(str(tmp_path / "pairs.jsonl"),))
-    found = list(mining._passages(options, tmp_path))
-    assert [one.text for one in found] == [f"text {i}" for i in range(6)]
-    assert [one.docid for one in found][:2] == ["p3", "p1"]
-    assert len({one.docid for one in found}) == 6
+    passages = list(mining._passages(options, tmp_path))
+    assert [one.text for one in passages] == [f"text {i}" for i in range(6)]
+    assert [one.docid for one in passages][:2] == ["p3", "p1"]
+    assert len({one.docid for one in passages}) == 6
 
 
 def test_positives_are_known_with_or_without_a_title(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ NEIGHBOURS = ("tower number 1", "  Tower  NUMBER 1", "caf\u00e9 tower", "cafe\u0
 
 
 def layout(kind: str, folder: Path) -> dict[str, object]:
-    """Options for a collection in which pairs of equal queries have positives of their own, and other passages."""
+    """Options for a collection of other passages and pairs, in which equal queries have different positives."""
     texts = [f"tower number 1 stands in town {i}" for i in range(4)]
     if kind == "tsv":
         (folder / "p.tsv").write_text("".join(f"{q}\t{t}\n" for q, t in zip(NEIGHBOURS, texts, strict=True)))
@@ -134,15 +134,15 @@ def layout(kind: str, folder: Path) -> dict[str, object]:
         for i, (q, t) in enumerate(zip(NEIGHBOURS, texts, strict=True))
     ]
     (folder / "p.jsonl").write_text("\n".join(map(json.dumps, records)))
-    found: dict[str, object] = {"pairs": (str(folder / "p.jsonl"),)}
+    options: dict[str, object] = {"pairs": (str(folder / "p.jsonl"),)}
     if kind == "corpus":
         corpus = [{"id": f"c{i}", "contents": f"other words {i}" if i < 2 else texts[i % 4]} for i in range(7)]
         (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)))
-        found["corpus"] = folder / "corpus.jsonl"
-    return found
+        options["corpus"] = folder / "corpus.jsonl"
+    return options
 
 
-def bm25_finds_all(step: Step, folder: Path, log: Path, keeps: bool) -> float:
+def bm25_returns_all(step: Step, folder: Path, log: Path, keeps: bool) -> float:
     if "pyserini.search.lucene" in step.arguments:
         ids = [json.loads(line)["id"] for line in (folder / "corpus" / "corpus.jsonl").read_text().splitlines()]
         topics = json.loads((folder / "topics.json").read_text())
@@ -156,21 +156,21 @@ def bm25_finds_all(step: Step, folder: Path, log: Path, keeps: bool) -> float:
 def test_a_positive_of_a_query_is_never_its_negative(
     kind: str, method: str, tmp_path: Path, tiny_dream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever row names it: all pairs of one query share their positives, whatever is searched and how."""
-    monkeypatch.setattr(candidates, "run_step", bm25_finds_all)
+    """All pairs of one query share their positives, whatever the source of the pairs and the search method."""
+    monkeypatch.setattr(candidates, "run_step", bm25_returns_all)
     how = {"method": "model", "encoder": str(tiny_dream), "max_ratio": 1.0} if method == "model" else {}
     options = MineOptions(tmp_path / "m", negatives=2, **layout(kind, tmp_path), **how)  # type: ignore[arg-type]
     mine(options, say=lambda _: None)
-    found = [parse_line(line, "m") for line in (tmp_path / "m" / "train.jsonl").read_text().splitlines()]
+    mined_rows = [parse_line(line, "m") for line in (tmp_path / "m" / "train.jsonl").read_text().splitlines()]
     positives: dict[bytes, set[str]] = {}
-    for row in found:
+    for row in mined_rows:
         positives.setdefault(text_digest(row.query), set()).update(one.docid or one.text for one in row.positives)
-    for row in found:
+    for row in mined_rows:
         known = positives[text_digest(row.query)]
         assert not known & {name for one in row.negatives for name in (one.docid, one.text)}, row
     assert max(map(len, positives.values())) > 1
     if method == "bm25":
-        assert any(row.negatives for row in found), "something is left that is no positive"
+        assert any(row.negatives for row in mined_rows), "some passages are not positives"
 
 
 def test_of_copies_of_one_text_one_is_a_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_of_copies_of_one_text_one_is_a_negative(tmp_path: Path, monkeypatch: py
     corpus = [{"id": f"d{i}", "contents": text} for i, text in enumerate(texts)]
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, corpus)))
     (tmp_path / "p.tsv").write_text("q\tthe answer\n")
-    monkeypatch.setattr(candidates, "run_step", bm25_finds_all)
+    monkeypatch.setattr(candidates, "run_step", bm25_returns_all)
     options = MineOptions(tmp_path / "m", (str(tmp_path / "p.tsv"),), corpus=tmp_path / "c.jsonl", negatives=2)
     assert mine(options, say=lambda _: None)["copies left out"] == 2
     row = parse_line((tmp_path / "m" / "train.jsonl").read_text(), "m")
@@ -186,7 +186,7 @@ def test_of_copies_of_one_text_one_is_a_negative(tmp_path: Path, monkeypatch: py
 
 
 class FakeVectors:
-    """Scores as given, for the filter alone."""
+    """Fixed scores, to test the filter alone."""
 
     def __init__(self, scores: list[float]):
         self._scores = np.array(scores)
@@ -199,26 +199,28 @@ class FakeVectors:
 
 
 @pytest.mark.parametrize(
-    ("scores", "kept"),
+    ("scores", "negatives"),
     [([1.0, 0.99, 0.9, 0.2], ["d2", "d3"]), ([-1.0, -0.99, -1.2, -1.1], ["d2", "d3"]), ([1.0, 1.1, 1.2, 1.3], [])],
 )
-def test_candidates_scored_like_the_positive_are_left_out(scores: list[float], kept: list[str], tmp_path: Path) -> None:
+def test_candidates_scored_like_the_positive_are_left_out(
+    scores: list[float], negatives: list[str], tmp_path: Path
+) -> None:
     from collections import Counter
 
     options = MineOptions(tmp_path, pairs=("p",), max_ratio=0.95, negatives=2, depth=4)
     row = rows.Row("q", (rows.ScoredPassage("d0", "", "a"),), ())
     counts: Counter[str] = Counter()
     store = store_of(tmp_path, ["a", "b", "c", "d"])
-    found = mining._Miner(options, store, FakeVectors(scores), counts).mined(row, [0, 1, 2, 3], {0})  # type: ignore[arg-type]
-    assert [one.docid for one in found.negatives] == kept
+    mined_row = mining._Miner(options, store, FakeVectors(scores), counts).mined(row, [0, 1, 2, 3], {0})  # type: ignore[arg-type]
+    assert [one.docid for one in mined_row.negatives] == negatives
     assert counts["known positives among candidates"] == 1
-    assert counts["likely positives left out"] == 3 - len(kept)
+    assert counts["likely positives left out"] == 3 - len(negatives)
 
 
-def test_places_without_candidates_come_up_empty() -> None:
-    assert list(mining._every_place([(1, [7]), (3, [8])], 5)) == [(0, []), (1, [7]), (2, []), (3, [8]), (4, [])]
+def test_rows_without_candidates_have_an_empty_list() -> None:
+    assert list(mining._every_row([(1, [7]), (3, [8])], 5)) == [(0, []), (1, [7]), (2, []), (3, [8]), (4, [])]
     with pytest.raises(InputError, match="out of order"):
-        list(mining._every_place([(1, []), (0, [])], 2))
+        list(mining._every_row([(1, []), (0, [])], 2))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_options_that_contradict_each_other(changes: dict[str, object], problem:
 
 @pytest.fixture(scope="module")
 def mined(rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(pairs, what the command mined for them with Pyserini's BM25); the last query is one that finds nothing."""
+    """(pairs, the command's output for them with Pyserini's BM25); the last query has no hit."""
     folder = tmp_path_factory.mktemp("bm25")
     pairs = folder / "pairs.jsonl"
     pairs.write_text(rows_file.read_text() + json.dumps({"query": "qwxyz", "positive": "something else"}) + "\n")
@@ -256,30 +258,33 @@ def test_bm25_negatives_through_pyserini(mined: tuple[Path, Path], rows_file: Pa
     *lines, last = (output / "train.jsonl").read_text().splitlines()
     assert json.loads(last)["query"] == "qwxyz"
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
-    found = RowFiles([tmp_path / "train.jsonl"], True, "stop", tmp_path / "bad")
+    mined_rows = RowFiles([tmp_path / "train.jsonl"], True, "stop", tmp_path / "bad")
     original = RowFiles([rows_file], True, "stop", tmp_path / "bad2")
-    assert len(found) == len(original) == 48
-    for i in range(len(found)):
-        row = found[i]
+    assert len(mined_rows) == len(original) == 48
+    for i in range(len(mined_rows)):
+        row = mined_rows[i]
         assert (row.query, row.positives) == (original[i].query, original[i].positives)
         assert len(row.negatives) == 4
         assert row.positives[0].contents not in {one.contents for one in row.negatives}
         words = set(row.query.split())
-        assert all(words & set(one.contents.lower().rstrip(".").split()) for one in row.negatives), "BM25 shares words"
-    facts = json.loads((output / "mined.json").read_text())
-    assert facts["counts"]["negatives"] == 192
-    assert facts["counts"]["queries without negatives"] == 1
+        assert all(words & set(one.contents.lower().rstrip(".").split()) for one in row.negatives), (
+            "BM25 needs a shared word"
+        )
+    counts = json.loads((output / "mined.json").read_text())["counts"]
+    assert counts["negatives"] == 192
+    assert counts["queries without negatives"] == 1
     assert (output / "corpus" / "corpus.jsonl").is_file()
 
 
 def test_negatives_by_the_model_itself(rows_file: Path, tmp_path: Path, tiny_dream: Path) -> None:
-    made = {"method": "model", "encoder": str(tiny_dream), "negatives": 3, "depth": 48, "max_ratio": 1.0}
-    options = MineOptions(tmp_path / "m", pairs=(str(rows_file),), **made)  # type: ignore[arg-type]
+    values = {"method": "model", "encoder": str(tiny_dream), "negatives": 3, "depth": 48, "max_ratio": 1.0}
+    options = MineOptions(tmp_path / "m", pairs=(str(rows_file),), **values)  # type: ignore[arg-type]
     counts = mine(options, say=lambda _: None)
-    found = RowFiles([tmp_path / "m" / "train.jsonl"], False, "stop", tmp_path / "bad")
-    assert counts["negatives"] == sum(len(found[i].negatives) for i in range(len(found))) > 0
-    for i in range(len(found)):
-        assert found[i].positives[0].contents not in {one.contents for one in found[i].negatives}
+    files = RowFiles([tmp_path / "m" / "train.jsonl"], False, "stop", tmp_path / "bad")
+    mined_rows = [files[i] for i in range(len(files))]
+    assert counts["negatives"] == sum(len(row.negatives) for row in mined_rows) > 0
+    for row in mined_rows:
+        assert row.positives[0].contents not in {one.contents for one in row.negatives}
 
 
 def test_the_nearest_passages_are_those_of_a_full_search(
@@ -294,12 +299,12 @@ def test_the_nearest_passages_are_those_of_a_full_search(
     vectors = Vectors(model, store_of(tmp_path, texts), tmp_path / "v.npy")
     queries = ["plants", "tall towers"]
     full = model.encode(queries, "query").pooled @ model.encode(texts, "passage").pooled.T
-    for place, numbers in model_candidates(vectors, queries, depth=5):
-        np.testing.assert_allclose(np.sort(full[place])[::-1][:5], full[place][numbers], atol=1e-5)
+    for i, numbers in model_candidates(vectors, queries, depth=5):
+        np.testing.assert_allclose(np.sort(full[i])[::-1][:5], full[i][numbers], atol=1e-5)
 
 
 def fake_bm25(step: Step, folder: Path, log: Path, keeps: bool) -> float:
-    """In place of Pyserini's commands: every query finds the first passages."""
+    """Replace Pyserini's commands: the first passages are the hits of every query."""
     if "pyserini.search.lucene" in step.arguments:
         topics = json.loads((folder / "topics.json").read_text())
         with (folder / "run.txt").open("w") as file:
@@ -309,7 +314,7 @@ def fake_bm25(step: Step, folder: Path, log: Path, keeps: bool) -> float:
 
 
 def test_memory_does_not_grow_with_the_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long queries, of which only a search's own may be held at a time; sixteen bytes a row stay."""
+    """Queries are long; only those of one search may be in memory, and a few bytes per row."""
     monkeypatch.setattr(candidates, "run_step", fake_bm25)
     monkeypatch.setattr(candidates, "_SEARCHED", 100)
 
@@ -322,21 +327,21 @@ def test_memory_does_not_grow_with_the_queries(tmp_path: Path, monkeypatch: pyte
         tracemalloc.start()
         try:
             counts = mine(MineOptions(output, pairs=(str(pairs),), negatives=2, depth=3), say=lambda _: None)
-            found = tracemalloc.get_traced_memory()[1]
+            memory = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
         assert counts["queries"] == count and counts["negatives"] == 2 * count
-        return found
+        return memory
 
     small, large = peak(300), peak(3000)
-    assert large - small < 400_000, "2,700 more rows are 9 MB of text; only their places may be kept"
+    assert large - small < 400_000, "2,700 more rows are 9 MB of text; only their offsets may be kept"
 
 
 @pytest.mark.java
-def test_searching_in_parts_finds_the_same(
+def test_searching_in_parts_gives_the_same_negatives(
     mined: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last part is one query that finds nothing."""
+    """The last part is one query without a hit."""
     pairs, whole = mined
     monkeypatch.setattr(sys, "executable", warm.python())
     monkeypatch.setattr(candidates, "_SEARCHED", 24)
@@ -346,17 +351,17 @@ def test_searching_in_parts_finds_the_same(
 
 
 def test_of_a_long_query_the_strongest_words_are_searched(tmp_path: Path) -> None:
-    """Rare words before frequent ones, repeated ones before single ones, words of no passage last; in their order."""
+    """Rare words before frequent ones, repeated ones before single ones, words of no passage last; order is kept."""
     store = store_of(tmp_path, ["rare word", "word common", "common again", "\u5854 common"])
     filling = [f"w{i}" for i in range(1500)]
     text = " ".join(["Common", *filling, "rare", "common", "\u5854" * 3, "word"])
-    found = candidates.shortened({"1": text, "2": "rare word", "3": "x " * 5000}, store)
-    assert list(found) == ["1"], "queries that Lucene takes stay as they are"
-    words = found["1"].split()
+    shortened = candidates.shortened({"1": text, "2": "rare word", "3": "x " * 5000}, store)
+    assert list(shortened) == ["1"], "queries that Lucene accepts are not changed"
+    words = shortened["1"].split()
     assert len(set(words)) == 1024
     assert words[0] == "common" and words[-6:] == ["rare", "common", "\u5854", "\u5854", "\u5854", "word"]
-    signs = "".join(map(chr, range(0x4E00, 0x4E00 + 1100)))
-    assert len(candidates.shortened({"1": signs}, store)["1"].split()) == 1024
+    characters = "".join(map(chr, range(0x4E00, 0x4E00 + 1100)))
+    assert len(candidates.shortened({"1": characters}, store)["1"].split()) == 1024
     assert len(candidates.shortened({"1": "ab" * 200_000 + " c " + " ".join(filling)}, store)["1"].split()) >= 1024
 
 
@@ -364,16 +369,16 @@ def test_of_a_long_query_the_strongest_words_are_searched(tmp_path: Path) -> Non
 def test_a_query_of_more_words_than_lucene_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", warm.python())
     words = " ".join(f"word{i}" for i in range(1501))
-    signs = "".join(map(chr, range(0x4E00, 0x4E00 + 1200)))
+    characters = "".join(map(chr, range(0x4E00, 0x4E00 + 1200)))
     texts = ["an answer", "word1500 again", "another answer", "\u4e01 \u4e02"]
-    lines = [f"{query}\t{text}\n" for query, text in zip([words, "answer", "tower", signs], texts, strict=True)]
+    lines = [f"{query}\t{text}\n" for query, text in zip([words, "answer", "tower", characters], texts, strict=True)]
     (tmp_path / "p.tsv").write_text("".join(lines))
     mine(MineOptions(tmp_path / "m", (str(tmp_path / "p.tsv"),), negatives=1), say=lambda _: None)
-    found = [parse_line(line, "m") for line in (tmp_path / "m" / "train.jsonl").read_text().splitlines()]
-    assert [[one.text for one in row.negatives] for row in found] == [["word1500 again"], ["an answer"], [], []]
+    mined_rows = [parse_line(line, "m") for line in (tmp_path / "m" / "train.jsonl").read_text().splitlines()]
+    assert [[one.text for one in row.negatives] for row in mined_rows] == [["word1500 again"], ["an answer"], [], []]
 
 
-def test_a_failed_search_names_no_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_search_does_not_name_a_removed_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "python").write_text("#!/bin/sh\necho the reason\nexit 3\n")
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "p.tsv").write_text("q\tthe answer\n")
