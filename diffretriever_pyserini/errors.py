@@ -9,7 +9,17 @@ _LONG_WORD = re.compile(r"\S{1000,}")
 
 
 class DiffRetrieverError(ValueError):
-    """Base of every error raised on purpose by this package; its message is one or two readable sentences."""
+    """Base of every error raised on purpose by this package; its message is one or two readable sentences.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import Corpus, DiffRetrieverError
+    >>> try:
+    ...     Corpus("no-such-file.jsonl")
+    ... except DiffRetrieverError as error:
+    ...     print(type(error).__name__)
+    InputError
+    """
 
 
 def sentence(error: DiffRetrieverError) -> str:
@@ -40,18 +50,53 @@ def panics_as_errors() -> Iterator[None]:
 
 
 class ConfigError(DiffRetrieverError):
-    """A configuration, checkpoint folder or model name that cannot be used."""
+    """A configuration, checkpoint folder or model name that cannot be used.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import resolve_config
+    >>> resolve_config("diffretriever", k_query=0)
+    Traceback (most recent call last):
+        ...
+    diffretriever_pyserini.errors.ConfigError: ...
+    """
 
 
 class ModelNotFoundError(DiffRetrieverError, FileNotFoundError):
-    """A model that is neither on disk nor in the local hub cache, and cannot be downloaded."""
+    """A model that is neither on disk nor in the local hub cache, and cannot be downloaded.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import resolve_config
+    >>> resolve_config("./no-such-folder")
+    Traceback (most recent call last):
+        ...
+    diffretriever_pyserini.errors.ModelNotFoundError: ...
+    """
 
 
 class InputError(DiffRetrieverError):
-    """A corpus, topic or text that cannot be encoded; the message names the file, line or id."""
+    """A corpus, topic or text that cannot be encoded; the message names the file, line or id.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import evaluate
+    >>> evaluate({"q1": {"p1": 1.0}}, {"q1": {"p1": 0}})
+    Traceback (most recent call last):
+        ...
+    diffretriever_pyserini.errors.InputError: ...
+    """
 
 
 class NumericalError(DiffRetrieverError):
-    """A model that produced NaN or infinite values; ``index`` is the number of the text, from 0."""
+    """A model that produced NaN or infinite values; ``index`` is the number of the text, from 0.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import NumericalError
+    >>> error = NumericalError("text 3: the model answered NaN")
+    >>> error.index is None
+    True
+    """
 
     index: int | None = None

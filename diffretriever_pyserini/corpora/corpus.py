@@ -54,6 +54,15 @@ class Corpus:
     ------
     InputError
         When a source is missing, a folder is empty or holds a file of another kind, or a file is listed twice.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import Corpus
+    >>> from pathlib import Path
+    >>> rows = '{"id": "p1", "contents": "Masks follow the text."}\\n{"id": "p2", "contents": "Paris is in France."}\\n'
+    >>> _ = Path("corpus.jsonl").write_text(rows)
+    >>> [passage.docid for passage in Corpus("corpus.jsonl").passages()]
+    ['p1', 'p2']
     """
 
     def __init__(self, sources: str | Path | Sequence[str | Path], split: str = "train") -> None:

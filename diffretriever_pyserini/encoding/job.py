@@ -51,11 +51,21 @@ def spec_for(model: DiffRetriever, corpus: Corpus, options: EncodeOptions) -> St
 
 
 def encode_corpus(
-    model: DiffRetriever, corpus: Corpus, output: str | Path, options: EncodeOptions, progress: Progress | None = None
+    model: DiffRetriever,
+    corpus: Corpus,
+    output: str | Path,
+    options: EncodeOptions | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Encode ``corpus`` into the store ``output``, or the parts of it that are missing.
 
     A run that fails before it has written a part removes what it created.
+
+    Parameters
+    ----------
+    output : folder of the store; a second run into it encodes what the first left.
+    options : how; None is all vectors in float16, from one process.
+    progress : shows what is done; None is a bar on a terminal.
 
     Returns
     -------
@@ -67,7 +77,19 @@ def encode_corpus(
         For a bad row or an id that occurs twice, with file and line, unless such rows are skipped.
     DiffRetrieverError
         For an output folder of another encoder or corpus, a second writer, or a full disk.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from diffretriever_pyserini import Corpus, DiffRetriever, encode_corpus
+    >>> rows = '{"id": "p1", "contents": "Masks follow the text."}\\n{"id": "p2", "contents": "Paris is in France."}\\n'
+    >>> _ = Path("corpus.jsonl").write_text(rows)
+    >>> model = DiffRetriever.from_pretrained("diffretriever")
+    >>> figures = encode_corpus(model, Corpus("corpus.jsonl"), "store")
+    >>> figures["passages"], figures["skipped"]
+    (2, 0)
     """
+    options = options or EncodeOptions()
     refuse_inputs({"--output": output}, {"--corpus": corpus.folders})
     output = Path(output).expanduser()
     if output.is_symlink():

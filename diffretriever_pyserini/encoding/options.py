@@ -11,7 +11,14 @@ from ..settings import Count, CountFrom0, Help, OnError, validate
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """The options of encoding a corpus, described at each field; invalid values raise InputError."""
+    """The options of encoding a corpus, described at each field; invalid values raise InputError.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import EncodeOptions
+    >>> EncodeOptions(dtype="int8", on_error="skip").rows_per_part
+    4096
+    """
 
     shard: Annotated[CountFrom0, Help("number of this shard, from 0", "I", option="shard-id")] = 0
     shards: Annotated[Count, Help("number of shards: this process takes every Nth part", option="shard-num")] = 1

@@ -46,6 +46,18 @@ def build_index(
     DiffRetrieverError
         For an index that needs more memory than allowed, an output folder with other contents or an index that would
         be lost, a second writer, and a full disk.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from diffretriever_pyserini import Corpus, DiffRetriever, build_index, encode_corpus
+    >>> rows = '{"id": "p1", "contents": "Masks follow the text."}\\n{"id": "p2", "contents": "Paris is in France."}\\n'
+    >>> _ = Path("corpus.jsonl").write_text(rows)
+    >>> model = DiffRetriever.from_pretrained("diffretriever")
+    >>> figures = encode_corpus(model, Corpus("corpus.jsonl"), "store")
+    >>> facts = build_index("store", "index")
+    >>> sorted(path.name for path in Path("index").iterdir())
+    ['dense', 'index.json', 'lexical']
     """
     options = options or IndexOptions()
     refuse_inputs({"--output": output}, {"--store": store.folder if isinstance(store, Store) else store})

@@ -68,6 +68,12 @@ class IndexOptions:
     """Which indexes of a store are built; ``multi`` says how the K vectors are stored, None builds no such index.
 
     Invalid values raise InputError.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import IndexOptions
+    >>> IndexOptions(dense="hnsw", lexical=False).signals
+    ('dense',)
     """
 
     dense: Annotated[DenseKind | None, Help("build this FAISS index")] = "flat"

@@ -50,6 +50,13 @@ class RetrieverConfig:
     """The complete settings of one retriever: weights, token layout and read-out.
 
     Each field has its own description; docs/configs.md explains them. An invalid value raises ConfigError.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import resolve_config
+    >>> config = resolve_config("diffretriever", max_length=128)
+    >>> config.family, config.max_length, config.k("query") == config.k_query
+    ('masked_lm', 128, True)
     """
 
     name: Annotated[str, Help("the model as the user named it: prebuilt name, hub id, folder or YAML file")]
@@ -150,8 +157,11 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
     """The complete config of ``name``: a prebuilt name, a YAML file, a checkpoint folder or a hub id.
 
     Released folders have their own ids, K and max_length. So checkpoints are looked up on disk and in the hub's cache,
-    and downloaded unless the hub is offline. ``overrides`` are fields of :class:`RetrieverConfig`; None leaves a field
-    unchanged.
+    and downloaded unless the hub is offline.
+
+    Parameters
+    ----------
+    overrides : fields of :class:`RetrieverConfig`; None leaves a field unchanged.
 
     Raises
     ------
@@ -159,6 +169,12 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
         For an unknown setting, an invalid value or an unsupported checkpoint.
     ModelNotFoundError
         When the model is neither on disk nor on the hub.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import resolve_config
+    >>> resolve_config("diffretriever", k_query=2).k_query
+    2
     """
     overrides = {key: value for key, value in overrides.items() if value is not None}
     check_names(RetrieverConfig, overrides, where=name)

@@ -24,6 +24,16 @@ class Representations:
     ----------
     vectors : float32 [N, K, H], each row of unit length, or zero if the position was cut.
     weights : CSR int32 [N, V], impacts by token id (V = rows of the output head).
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import DiffRetriever
+    >>> model = DiffRetriever.from_pretrained("diffretriever")
+    >>> documents = model.encode_document(["Paris is in France."])
+    >>> documents.pooled.shape == (1, model.dimension)
+    True
+    >>> sorted(documents.impacts[0])
+    ['france', 'paris']
     """
 
     vectors: np.ndarray

@@ -61,6 +61,17 @@ class DiffRetriever:
     """One loaded model, made by :meth:`from_pretrained`; it is safe to share between threads.
 
     Retrievers with the same weights, precision and device share the weights, whatever their other settings are.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import DiffRetriever
+    >>> model = DiffRetriever.from_pretrained("diffretriever")
+    >>> queries = model.encode_query(["where is Paris"])
+    >>> documents = model.encode_document(["Paris is in France.", "Masks follow the text."])
+    >>> documents.vectors.shape == (2, model.config.k_passage, model.dimension)
+    True
+    >>> bool(queries.pooled @ documents.pooled[0] > queries.pooled @ documents.pooled[1])
+    True
     """
 
     def __init__(self, config: RetrieverConfig, device: str = "cpu", dtype: str | None = None):

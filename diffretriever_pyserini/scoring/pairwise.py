@@ -26,6 +26,13 @@ def pooled_scores(queries: Array, passages: Array) -> Array:
     Returns
     -------
     float32 [Nq, Np]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from diffretriever_pyserini import scoring
+    >>> print(scoring.pooled_scores(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5], [0.0, 1.0]])))
+    [[0.5 0. ]]
     """
     queries, passages = _floats(queries, 2), _floats(passages, 2)
     _require_equal("dimension", queries.shape[1], passages.shape[1])
@@ -43,6 +50,15 @@ def maxsim(queries: Array, passages: Array, chunk: int = 1024) -> Array:
     Returns
     -------
     float32 [Nq, Np]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from diffretriever_pyserini import scoring
+    >>> query = np.array([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> passages = np.array([[[1.0, 0.0]], [[0.5, 0.75]]])
+    >>> print(scoring.maxsim(query, passages))
+    [[1.   1.25]]
     """
     queries, passages = _floats(queries, 3), _floats(passages, 3)
     _require_equal("dimension", queries.shape[2], passages.shape[2])
@@ -68,6 +84,13 @@ def lexical_scores(queries: scipy.sparse.csr_matrix, passages: scipy.sparse.csr_
     Returns
     -------
     float32 [Nq, Np], exact up to 2**24.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> from diffretriever_pyserini import scoring
+    >>> print(scoring.lexical_scores(csr_matrix([[2, 0, 1]]), csr_matrix([[3, 1, 0], [0, 0, 4]])))
+    [[6. 4.]]
     """
     _require_equal("vocabulary", queries.shape[1], passages.shape[1])
     product = queries.astype(np.int64) @ passages.astype(np.int64).T
@@ -87,6 +110,18 @@ def fuse(dense: Array, lexical: Array, weight: float = 0.5, depth: int = 1000) -
     -------
     float32 [Nq, Np], NaN where neither list contains the passage. A passage missing from one list counts 0 there; the
     range of a list is at least 1e-9.
+
+    Raises
+    ------
+    InputError
+        For scores of different shapes, a weight outside 0 to 1, or a depth below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from diffretriever_pyserini import scoring
+    >>> print(scoring.fuse(np.array([[0.9, 0.5, 0.1]]), np.array([[0.0, 10.0, 5.0]])))
+    [[0.5  0.75 0.25]]
     """
     dense, lexical = _floats(dense, 2), _floats(lexical, 2)
     if dense.shape != lexical.shape:
@@ -102,7 +137,19 @@ def fuse(dense: Array, lexical: Array, weight: float = 0.5, depth: int = 1000) -
 
 
 def cut(scores: Array, depth: int) -> Array:
-    """``scores`` [Nq, Np] with NaN except for each row's best ``depth``; ties at the cut go to the earlier passage."""
+    """``scores`` with NaN except for each row's best ``depth``; ties at the cut go to the earlier passage.
+
+    Parameters
+    ----------
+    scores : float [Nq, Np]; the result has the same shape and type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from diffretriever_pyserini import scoring
+    >>> print(scoring.cut(np.array([[0.1, 0.9, 0.5]]), depth=2))
+    [[nan 0.9 0.5]]
+    """
     scores = _as_array(scores)
     if scores.shape[1] <= depth:
         return scores
@@ -119,6 +166,13 @@ def min_max(scores: Array, floors: Array | None = None) -> Array:
     Parameters
     ----------
     floors : float [N, 1], the minimum per row; NaN for the lowest score of the row, as without ``floors``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from diffretriever_pyserini import scoring
+    >>> print(scoring.min_max(np.array([[1.0, 3.0, 2.0]])))
+    [[0.  1.  0.5]]
     """
     scores = _as_array(scores)
     if scores.size == 0:

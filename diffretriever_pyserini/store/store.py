@@ -48,6 +48,18 @@ class Store:
     ------
     InputError
         If ``folder`` holds no store, or one that is not finished; the message says what is missing.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from diffretriever_pyserini import Corpus, DiffRetriever, Store, encode_corpus
+    >>> rows = '{"id": "p1", "contents": "Masks follow the text."}\\n{"id": "p2", "contents": "Paris is in France."}\\n'
+    >>> _ = Path("corpus.jsonl").write_text(rows)
+    >>> model = DiffRetriever.from_pretrained("diffretriever")
+    >>> figures = encode_corpus(model, Corpus("corpus.jsonl"), "store")
+    >>> store = Store("store")
+    >>> len(store), list(store.docids())
+    (2, ['p1', 'p2'])
     """
 
     def __init__(self, folder: str | Path):
