@@ -13,7 +13,7 @@ _MODULES = {"index": ("SearchIndex", "open_index"), "options": ("SearchOptions",
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: the command line's options need only the light part."""
+    """Import a public name on first use: the command line's options need only the light modules."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = next((module for module, names in _MODULES.items() if name in names), "folder")

@@ -153,7 +153,7 @@ def test_options_that_make_no_sense(index: SearchIndex) -> None:
         explain(index, "dense", ["p1"], options=SearchOptions(remove_query=True))
     with pytest.raises(InputError, match="all weights are 0"):
         explain(index, "dense", ["p1"], options=SearchOptions(alpha=0.0, weights={"multi": 0.0}))
-    with pytest.raises(InputError, match="a weight for multi, but mode lexical searches lexical"):
+    with pytest.raises(InputError, match="weight for multi has no effect: mode lexical searches lexical"):
         explain(index, "dense", ["p1"], mode="lexical", options=SearchOptions(weights={"multi": 2.0}))
 
 
