@@ -92,10 +92,10 @@ def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path
         (["--weights", "sparse=1"], "must be a mapping from one of 'dense', 'multi', 'lexical' to a number"),
         (["--weights", "multi=x"], "to a number of at least 0"),
         (["--candidates", "0"], "--candidates: '0' must be"),
-        (["--tag", "my run"], "the tag 'my run': empty or with blanks"),
+        (["--tag", "my run"], "the tag 'my run' is empty or has blanks"),
         (["--nprobe", "3"], "has no parameter nprobe"),
         (["--dtype", "float8"], "dtype 'float8' is not one of"),
-        (["--index", "I"], "not both"),
+        (["--index", "I"], "give either --index"),
     ],
 )
 def test_a_failure_leaves_no_run(

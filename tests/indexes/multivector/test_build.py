@@ -329,7 +329,7 @@ def test_the_command_shows_what_an_index_holds(index: CompressedIndex, capsys: p
     out = capsys.readouterr().out
     assert "1,000 passages\n  4 vectors of 32 components by " in out
     assert re.search(
-        r" \d+ bytes a passage\n  when it was built: of the exact top 10, \d+\.\d% are in its top 100", out
+        r" \d+ bytes per passage\n  measured at build time: of the exact top 10, \d+\.\d% are in its top 100", out
     )
     assert "(measured on 64 queries and 1,000 passages" in out
     assert main(["multi", "info", "--index", str(index.folder), "--json"]) == 0
@@ -364,7 +364,7 @@ def test_the_command_says_what_was_made(
         )
         out = capsys.readouterr().out
         assert told in out
-        assert re.search(r"multi: \d+ bytes a passage, [\d.,]+ \w+ for all, ", out)
+        assert re.search(r"multi: \d+ bytes per passage, [\d.,]+ \w+ for the codec, ", out)
 
 
 def test_a_link_to_another_disk_holds_what_is_made_and_what_a_failure_leaves(
