@@ -1,4 +1,4 @@
-"""Pyserini's own iterator and writers, with our encoder in play and without it."""
+"""Pyserini's own iterator and writers, with and without our encoder."""
 
 import contextlib
 import json
@@ -220,7 +220,7 @@ def test_the_encoder_that_made_the_vectors_is_named_not_the_newest(
     assert record.provenance == encoder.provenance != newer.provenance
 
 
-def test_vectors_of_another_encoder_take_the_old_record_away(
+def test_vectors_of_another_encoder_remove_the_old_record(
     tmp_path: Path, encoder: DiffRetrieverDocumentEncoder
 ) -> None:
     writer = faiss_writer(tmp_path / "D")
@@ -232,7 +232,7 @@ def test_vectors_of_another_encoder_take_the_old_record_away(
     assert sorted(path.name for path in (tmp_path / "D").iterdir()) == ["docid", "index"]
 
 
-def test_a_wrong_dimension_is_said_and_leaves_nothing(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
+def test_a_wrong_dimension_is_named_and_leaves_nothing(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
     writer = faiss_writer(tmp_path / "D", dimension=768)
     with (
         pytest.raises(InputError, match=r"vectors of dimension 64, but --dimension is 768: pass --dimension 64"),
@@ -266,7 +266,7 @@ def test_an_interrupted_run_leaves_the_old_index_alone(
     assert {path.name: path.read_bytes() for path in (tmp_path / "D").iterdir()} == before
 
 
-def test_an_index_that_cannot_be_written_is_no_index(
+def test_an_index_that_cannot_be_written_is_removed(
     tmp_path: Path, encoder: DiffRetrieverDocumentEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import faiss
@@ -282,7 +282,7 @@ def test_an_index_that_cannot_be_written_is_no_index(
     assert not (tmp_path / "D").exists()
 
 
-def test_vectors_of_other_encoders_carry_no_name_of_ours(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
+def test_vectors_of_other_encoders_get_no_record(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
     writer = faiss_writer(tmp_path / "D", dimension=4)
     with writer:
         writer.write({"id": ["a"], "vector": np.ones((1, 4), np.float32)}, [])
@@ -359,11 +359,11 @@ def test_a_damaged_provenance_is_named(tmp_path: Path) -> None:
     IndexRecord(made_up_provenance(), 8, 3).write(tmp_path)
     whole = json.loads(path.read_text())
     other = whole["provenance"] | {"weights": "x"}
-    for change, said in (
+    for change, message in (
         ({"count": "x"}, "damaged"),
         ({"provenance": None}, "another version"),
         ({"provenance": other}, "not of its fingerprint"),
     ):
         path.write_text(json.dumps(whole | change))
-        with pytest.raises(InputError, match=rf"diffretriever\.json: .*{said}.*; build the index again"):
+        with pytest.raises(InputError, match=rf"diffretriever\.json: .*{message}.*; build the index again"):
             read_index_record(tmp_path)

@@ -73,7 +73,7 @@ def test_a_store_is_searched_on_the_encoders_device(
 
 
 @pytest.mark.parametrize("kind", ["store", "multi"])
-def test_a_folder_stays_the_one_that_was_opened_whatever_the_directory(
+def test_a_folder_stays_the_same_when_the_directory_changes(
     store: Store, index: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Files are opened when they are first read."""

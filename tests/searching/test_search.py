@@ -330,7 +330,7 @@ def test_a_closed_index_opens_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_an_index_stays_the_one_that_was_opened_whatever_the_directory(
+def test_an_index_stays_the_same_when_the_directory_changes(
     folder: Path, tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separate: bool
 ) -> None:
     """The JVM resolves relative paths where it started, and searchers are opened when they are first used."""
