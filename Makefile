@@ -1,4 +1,4 @@
-# make demo     everything from an empty machine to measured runs (needs git, make and some Python >= 3.12)
+# make demo     from an empty machine to measured runs (needs git, make and Python >= 3.12)
 # make test     format, lint, types and all tests
 # make help     the other targets
 VENV ?= .venv
@@ -13,11 +13,11 @@ BENCH_SETS ?=
 .PHONY: help install demo test lint format bench clean
 
 help:
-	@echo "make demo                  run the whole thing on the documentation inside this Python"
+	@echo "make demo                  run the demo on the documentation inside this Python"
 	@echo "make demo DATASET=folder   the same on a collection in BEIR layout"
 	@echo "make test                  format check, lint, types, all tests"
 	@echo "make lint                  format check, lint and types only"
-	@echo "make format                format and mend what ruff can mend"
+	@echo "make format                format the code and apply ruff's fixes"
 	@echo "make bench BENCH_SETS='a b'  the quality table for the demo corpus and collections in BEIR layout"
 	@echo "make install               only the environment, in $(VENV)"
 	@echo "make clean                 remove the environment, the demo's output and caches"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Print the path of a Python >= 3.12 that can make virtual environments; one sentence and exit code 1 where there is none.
-# Looks at $PYTHON, the PATH, pyenv's versions, and what uv knows or can fetch. Each candidate is really started: a name
-# on the PATH may be a pyenv shim without a version behind it.
+# Print the path of a Python >= 3.12 that can make virtual environments; if there is none, print one sentence and exit 1.
+# Candidates are $PYTHON, the PATH, pyenv's versions, and the versions that uv has or can install. Each candidate is
+# started, because a name on the PATH may be a pyenv shim without an installed version.
 set -u
 
 usable() {
@@ -9,9 +9,9 @@ usable() {
 }
 
 try() {
-    found=$(command -v "$1" 2>/dev/null) || return 1
-    usable "$found" || return 1
-    "$found" -c 'import sys; print(sys.executable)'
+    candidate=$(command -v "$1" 2>/dev/null) || return 1
+    usable "$candidate" || return 1
+    "$candidate" -c 'import sys; print(sys.executable)'
     exit 0
 }
 

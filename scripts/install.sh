@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make the virtual environment $1 with the locked packages and this checkout, editable. Safe to repeat.
-# uv does it when it can (much faster), pip otherwise; index settings of either are used as they are.
+# Make the virtual environment $1 with the locked packages and this checkout (editable). It can be repeated safely.
+# It uses uv if possible (much faster), otherwise pip, with the index settings of either.
 set -eu
 venv=$1
 python="$venv/bin/python"
@@ -12,7 +12,7 @@ if ! "$python" -c 'import sys; raise SystemExit(sys.version_info < (3, 12))' >/d
     "$base" -m venv --clear "$venv"
 fi
 
-# uv does not read pip's settings: hand it an index that was set for pip alone.
+# uv does not read pip's settings, so pass it an index that is set only for pip.
 index=$("$python" -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.index-url='\(.*\)'$/\1/p" | tail -n 1)
 if [ -n "$index" ] && [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
     UV_DEFAULT_INDEX=$index
@@ -21,7 +21,7 @@ fi
 
 uv=$(command -v uv || true)
 if [ -z "$uv" ]; then
-    "$python" -m pip install --quiet uv && uv="$venv/bin/uv" || echo "uv could not be installed; going on with pip."
+    "$python" -m pip install --quiet uv && uv="$venv/bin/uv" || echo "uv could not be installed; using pip."
 fi
 
 with_pip() {

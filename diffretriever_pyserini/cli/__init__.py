@@ -1,4 +1,4 @@
-"""The command `diffretriever`: one module a sub-command, each with `add_to(commands)` and a function that runs it."""
+"""The command `diffretriever`: one module per sub-command, each with `add_to(commands)` and a function that runs it."""
 
 import argparse
 import difflib
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 for a failed check, 2 for an error, 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a passage may hold what the terminal cannot show
+            stream.reconfigure(errors="replace")  # a passage may have characters that the terminal cannot show
     words = list(sys.argv[1:] if argv is None else argv)
     parser, commands = _parser()
     if words and not words[0].startswith("-") and words[0] not in commands:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("diffretriever: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has gone; without this Python complains once more while it shuts down.
+        # The reader (head, less) has ended; without this Python prints a second error at shutdown.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -70,15 +70,15 @@ def _unknown(kind: str, word: str, known: Sequence[str]) -> str:
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
     """Options of ``parser`` and of its sub-commands."""
-    found = list(parser._option_string_actions)
+    options = list(parser._option_string_actions)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found += [name for inner in action.choices.values() for name in _options(inner)]
-    return found
+            options += [name for inner in action.choices.values() for name in _options(inner)]
+    return options
 
 
 class _Parser(argparse.ArgumentParser):
-    """Options are written out: an abbreviation may mean another option in the next version."""
+    """A parser that takes no abbreviated options, which could be ambiguous in a later version."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **({"allow_abbrev": False} | options))
@@ -89,11 +89,11 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """A required option may be missing because it was misspelt: then say so."""
+        """Report the error; where a required option is missing, name a misspelt one first."""
         options = _options(self)
-        strange = [word for word in self._words if word.startswith("--") and word.partition("=")[0] not in options]
-        if strange and message.startswith("the following arguments are required"):
-            message = f"{_unknown('option', strange[0], options)} ({message})"
+        unknown = [word for word in self._words if word.startswith("--") and word.partition("=")[0] not in options]
+        if unknown and message.startswith("the following arguments are required"):
+            message = f"{_unknown('option', unknown[0], options)} ({message})"
         super().error(message)
 
 
@@ -107,15 +107,15 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    asking = (encode_queries, search, explain, evaluate)
-    for module in (demo, doctor, encode, store, index, multi, *asking, mine, models, train):
+    for_queries = (encode_queries, search, explain, evaluate)
+    for module in (demo, doctor, encode, store, index, multi, *for_queries, mine, models, train):
         command = module.add_to(commands)
-        command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+        command.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser, commands.choices
 
 
 class _Version(argparse.Action):
-    """Print installed versions, looked up only when asked for."""
+    """Print the installed versions, which are looked up only for this option."""
 
     def __call__(self, parser, namespace, values, option_string=None):  # type: ignore[no-untyped-def]
         from importlib.metadata import PackageNotFoundError, version

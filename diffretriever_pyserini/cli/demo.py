@@ -1,4 +1,4 @@
-"""`diffretriever demo`: the main job, end to end, on real text."""
+"""`diffretriever demo`: the main task, end to end, on real text."""
 
 import argparse
 from pathlib import Path

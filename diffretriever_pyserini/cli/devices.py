@@ -1,4 +1,4 @@
-"""``diffretriever encode --devices A,B``: one process a device, their bars one below the other, one summary."""
+"""``diffretriever encode --devices A,B``: one process and one progress bar per device, and one summary."""
 
 from __future__ import annotations
 
@@ -19,79 +19,79 @@ _ERROR = "diffretriever: error: "
 
 
 def encode_on_each(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Encode with one process a device, each with its own shard; where one fails the others are stopped.
+    """Encode with one process per device, each with its own shard; if one fails, the others are stopped.
 
     Returns
     -------
-    Figures of all shards together, and a line on each for a person.
+    The figures of all shards together, and a line of text for each shard.
 
     Raises
     ------
     DiffRetrieverError
-        When a process fails: its device and what it said last.
+        When a process fails; the message has its device and its error.
     """
     from ..store.begin import remove_unused
     from ..store.spec import SPEC
 
     devices = [device.strip() for device in arguments.devices.split(",") if device.strip()]
     if arguments.shard_num != 1 or arguments.shard_id != 0:
-        raise DiffRetrieverError("--devices makes its own shards; on several machines give --shard-id and --device.")
+        raise DiffRetrieverError("--devices makes its own shards; on several machines use --shard-id and --device.")
     if not devices:
-        raise DiffRetrieverError(f"--devices {arguments.devices!r} names no device; give for example cuda:0,cuda:1.")
+        raise DiffRetrieverError(f"--devices {arguments.devices!r} names no device; write for example cuda:0,cuda:1.")
     new = not (arguments.output / SPEC).is_file()
     bars = Bars(devices, disable=True if arguments.quiet or arguments.json else None)
     try:
         with contextlib.closing(bars), _processes(arguments.argv, devices) as processes:
-            shown = [_Shown(process, shard, bars, arguments) for shard, process in enumerate(processes)]
+            readers = [_OutputReader(process, shard, bars, arguments) for shard, process in enumerate(processes)]
             failed = _first_failure(processes)
             if failed is not None:
                 _stop(processes)
-            for one in shown:
-                one.join()
+            for reader in readers:
+                reader.join()
         if failed is not None:
-            raise _failure(devices, failed, processes[failed].returncode, shown[failed].error)
+            raise _failure(devices, failed, processes[failed].returncode, readers[failed].error)
     except BaseException:
-        if new:  # a process that was stopped could not do this itself
+        if new:  # a killed process could not do this itself
             with contextlib.suppress(OSError, DiffRetrieverError):
                 remove_unused(arguments.output)
         raise
-    return _summarised(devices, [one.summary for one in shown], bars.seconds)
+    return _summarised(devices, [reader.summary for reader in readers], bars.seconds)
 
 
 def _failure(devices: list[str], failed: int, code: int, error: str) -> DiffRetrieverError:
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    said = f": {error}" if error else "."
+    detail = f": {error}" if error else "."
     return DiffRetrieverError(
-        f"encoding on {devices[failed]} (shard {failed} of {len(devices)}) failed, {how}{said} The other processes "
-        "were stopped; what is written is whole: put that right and run the same command again, it goes on from there."
+        f"encoding on {devices[failed]} (shard {failed} of {len(devices)}) failed, {how}{detail} The other processes "
+        "were stopped, and all written parts are complete. Fix the error and run the same command again to continue."
     )
 
 
 @contextlib.contextmanager
 def _processes(command: list[str], devices: list[str]) -> Iterator[list[subprocess.Popen[str]]]:
-    """One process a device, with its lines for us on pipes; none is left when the block has ended."""
+    """Start one process per device with its output on pipes; all have ended when the block ends."""
     start = [sys.executable, "-m", "diffretriever_pyserini", *command, "--one-device", "--json"]
     running: list[subprocess.Popen[str]] = []
     try:
         for shard, device in enumerate(devices):
-            own = ["--device", device, "--shard-id", str(shard), "--shard-num", str(len(devices))]
+            options = ["--device", device, "--shard-id", str(shard), "--shard-num", str(len(devices))]
             pipe = subprocess.PIPE
-            running.append(subprocess.Popen([*start, *own], stdout=pipe, stderr=pipe, text=True, errors="replace"))
+            running.append(subprocess.Popen([*start, *options], stdout=pipe, stderr=pipe, text=True, errors="replace"))
         yield running
     finally:
         _stop(running)
 
 
 def _stop(processes: list[subprocess.Popen[str]]) -> None:
-    """End ``processes`` at once: a store loses nothing by it, and none goes on writing after this command has ended."""
+    """Kill ``processes``: the store stays intact, and none of them continues to write after this command has ended."""
     for process in processes:
-        process.kill()  # does nothing to one that has ended
+        process.kill()  # no effect on a process that has ended
     for process in processes:
         process.wait()
 
 
 def _first_failure(processes: list[subprocess.Popen[str]]) -> int | None:
-    """Wait until all have ended well (None) or one has failed (which)."""
+    """Wait until all processes have succeeded (None) or one has failed (its shard)."""
     while True:
         codes = [process.poll() for process in processes]
         failed = next((shard for shard, code in enumerate(codes) if code), None)
@@ -101,7 +101,7 @@ def _first_failure(processes: list[subprocess.Popen[str]]) -> int | None:
 
 
 class Bars:
-    """One bar a process, each on its own line of the terminal."""
+    """One progress bar per process, each on its own line of the terminal."""
 
     def __init__(self, devices: list[str], disable: bool | None = None, file: IO[str] | None = None):
         from tqdm import tqdm
@@ -124,17 +124,17 @@ class Bars:
 
     @staticmethod
     def labels(devices: list[str]) -> list[str]:
-        """What each process is called, all of one width."""
+        """The name of each process, padded to one width."""
         names = [f"shard {shard} ({device})" for shard, device in enumerate(devices)]
         return [name.ljust(max(map(len, names))) for name in names]
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Time since the start."""
         return time.perf_counter() - self._started
 
     def update(self, shard: int, line: dict[str, Any]) -> None:
-        """Show a line of a process's log."""
+        """Update a bar from a line of its process's log."""
         bar = self._bars[shard]
         with self._lock:
             bar.total, bar.initial = line["total"], line["kept"]
@@ -142,18 +142,18 @@ class Bars:
             bar.update(line["done"] - bar.n)
 
     def say(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         with self._lock:
             self._bars[0].write(text, file=sys.stderr)
 
     def close(self) -> None:
-        """End all bars."""
+        """Close all bars."""
         for bar in self._bars:
             bar.close()
 
 
-class _Shown:
-    """Reads what a process writes: its log into the bars (or on to our own output), its complaints beside them."""
+class _OutputReader:
+    """Reads a process's output: the log updates the bars (or is passed on), and other lines are printed above them."""
 
     def __init__(self, process: subprocess.Popen[str], shard: int, bars: Bars, arguments: argparse.Namespace):
         self._shard, self._bars = shard, bars
@@ -162,13 +162,13 @@ class _Shown:
         self.summary: dict[str, Any] = {}
         self._threads = [
             threading.Thread(target=read, args=(stream,), daemon=True)
-            for read, stream in ((self._read_log, process.stdout), (self._read_complaints, process.stderr))
+            for read, stream in ((self._read_log, process.stdout), (self._read_errors, process.stderr))
         ]
         for thread in self._threads:
             thread.start()
 
     def join(self) -> None:
-        """Wait until the process, and its workers, which end with it, have closed its outputs."""
+        """Wait until the process and its workers have closed their outputs."""
         for thread in self._threads:
             thread.join()
 
@@ -176,7 +176,7 @@ class _Shown:
         for text in stream:
             try:
                 line = json.loads(text)
-            except ValueError:  # some library's word on standard output: it must not end this thread
+            except ValueError:  # text of a library on standard output must not end this thread
                 self._bars.say(f"shard {self._shard}: {text.rstrip()}")
                 continue
             self.summary = line.get("summary", self.summary)
@@ -185,7 +185,7 @@ class _Shown:
             elif "done" in line:
                 self._bars.update(self._shard, line)
 
-    def _read_complaints(self, stream: IO[str]) -> None:
+    def _read_errors(self, stream: IO[str]) -> None:
         for text in stream:
             if text.startswith(_ERROR):
                 self.error = text.removeprefix(_ERROR).strip()
@@ -196,16 +196,16 @@ class _Shown:
 def _summarised(
     devices: list[str], summaries: list[dict[str, Any]], seconds: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """The sum of all shards, and a line for each."""
+    """The sum of all shards, and a line of text for each."""
     names = ("passages", "skipped", "parts", "kept", "encoded", "tokens")
-    total: dict[str, Any] = {name: sum(one[name] for one in summaries) for name in names}
+    total: dict[str, Any] = {name: sum(summary[name] for summary in summaries) for name in names}
     rates = {"passages/s": total["encoded"] / seconds, "tokens/s": total["tokens"] / seconds}
     total |= {name: round(value, 2) for name, value in {"seconds": seconds, **rates}.items()}
     lines = []
-    for label, one in zip(Bars.labels(devices), summaries, strict=True):
-        share = f", {one['MFU']:.0%} of its peak" if "MFU" in one else ""
+    for label, summary in zip(Bars.labels(devices), summaries, strict=True):
+        share = f", {summary['MFU']:.0%} of its peak" if "MFU" in summary else ""
         lines.append(
-            f"  {label}: {counted(one['passages'], 'passage')} in {counted(one['parts'], 'part')}, "
-            f"{one['seconds']:,.1f} s, {one['passages/s']:,.1f} passages/s{share}"
+            f"  {label}: {counted(summary['passages'], 'passage')} in {counted(summary['parts'], 'part')}, "
+            f"{summary['seconds']:,.1f} s, {summary['passages/s']:,.1f} passages/s{share}"
         )
     return total, lines

@@ -1,6 +1,6 @@
 """`diffretriever doctor`: what works on this machine, what does not, and what to do about it.
 
-Standard library until a check needs more: it has to say which package is missing.
+The module imports only the standard library; each check imports what it needs, so that it can name a missing package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import DiffRetrieverError
 _HELP = "check Python, Java, FAISS, devices and the connection to Pyserini"
 DISTRIBUTION = "diffretriever-pyserini"
 _PYSERINI_TIMEOUT_SECONDS = 300
-# A fresh Python sees Pyserini as its own commands do, and a JVM that dies takes only that one along.
+# A new Python process imports Pyserini as its own commands do, and a JVM that crashes ends only that process.
 _PROBE = """
 import importlib, json, sys
 for name in json.loads(sys.argv[1]):
@@ -34,7 +34,7 @@ print("\\n" + json.dumps({"route": registry.route(), "points": points}))
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: ``status`` is ``ok``, ``warning`` or ``error``; ``remedy`` says what to do ("" where nothing is)."""
+    """The result of one check: ``status`` is ``ok``, ``warning`` or ``error``; ``remedy`` says what to do, or is ""."""
 
     name: str
     status: str
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def doctor_report() -> list[Check]:
-    """Run every check; none changes anything. Takes some ten seconds, since Pyserini and its JVM are started."""
+    """Run all checks, which change nothing. This takes about ten seconds, since Pyserini and its JVM are started."""
     return [*_python(), *_packages(), *_java(), *_faiss(), *_devices(), *_model(), *_pyserini()]
 
 
@@ -71,31 +71,31 @@ def _python() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    """Compare our own requirements with what is installed."""
+    """Compare our own requirements with the installed packages."""
     from packaging.requirements import Requirement
 
     try:
         requirements = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]
     except metadata.PackageNotFoundError:
-        text = "diffretriever-pyserini itself is not installed: its checkout is on the path"
-        yield Check("packages", "warning", text, "run `pip install -e .` in the checkout, so that Pyserini finds us")
+        text = "diffretriever-pyserini itself is not installed, only its checkout is on the path"
+        yield Check("packages", "warning", text, "run `pip install -e .` in the checkout, so that Pyserini finds it")
         return
-    good = []
+    installed = []
     for requirement in requirements:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        wanted = f"{requirement.name}{requirement.specifier}"
+        remedy = f"run `pip install '{requirement.name}{requirement.specifier}'`"
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield Check("packages", "error", f"{requirement.name} is missing", f"run `pip install '{wanted}'`")
+            yield Check("packages", "error", f"{requirement.name} is missing", remedy)
             continue
         if requirement.specifier.contains(version, prereleases=True):
-            good.append(f"{requirement.name} {version}")
+            installed.append(f"{requirement.name} {version}")
         else:
             text = f"{requirement.name} {version} is not a version that this package was tested with"
-            yield Check("packages", "warning", text, f"run `pip install '{wanted}'`")
-    yield Check("packages", "ok", ", ".join(good))
+            yield Check("packages", "warning", text, remedy)
+    yield Check("packages", "ok", ", ".join(installed))
 
 
 def _java() -> Iterator[Check]:
@@ -114,12 +114,12 @@ def _java() -> Iterator[Check]:
 def _faiss() -> Iterator[Check]:
     from ..runtime.faiss import faiss_installation
 
-    found = faiss_installation()
-    names = ", ".join(f"{name} {version}" for name, version in sorted(found.distributions.items()))
-    if found.conflict:
-        yield Check("FAISS", "warning", f"{names} overwrite each other's files", found.remedy)
+    installation = faiss_installation()
+    names = ", ".join(f"{name} {version}" for name, version in sorted(installation.distributions.items()))
+    if installation.conflict:
+        yield Check("FAISS", "warning", f"{names} overwrite each other's files", installation.remedy)
     elif not names:
-        yield Check("FAISS", "error", "not installed", found.remedy)
+        yield Check("FAISS", "error", "not installed", installation.remedy)
     else:
         yield Check("FAISS", "ok", names)
 
@@ -139,7 +139,7 @@ def _devices() -> Iterator[Check]:
 
 
 def _model() -> Iterator[Check]:
-    """The embedded default: config, adapter and base weights, the latter by their checksum."""
+    """The default model: its config, adapter and base folder."""
     from ..model.config import resolve_config
     from ..model.hub import local_folder
     from ..model.prebuilt import DEFAULT_NAME
@@ -155,7 +155,7 @@ def _model() -> Iterator[Check]:
 
 
 def _pyserini() -> Iterator[Check]:
-    """Import Pyserini in a fresh Python and ask which patches are active there."""
+    """Import Pyserini in a new Python process and list the patches that are active there."""
     import _diffretriever_pyserini_startup as startup
 
     from ..plugin.registry import TOUCH_POINTS
@@ -166,25 +166,28 @@ def _pyserini() -> Iterator[Check]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PYSERINI_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         yield Check(
-            "Pyserini", "error", f"did not start within {_PYSERINI_TIMEOUT_SECONDS} seconds", "start it by hand"
+            "Pyserini",
+            "error",
+            f"did not start within {_PYSERINI_TIMEOUT_SECONDS} seconds",
+            "run `python -c 'import pyserini.search'` to see where it stops",
         )
         return
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         yield Check(
-            "Pyserini", "error", f"cannot be imported: {last}", "fix what the message names, then run this again"
+            "Pyserini", "error", f"cannot be imported: {last}", "fix the error in the message, then run this again"
         )
         return
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    if found["route"]:
-        yield Check("plugin", "ok", f"attached to Pyserini by the {found['route']}")
+    probe = json.loads(done.stdout.strip().splitlines()[-1])
+    if probe["route"]:
+        yield Check("plugin", "ok", f"attached to Pyserini by the {probe['route']}")
     elif startup.opted_out():
         text = f"switched off by {startup.OPT_OUT}={os.environ[startup.OPT_OUT]}"
         yield Check("plugin", "warning", text, f"unset {startup.OPT_OUT} to use --encoder diffretriever")
     else:
         remedy = "reinstall with pip, or call diffretriever_pyserini.register() in your script"
         yield Check("plugin", "warning", "the start-up hook does not run in this environment", remedy)
-    yield from _touch_points(found["points"], bool(found["route"]))
+    yield from _touch_points(probe["points"], bool(probe["route"]))
 
 
 def _touch_points(states: list[tuple[str, str, str]], attached: bool) -> Iterator[Check]:

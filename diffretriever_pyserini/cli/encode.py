@@ -1,4 +1,4 @@
-"""``diffretriever encode``: a corpus of any size, once through the model, into a store that feeds every index."""
+"""``diffretriever encode``: encode a corpus of any size once, into a store for all indexes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 _HELP = "Encode a corpus into a store: K vectors and term weights of each passage, from one forward pass."
 _DETAILS = """\
 A corpus is a Pyserini JSONL folder, a BEIR folder, Tevatron JSONL, MS MARCO TSV, Parquet or Arrow files, or the hub id
-of a data set; .gz and .zst are read as they are. The store is written in parts, and each part is whole or not there:
-run the same command again after a kill or a full disk and it goes on where it stopped. Searchable indexes are then made
-with `diffretriever index`.
+of a data set; .gz and .zst files are read directly. The store is written in parts, and every part is complete: after a
+kill or a full disk, run the same command again to continue. Then build indexes with `diffretriever index`.
 
 examples:
   diffretriever encode --corpus corpus.jsonl --output store
@@ -48,7 +47,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--one-device", dest="devices", action="store_const", const=None, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help="of the model: float32, bfloat16, float16 (default: float32 on the CPU)")
     parser.add_argument(
-        "--k-passage", type=parser_of(Masks), metavar="K", help="masks a passage (default: the model's own)"
+        "--k-passage", type=parser_of(Masks), metavar="K", help="masks per passage (default: the model's own)"
     )
     add_options(parser, EncodeOptions)
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
@@ -59,21 +58,21 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.devices is None:
-        whose = {"shard": arguments.shard_id, "shards": arguments.shard_num}
+        shard = {"shard": arguments.shard_id, "shards": arguments.shard_num}
         figures, lines = _encode(arguments), list[str]()
     else:
         from .devices import encode_on_each
 
         figures, lines = encode_on_each(arguments)
-        whose = {"shards": len(lines)}
+        shard = {"shards": len(lines)}
     if arguments.json:
-        print(json.dumps(whose | {"summary": figures}))
+        print(json.dumps(shard | {"summary": figures}))
     elif not arguments.quiet:
         print("\n".join([_summary(figures, arguments.output), *lines]))
 
 
 def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Encode in this process; returns figures."""
+    """Encode in this process and return the figures of the summary."""
     from ..corpora.corpus import Corpus
     from ..encoding.job import encode_corpus
     from ..encoding.progress import Progress
@@ -82,7 +81,7 @@ def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
     from ..model.retriever import DiffRetriever
 
     options = from_arguments(EncodeOptions, arguments)
-    corpus = Corpus(arguments.corpus)  # before the model: a wrong path should not cost its loading time
+    corpus = Corpus(arguments.corpus)  # before the model is loaded, so that a wrong path fails at once
     refuse_inputs({"--output": arguments.output}, {"--corpus": corpus.folders})
     name = parse_encoder_name(arguments.encoder).target
     model = DiffRetriever.from_pretrained(
@@ -96,17 +95,17 @@ def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _count(corpus: Corpus, options: EncodeOptions, progress: Progress) -> None:
-    """Count the corpus beside the encoding, so that it can be said when it will be done; hub data is fetched once."""
+    """Count the corpus during encoding, to estimate the remaining time; hub data is not fetched a second time."""
     if all(Path(name).exists() for name in corpus.files):
-        with contextlib.suppress(DiffRetrieverError):  # the encoding meets it too, and says so
+        with contextlib.suppress(DiffRetrieverError):  # encoding raises the same error
             progress.expect(options.rows_of_shard(sum(1 for _ in corpus.rows())))
 
 
 def _summary(figures: dict[str, Any], output: Path) -> str:
-    """What a person wants to know at the end."""
+    """The summary as text."""
     lines = [f"{counted(figures['passages'], 'passage')} in {counted(figures['parts'], 'part')}: {output}"]
     if figures["kept"]:
-        lines.append(f"  {counted(figures['kept'], 'part')} {'was' if figures['kept'] == 1 else 'were'} there already")
+        lines.append(f"  {counted(figures['kept'], 'part')} existed already")
     if figures["skipped"]:
         lines.append(
             f"  {counted(figures['skipped'], 'row')} skipped; `diffretriever store {output} --skipped` lists them"
@@ -115,7 +114,7 @@ def _summary(figures: dict[str, Any], output: Path) -> str:
         share = f", {figures['MFU']:.0%} of the device's peak" if "MFU" in figures else ""
         rates = f"{figures['passages/s']:,.1f} passages/s, {figures['tokens/s']:,.0f} tokens/s{share}"
         lines.append(f"  {figures['seconds']:,.1f} s, {rates}")
-        spent = [f"{name.removeprefix('seconds_')} {figures[name]:,.1f} s" for name in figures if "seconds_" in name]
-        if spent:
-            lines.append(f"  where the time went: {', '.join(spent)} (texts and write: waiting for them)")
+        times = [f"{name.removeprefix('seconds_')} {figures[name]:,.1f} s" for name in figures if "seconds_" in name]
+        if times:
+            lines.append(f"  time by stage: {', '.join(times)} (texts and write: time spent waiting for them)")
     return "\n".join(lines)

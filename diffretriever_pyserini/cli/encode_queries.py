@@ -1,4 +1,4 @@
-"""`diffretriever encode-queries`: queries encoded once, for both signals of a search."""
+"""`diffretriever encode-queries`: encode queries once, for both signals of a search."""
 
 import argparse
 from pathlib import Path
@@ -35,7 +35,10 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
     parser.add_argument("--batch-size", type=parser_of(Batch), default=32, metavar="N", help="default: %(default)s")
     parser.add_argument(
-        "--max-length", type=parser_of(Count), metavar="N", help="tokens a query; can only shorten the model's own"
+        "--max-length",
+        type=parser_of(Count),
+        metavar="N",
+        help="tokens per query; can only shorten the model's own length",
     )
     parser.set_defaults(function=_run)
     return parser
@@ -49,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..model.retriever import load_shared
 
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics})
-    topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
+    topics = read_topics(arguments.topics)  # before the model is loaded, so that a broken file fails at once
     model = load_shared(parse_encoder_name(arguments.encoder).target, device=arguments.device, dtype=arguments.dtype)
     write_encoded_queries(model, topics, arguments.output, arguments.batch_size, arguments.max_length)
     print(f"{len(topics)} queries encoded with {model.config.name}: {arguments.output}")

@@ -1,4 +1,4 @@
-"""`diffretriever evaluate`: measures of run files, and runs held against a baseline."""
+"""`diffretriever evaluate`: measures of run files, and comparisons with a baseline."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         help=f"default: {' '.join(DEFAULT_MEASURES)}",
     )
     parser.add_argument(
-        "--per-query", type=parser_of(Path), metavar="FILE", help="write run, query, measure, value (TSV) there"
+        "--per-query", type=parser_of(Path), metavar="FILE", help="write run, query, measure, value here (TSV)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     compare.add_to(parser)
@@ -65,46 +65,46 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     qrels = read_qrels(arguments.qrels)
     paths = [*arguments.run, *(arguments.compare or ())]
-    found = {str(path): evaluate(read_run(path), qrels, arguments.measures) for path in paths}
+    evaluations = {str(path): evaluate(read_run(path), qrels, arguments.measures) for path in paths}
     if arguments.per_query:
-        _write_per_query(arguments.per_query, found)
-    comparison = _compare(arguments, found) if arguments.compare else None
-    means = {run: evaluation.means for run, evaluation in found.items()}
+        _write_per_query(arguments.per_query, evaluations)
+    comparison = _compare(arguments, evaluations) if arguments.compare else None
+    means = {run: evaluation.means for run, evaluation in evaluations.items()}
     if arguments.json:
         print(json.dumps({"runs": means, **comparison[1]} if comparison else means, indent=2))
     else:
-        print(measures_table(found, list(dict.fromkeys(arguments.measures))))
-    for run, evaluation in found.items():
+        print(measures_table(evaluations, list(dict.fromkeys(arguments.measures))))
+    for run, evaluation in evaluations.items():
         for note in evaluation.notes:
             print(f"{run}: {note}", file=sys.stderr if arguments.json else sys.stdout)
     if comparison and not arguments.json:
         print(f"\n{comparison[0]}")
 
 
-def _compare(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Hold all runs against the first, write what was asked for, and return the result as text and as plain values."""
+def _compare(arguments: argparse.Namespace, evaluations: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Compare all runs with the first, write the requested files, and return the result as text and as JSON values."""
     from ..corpora.topics import read_topics
     from ..evaluation.comparison import compare
     from ..evaluation.plots import plot_deltas
     from .compare import as_json, as_text, notes, write_deltas
 
     topics = read_topics(arguments.topics) if arguments.topics else None
-    baseline = next(iter(found))
-    others = {run: evaluation for run, evaluation in found.items() if run != baseline}
-    comparisons = compare(found[baseline], others, seed=arguments.seed)
+    baseline = next(iter(evaluations))
+    others = {run: evaluation for run, evaluation in evaluations.items() if run != baseline}
+    comparisons = compare(evaluations[baseline], others, seed=arguments.seed)
     if arguments.deltas:
-        write_deltas(arguments.deltas, comparisons, found, baseline)
+        write_deltas(arguments.deltas, comparisons, evaluations, baseline)
     if arguments.plot:
         plot_deltas(arguments.plot, comparisons, baseline)
-    remarks = notes(found, baseline)
+    remarks = notes(evaluations, baseline)
     plain = {"baseline": baseline, "comparisons": as_json(comparisons), "notes": remarks}
     return "\n".join([as_text(comparisons, baseline, topics), *(["", *remarks] if remarks else [])]), plain
 
 
-def _write_per_query(path: Path, found: dict[str, Any]) -> None:
+def _write_per_query(path: Path, evaluations: dict[str, Any]) -> None:
     from ..files.atomic import whole_file
 
     with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for run, evaluation in found.items():
+        for run, evaluation in evaluations.items():
             for measure, values in evaluation.per_query.items():
                 file.writelines(f"{run}\t{qid}\t{measure}\t{value:.6f}\n" for qid, value in values.items())

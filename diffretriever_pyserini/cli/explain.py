@@ -1,4 +1,4 @@
-"""`diffretriever explain`: why a search ranks a passage where it does, on the terminal and as a page."""
+"""`diffretriever explain`: why a passage has its rank, on the terminal and as an HTML page."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
     from ..explaining import Explanation
 
-_NARROWEST = 40  # columns
+_MIN_WIDTH = 40  # columns
 _HELP = "explain why a passage has its rank in the result of a query"
 _DETAILS = """\
-Shows what the model proposes at each mask position, which query vector met which passage vector, which terms matched
-with which weights, and how fusion put the lists together: the numbers are those of `diffretriever search` with the
-same options. The index does not hold texts: name the corpus (read until the passages are found) or give the text.
-Without either, what the index alone knows is explained.
+Shows what the model proposes at each mask position, which vectors and terms matched, and how fusion combined the lists.
+The numbers are those of `diffretriever search` with the same options. The index does not hold texts: give the corpus
+(it is read until the passages are found) or the text. Without either, only what the index holds is explained.
 
 examples:
   diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --corpus corpus.jsonl
@@ -45,7 +44,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     text = parser.add_mutually_exclusive_group()
     text.add_argument("--corpus", nargs="+", metavar="SOURCE", help="where the texts are, as for `encode`")
     text.add_argument("--text", help="text of the one passage (title and text with a blank between)")
-    parser.add_argument("--html", type=parser_of(Path), metavar="FILE", help="write a page that stands alone, too")
+    parser.add_argument("--html", type=parser_of(Path), metavar="FILE", help="also write a self-contained page")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
         "--top", type=parser_of(Count), default=5, metavar="N", help="tokens per mask position (default: 5)"
@@ -64,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> None:
     options = options_of(arguments)
     _check_page(arguments.html)
     refuse_inputs({"--html": arguments.html}, {"--corpus": arguments.corpus} | folders_of(arguments))
-    texts, notes = _texts(arguments)  # before the model: a wrong path should not cost its loading time
+    texts, notes = _texts(arguments)  # before the model is loaded, so that a wrong path fails at once
     with index_of(arguments) as index:
         explanations = explain(index, arguments.query, arguments.docid, texts, arguments.mode, options, arguments.top)
     explanations = [dataclasses.replace(one, notes=(*notes, *one.notes)) for one in explanations]
@@ -79,27 +78,27 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _console() -> Console:
-    """Lines as wide as the terminal (or as COLUMNS says); into a pipe or a file, whole sentences."""
+    """A console as wide as the terminal (or COLUMNS); for a pipe or a file, lines are not wrapped."""
     from ..evaluation.report import UNLIMITED, text_console
 
-    return text_console(sys.stdout, max(_NARROWEST, shutil.get_terminal_size((UNLIMITED, 24)).columns))
+    return text_console(sys.stdout, max(_MIN_WIDTH, shutil.get_terminal_size((UNLIMITED, 24)).columns))
 
 
 def _texts(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
-    """Texts by docid, and what to say about where they come from."""
+    """Texts by docid, and notes on their source."""
     from ..errors import InputError
     from ..explaining.passage_texts import find_texts
 
     docids = list(dict.fromkeys(arguments.docid))
     if arguments.text is not None:
         if len(docids) > 1:
-            raise InputError(f"--text is one text, but --docid names {len(docids)} passages: give --corpus.")
+            raise InputError(f"--text is one text, but --docid names {len(docids)} passages: use --corpus.")
         return {docids[0]: arguments.text}, []
     return find_texts(arguments.index, arguments.corpus, docids)
 
 
 def _check_page(page: Path | None) -> None:
-    """Raise InputError for a page that cannot be written, before the work is done."""
+    """Raise InputError for a page that cannot be written, before the search begins."""
     from ..errors import InputError
 
     if page is None:
@@ -118,7 +117,7 @@ def _write(page: Path, explanations: list[Explanation]) -> None:
 
 
 def _plain(one: Explanation) -> dict[str, Any]:
-    """As dataclasses.asdict, with the sums that are properties."""
+    """dataclasses.asdict, with the values of properties."""
     values = dataclasses.asdict(one)
     for name in ("terms", "indexed_terms"):
         if (terms := getattr(one, name)) is not None:

@@ -1,4 +1,4 @@
-"""Numbers as a person writes them."""
+"""Numbers and sizes in readable form."""
 
 
 def counted(number: int, what: str) -> str:

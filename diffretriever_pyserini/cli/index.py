@@ -1,4 +1,4 @@
-"""``diffretriever index``: a store into a FAISS index and a Lucene impact index that Pyserini reads."""
+"""``diffretriever index``: build indexes from a store, which Pyserini reads too."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ..indexes.options import DenseKind, IndexOptions, MultiBuild
 from ..settings import add_options, from_arguments, given, parser_of
 from .format import size
 
-_HEAP_MEGABYTES = 192  # enough to write an index of any size; a program that also searches needs more
+_HEAP_MEGABYTES = 192  # enough to write an index of any size, not to search one too
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
-With none of --dense, --lexical and --multi the first two are built, the dense one flat. The output appears when it is
-complete; after a kill run the command again. Signals of the same store that are there already stay. Pyserini searches
+Without --dense, --lexical and --multi, a flat dense and a lexical index are built. The output appears when it is
+complete; after a kill, run the command again. Existing signals of the same store are kept. Pyserini searches
 OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
 
-dense indexes, by bytes a passage at dimension 384 (4096):
+dense indexes, with bytes per passage at dimension 384 (4096):
   flat   1536 (16384)  exact
   hnsw   1808 (16656)  a graph over exact vectors: fast to search, slow to build
-  sq8     384 (4096)   8 bits a component; scans everything, like flat
-  pq       48 (512)    one byte for eight components; scans everything
-  ivfpq    56 (520)    as pq, and only a sixteenth of the lists is read: for large collections
+  sq8     384 (4096)   8 bits per component; scans all vectors, like flat
+  pq       48 (512)    one byte for eight components; scans all vectors
+  ivfpq    56 (520)    like pq, but reads only a sixteenth of the lists: for large collections
 
---multi keeps all K vectors of a passage for MaxSim, compressed: a sixteenth of float16, unless --bytes-per-vector says
-otherwise. For exact MaxSim no index is needed: `diffretriever search --index STORE --mode multi`.
+--multi keeps all K vectors of each passage for MaxSim, compressed to a sixteenth of float16 (or --bytes-per-vector).
+Exact MaxSim needs no index: `diffretriever search --index STORE --mode multi`.
 
 examples:
   diffretriever index --store store --output index
@@ -55,7 +55,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     multi.add_argument(
         "--multi",
         action="store_true",
-        help="keep all K vectors, compressed, for MaxSim (without --dense or --lexical: only these)",
+        help="build the compressed index of all K vectors for MaxSim (alone: only this one)",
     )
     add_options(parser, MultiBuild, groups={"multi-vector index": multi})
     parser.set_defaults(function=_run)
@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..model.encoder_names import parse_encoder_name
     from ..runtime.java import bound_heap
 
-    both = arguments.dense is None and not arguments.lexical and not arguments.multi
+    default = arguments.dense is None and not arguments.lexical and not arguments.multi
     if not arguments.multi and given(MultiBuild, arguments):
         raise DiffRetrieverError("--bytes-per-vector and --refine belong to --multi: add it.")
     if arguments.encoder:
@@ -75,8 +75,8 @@ def _run(arguments: argparse.Namespace) -> None:
     options = from_arguments(
         IndexOptions,
         arguments,
-        dense="flat" if both else arguments.dense,
-        lexical=both or arguments.lexical,
+        dense="flat" if default else arguments.dense,
+        lexical=default or arguments.lexical,
         multi=from_arguments(MultiBuild, arguments) if arguments.multi else None,
     )
     bound_heap(_HEAP_MEGABYTES)
@@ -87,22 +87,22 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _summary(facts: dict, output: Path, seconds: float) -> str:
-    """What was made, and how large it is."""
+    """The indexes and their sizes as text."""
     from ..indexes.multivector.manifest import CODEC, recall_text
 
     lines = [f"{facts['passages']:,} passages indexed in {seconds:,.1f} s: {output}"]
     for part in ("dense", "lexical"):
         if facts[part]:
-            what = facts[part].get("kind") or f"{facts[part]['documents']:,} passages with terms"
-            lines.append(f"  {output / part}: {what}, {_taken(output / part)}")
+            content = facts[part].get("kind") or f"{facts[part]['documents']:,} passages with terms"
+            lines.append(f"  {output / part}: {content}, {_size_of(output / part)}")
     if facts["multi"]:
-        told = facts["multi"]["bytes_per_passage"]
-        shared = size((output / "multi" / CODEC).stat().st_size)
-        lines.append(f"  {output / 'multi'}: {told:,} bytes a passage, {shared} for all, {_taken(output / 'multi')}")
+        folder, per_passage = output / "multi", facts["multi"]["bytes_per_passage"]
+        codec = size((folder / CODEC).stat().st_size)
+        lines.append(f"  {folder}: {per_passage:,} bytes per passage, {codec} for the codec, {_size_of(folder)}")
         lines.append(f"    {recall_text(facts['multi']['recall'])}")
     return "\n".join(lines)
 
 
-def _taken(folder: Path) -> str:
-    """Bytes of the files in ``folder``."""
+def _size_of(folder: Path) -> str:
+    """Total size of the files in ``folder``."""
     return size(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))

@@ -17,8 +17,8 @@ examples:
   diffretriever mine-negatives --pairs pairs.jsonl --corpus corpus.jsonl --output mined
   diffretriever mine-negatives --pairs beir --corpus beir --method model --encoder diffretriever --output mined
 
-Never taken as a negative: a query's own positives and passages of the same text. With --encoder, also what that model
-scores above --max-ratio times the positive's score: such a passage is more likely an unjudged positive.
+A query's own positives, and passages with the same text, are never used as negatives. With --encoder, neither are
+passages that the model scores above --max-ratio times the positive's score: these are probably unjudged positives.
 """
 
 

@@ -34,12 +34,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def listed(rows: Sequence[tuple[str, str, Sequence[str]]], width: int) -> str:
-    """Name and K a row, and below them some sentences, wrapped at ``width`` (or 60, where that is more)."""
-    name = max(len(row[0]) for row in rows)
-    lines = [f"{'name':{name}}  K query/passage"]
-    for row in rows:
-        lines.append(f"{row[0]:{name}}  {row[1]}".rstrip())
-        for text in row[2]:
-            wrapped = textwrap.wrap(text, max(width, 60) - 4, break_on_hyphens=False, break_long_words=False)
+    """One line of name and K per row, and its sentences below, wrapped at ``width`` (at least 60)."""
+    name_width = max(len(name) for name, _, _ in rows)
+    lines = [f"{'name':{name_width}}  K query/passage"]
+    for name, masks, sentences in rows:
+        lines.append(f"{name:{name_width}}  {masks}".rstrip())
+        for sentence in sentences:
+            wrapped = textwrap.wrap(sentence, max(width, 60) - 4, break_on_hyphens=False, break_long_words=False)
             lines += [f"    {line}" for line in wrapped]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""``diffretriever multi info``: what a multi-vector index holds."""
+"""``diffretriever multi info``: the contents of a multi-vector index."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-_HELP = "Show what a multi-vector index holds."
+_HELP = "Show the contents of a multi-vector index."
 _DETAILS = """\
-An index is built once from a store; to change what it holds, encode and index again.
+An index is built once from a store. To change its contents, encode and index again.
 
 example:
   diffretriever multi info --index INDEX/multi
@@ -21,7 +21,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "multi", help=_HELP, description=_HELP, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", nargs="?", choices=("info",), default="info", help="all there is, and the default")
+    parser.add_argument("action", nargs="?", choices=("info",), default="info", help="the only action, and the default")
     parser.add_argument("--index", type=Path, required=True, metavar="INDEX/multi", help="folder with multi.json")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(function=_run)
@@ -35,11 +35,11 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(asdict(manifest), indent=2))
         return
-    kept = f", vectors kept in {manifest.refine}" if manifest.refine else ""
-    print(f"{arguments.index}: {manifest.passages:,} passages{kept}")
+    refine = f", with vectors in {manifest.refine} for refining" if manifest.refine else ""
+    print(f"{arguments.index}: {manifest.passages:,} passages{refine}")
     print(
         f"  {manifest.k_passage} vectors of {manifest.dimension} components by {manifest.encoder}, "
-        f"{manifest.stride + manifest.candidate_bytes:,} bytes a passage"
+        f"{manifest.stride + manifest.candidate_bytes:,} bytes per passage"
     )
     if manifest.recall:
-        print(f"  when it was built: {recall_text(manifest.recall)}")
+        print(f"  measured at build time: {recall_text(manifest.recall)}")

@@ -1,4 +1,4 @@
-"""`diffretriever search`: topics against an index, by one signal or several fused, into a TREC run."""
+"""`diffretriever search`: search an index with topics, by one signal or several fused, and write a TREC run."""
 
 import argparse
 import json
@@ -44,7 +44,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = ()) -> None:
-    """Add what any search of an index can be asked for, without the fields of SearchOptions in ``skip``."""
+    """Add the options that every search of an index has, without the fields of SearchOptions in ``skip``."""
     parser.add_argument("--index", type=Path, metavar="DIR", help="folder that `diffretriever index` made")
     parser.add_argument("--dense-index", type=Path, metavar="DIR", help="FAISS folder of Pyserini's own commands")
     parser.add_argument("--lexical-index", type=Path, metavar="DIR", help="Lucene impact index of Pyserini's commands")
@@ -52,12 +52,12 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
     parser.add_argument(
         "--mode",
         metavar="MODE",
-        help="dense, multi, lexical, hybrid (multi or else dense, with lexical), or signals with commas between them, "
+        help="dense, multi, lexical, hybrid (multi or else dense, with lexical), or a comma-separated list of signals, "
         "which are fused (default: hybrid where that is possible)",
     )
     groups = add_options(parser, SearchOptions, skip)
     groups["hybrid"].add_argument(
-        "--weights", nargs="+", type=_weight, default=[], metavar="SIGNAL=W", help="weights of signals, where not 1"
+        "--weights", nargs="+", type=_weight, default=[], metavar="SIGNAL=W", help="weights of signals other than 1"
     )
     add_options(parser, MultiOptions)
     count = parser_of(Count)
@@ -66,13 +66,13 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
     encoder.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     encoder.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
     encoder.add_argument(
-        "--max-length", type=count, metavar="N", help="tokens a query; can only shorten the model's own"
+        "--max-length", type=count, metavar="N", help="tokens per query; can only shorten the model's own length"
     )
     encoder.add_argument(
-        "--k-query", type=parser_of(Masks), metavar="K", help="masks a query (default: the model's own)"
+        "--k-query", type=parser_of(Masks), metavar="K", help="masks per query (default: the model's own)"
     )
     effort = parser_of(Effort)
-    groups["speed"].add_argument("--nprobe", type=effort, metavar="N", help="lists that an IVF index looks into")
+    groups["speed"].add_argument("--nprobe", type=effort, metavar="N", help="lists that an IVF index scans")
     groups["speed"].add_argument("--ef-search", type=effort, metavar="N", help="candidates that an HNSW index keeps")
 
 
@@ -83,8 +83,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
     options = options_of(arguments)
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics} | folders_of(arguments))
-    topics = read_topics(arguments.topics)  # before the model: a broken file should not cost its loading time
-    # The run is opened before the model, too, so that a wrong path is found in the first second.
+    topics = read_topics(arguments.topics)  # before the model is loaded, so that a broken file fails at once
+    # The run is opened before the model as well, so that a wrong path fails at once.
     with run_writer(arguments.output, arguments.tag) as write, index_of(arguments) as index:
         summary = _search(index, topics, options, arguments.mode, write)
     summary = {"output": str(arguments.output), **summary}
@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def options_of(arguments: argparse.Namespace) -> SearchOptions:
-    """The SearchOptions that the arguments of :func:`add_search_options` ask for."""
+    """The SearchOptions of the arguments of :func:`add_search_options`."""
     return from_arguments(SearchOptions, arguments, weights=dict(arguments.weights))
 
 
@@ -104,7 +104,7 @@ def _weight(text: str) -> tuple[str, str]:
 
 
 def folders_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
-    """What the arguments of :func:`add_search_options` read, by option."""
+    """The folders that the arguments of :func:`add_search_options` name, by option."""
     names = ("index", "dense-index", "lexical-index", "multi-index")
     return {f"--{name}": getattr(arguments, name.replace("-", "_")) for name in names}
 
@@ -117,7 +117,7 @@ def index_of(arguments: argparse.Namespace) -> Any:
     parameters = (("nprobe", arguments.nprobe), ("efSearch", arguments.ef_search))
     separate = (arguments.dense_index, arguments.lexical_index, arguments.multi_index)
     if arguments.index is not None and separate != (None, None, None):
-        raise InputError("give either --index, or --dense-index, --multi-index and --lexical-index, not both.")
+        raise InputError("give either --index, or some of --dense-index, --multi-index and --lexical-index.")
     return open_index(
         arguments.index if arguments.index is not None else separate_folders(*separate),
         arguments.encoder,
@@ -129,21 +129,21 @@ def index_of(arguments: argparse.Namespace) -> Any:
 
 
 def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, write: Any) -> dict[str, Any]:
-    """Search, hand each query's hits to ``write`` as they come, and return counts and times."""
+    """Search, pass each query's hits to ``write``, and return counts and times."""
     from tqdm import tqdm
 
     empty: list[str] = []
     writing = 0.0
     mode = index.open(mode)
     with tqdm(total=len(topics), desc=f"Searching ({mode})", unit=" queries", disable=None) as bar:
-        for part in index.batches(topics, mode, options):
+        for batch in index.batches(topics, mode, options):
             started = time.perf_counter()
-            for qid, hits in part.items():
+            for qid, hits in batch.items():
                 write(qid, hits)
                 if not hits:
                     empty.append(qid)
             writing += time.perf_counter() - started
-            bar.update(len(part))
+            bar.update(len(batch))
     seconds = {stage: round(value, 4) for stage, value in (*index.seconds.items(), ("write", writing))}
     searching = sum(value for stage, value in seconds.items() if stage != "open")
     signals = index.folder.signals(mode)
@@ -165,18 +165,18 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
 
 
 def _text(summary: dict[str, Any]) -> str:
-    """What a person wants to know at the end."""
-    spent = ", ".join(f"{stage} {value:.2f} s" for stage, value in summary["seconds"].items())
+    """The summary as text."""
+    times = ", ".join(f"{stage} {value:.2f} s" for stage, value in summary["seconds"].items())
     mode = f"hybrid: {' + '.join(summary['signals'])}" if summary["mode"] == "hybrid" else summary["mode"]
-    mode += " by every stored vector" if summary["exact"] else ""
+    mode += ", exact" if summary["exact"] else ""
     mode += f", {summary['fusion']} over lists of {summary['depth']:,}" if summary["fusion"] else ""
     lines = [
         f"{_counted(summary['queries'])} ({mode}, at most {summary['hits']:,} hits): {summary['output']}",
-        f"  {summary['queries/s']:,.1f} queries/s; where the time went: {spent}",
+        f"  {summary['queries/s']:,.1f} queries/s; time by stage: {times}",
     ]
     empty = summary["without_results"]
     if empty:
-        lines.append(f"  {_counted(len(empty))} found nothing, for instance {empty[0]}")
+        lines.append(f"  {_counted(len(empty))} without results, for instance {empty[0]}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""``diffretriever store``: what a store holds, what was skipped, and whether it is sound."""
+"""``diffretriever store``: the contents of a store, the skipped rows, and a check of its files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-_HELP = "Say what a store holds, list the rows that were skipped, check every checksum."
+_HELP = "Show the contents of a store, list skipped rows, or verify its checksums."
 _EXAMPLES = """\
 examples:
   diffretriever store STORE
@@ -21,9 +21,9 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "store", help=_HELP, description=_HELP, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("store", type=Path, help="folder that `diffretriever encode` wrote")
-    parser.add_argument("--verify", action="store_true", help="read everything and compare checksums")
-    parser.add_argument("--skipped", action="store_true", help="list the skipped rows, one a line")
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument("--verify", action="store_true", help="read all parts and verify their checksums")
+    parser.add_argument("--skipped", action="store_true", help="list the skipped rows, one per line")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(function=_run)
     return parser
 
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     counts = f"{counted(len(store), 'passage')} in {counted(len(store.parts), 'part')}, {size(written)}"
     print(f"{arguments.store}: {counts}")
-    print(f"  encoder {spec.encoder}, fingerprint {spec.provenance.fingerprint}, {facts['vectors']} a passage")
+    print(f"  encoder {spec.encoder}, fingerprint {spec.provenance.fingerprint}, {facts['vectors']} per passage")
     print(f"  rows skipped: {len(skipped)}" + (" (--skipped lists them)" if skipped else ""))
     if arguments.verify:
-        print("  every checksum is right")
+        print("  all checksums are correct")

@@ -8,8 +8,8 @@ from ..settings import AboveZero, Count, add_options, given, parser_of
 from ..training.settings import TrainSettings, read_settings
 
 _HELP = "fine-tune a model on queries and passages; or --plan it"
-_DETAILS = """A run needs a model, data and an output; everything else has the paper's value until it is set, in the
-YAML file or by options (--learning-rate 2e-5 is learning_rate in the file). docs/training.md says more.
+_DETAILS = """A run needs a model, data and an output. All other settings default to the paper's values; set them in the
+YAML file or by options (--learning-rate 2e-5 is learning_rate in the file). See docs/training.md.
 
 examples:
   diffretriever train --config examples/train/quick.yaml --output out/mine
@@ -30,10 +30,10 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         usage="%(prog)s [--config FILE] [--setting VALUE ...] [--resume | --plan]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; options go over it")
-    parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in --output")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; options override it")
+    parser.add_argument("--resume", action="store_true", help="continue from the last complete checkpoint in --output")
     parser.add_argument(
-        "--plan", action="store_true", help="only print whether the run would fit, its steps and checkpoints"
+        "--plan", action="store_true", help="only print whether the run fits in memory, its steps and its checkpoints"
     )
     count, gigabytes = parser_of(Count), parser_of(AboveZero)
     parser.add_argument("--gpus", type=count, default=1, metavar="N", help="for --plan (default: %(default)s)")

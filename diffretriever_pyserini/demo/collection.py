@@ -1,4 +1,4 @@
-"""Writing a collection in the form that Pyserini's commands read."""
+"""Writing a collection in the layout that Pyserini's commands read."""
 
 import random
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _SEED = 20260507
 
 @dataclass(frozen=True)
 class WrittenCollection:
-    """What stands in the work folder: corpus/corpus.jsonl, topics.json and qrels.txt."""
+    """The collection in the work folder: corpus/corpus.jsonl, topics.json and qrels.txt."""
 
     name: str
     passages: int
@@ -28,10 +28,10 @@ class WrittenCollection:
 
 
 def write_collection(folder: Path, dataset: str | Path | None, limit: int | None) -> WrittenCollection:
-    """Write the collection into `folder`: a BEIR folder, or without one the interpreter's own documentation.
+    """Write the collection into `folder`: a BEIR folder, or by default the interpreter's own documentation.
 
-    `limit` is the greatest number of passages. Of a BEIR folder the judged passages are kept first, then a seeded
-    draw of the others; such a pool is easier than the whole collection, and the note says so.
+    `limit` is the maximum number of passages. Of a BEIR folder it keeps all judged passages and a seeded random sample
+    of the others. Such a pool is easier than the whole collection, and the note says so.
 
     Raises
     ------
@@ -41,18 +41,18 @@ def write_collection(folder: Path, dataset: str | Path | None, limit: int | None
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: the limit must be at least 1 passage.")
     if dataset is None:
-        made = interpreter_documentation(passages=limit or DEFAULT_PASSAGES)
-        queries, qrels = made.queries, made.qrels
-        name, note, passages = "the documentation inside this Python", "", iter(made.passages)
+        collection = interpreter_documentation(passages=limit or DEFAULT_PASSAGES)
+        queries, qrels = collection.queries, collection.qrels
+        name, note, passages = "the documentation inside this Python", "", iter(collection.passages)
     else:
-        found = open_beir(dataset)
-        qrels = read_qrels(found.qrels)
-        queries = judged_queries(read_topics(found.queries), qrels, found.qrels)
+        beir = open_beir(dataset)
+        qrels = read_qrels(beir.qrels)
+        queries = judged_queries(read_topics(beir.queries), qrels, beir.qrels)
         qrels = {qid: qrels[qid] for qid in queries}
-        corpus = Corpus(found.corpus)
-        kept, note = _pool(corpus, qrels, limit) if limit else (None, "")
-        passages = (passage for passage in corpus.passages() if kept is None or passage.docid in kept)
-        name = found.name
+        corpus = Corpus(beir.corpus)
+        pool, note = _pool(corpus, qrels, limit) if limit else (None, "")
+        passages = (passage for passage in corpus.passages() if pool is None or passage.docid in pool)
+        name = beir.name
     (folder / "corpus").mkdir()
     count = write_corpus(folder / CORPUS, passages)
     write_topics(folder / "topics.json", queries)
@@ -68,11 +68,11 @@ def _pool(corpus: Corpus, qrels: Qrels, limit: int) -> tuple[set[str], str]:
     if limit < len(judged):
         raise InputError(f"--limit {limit} is less than the {len(judged)} judged passages; raise it or leave it out.")
     others = sorted(set(docids) - judged)
-    drawn = random.Random(_SEED).sample(others, limit - len(judged))
-    note = f"a pool of {limit} out of {len(docids)} passages: easier than the whole, not comparable with it"
-    return judged | set(drawn), note
+    sampled = random.Random(_SEED).sample(others, limit - len(judged))
+    note = f"a pool of {limit} out of {len(docids)} passages: easier than the whole collection and not comparable to it"
+    return judged | set(sampled), note
 
 
 def read_passages(folder: Path, docids: set[str]) -> dict[str, Passage]:
-    """Look up some passages of a written collection."""
+    """The passages `docids` of a written collection."""
     return Corpus(folder / CORPUS).find(docids)[0]

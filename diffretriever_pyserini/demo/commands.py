@@ -1,7 +1,7 @@
-"""The literal Pyserini commands of the demo, in order. Paths are relative to the demo's folder.
+"""The Pyserini commands of the demo, in order and literally. Paths are relative to the demo's folder.
 
-Relative names also keep Pyserini from guessing: it reads any topic file whose path holds "beir" or "cacm" in another
-format, and its sub-command splitter swallows arguments that equal dense, sparse, fusion, run, input or output.
+Relative paths also avoid two guesses of Pyserini: it reads topic files whose path contains "beir" or "cacm" in another
+format, and its sub-command splitter removes arguments that equal dense, sparse, fusion, run, input or output.
 """
 
 from ..model.encoder_names import EncoderName
@@ -14,7 +14,7 @@ RUNS = {
     "hybrid": "run.hybrid.txt",
 }
 
-# title | arguments after `python -m` | the file or folder that the command must leave behind
+# title | arguments after `python -m` | the file or folder that the command must create
 _COMMANDS = """
 encode the passages, dense signal, into a FAISS index
 | pyserini.encode input --corpus corpus --fields title text output --embeddings index.dense --to-faiss
@@ -70,6 +70,6 @@ def pyserini_steps(encoder: str, dimension: int, device: str = "cpu", threads: i
     steps = []
     for block in _COMMANDS.strip().split("\n\n"):
         title, command, produces = (part.strip() for part in block.split("|"))
-        # Split first, fill in afterwards: a path may hold blanks.
+        # Split before the values are filled in, because a path may have blanks.
         steps.append(Step(title, [word.format(**values) for word in command.split()], produces))
     return steps

@@ -1,4 +1,4 @@
-"""What `diffretriever demo` is asked for."""
+"""The options of `diffretriever demo`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..settings import Count, Help, Threads, validate
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What `diffretriever demo` was asked for; values that cannot be raise InputError."""
+    """The options of `diffretriever demo`; invalid values raise InputError."""
 
     output: Path
     dataset: Annotated[
@@ -24,7 +24,7 @@ class DemoOptions:
     threads: Annotated[Threads, Help("for Lucene")] = field(default_factory=lambda: min(4, processors()))
     limit: Annotated[
         Count | None,
-        Help("encode at most so many passages", default="all; 1000 of the documentation inside this Python"),
+        Help("maximum number of passages", default="all; 1000 of the documentation inside this Python"),
     ] = None
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The demo from end to end: write a collection, run Pyserini's commands on it, measure, and show what came out."""
+"""The demo from end to end: write a collection, run Pyserini's commands on it, measure, and show the results."""
 
 import sys
 import time
@@ -29,13 +29,13 @@ MEASURES = ("nDCG@10", "R@100")
 def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[str, Evaluation]:
     """Run the demo and return the measures of each run (BM25, dense, lexical, hybrid).
 
-    Everything lands in `options.output` at once when all went well; until then, and after a failure, it lies in
-    `<output>.unfinished` with the logs.
+    After success everything is in `options.output`. Until then, and after a failure, it is in `<output>.unfinished`
+    with the logs.
 
     Raises
     ------
     DiffRetrieverError
-        For a defect in the collection, a model that cannot be found, or a command that failed.
+        For a defect in the collection, a missing model, or a command that failed.
     """
     started = time.monotonic()
     encoder = _target(options.encoder)
@@ -49,7 +49,8 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
         say(f"Collection: {collection.name}, {collection.passages} passages, {len(collection.queries)} queries")
         if collection.note:
             say(f"Note: {collection.note}")
-        say(f"Model: {model.name}, {model.k_query} masks a query, {model.k_passage} a passage, {dimension} dimensions")
+        masks = f"{model.k_query} masks per query, {model.k_passage} per passage"
+        say(f"Model: {model.name}, {masks}, {dimension} dimensions")
         say(f"Working in {folder}\n")
         steps = pyserini_steps(encoder, dimension, options.device, options.threads)
         ran = _run_all(steps, folder, collection, say)
@@ -62,13 +63,13 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
     say("Run files:")
     for file in RUNS.values():
         say(f"  {options.output / file}")
-    say(f"The commands above can be run again in {options.output} (with {sys.executable} for python).")
-    say(f"All this took {time.monotonic() - started:.0f} s.")
+    say(f"To run the commands again, change to {options.output} and use {sys.executable} as python.")
+    say(f"The demo took {time.monotonic() - started:.0f} s.")
     return evaluations
 
 
 def _target(encoder: str) -> str:
-    """Return the model that --encoder names; a path absolute, as the commands run in another folder."""
+    """The model that --encoder names; paths become absolute, because the commands run in another folder."""
     target = encoder if encoder == "diffretriever" else parse_encoder_name(encoder).target
     path = Path(target).expanduser()
     return str(path.resolve()) if prebuilt_values(target) is None and path.exists() else target
@@ -77,7 +78,7 @@ def _target(encoder: str) -> str:
 def _run_all(
     steps: list[Step], folder: Path, collection: WrittenCollection, say: Callable[[str], None]
 ) -> list[dict[str, object]]:
-    """Run the steps in order; returns their commands and seconds."""
+    """Run the steps in order and return their commands and times in seconds."""
     (folder / "logs").mkdir()
     ran: list[dict[str, object]] = []
     for number, step in enumerate(steps, start=1):
@@ -90,33 +91,34 @@ def _run_all(
 
 
 def _check_encoded(step: Step, folder: Path, passages: int) -> None:
-    """A command that lost passages on the way must not be mistaken for one that encoded them all."""
+    """Raise StepError where an encoding command has lost passages."""
     counted = {"index.dense/index": "index.dense/docid", "vectors.lexical/embeddings.jsonl": step.produces}
     if step.produces not in counted:
         return
     with (folder / counted[step.produces]).open("rb") as file:
         lines = sum(1 for _ in file)
     if lines != passages:
-        raise StepError(f"{step.title}: {lines} of {passages} passages are in {counted[step.produces]}.")
+        raise StepError(f"{step.title}: only {lines} of {passages} passages are in {counted[step.produces]}.")
 
 
 def vector_width(model: RetrieverConfig) -> int:
-    """Return the width of a model's vectors from its base's config.json, without loading any weights."""
+    """The dimension of a model's vectors from its base's config.json, without loading weights."""
     path = local_folder(model.backbone) / "config.json"
     values = read_json(path)
     width = next((values[key] for key in ("hidden_size", "d_model", "dim") if key in values), None)
     if not isinstance(width, int):
-        raise ConfigError(f"{path}: neither hidden_size nor d_model tells how wide the vectors are.")
+        raise ConfigError(f"{path} gives no dimension of the vectors: it has none of hidden_size, d_model and dim.")
     return width
 
 
 def _measured(evaluations: dict[str, Evaluation]) -> str:
-    empty = [f"{name}: {len(found.without_results)}" for name, found in evaluations.items() if found.without_results]
-    note = f"\nQueries without any result count 0 ({', '.join(empty)})." if empty else ""
-    means = {name: found.means[MEASURES[0]] for name, found in evaluations.items()}
+    counts = {name: len(evaluation.without_results) for name, evaluation in evaluations.items()}
+    empty = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
+    note = f"\nQueries without any result count 0 ({empty})." if empty else ""
+    means = {name: evaluation.means[MEASURES[0]] for name, evaluation in evaluations.items()}
     best = max(means, key=lambda name: means[name])
     if means[best] > means["hybrid"]:
-        note += f"\nOn this collection {best} alone ranks better, by {MEASURES[0]}, than dense and lexical fused."
+        note += f"\nOn this collection {best} alone has a higher {MEASURES[0]} than the hybrid run."
     return measures_table(evaluations, MEASURES) + note
 
 
@@ -135,6 +137,6 @@ def _record(
         "encoder": options.encoder,
         "model": model.name,
         "device": options.device,
-        "measures": {name: found.means for name, found in evaluations.items()},
+        "measures": {name: evaluation.means for name, evaluation in evaluations.items()},
         "steps": ran,
     }

@@ -1,8 +1,8 @@
-"""A test collection that every Python carries: its language reference and its standard library's docstrings.
+"""A test collection from every Python installation: the language reference and the library's docstrings.
 
-Passages are pieces of the `pydoc_data` topics and of docstrings, found by parsing the sources (nothing is imported).
-Queries are known-item: the summary line of a docstring, or the first sentence of a topic, is taken out of its passage
-and becomes the query; that passage is the only relevant one. The same interpreter gives the same collection.
+Passages are pieces of the `pydoc_data` topics and of docstrings, which are parsed from the sources without imports.
+Queries are known-item queries: the summary line of a docstring, or the first sentence of a topic, is removed from its
+passage and becomes the query. That passage is the only relevant one. The same interpreter gives the same collection.
 """
 
 import ast
@@ -43,7 +43,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class _Unit:
-    """One documented thing: its name, its summary ("" when it offers none) and what follows."""
+    """A documented object or topic section: its name, its summary ("" if it has none) and the remaining paragraphs."""
 
     name: str
     title: str
@@ -52,69 +52,69 @@ class _Unit:
 
 
 def interpreter_documentation(passages: int = 1000, queries: int = 300) -> Collection:
-    """Build the collection; `passages` and `queries` are upper limits, drawn with a fixed seed.
+    """Build the collection; `passages` and `queries` are maximum numbers, sampled with a fixed seed.
 
     Raises
     ------
     InputError
-        When a limit is below one or the interpreter comes without its documentation and library sources.
+        When a limit is below one, or the interpreter has neither its documentation nor library sources.
     """
     if passages < 1 or queries < 1:
         raise InputError(f"the demo corpus needs at least one passage and one query, not {passages} and {queries}.")
     units = [*_topic_units(), *_library_units()]
-    found, owner = _cut_into_passages(units)
-    candidates = _known_items(units, found, owner)
+    collection, first_pieces = _cut_into_passages(units)
+    candidates = _known_items(units, collection, first_pieces)
     if not candidates:
         raise InputError("this Python has neither pydoc topics nor library sources; give a collection by --dataset.")
     draw = random.Random(_SEED)
-    chosen = draw.sample(sorted(candidates), min(queries, passages, len(candidates)))
-    rest = sorted(found.keys() - set(chosen))
-    kept = set(chosen) | set(draw.sample(rest, min(passages - len(chosen), len(rest))))
-    ids = {docid: f"q{number:03d}" for number, docid in enumerate(sorted(chosen), start=1)}
+    relevant = draw.sample(sorted(candidates), min(queries, passages, len(candidates)))
+    others = sorted(collection.keys() - set(relevant))
+    sampled = set(relevant) | set(draw.sample(others, min(passages - len(relevant), len(others))))
+    ids = {docid: f"q{number:03d}" for number, docid in enumerate(sorted(relevant), start=1)}
     return Collection(
-        [passage for docid, passage in found.items() if docid in kept],
+        [passage for docid, passage in collection.items() if docid in sampled],
         {qid: candidates[docid] for docid, qid in ids.items()},
         {qid: {docid: 1} for docid, qid in ids.items()},
     )
 
 
 def _cut_into_passages(units: list[_Unit]) -> tuple[dict[str, Passage], dict[str, str]]:
-    """Return docid → passage, and unit name → docid of its first passage; a text seen before is left out."""
-    found, owner, texts = dict[str, Passage](), dict[str, str](), set[str]()
+    """Return docid → passage, and unit name → docid of its first passage; repeated texts are left out."""
+    passages, first_pieces, texts = dict[str, Passage](), dict[str, str](), set[str]()
     for unit in units:
         for number, text in enumerate(_pieces(unit.paragraphs)):
             if text in texts:
                 continue
             texts.add(text)
             docid = f"{unit.name}#{number}"
-            found[docid] = Passage(docid, unit.title, text)
+            passages[docid] = Passage(docid, unit.title, text)
             if number == 0:
-                owner[unit.name] = docid
-    return found, owner
+                first_pieces[unit.name] = docid
+    return passages, first_pieces
 
 
-def _known_items(units: list[_Unit], found: dict[str, Passage], owner: dict[str, str]) -> dict[str, str]:
-    """Return docid → query for summaries that point at one passage only and are not repeated inside it."""
+def _known_items(units: list[_Unit], passages: dict[str, Passage], first_pieces: dict[str, str]) -> dict[str, str]:
+    """Return docid → query for summaries that are unique and not repeated inside their passage."""
     times = Counter(unit.summary.casefold() for unit in units)
     return {
-        owner[unit.name]: unit.summary
+        first_pieces[unit.name]: unit.summary
         for unit in units
         if unit.summary
-        and unit.name in owner
+        and unit.name in first_pieces
         and times[unit.summary.casefold()] == 1
-        and unit.summary.casefold() not in found[owner[unit.name]].text.casefold()
+        and unit.summary.casefold() not in passages[first_pieces[unit.name]].text.casefold()
     }
 
 
 def _pieces(paragraphs: list[str]) -> Iterator[str]:
-    """Join paragraphs to pieces of about PASSAGE_WORDS words; what is too short to stand alone is left out."""
+    """Join paragraphs to pieces of about PASSAGE_WORDS words; pieces that are too short are left out."""
     words: list[str] = []
     for paragraph in paragraphs:
-        more = paragraph.split()
-        if len(words) >= _MIN_PASSAGE_WORDS and len(words) + len(more) > PASSAGE_WORDS:
+        new_words = paragraph.split()
+        if len(words) >= _MIN_PASSAGE_WORDS and len(words) + len(new_words) > PASSAGE_WORDS:
             yield " ".join(words)
             words = []
-        words += more
+        words += new_words
         while len(words) > 2 * PASSAGE_WORDS:
             yield " ".join(words[:PASSAGE_WORDS])
             words = words[PASSAGE_WORDS:]
@@ -123,7 +123,7 @@ def _pieces(paragraphs: list[str]) -> Iterator[str]:
 
 
 def _as_query(line: str) -> str:
-    """Return a summary line as a query, or "" when it is no sentence of a useful length."""
+    """Return a summary line as a query, or "" when it is not a sentence of suitable length."""
     line = " ".join(line.split()).rstrip(".: ")
     words = line.split()
     if len(words) not in _QUERY_WORDS or any(mark in line for mark in _CODE_MARKS):
@@ -136,7 +136,7 @@ def _topic_units() -> Iterator[_Unit]:
     try:
         topics = importlib.import_module("pydoc_data.topics").topics
     except (ImportError, AttributeError):
-        return  # some distributions leave the topics out; the docstrings remain
+        return  # some distributions leave the topics out; the docstrings are enough
     for label in sorted(topics):
         sections = _sections(str(topics[label]))
         for number, (heading, paragraphs) in enumerate(sections):
@@ -173,27 +173,27 @@ def _library_units() -> Iterator[_Unit]:
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):
-            continue  # templates and deliberately broken files are not documentation
+            continue  # templates and deliberately broken files
         yield from _documented(tree, name)
 
 
 def _documented(tree: ast.Module, module: str) -> Iterator[_Unit]:
-    """Yield a unit for each public docstring of a module; the first one wins where a name is defined again."""
+    """Yield a unit for each public docstring of a module; of several definitions of a name the first counts."""
     seen: set[str] = set()
-    waiting: list[tuple[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, str]] = [(tree, module)]
-    while waiting:
-        node, name = waiting.pop(0)
+    queue: list[tuple[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, str]] = [(tree, module)]
+    while queue:
+        node, name = queue.pop(0)
         text = ast.get_docstring(node)
         if text and name not in seen:
             seen.add(name)
             yield _docstring_unit(name, text)
         if isinstance(node, ast.Module | ast.ClassDef):
             inner = [item for item in node.body if isinstance(item, ast.ClassDef | _FUNCTION)]
-            waiting += [(item, f"{name}.{item.name}") for item in inner if not item.name.startswith("_")]
+            queue += [(item, f"{name}.{item.name}") for item in inner if not item.name.startswith("_")]
 
 
 def _docstring_unit(name: str, text: str) -> _Unit:
     first, *others = re.split(r"\n\s*\n", text.strip())
-    # Only a summary that stands alone (PEP 257) can be taken out without tearing a sentence apart.
+    # Only a summary in a paragraph of its own (PEP 257) can be removed without breaking a sentence.
     summary = _as_query(first) if others and "\n" not in first.strip() else ""
     return _Unit(f"library:{name}", name, summary, others if summary else [first, *others])

@@ -1,4 +1,4 @@
-"""What the demo prints at its end: the measures, and the first hits of three queries."""
+"""The first hits of three queries, which the demo prints at its end."""
 
 import textwrap
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _WIDTH = 100
 
 
 def top_hits(folder: Path, collection: WrittenCollection, run: Run) -> str:
-    """Show the first hits of three queries spread over the topics, each with its grade and a piece of its text."""
+    """The first hits of three queries spread over the topics, each with its grade and the beginning of its text."""
     qids = list(collection.queries)
     chosen = [qids[len(qids) * part // SHOWN_QUERIES] for part in range(min(SHOWN_QUERIES, len(qids)))]
     best = {qid: ranked(run.get(qid, {}))[:SHOWN_HITS] for qid in chosen}
@@ -23,16 +23,16 @@ def top_hits(folder: Path, collection: WrittenCollection, run: Run) -> str:
     for qid in chosen:
         lines.append(f"query {qid}: {_short(collection.queries[qid])}")
         if not best[qid]:
-            lines.append("  (nothing found)")
+            lines.append("  (no results)")
         for rank, (docid, score) in enumerate(best[qid], start=1):
-            lines.append(f"  {rank}. [{_mark(collection.qrels[qid], docid)}] {score:.4f}  {docid}")
+            lines.append(f"  {rank}. [{_grade(collection.qrels[qid], docid)}] {score:.4f}  {docid}")
             title, text = passages[docid].title, passages[docid].text
             lines.append(f"     {_short(f'{title}: {text}' if title else text)}")
         lines.append("")
     return "\n".join(lines).rstrip()
 
 
-def _mark(grades: Mapping[str, int], docid: str) -> str:
+def _grade(grades: Mapping[str, int], docid: str) -> str:
     if docid not in grades:
         return "not judged"
     return "relevant" if grades[docid] > 0 else "not relevant"

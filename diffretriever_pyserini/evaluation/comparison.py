@@ -1,4 +1,4 @@
-"""Runs against a baseline, query by query: who won where, and whether chance alone would do as much."""
+"""Runs against a baseline: gains and losses per query, and tests of significance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DRAWS = 10_000
 _ROUNDING = 1e-9
-_CELLS = 1 << 20  # deltas with a drawn sign that are held at a time
+_CELLS = 1 << 20  # signed deltas held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Comparison:
     deltas : query id → the run's value minus the baseline's, over all judged queries.
     p_t, p_random : two-sided p-values of the paired t-test and of the randomisation test; ``p_t`` is None where the
         test does not exist (a single query).
-    p_t_holm, p_random_holm : the same, corrected by Holm for all runs that are compared by this measure; None until
-        :func:`compare` has all of these, and where there is no p-value.
+    p_t_holm, p_random_holm : the same after Holm's correction over all runs that are compared by this measure; None
+        before :func:`compare` has corrected them, and where there is no p-value.
     """
 
     run: str
@@ -72,15 +72,14 @@ class Comparison:
 def compare(
     baseline: Evaluation, others: Mapping[str, Evaluation], draws: int = DRAWS, seed: int = 0
 ) -> list[Comparison]:
-    """Compare ``others`` (name → evaluation) with ``baseline``, measure by measure in the baseline's order.
+    """Compare ``others`` (name → evaluation) with ``baseline``, by measure in the baseline's order.
 
-    All queries that are judged count, also those for which a run has no results (0 there). Holm's correction is over
-    the runs within one measure.
+    All judged queries count; a query without results counts 0. Holm's correction is over the runs within one measure.
 
     Raises
     ------
     InputError
-        When the evaluations are of different queries or measures, so of different judgements.
+        When the evaluations have different queries or measures, and so come from different judgements.
     """
     compared: list[Comparison] = []
     for measure, before in baseline.per_query.items():
@@ -88,7 +87,10 @@ def compare(
         for run, evaluation in others.items():
             after = evaluation.per_query.get(measure)
             if after is None or after.keys() != before.keys():
-                raise InputError(f"{run} was not measured by {measure} over the same queries as the baseline.")
+                raise InputError(
+                    f"{run} was not measured by {measure} over the same queries as the baseline; "
+                    "use the same judgements for both."
+                )
             deltas = {qid: _delta(after[qid], value) for qid, value in before.items()}
             values = list(deltas.values())
             family.append(Comparison(run, measure, deltas, paired_t(values), randomisation(values, draws, seed)))
@@ -115,24 +117,24 @@ def paired_t(deltas: Sequence[float]) -> float | None:
     if len(deltas) < 2:
         return None
     if len(set(deltas)) == 1:
-        return 0.0  # no spread at all; scipy says the same with a warning
+        return 0.0  # no variance; scipy returns the same with a warning
     return float(stats.ttest_1samp(deltas, 0.0).pvalue)
 
 
 def randomisation(deltas: Sequence[float], draws: int = DRAWS, seed: int = 0) -> float:
     """Two-sided p-value of Fisher's randomisation test (Smucker, Allan and Carterette, 2007).
 
-    Were both runs alike, each delta could as well have the other sign: the share of sign patterns whose mean is at
-    least as far from 0 as the one that was observed. All patterns are counted where there are no more than ``draws``;
-    else ``draws`` random ones (the same for the same ``seed``) and the observed one, so p is never 0.
+    If the runs did not differ, each delta could equally have the opposite sign. The p-value is the share of sign
+    patterns whose mean is at least as far from 0 as the observed one. If there are at most ``draws`` patterns, all are
+    counted; else ``draws`` random ones (reproducible by ``seed``) and the observed one, so p is never 0.
     """
     import numpy as np
     from scipy import stats
 
-    values = np.array([delta for delta in deltas if delta], dtype=np.float64)  # a sign changes nothing about 0
+    values = np.array([delta for delta in deltas if delta], dtype=np.float64)  # the sign of a 0 does not matter
     if len(values) < 2:
         return 1.0
-    # Sums in another order may differ by rounding; scipy's own tolerance is relative to a sum that may cancel out.
+    # Sums in another order differ by rounding; scipy's own tolerance is relative to a sum that may be near 0.
     bound = abs(values.sum()) - _ROUNDING * np.abs(values).sum()
 
     def as_far(signed: np.ndarray, axis: int) -> np.ndarray:
@@ -151,7 +153,7 @@ def randomisation(deltas: Sequence[float], draws: int = DRAWS, seed: int = 0) ->
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction of ``p_values`` in their order; a None stays and does not count."""
+    """Holm's step-down correction of ``p_values``, in the given order; a None stays None and is not counted."""
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0

@@ -1,4 +1,4 @@
-"""Retrieval measures by ir-measures (trec_eval's definitions), counted over every judged query."""
+"""Retrieval measures by ir-measures (trec_eval's definitions), over all judged queries."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from ..errors import InputError
 
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10")
-_OF_JUDGEMENTS = ("NumQ", "NumRel")  # whatever a run holds
+_OF_JUDGEMENTS = ("NumQ", "NumRel")  # measures that do not depend on the run
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measures of one run: per query (measure → query id → value) and what the run left out.
+    """Measures of one run: values per query (measure → query id → value), and queries that do not match.
 
-    ``sums`` are the measures that count (NumRet), whose value of a run is not a mean.
+    ``sums`` names the counting measures (NumRet), whose value over a run is a sum rather than a mean.
     """
 
     per_query: dict[str, dict[str, float]]
@@ -35,7 +35,7 @@ class Evaluation:
 
     @property
     def notes(self) -> list[str]:
-        """What to know of queries that only the run or only the judgements have."""
+        """Remarks on queries that only the run or only the judgements have."""
         kinds = (("without results (counted 0)", self.without_results), ("not judged", self.unjudged))
         return [f"{len(qids)} queries {kind}, for instance {qids[0]}" for kind, qids in kinds if qids]
 
@@ -47,19 +47,19 @@ def evaluate(
 ) -> Evaluation:
     """Measure a run against judgements.
 
-    Only queries with at least one positive grade count, as there is nothing to find for the others. Any positive
-    grade is relevant for recall and reciprocal rank; nDCG takes the grade as its gain. Every measure sees the passages
-    in trec_eval's order, equal scores by falling docid.
+    Only queries with at least one positive grade count: the others have nothing to retrieve. Any positive grade is
+    relevant for recall and reciprocal rank; nDCG uses the grade as its gain. Every measure gets the passages in
+    trec_eval's order: equal scores by descending docid.
 
     Parameters
     ----------
-    measures : ir-measures' names; results have them as they are written here, each once.
+    measures : ir-measures' names; the result has each once, as written here.
 
     Raises
     ------
     InputError
-        For a measure that cannot be computed, a score that is no number, and judgements without any relevant passage
-        or with a grade out of range.
+        For a measure that cannot be computed, a score that is not a number, and judgements without any relevant
+        passage or with a grade out of range.
     """
     from ir_measures.measures import SumAgg
 
@@ -70,7 +70,7 @@ def evaluate(
     judged = {qid: _grades(qid, grades) for qid, grades in qrels.items() if any(grade > 0 for grade in grades.values())}
     if not judged:
         raise InputError("the judgements hold no relevant passage, so nothing can be measured.")
-    # ir-measures' packages order ties in different ways, and one knows only numbers as ids of queries.
+    # ir-measures' packages order ties differently, and one of them takes only numbers as query ids.
     numbers = {qid: str(number) for number, qid in enumerate(judged, start=1)}
     ranks: dict[str, dict[str, float]] = {}
     for qid, number in numbers.items():
@@ -78,16 +78,17 @@ def evaluate(
             if any(map(math.isnan, hits.values())):
                 raise InputError(f"the run has a score for query '{qid}' that is not a number.")
             ranks[number] = {docid: float(len(hits) - i) for i, docid in enumerate(trec_eval_order(hits))}
-    grades = {numbers[qid]: of_query for qid, of_query in judged.items()}
-    found = {measure: dict.fromkeys(judged, 0.0) for measure in parsed.values()}
+    grades = {numbers[qid]: query_grades for qid, query_grades in judged.items()}
+    computed = {measure: dict.fromkeys(judged, 0.0) for measure in parsed.values()}
     qids = dict(zip(numbers.values(), numbers, strict=True))
-    counts = [measure for measure in found if measure.NAME in _OF_JUDGEMENTS]
-    for some, hits_of in ((counts, grades), ([one for one in found if one not in counts], ranks)):
-        if hits_of:
-            for measure, number, value in values(some, grades, hits_of):
-                found[measure][qids[number]] = value
+    of_judgements = [measure for measure in computed if measure.NAME in _OF_JUDGEMENTS]
+    of_run = [measure for measure in computed if measure not in of_judgements]
+    for group, group_run in ((of_judgements, grades), (of_run, ranks)):
+        if group_run:
+            for measure, number, value in values(group, grades, group_run):
+                computed[measure][qids[number]] = value
     return Evaluation(
-        {name: found[measure] for name, measure in parsed.items()},
+        {name: computed[measure] for name, measure in parsed.items()},
         without_results=[qid for qid in judged if not run.get(qid)],
         unjudged=[qid for qid in run if qid not in judged],
         sums=frozenset(name for name, measure in parsed.items() if isinstance(measure.aggregator(), SumAgg)),

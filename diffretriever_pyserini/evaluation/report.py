@@ -1,4 +1,4 @@
-"""Tables of measures, for a terminal, for a pipe and for a Markdown page."""
+"""Tables of measures for a terminal, a pipe or a Markdown page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-UNLIMITED = 1 << 16  # columns of output that is not for a terminal: no line is wrapped and nothing is cut
+UNLIMITED = 1 << 16  # columns of output that is not for a terminal, so that nothing is wrapped or cut
 
 
 def text_console(file: IO[str] | None = None, width: int = UNLIMITED) -> Console:
-    """A console for ``file`` that shows text as it is (no markup, no emoji); colours only where it is a terminal.
+    """A console for ``file`` that prints text literally (no markup, no emoji), with colours only on a terminal.
 
-    Without a file, a console whose output is captured, without colours.
+    Without a file, the console has no colours, and its output can be captured.
     """
     from rich.console import Console
 
@@ -34,7 +34,7 @@ def text_console(file: IO[str] | None = None, width: int = UNLIMITED) -> Console
 
 
 def captured(console: Console, *blocks: object) -> str:
-    """What ``console`` makes of ``blocks``, without blanks at the ends of lines."""
+    """``blocks`` as ``console`` prints them, without trailing blanks."""
     with console.capture() as capture:
         for block in blocks:
             console.print(block)
@@ -42,7 +42,7 @@ def captured(console: Console, *blocks: object) -> str:
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Columns under one line of dashes: the first to the left, the others to the right as figures, no cell wrapped."""
+    """A table with one line of dashes: the first column left-aligned, the others right-aligned, no cell wrapped."""
     from rich.box import Box
     from rich.table import Table
     from rich.text import Text
@@ -58,17 +58,20 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """:func:`plain_table` as text of whatever width it takes."""
+    """:func:`plain_table` as text, as wide as it needs to be."""
     return captured(text_console(), plain_table(header, rows))
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a Markdown table with figures aligned to the right."""
+    """A Markdown table with right-aligned figures."""
     rule = ["---", *("---:" for _ in header[1:])]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
 
 
 def measures_table(evaluations: Mapping[str, Evaluation], measures: Sequence[str], name: str = "run") -> str:
-    """Show one line a run and one column a measure, four decimals."""
-    rows = [[label, *(f"{one.means[measure]:.4f}" for measure in measures)] for label, one in evaluations.items()]
+    """One line per run and one column per measure, with four decimals."""
+    rows = [
+        [label, *(f"{evaluation.means[measure]:.4f}" for measure in measures)]
+        for label, evaluation in evaluations.items()
+    ]
     return text_table([name, *measures], rows)

@@ -1,4 +1,4 @@
-"""TREC run files: `qid Q0 docid rank score tag`, one hit a line."""
+"""TREC run files: `qid Q0 docid rank score tag`, one hit per line."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,12 +15,12 @@ Run = dict[str, dict[str, float]]
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a TREC run; queries without a line are simply absent.
+    """Read a TREC run; queries without a line are absent.
 
     Raises
     ------
     InputError
-        For a line without six columns, a score that is no finite number, or a passage listed twice for one query.
+        For a line without six columns, a score that is not a finite number, or a passage listed twice for one query.
     """
     path, run = Path(path), Run()
     for where, parts in read_columns(path):
@@ -33,7 +33,7 @@ def read_run(path: str | Path) -> Run:
         except ValueError as error:
             raise InputError(f"{where}: the score {score!r} is not a number.") from error
         if not math.isfinite(value):
-            raise InputError(f"{where}: the score {score} is not finite; the model or index behind it is broken.")
+            raise InputError(f"{where}: the score {score} is not finite; the model or index that made it is broken.")
         hits = run.setdefault(qid, {})
         if docid in hits:
             raise InputError(f"{where}: passage '{docid}' is listed twice for query '{qid}'.")
@@ -50,7 +50,7 @@ def run_writer(
     Raises
     ------
     InputError
-        When the tag, a query id or a docid has blanks, which would break the columns.
+        When the tag, a query id or a docid is empty or has blanks, which would break the columns.
     DiffRetrieverError
         When the file cannot be written, or another process is writing it.
     """
@@ -68,7 +68,7 @@ def run_writer(
 
 def _check_column(what: str, text: str) -> None:
     if text.split() != [text]:
-        raise InputError(f"{what} {text!r}: empty or with blanks, which the columns of a TREC run do not allow.")
+        raise InputError(f"{what} {text!r} is empty or has blanks, which the columns of a TREC run do not allow.")
 
 
 def write_run(

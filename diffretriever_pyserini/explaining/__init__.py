@@ -1,4 +1,4 @@
-"""Why a search ranks a passage where it does: tokens proposed, vectors compared, terms matched, lists fused."""
+"""Why a search gives a passage its rank: tokens proposed, vectors compared, terms matched, lists fused."""
 
 from .explain import explain
 from .page import to_html

@@ -1,4 +1,4 @@
-"""What the scores are made of: proposals at mask positions, inner products of vectors, terms in both texts."""
+"""The parts of the scores: proposals at mask positions, inner products of vectors, terms in both texts."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, t
     budget = prepared.layout.text_budget
     views = []
     for i, text in enumerate(texts):
-        own = None if prepared.content is None else prepared.content[i]
+        content = None if prepared.content is None else prepared.content[i]
         _, logits = model.reader.read(prepared, [i])
-        positions = _positions(model, logits[0].float().cpu().numpy(), own, top)
+        positions = _positions(model, logits[0].float().cpu().numpy(), content, top)
         views.append(TextView(text, len(prepared.ids[i]), len(prepared.ids[i]) >= budget, positions))
     return views
 
 
-def _positions(model: DiffRetriever, logits: np.ndarray, own: np.ndarray | None, top: int) -> tuple[MaskPosition, ...]:
-    """``logits`` [K, V]; ``own`` are the rows of the text's terms, None where all are."""
+def _positions(
+    model: DiffRetriever, logits: np.ndarray, content: np.ndarray | None, top: int
+) -> tuple[MaskPosition, ...]:
+    """``logits`` [K, V]; ``content`` has the head rows of the text's terms, None where every row counts."""
     from ..model.method import kept_positions
 
     kept = len(logits)
@@ -38,7 +40,7 @@ def _positions(model: DiffRetriever, logits: np.ndarray, own: np.ndarray | None,
         import torch
 
         kept = int(kept_positions(torch.from_numpy(logits.argmax(axis=1))[None], model.reader.stop_ids).sum())
-    names = _Names(model, own)
+    proposals = _Proposals(model, content)
     positions = []
     for number, row in enumerate(logits):
         largest = row.max()
@@ -46,19 +48,19 @@ def _positions(model: DiffRetriever, logits: np.ndarray, own: np.ndarray | None,
 
         def proposal(term: int, row: np.ndarray = row, largest: float = largest, scale: float = scale) -> Proposal:
             probability = float(np.exp(row[term] - largest) / scale)
-            return names.proposal(term, probability, float(np.log1p(max(float(row[term]), 0.0))))
+            return proposals.make(term, probability, float(np.log1p(max(float(row[term]), 0.0))))
 
         best = np.argsort(-row, kind="stable")[:top].tolist()
-        mine = [] if own is None else own[np.argsort(-row[own], kind="stable")][:top].tolist()
-        of_text = tuple(one for one in map(proposal, mine) if one.weight > 0)
-        positions.append(MaskPosition(tuple(map(proposal, best)), of_text, number < kept))
+        best_own = [] if content is None else content[np.argsort(-row[content], kind="stable")][:top].tolist()
+        own = tuple(one for one in map(proposal, best_own) if one.weight > 0)
+        positions.append(MaskPosition(tuple(map(proposal, best)), own, number < kept))
     return tuple(positions)
 
 
-class _Names:
-    """What rows of the head are called, and which stand for words of the text."""
+class _Proposals:
+    """Makes proposals of head rows: their names, and whether they stand for words of the text."""
 
-    def __init__(self, model: DiffRetriever, own: np.ndarray | None):
+    def __init__(self, model: DiffRetriever, content: np.ndarray | None):
         self._model = model
         self._special = special_ids(model.tokenizer)
         self._stem: Callable[[str], str] | None = None
@@ -66,11 +68,11 @@ class _Names:
             from nltk.stem.porter import PorterStemmer
 
             self._stem = PorterStemmer().stem
-        self._own = None if own is None else frozenset(own.tolist())
-        # A stem has one row, so another form of the word counts through that.
+        self._own = None if content is None else frozenset(content.tolist())
+        # All forms of a word count through the one row of their stem.
         self._own_stems = frozenset(stem for row in self._own or () if (stem := self._stem_of(row)) is not None)
 
-    def proposal(self, row: int, probability: float, weight: float) -> Proposal:
+    def make(self, row: int, probability: float, weight: float) -> Proposal:
         term = self._model.term_names.name(row)
         shown, stem, special = shown_row(self._model, row), self._stem_of(row), row in self._special
         own = not special if self._own is None else row in self._own or stem in self._own_stems
@@ -84,7 +86,7 @@ class _Names:
 
 
 def shown_row(model: DiffRetriever, row: int) -> str:
-    """Head row ``row`` as a person reads it: decoded, or the vocabulary's own string where that says more."""
+    """Head row ``row`` in readable form: decoded, or the vocabulary's own string where that is clearer."""
     name = model.term_names.name(row)
     if row >= len(model.tokenizer):
         return name
@@ -115,15 +117,15 @@ def interaction(query: np.ndarray, passage: np.ndarray) -> Interaction:
     )
 
 
-def mean_cosine(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Mean cosine of two passages' vectors [K, H] where both have one; None where they never do."""
-    if one.shape != other.shape:
+def mean_cosine(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Mean cosine of two passages' vectors [K, H] over the positions where neither is zero; None if there is none."""
+    if first.shape != second.shape:
         return None
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    both = lengths > 0
-    if not both.any():
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    nonzero = lengths > 0
+    if not nonzero.any():
         return None
-    return float(((one * other).sum(axis=1)[both] / lengths[both]).mean())
+    return float(((first * second).sum(axis=1)[nonzero] / lengths[nonzero]).mean())
 
 
 def overlap(
@@ -133,11 +135,11 @@ def overlap(
     top: int,
     whole: bool = True,
 ) -> Overlap:
-    """Impacts of query and passage by term; ``whole`` is False where ``passage`` has the query's terms only."""
+    """Impacts of query and passage by term; ``whole`` is False where ``passage`` has only the query's terms."""
 
     def terms(chosen: set[str]) -> list[Term]:
         records = [Term(term, shown(term), query.get(term, 0), passage.get(term, 0)) for term in chosen]
-        return sorted(records, key=lambda one: (-one.share, -one.query, -one.passage, one.term))
+        return sorted(records, key=lambda record: (-record.share, -record.query, -record.passage, record.term))
 
     matched = {term for term, impact in passage.items() if impact > 0 and term in query}
     others = _strongest(set(passage) - matched, passage, top) if whole else None

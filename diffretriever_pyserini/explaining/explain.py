@@ -1,4 +1,4 @@
-"""Asks the index and the model everything about a query and some passages."""
+"""Explain the rank of passages for a query, from the index and the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..model.retriever import QueryRepresentation
 
 _QID = "query"
-_ALIKE = 0.5  # cosine; compressed vectors of the same text are far above, those of another text mostly below
+_SAME_TEXT = 0.5  # cosine; compressed vectors of the same text are far above, those of another text mostly below
 _FIELD = "contents"  # of a Lucene impact index
 
 
@@ -43,25 +43,25 @@ def explain(
 
     Parameters
     ----------
-    texts : docid → text of those passages whose text is known (title and text joined by one blank).
-    mode, options : of the search that is explained, as for :meth:`SearchIndex.search`.
-    top : how many tokens to show at each mask position; twice as many terms that only one of the texts has.
+    texts : docid → text of the passages whose text is known (title and text joined by one blank).
+    mode, options : those of the search, as for :meth:`SearchIndex.search`.
+    top : number of tokens to show per mask position; twice as many terms that only one of the texts has.
 
     Raises
     ------
     InputError
-        For a passage that the index does not hold, and for options that contradict each other.
+        For a passage that is not in the index, and for options that contradict each other.
     """
     texts, options = texts or {}, options or SearchOptions()
     if top < 1:
         raise InputError(f"top={top} must be at least 1.")
     if options.remove_query:
-        raise InputError("an explained query has no id, so remove_query means nothing here.")
+        raise InputError("an explained query has no id, so remove_query has no effect: leave it out.")
     docids = list(dict.fromkeys(docids))
     mode = index.open(mode)
     signals = index.folder.signals(mode)
     options.check_signals(mode, signals)
-    # Each signal by itself, as long a list as is fused; fusion comes after.
+    # Each signal alone, with lists of the length that is fused; ranked_entries fuses them.
     single = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(signals)), "depth": None}
     scores = {signal: dict(index.search({_QID: query}, mode=signal, **single)[_QID]) for signal in signals}
     entries = ranked_entries(mode, index.ranked_lists(scores, options), options, docids)
@@ -73,7 +73,7 @@ def explain(
 
 
 class _ExplainedQuery:
-    """One query against one index, ready for passages."""
+    """One query on one index; explains passages."""
 
     def __init__(self, index: SearchIndex, query: str, signals: Sequence[str], top: int):
         self._index, self._model, self._signals, self._top = index, index.model, signals, top
@@ -87,26 +87,25 @@ class _ExplainedQuery:
 
     @cached_property
     def _prepare(self) -> Preparer:
-        """Prepares passages as for the index, also where queries are cut shorter than the model's own length."""
+        """Prepares passages as for the index, even where a shorter ``max_length`` was set for queries."""
         model = self._model
-        own = resolve_config(str(self._index.encoder.name.target), k_passage=model.config.k_passage)
-        return model.prepare if own.max_length == model.config.max_length else Preparer(own)
+        config = resolve_config(str(self._index.encoder.name.target), k_passage=model.config.k_passage)
+        return model.prepare if config.max_length == model.config.max_length else Preparer(config)
 
     def close(self) -> None:
-        """Let go of Lucene's files."""
+        """Close Lucene's files."""
         if self._postings is not None:
             self._postings.close()
 
     def about(self, docid: str, text: str | None, result: RankedEntry) -> Explanation:
-        """Everything about one passage."""
+        """The explanation of one passage."""
         vectors, dense, impacts = self._indexed(docid)
         absent = vectors is None and dense is None and impacts is None
-        if absent and (text is None or self._signals != ("lexical",)):
-            lexical = " (or it has no terms: Lucene holds only passages that have some)"
-            why = lexical if self._signals == ("lexical",) else ""
+        lexical_only = self._signals == ("lexical",)
+        if absent and (text is None or not lexical_only):
+            hint = " (or it has no terms: Lucene holds only passages that have some)" if lexical_only else ""
             raise InputError(
-                f"{self._index.folder.name} holds no passage {docid!r}{why}: give the id as it stands in the corpus "
-                "and in runs."
+                f"{self._index.folder.name} holds no passage {docid!r}{hint}: give the id as in the corpus and in runs."
             )
         show = partial(shown_term, self._model)
         explanation = Explanation(
@@ -132,12 +131,12 @@ class _ExplainedQuery:
         return dataclasses.replace(explanation, notes=tuple(self._notes(explanation)))
 
     def _indexed(self, docid: str) -> tuple[np.ndarray | None, np.ndarray | None, dict[str, int] | None]:
-        """The index's vectors [K, H], pooled vector [H] and impacts of the query's terms; None where not there."""
+        """The index's vectors [K, H], pooled vector [H] and impacts of the query's terms; None for each it lacks."""
         vectors = dense = impacts = None
         if "multi" in self._signals:
-            held = self._index.multi.vectors
-            row = held.row_of(docid)
-            vectors = None if row is None else held.vectors(np.array([row]))[0]
+            index_vectors = self._index.multi.vectors
+            row = index_vectors.row_of(docid)
+            vectors = None if row is None else index_vectors.vectors(np.array([row]))[0]
         if "dense" in self._signals:
             dense = self._index.dense.vector(docid)
         if self._postings is not None:
@@ -158,40 +157,40 @@ class _ExplainedQuery:
 
     def _notes(self, explanation: Explanation) -> list[str]:
         notes = []
-        left_out = len(self._query.impacts) - len(self._terms)
-        if left_out:
-            notes.append(f"{left_out} of the query's terms are left out: Lucene takes {LUCENE_CLAUSES} at most.")
+        dropped = len(self._query.impacts) - len(self._terms)
+        if dropped:
+            notes.append(f"{dropped} of the query's terms are left out: Lucene takes at most {LUCENE_CLAUSES}.")
         if explanation.passage is None:
             notes.append(
-                "The passage's text is not known, so what the model proposes for it, its exact scores and its other "
-                "terms are missing: an index does not hold texts. Give the corpus with --corpus, or the text with "
-                "--text."
+                "The passage's text is not known, as an index does not hold texts. The model's proposals for it, its "
+                "exact scores and its other terms are therefore missing. Give the corpus with --corpus, or the text "
+                "with --text."
             )
         if explanation.lucene_document is False:
             notes.append("The lexical index does not hold this passage: it has no terms, so its lexical score is 0.")
         if explanation.terms is not None and explanation.indexed_terms is not None and not _same_impacts(explanation):
             notes.append(
-                "The text gives other impacts than the index holds: is it the text that was encoded, with the same "
+                "The text has other impacts than the index: is it the text that was encoded, with the same "
                 "--max-length and precision?"
             )
-        elif explanation.similarity is not None and explanation.similarity < _ALIKE:
+        elif explanation.similarity is not None and explanation.similarity < _SAME_TEXT:
             notes.append(
-                f"The text's vectors are unlike those in the index (mean cosine {explanation.similarity:.3f}): is it "
+                f"The text's vectors differ from those in the index (mean cosine {explanation.similarity:.3f}): is it "
                 "the text that was encoded?"
             )
         return notes
 
 
 def _same_impacts(explanation: Explanation) -> bool:
-    """Whether text and index give the matching terms the same impacts, but for rounding."""
+    """Whether text and index give the matching terms the same impacts, up to rounding."""
     assert explanation.terms is not None and explanation.indexed_terms is not None
     fresh = {term.term: term.passage for term in explanation.terms.matched}
-    held = {term.term: term.passage for term in explanation.indexed_terms.matched}
-    return all(abs(fresh.get(term, 0) - held.get(term, 0)) <= 1 for term in fresh | held)
+    indexed = {term.term: term.passage for term in explanation.indexed_terms.matched}
+    return all(abs(fresh.get(term, 0) - indexed.get(term, 0)) <= 1 for term in fresh | indexed)
 
 
 class _Postings:
-    """A Lucene impact index, read term by term; close it when done."""
+    """Reads the postings of a Lucene impact index term by term; close it after use."""
 
     def __init__(self, folder: Path):
         java.check_process()
@@ -205,7 +204,7 @@ class _Postings:
         self._bytes = autoclass("org.apache.lucene.util.BytesRef")
 
     def impacts(self, docid: str, terms: Iterable[str]) -> dict[str, int] | None:
-        """Impacts of those ``terms`` that the passage has; None where the index does not hold the passage."""
+        """Impacts of the ``terms`` that the passage has; None where the passage is not in the index."""
         java.check_process()
         with java.calls:
             number = self._index.convert_collection_docid_to_internal_docid(docid)

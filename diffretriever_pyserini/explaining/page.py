@@ -1,4 +1,4 @@
-"""An explanation as one HTML page that stands alone: no script, nothing from outside, every text escaped."""
+"""An explanation as one self-contained HTML page: no script, no external files, every text escaped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHARED = (
 
 
 def to_html(explanations: Sequence[Explanation]) -> str:
-    """All of ``explanations``, about the same query, as one page (``page.html.j2`` with ``page.css`` inside)."""
+    """``explanations`` of the same query as one page (``page.html.j2`` with ``page.css`` inside)."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

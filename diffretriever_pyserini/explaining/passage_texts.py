@@ -1,4 +1,4 @@
-"""Texts of single passages out of a corpus, which an index does not hold."""
+"""Texts of single passages from a corpus; an index does not hold them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from ..store.spec import SPEC, read_spec
 
 
 def texts_of(corpus: Corpus, docids: Sequence[str]) -> dict[str, str]:
-    """Texts of ``docids``; reading ends when all are found. The first of several rows with one id is taken.
+    """Texts of ``docids``; reading ends when all are found. Of several rows with one id the first counts.
 
     Raises
     ------
     InputError
-        When one is not there, or the corpus cannot be read. Rows that are broken are passed over, but counted where an
-        id is missing.
+        When a passage is missing, or the corpus cannot be read. Broken rows are skipped; the message counts them.
     """
     passages, broken = corpus.find(docids)
     if len(passages) == len(set(docids)):
@@ -27,22 +26,23 @@ def texts_of(corpus: Corpus, docids: Sequence[str]) -> dict[str, str]:
     missing = next(docid for docid in docids if docid not in passages)
     more = f" ({len(broken)} rows could not be read, the first: {broken[0]})" if broken else ""
     raise InputError(
-        f"passage {missing!r} is not in {', '.join(corpus.files)}{more}: name the corpus that was encoded with "
-        "--corpus, or give the text itself with --text."
+        f"passage {missing!r} is not in {', '.join(corpus.files)}{more}: give the corpus that was encoded with "
+        "--corpus, or the text itself with --text."
     )
 
 
 def find_texts(
     index: str | Path | None, sources: Sequence[str] | None, docids: Sequence[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Texts of ``docids`` from ``sources``, or from the files that a store says it was made of; and remarks on them.
+    """Texts of ``docids`` from ``sources``, or from the corpus files that a store records; and remarks on them.
 
-    An index of ``diffretriever index`` records a digest of its corpus and no names, so ``sources`` are held against it.
+    An index of ``diffretriever index`` records a digest of its corpus but no file names; ``sources`` are compared with
+    the digest.
 
     Raises
     ------
     InputError
-        As :func:`texts_of`, but never for files that nobody named.
+        As :func:`texts_of`, but only for ``sources``.
     """
     folder = None if index is None else Path(index).expanduser()
     if folder is not None:
@@ -58,12 +58,12 @@ def find_texts(
         if corpus.identity() == spec.corpus:
             return texts_of(corpus, docids), []
     except InputError as error:
-        return {}, [f"The corpus that the store was made of cannot be read from here: {error}"]
-    return {}, [f"{', '.join(spec.files)}: no longer the corpus that the store was made of (sizes differ)."]
+        return {}, [f"The corpus of the store cannot be read: {error}"]
+    return {}, [f"{', '.join(spec.files)}: no longer the corpus of the store (file sizes differ)."]
 
 
 def _remarks(folder: Path | None, corpus: Corpus) -> list[str]:
-    """Whether ``corpus`` is what the index was made of, as far as it says so."""
+    """A remark where ``corpus`` is not the corpus that the index records."""
     recorded = None
     if folder is not None and (folder / SPEC).is_file():
         recorded = read_spec(folder).corpus
@@ -72,6 +72,6 @@ def _remarks(folder: Path | None, corpus: Corpus) -> list[str]:
     if recorded in (None, corpus.identity()):
         return []
     return [
-        f"{', '.join(corpus.files)} is not exactly the corpus that was encoded (other names or sizes of files), so the "
-        "text may be another one."
+        f"{', '.join(corpus.files)} is not exactly the corpus that was encoded (file names or sizes differ), so the "
+        "text may differ."
     ]

@@ -1,4 +1,4 @@
-"""Where a search ranks a passage, and what each list contributes to its score, as fusion says it."""
+"""The rank of a passage in a search, and what each list contributes to its score, as fusion reports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .records import RankedEntry
 def ranked_entries(
     mode: str, lists: Sequence[RankedList], options: SearchOptions, docids: Sequence[str]
 ) -> list[RankedEntry]:
-    """The entry of each of ``docids`` in the result of a search; ``lists`` are those that were fused."""
+    """The entry of each of ``docids`` in the result of a search; ``lists`` are the lists to fuse."""
     fused = fuse_lists(lists, options.fusion, options.rrf_k)
     fusion = options.fusion if len(lists) > 1 else None
     rrf_k = options.rrf_k if fusion == "rrf" else None

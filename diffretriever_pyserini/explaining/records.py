@@ -1,4 +1,4 @@
-"""What there is to say about one query and one passage, as plain records; all numbers are those of search itself."""
+"""The records of an explanation of one query and one passage; all numbers are those of the search itself."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Proposal:
     Attributes
     ----------
     term : the row's name in Lucene.
-    shown : the token as a person reads it.
-    stem : its Porter stem, where the model counts by stems and the stem is another word than ``shown``; else None.
+    shown : the token in readable form.
+    stem : its Porter stem, where the model's terms are stems and the stem differs from ``shown``; else None.
     probability : softmax over the whole vocabulary.
     weight : log(1 + relu(logit)), before scaling and rounding.
-    own : whether it stands for a word of the text; of several forms of one stem, the weight of one counts lexically.
+    own : whether it stands for a word of the text; of several forms of one stem, only one weight counts lexically.
     special : whether it is a special token; where the model stops at these, it ends the answer.
     """
 
@@ -33,9 +33,9 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class MaskPosition:
-    """One mask position: the strongest ``proposals`` of all, and the strongest ``own`` terms of the text.
+    """One mask position: the strongest ``proposals``, and the strongest ``own`` terms of the text.
 
-    ``kept`` is False where the model's answer had ended before (its vector is zero and its weights do not count).
+    ``kept`` is False after the end of the model's answer (the vector is zero and the weights do not count).
     """
 
     proposals: tuple[Proposal, ...]
@@ -45,7 +45,7 @@ class MaskPosition:
 
 @dataclass(frozen=True, slots=True)
 class TextView:
-    """A text as the model reads it: its first ``tokens`` tokens, ``full`` where there was room for no more."""
+    """A text as the model reads it: its first ``tokens`` tokens; ``full`` where that is the maximum length."""
 
     text: str
     tokens: int
@@ -55,16 +55,16 @@ class TextView:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """MaxSim of a query and a passage, pair by pair.
+    """MaxSim of a query and a passage: the interaction matrix and its sum.
 
     Attributes
     ----------
     cells : inner products, K_q rows of K_p.
-    best : for each query vector the column that it scores with; None where it scores nothing.
+    best : for each query vector the column of its largest inner product; None where it adds nothing.
     gains : what each query vector adds to the score.
     empty_query, empty_passage : which vectors are zero.
-    score : the sum, as :func:`scoring.maxsim` has it.
-    pooled : inner product of the pooled vectors, as :func:`scoring.pooled_scores` has it.
+    score : the sum, as in :func:`scoring.maxsim`.
+    pooled : inner product of the pooled vectors, as in :func:`scoring.pooled_scores`.
     """
 
     cells: tuple[tuple[float, ...], ...]
@@ -78,7 +78,7 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A term and its impacts in query and passage; 0 where a text does not have it."""
+    """A term and its impacts in query and passage; 0 in a text that lacks it."""
 
     term: str
     shown: str
@@ -87,15 +87,15 @@ class Term:
 
     @property
     def share(self) -> int:
-        """What it adds to the lexical score."""
+        """The product of both impacts, which the term adds to the lexical score."""
         return self.query * self.passage
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Terms that both texts have, by what they add; the strongest others of each, and how many there are.
+    """The terms of both texts in order of what they add; the strongest others of each text, and the total numbers.
 
-    ``passage_only`` is None where only the index was asked, which does not know the passage's other terms.
+    ``passage_only`` is None for terms from the index, which gives only the passage's impacts for the query's terms.
     """
 
     matched: tuple[Term, ...]
@@ -118,9 +118,9 @@ class RankedEntry:
     ----------
     mode, fusion, hits : of the search.
     listed : length of the final list, before it is cut to ``hits``.
-    rank, score : of the passage in it; None where no list has it.
+    rank, score : those of the passage in the final list; None where no list has it.
     rrf_k : constant of reciprocal ranks; None for min-max.
-    contributions : of each list, in the order of fusion.
+    contributions : one per list, in the order of fusion.
     """
 
     mode: str
@@ -134,24 +134,24 @@ class RankedEntry:
 
     @property
     def returned(self) -> bool:
-        """Whether a search shows the passage."""
+        """Whether the search returns the passage."""
         return self.rank is not None and self.rank <= self.hits
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything about one passage and a query.
+    """The explanation of one passage's rank for a query.
 
     Attributes
     ----------
     passage : None where its text is not known.
-    vectors, indexed_vectors : from the text and out of the index; None where that is not known.
-    similarity : mean cosine of the passage's vectors from the text and out of the index; None as above.
+    vectors, indexed_vectors : from the text and from the index; None where unknown.
+    similarity : mean cosine of the passage's vectors from the text and from the index; None where unknown.
     dense : inner product of the query's pooled vector and the one in the FAISS index.
-    terms, indexed_terms : as vectors.
-    lucene_document : whether the lexical index holds the passage; None without such an index.
-    result : where a search ranks the passage, and how its score adds up.
-    notes : what is missing, and how to get it.
+    terms, indexed_terms : from the text and from the index; None where unknown.
+    lucene_document : whether the passage is in the lexical index; None without such an index.
+    result : the passage's rank, and how its score adds up.
+    notes : what is missing and how to get it.
     """
 
     index: str

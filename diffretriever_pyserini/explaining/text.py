@@ -1,4 +1,4 @@
-"""An explanation for a terminal or a pipe, and the sentences and figures that it shares with the page."""
+"""An explanation for a terminal or a pipe, and the sentences and figures that the HTML page uses too."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 _TEXT = 400  # characters of a text that are shown
 _INDENT = 3
-# Controls that would move a terminal's cursor or turn the direction of what follows, and lone surrogates.
+# Controls that move a terminal's cursor or change the direction of text, and lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _BLANKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 
 LEGEND = (
-    "Each token has its weight, log(1 + relu(logit)), and its probability where that is at least 0.1 %. A star: it "
-    "stands for a word of the text, and only these make lexical terms (all do, for a model that counts the whole "
-    "vocabulary). In brackets the stem, for a model in which all words of one stem are one term: a star then stands on "
-    "every form of a word, and the one form whose weight counts is listed among the text's words."
+    "Each token has its weight, log(1 + relu(logit)), and its probability if that is at least 0.1 %. A star marks a "
+    "token that stands for a word of the text; only these become lexical terms (all do, with the whole vocabulary as "
+    "terms). Where terms are stems, the stem is in brackets. Every form of a word then has a star, and the form whose "
+    "weight counts is listed among the text's words."
 )
-FUSION_HEADER = ("side", "rank", "score", "scaled from", "share", "weight", "adds")
+FUSION_HEADER = ("signal", "rank", "score", "scaled from", "share", "weight", "adds")
 
 
 def to_text(explanations: Sequence[Explanation], console: Console | None = None) -> str:
-    """All of ``explanations``, about the same query, as ``console`` shows them.
+    """``explanations`` of the same query as ``console`` shows them.
 
-    Without a console nothing is wrapped: each sentence is one line, however long.
+    Without a console nothing is wrapped: each sentence is one line.
     """
     console = text_console() if console is None else console
     blocks = (block for one in explanations for block in _blocks(one, console, one is explanations[0]))
@@ -49,15 +49,15 @@ def _blocks(one: Explanation, console: Console, first: bool) -> Iterator[Rendera
         yield from _view("query", one.query)
     if one.passage is not None:
         yield from _view("passage", one.passage)
-    yield _heading("2. Which vector met which")
-    for name, vectors in (("from the text", one.vectors), ("out of the index", one.indexed_vectors)):
+    yield _heading("2. Which vectors matched")
+    for name, vectors in (("from the text", one.vectors), ("from the index", one.indexed_vectors)):
         if vectors is not None and (name == "from the text" or one.vectors is None):
-            yield _sentence(f"inner products {name}; * is the best of a row")
+            yield _sentence(f"inner products {name}; * marks the best of a row")
             yield from _matrix(vectors, console)
-    yield from map(_sentence, vector_scores(one) or ["nothing is known of the vectors"])
+    yield from map(_sentence, vector_scores(one) or ["the vectors are not known"])
     yield _heading("3. Which terms matched")
     yield from _terms(one, console)
-    yield _heading("4. How it was put together")
+    yield _heading("4. How the score adds up")
     yield from _table(FUSION_HEADER, fusion_rows(one.result), console)
     yield from map(_sentence, [*missing(one.result), verdict(one.result)])
 
@@ -76,7 +76,7 @@ def _sentence(text: str | Text) -> RenderableType:
 
 
 def _grid(rows: Sequence[tuple[str, str | Text]]) -> RenderableType:
-    """Labels, and beside each its text, wrapped."""
+    """Labels with their texts beside them, wrapped."""
     from rich.table import Table
     from rich.text import Text
 
@@ -116,7 +116,7 @@ def _view(name: str, view: TextView) -> Iterator[RenderableType]:
 def _proposals(position: MaskPosition) -> Text:
     from rich.text import Text
 
-    text = Text("" if position.kept else "(after the end of the answer: does not count) ")
+    text = Text("" if position.kept else "(after the end of the answer, so it does not count) ")
     for number, one in enumerate(position.proposals):
         text.append(", " if number else "")
         text.append(token(one) + marks(one), style="bold cyan" if one.own else "")
@@ -125,18 +125,22 @@ def _proposals(position: MaskPosition) -> Text:
 
 
 def _matrix(vectors: Interaction, console: Console) -> Iterator[RenderableType]:
-    """Tables of as many columns as fit below each other, and what each row adds."""
+    """The interaction matrix in tables that fit the console's width, and what each row adds."""
     count = len(vectors.empty_passage)
     step = max(1, (console.width - _INDENT - len(f"q{len(vectors.cells)}")) // len("  *-0.000"))
     for begin in range(0, count, step):
-        inside = range(begin, min(begin + step, count))
-        rows = [[f"q{i + 1}", *(_cell(vectors, i, j) for j in inside)] for i in range(len(vectors.cells))]
-        yield from _table(["", *(f"p{j + 1}" for j in inside)], rows, console)
-    adds = ", ".join(
-        f"q{i + 1} " + ("is empty" if empty else "adds nothing" if best is None else f"→ p{best + 1} {gain:.4f}")
-        for i, (empty, best, gain) in enumerate(zip(vectors.empty_query, vectors.best, vectors.gains, strict=True))
-    )
+        columns = range(begin, min(begin + step, count))
+        rows = [[f"q{i + 1}", *(_cell(vectors, i, j) for j in columns)] for i in range(len(vectors.cells))]
+        yield from _table(["", *(f"p{j + 1}" for j in columns)], rows, console)
+    adds = ", ".join(f"q{i + 1} {_row_adds(vectors, i)}" for i in range(len(vectors.cells)))
     yield _sentence(f"{adds}; sum {vectors.score:.4f}")
+
+
+def _row_adds(vectors: Interaction, i: int) -> str:
+    if vectors.empty_query[i]:
+        return "is empty"
+    best = vectors.best[i]
+    return "adds nothing" if best is None else f"→ p{best + 1} {vectors.gains[i]:.4f}"
 
 
 def _cell(vectors: Interaction, i: int, j: int) -> str:
@@ -148,30 +152,30 @@ def _cell(vectors: Interaction, i: int, j: int) -> str:
 def _terms(one: Explanation, console: Console) -> Iterator[RenderableType]:
     terms = one.terms or one.indexed_terms
     if terms is None:
-        yield _sentence("nothing is known of the terms")
+        yield _sentence("the terms are not known")
         return
     if terms.matched:
         rows = [[visible(t.shown), f"{t.query:,}", f"{t.passage:,}", f"{t.share:,}"] for t in terms.matched]
         yield from _table(["term", "query", "passage", "query x passage"], rows, console)
     else:
-        yield _sentence("no term is in both texts")
+        yield _sentence("the texts have no term in common")
     yield from map(_sentence, term_scores(one))
-    yield _others("only the query", terms.query_only, "query")
+    yield _others("only in the query", terms.query_only, "query")
     if terms.passage_only is not None:
-        yield _others("only the passage", terms.passage_only, "passage")
+        yield _others("only in the passage", terms.passage_only, "passage")
 
 
 def _others(label: str, terms: Sequence[Term], side: str) -> RenderableType:
     shown = ", ".join(f"{visible(term.shown)} {getattr(term, side):,}" for term in terms)
-    return _sentence(f"{label}: {shown or 'nothing more'}")
+    return _sentence(f"{label}: {shown or 'none'}")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> Iterator[RenderableType]:
-    """A table, or one sentence a row where the console is too narrow: no figure is cut."""
+    """A table, or one sentence per row where the console is too narrow for it, so that no figure is cut."""
     from rich.padding import Padding
 
     table = plain_table(header, rows)
-    # Measured within the console's own width, a table that is cut to fit would seem to fit.
+    # Measured without a limit, because a table that is cut to the console's width would seem to fit.
     if console.measure(table, options=console.options.update(width=UNLIMITED)).maximum + _INDENT <= console.width:
         yield Padding.indent(table, _INDENT)
         return
@@ -181,39 +185,39 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], console: Consol
 
 
 def visible(text: str) -> str:
-    """``text`` on one line, with what would garble a terminal or a page written as ``\\u202e``."""
+    """``text`` on one line, with characters that garble a terminal or page escaped (``\\u202e``)."""
     line = _BLANKS.sub(" ", text)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 def shortened(text: str, limit: int) -> str:
-    """:func:`visible`, at most ``limit`` characters and how many there are."""
+    """:func:`visible`, cut to ``limit`` characters with a note of the total."""
     if len(text) <= limit:
         return visible(text)
     return f"{visible(text[:limit].rstrip())} … ({len(text):,} characters in all)"
 
 
 def token(proposal: Proposal) -> str:
-    """A token with blanks to be seen; the stem behind it, where the model counts by stems."""
+    """A token with visible blanks, followed by its stem where terms are stems."""
     shown = visible(proposal.shown).replace(" ", "␣")
     return f"{shown} [{visible(proposal.stem)}]" if proposal.stem else shown
 
 
 def marks(proposal: Proposal) -> str:
-    """A star where a token stands for a word of the text, and whether it is a special one."""
+    """A star where a token stands for a word of the text, and a mark for special tokens."""
     return ("*" if proposal.own else "") + (" (special)" if proposal.special else "")
 
 
 def figures(proposal: Proposal) -> str:
-    """Weight and probability, the latter from 0.1 % on."""
-    chance = 100 * proposal.probability
-    return f"{proposal.weight:.2f}" + (
-        "" if chance < 0.1 else f" {chance:.1f} %" if chance < 10 else f" {chance:.0f} %"
-    )
+    """The weight, and the probability if it is at least 0.1 %."""
+    percent = 100 * proposal.probability
+    if percent < 0.1:
+        return f"{proposal.weight:.2f}"
+    return f"{proposal.weight:.2f} {percent:.{1 if percent < 10 else 0}f} %"
 
 
 def score(value: float | None, signal: str | None = None) -> str:
-    """A score as a person reads it: lexical ones are whole numbers."""
+    """A score for display: lexical scores are whole numbers."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if signal == "lexical" else f"{value:.4f}"
@@ -222,8 +226,8 @@ def score(value: float | None, signal: str | None = None) -> str:
 def amount_read(view: TextView) -> str:
     """How much of a text the model read."""
     if view.tokens == 0:
-        return "nothing to read: the text is empty"
-    return f"{view.tokens:,} tokens read" + (", the most that fit" if view.full else "")
+        return "no tokens read: the text is empty"
+    return f"{view.tokens:,} tokens read" + (", the maximum" if view.full else "")
 
 
 def verdict(result: RankedEntry) -> str:
@@ -264,29 +268,25 @@ def _fusion_row(one: Contribution, fusion: str | None) -> list[str]:
 
 
 def missing(result: RankedEntry) -> list[str]:
-    """Why a list adds nothing, for each that does not have the passage."""
-    return [
-        f"{one.signal}: "
-        + (
-            "not in the list: its score is 0"
-            if one.signal == "lexical" and one.low == 0
-            else f"not among the {one.listed:,} of the list"
-        )
-        + ", so it adds 0"
-        for one in result.contributions
-        if one.rank is None
-    ]
+    """For each list that lacks the passage, the reason why it adds nothing."""
+    return [f"{one.signal}: {_reason(one)}, so it adds 0" for one in result.contributions if one.rank is None]
+
+
+def _reason(one: Contribution) -> str:
+    if one.signal == "lexical" and one.low == 0:
+        return "not in the list: its score is 0"
+    return f"not among the {one.listed:,} of the list"
 
 
 def vector_scores(explanation: Explanation) -> list[str]:
-    """The vectors' scores, from the text and out of the index."""
+    """The vectors' scores, from the text and from the index."""
     lines = []
     if explanation.vectors is not None:
         lines.append(f"MaxSim from the text: {explanation.vectors.score:.4f}")
     if explanation.indexed_vectors is not None:
         cosine = explanation.similarity
-        alike = "" if cosine is None else f" (mean cosine with those of the text {cosine:.4f})"
-        lines.append(f"MaxSim with the index's vectors: {explanation.indexed_vectors.score:.4f}{alike}")
+        similarity = "" if cosine is None else f" (mean cosine with those of the text {cosine:.4f})"
+        lines.append(f"MaxSim with the index's vectors: {explanation.indexed_vectors.score:.4f}{similarity}")
     if explanation.vectors is not None:
         lines.append(f"pooled vectors from the text: {explanation.vectors.pooled:.4f}")
     if explanation.dense is not None:
@@ -295,6 +295,6 @@ def vector_scores(explanation: Explanation) -> list[str]:
 
 
 def term_scores(explanation: Explanation) -> list[str]:
-    """The lexical scores, from the text and out of the index."""
+    """The lexical scores, from the text and from the index."""
     pairs = (("from the text", explanation.terms), ("with the index's impacts", explanation.indexed_terms))
     return [f"lexical score {name}: {terms.score:,}" for name, terms in pairs if terms is not None]

@@ -1,4 +1,4 @@
-"""Our classes inside Pyserini: :func:`register` puts everything in the registry's table in its place."""
+"""Our classes inside Pyserini: :func:`register` applies every patch of the registry's table."""
 
 from .registry import register, unregister
 

@@ -1,4 +1,4 @@
-"""Putting one touch point in its place inside the host, after checking what is there, and taking it out again."""
+"""Apply one touch point to Pyserini, after checking what it replaces, and undo it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from ..model.encoder_names import WORD
 Undo = Callable[[], None]
 
 
-class HostMismatch(Exception):  # noqa: N818
-    """The host has something else than a touch point expects; the message says what."""
+class PyseriniMismatch(Exception):  # noqa: N818
+    """Pyserini differs from what a touch point expects; the message says how."""
 
 
 def attach(module: ModuleType, attribute: str, parameters: tuple[str, ...] | None, maker: str) -> Undo:
-    """Put the replacement that ``maker`` ("file:function" of this folder) gives in the place of ``module.attribute``.
+    """Replace ``module.attribute`` by what ``maker`` ("file:function" of this folder) returns.
 
-    Returns a function that takes it out again. ``parameters`` as in :class:`~.registry.TouchPoint`.
+    Parameters
+    ----------
+    parameters : as in :class:`~.registry.TouchPoint`.
+
+    Returns
+    -------
+    A function that undoes the replacement.
 
     Raises
     ------
-    HostMismatch
-        When the attribute is missing or not what it should be; nothing was changed then.
+    PyseriniMismatch
+        When the attribute is missing or differs from what is expected; nothing has been changed then.
     """
     file, function = maker.split(":")
     make = getattr(importlib.import_module(f"{__package__}.{file}"), function)
@@ -37,16 +43,16 @@ def attach(module: ModuleType, attribute: str, parameters: tuple[str, ...] | Non
     for part in path:
         owner = getattr(owner, part, None)
     if owner is None or name not in vars(owner):
-        raise HostMismatch("it does not exist")
+        raise PyseriniMismatch("it does not exist")
     if parameters is None:
         return _put_first(vars(owner)[name], make)
     return _replace(owner, name, parameters, make)
 
 
 def _put_first(mapping: Any, value: Any) -> Undo:
-    """Make our word the first key of an encoder map, in place; the host keeps references to the map."""
+    """Make our word the first key of an encoder map; the dictionary itself stays, as Pyserini has references to it."""
     if not isinstance(mapping, dict):
-        raise HostMismatch(f"it is no dictionary but {type(mapping).__name__}")
+        raise PyseriniMismatch(f"it is not a dictionary but {type(mapping).__name__}")
     rest = {key: other for key, other in mapping.items() if key != WORD}
     mapping.clear()
     mapping.update({WORD: value} | rest)
@@ -59,21 +65,21 @@ def _put_first(mapping: Any, value: Any) -> Undo:
 
 
 def _replace(owner: Any, name: str, parameters: tuple[str, ...], make: Callable[[Any], Any]) -> Undo:
-    """Put ``make(original)`` in the place of a function or method of ``owner``, static and class methods included."""
+    """Replace a function or method (also static or class method) of ``owner`` by ``make(original)``."""
     raw = vars(owner)[name]
     kind = type(raw) if isinstance(raw, staticmethod | classmethod) else None
     original = raw.__func__ if kind else raw
     if not inspect.isfunction(original):
-        raise HostMismatch(f"it is no Python function but {type(raw).__name__}")
-    found = tuple(inspect.signature(original).parameters)
-    if found[: len(parameters)] != parameters:
-        raise HostMismatch(f"its parameters are ({', '.join(found)}), expected ({', '.join(parameters)}, ...)")
-    replacement = functools.wraps(original)(make(original))
-    placed = kind(replacement) if kind else replacement
-    setattr(owner, name, placed)
+        raise PyseriniMismatch(f"it is not a Python function but {type(raw).__name__}")
+    actual = tuple(inspect.signature(original).parameters)
+    if actual[: len(parameters)] != parameters:
+        raise PyseriniMismatch(f"its parameters are ({', '.join(actual)}), expected ({', '.join(parameters)}, ...)")
+    function = functools.wraps(original)(make(original))
+    replacement = kind(function) if kind else function
+    setattr(owner, name, replacement)
 
     def undo() -> None:
-        if vars(owner).get(name) is placed:
+        if vars(owner).get(name) is replacement:
             setattr(owner, name, raw)
 
     return undo

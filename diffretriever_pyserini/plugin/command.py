@@ -1,4 +1,4 @@
-"""Which of Pyserini's commands this process is."""
+"""The command of Pyserini that this process runs."""
 
 from __future__ import annotations
 

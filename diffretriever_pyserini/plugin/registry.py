@@ -1,7 +1,7 @@
-"""The one table of everything we touch inside Pyserini, and the switch that puts it on and takes it off.
+"""The table of everything that we change inside Pyserini, and the functions that apply and undo it.
 
-Nothing is touched before its host module is imported. Each entry checks that what it finds is what it expects; where it
-is not, one warning names it, that entry is left out, and Pyserini and all other entries work on.
+An entry is applied when its module of Pyserini has been imported. It first checks that Pyserini has what it expects. If
+not, one warning names the entry, it is left out, and Pyserini and all other entries continue to work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import ModuleType
 
 import _diffretriever_pyserini_startup as startup
 
-from .attach import HostMismatch, Undo, attach
+from .attach import PyseriniMismatch, Undo, attach
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ class TouchPoint:
 
     Attributes
     ----------
-    module : host module; the change is made when it has just been imported.
-    attribute : name inside it, with dots for a method; empty for the module's import itself.
-    why : what goes wrong without it.
+    module : module of Pyserini; the change is applied as soon as it is imported.
+    attribute : name inside it, with dots for a method; empty for a change to the process when it is imported.
+    why : the reason, as in docs/pyserini.md.
     attach : ``module:function`` in this folder that makes the replacement.
-    parameters : leading parameter names that the host's function must have; None for an encoder map.
+    parameters : leading parameter names that Pyserini's function must have; None for an encoder map.
     """
 
     module: str
@@ -40,14 +40,14 @@ class TouchPoint:
 
     @property
     def name(self) -> str:
-        """Full name in the host."""
+        """Full name in Pyserini."""
         return f"{self.module}.{self.attribute}" if self.attribute else self.module
 
     @property
     def checked(self) -> str:
-        """What is checked before anything is changed, in words."""
+        """Description of what is checked before the change."""
         if not self.attribute:
-            return "nothing: it is of the process, not inside Pyserini"
+            return "nothing: it changes the process, not Pyserini"
         if self.parameters is None:
             return "it is a dictionary"
         return f"it is a function whose parameters begin with {', '.join(self.parameters)}"
@@ -57,26 +57,28 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini",
         "",
-        "JAVA_HOME and PATH point at a Java of version 21 or newer before anything starts a JVM",
+        "JAVA_HOME and PATH point to Java 21 or newer before a JVM is started",
         "touch_java:point_environment",
     ),
     TouchPoint(
         "pyserini",
         "",
-        "an error of ours ends `python -m pyserini...` in a sentence, in a trace only with DIFFRETRIEVER_TRACEBACK=1",
+        "our errors end `python -m pyserini...` with one sentence, and with a traceback only if "
+        "DIFFRETRIEVER_TRACEBACK=1",
         "touch_errors:say_plainly",
     ),
     TouchPoint(
         "pyserini._jvm",
         "configure_classpath",
-        "the JVM option for the vector module ends the process on a runtime without it; no Java at all is said plainly",
+        "the JVM option for the vector module ends the process where Java lacks it; a missing Java is a clear error",
         "touch_java:configure_classpath",
         ("anserini_root",),
     ),
     TouchPoint(
         "pyserini.encode",
         "document_encoder_class_map",
-        "our names give our passage encoder; the key comes first, because 'ance', 'dpr', 'clip', 'dse' lurk in paths",
+        "our names give our passage encoder; the key comes first, because paths may contain 'ance', 'dpr', 'clip', "
+        "'dse'",
         "touch_encode:document_encoder",
         None,
     ),
@@ -97,7 +99,7 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.encode",
         "JsonlRepresentationWriter.__enter__",
-        "until they are complete, embeddings lie beside their folder: Anserini indexes whatever is inside",
+        "unfinished embeddings are written next to their folder, because Anserini indexes every file in it",
         "touch_encode:begin_jsonl",
         ("self",),
     ),
@@ -111,58 +113,60 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.encode.optional",
         "FaissRepresentationWriter.__enter__",
-        "index and docids are written under other names until they are complete",
+        "unfinished index and docid files have temporary names",
         "touch_encode:begin_faiss",
         ("self",),
     ),
     TouchPoint(
         "pyserini.encode.optional",
         "FaissRepresentationWriter.write",
-        "a wrong --dimension, or term weights sent to FAISS, is a clear error",
+        "a wrong --dimension, or term weights for FAISS, is a clear error",
         "touch_encode:write_faiss",
         ("self", "batch_info"),
     ),
     TouchPoint(
         "pyserini.encode.optional",
         "FaissRepresentationWriter.__exit__",
-        "a failed run leaves no index that looks finished; a finished one says which encoder made it",
+        "a failed run leaves no index that looks finished; a finished one records its encoder",
         "touch_encode:end_faiss",
         ("self", "exc_type"),
     ),
     TouchPoint(
         "pyserini.query_iterator",
         "DefaultQueryIterator.from_topics",
-        "an empty query, an unknown layout or a misspelt name ends in a trace, and equal numbers as ids lose queries",
+        "an empty query, an unknown layout, a misspelt name, and the loss of queries whose ids are equal numbers are "
+        "clear errors",
         "touch_topics:read_topics",
         ("cls", "topics_path"),
     ),
     TouchPoint(
         "pyserini.search.lucene",
         "LuceneImpactSearcher._init_query_encoder_from_str",
-        "the host knows no encoder of our name, takes any file for cached queries, and ends in a trace at other names",
+        "our names give our lexical query encoder, a YAML file is not read as cached queries, and an unknown name is a "
+        "clear error",
         "touch_search:impact_encoder",
         ("query_encoder",),
     ),
     TouchPoint(
         "pyserini.search.lucene",
         "LuceneImpactSearcher.__init__",
-        "an index that says another model built it is refused; its size counts passages without terms; a relative path "
-        "is of this process, not of the directory where the JVM started",
+        "an index whose record names another model is refused; its size includes passages without terms; a relative "
+        "path is resolved by this process, not where the JVM started",
         "touch_search:impact_searcher",
         ("self", "index_dir", "query_encoder"),
     ),
     TouchPoint(
         "pyserini.search.lucene",
         "LuceneImpactSearcher.encode",
-        "our dense query encoder serves here by its lexical side",
+        "our dense query encoder is accepted and gives its lexical signal",
         "touch_search:impact_encode",
         ("self", "query"),
     ),
     TouchPoint(
         "pyserini.search.lucene",
         "LuceneImpactSearcher.batch_search",
-        "the queries of a batch go through the model together, not one at a time; threads take turns, as pyjnius mixes "
-        "up their objects",
+        "the queries of a batch are encoded together, not one at a time; threads take turns, because pyjnius mixes up "
+        "their objects",
         "touch_search:impact_batch_search",
         ("self", "queries"),
     ),
@@ -183,15 +187,15 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.search.faiss",
         "FaissSearcher.__init__",
-        "an index that another model or another K built is refused; a folder with several vectors a passage is "
-        "searched by MaxSim",
+        "an index of another model or another K is refused; a folder with several vectors per passage is searched by "
+        "MaxSim",
         "touch_search:faiss_searcher",
         ("self", "index_dir", "query_encoder"),
     ),
     TouchPoint(
         "pyserini.search.hybrid",
         "HybridSearcher.search",
-        "the host's fusion divides by zero on one hit and misjudges short lexical lists (docs/method.md §5)",
+        "Pyserini's fusion divides by zero on one hit and scales short lexical lists wrongly (docs/method.md §5)",
         "touch_search:hybrid_search",
         ("self", "query", "k0", "k", "alpha", "normalization", "weight_on_dense"),
     ),
@@ -213,9 +217,9 @@ _switched_off = False
 
 
 def register(route: str = "explicit") -> None:
-    """Attach everything to Pyserini: at once where its modules are imported, else when they will be. Idempotent.
+    """Apply all touch points: now for modules that are imported, and for others on import. Idempotent.
 
-    The start-up hook does this by itself; call it where that does not run (``python -S``, ``pip install --target``).
+    The start-up hook calls this. Call it yourself where that does not run (``python -S``, ``pip install --target``).
     """
     global _route, _switched_off
     with _lock:
@@ -229,7 +233,7 @@ def register(route: str = "explicit") -> None:
 
 
 def unregister() -> None:
-    """Give Pyserini back as it was, in this process, and stay off until :func:`register` is called."""
+    """Undo all changes to Pyserini in this process, and stay off until :func:`register` is called."""
     global _route, _switched_off
     with _lock:
         _switched_off = True
@@ -242,13 +246,13 @@ def unregister() -> None:
 
 
 def ensure_registered() -> None:
-    """Register if nobody did, unless it was switched off (environment variable, or :func:`unregister`)."""
+    """Register, unless that was done or switched off (environment variable, or :func:`unregister`)."""
     if _route is None and not _switched_off and not startup.opted_out():
         register(route="encoder")
 
 
 def route() -> str | None:
-    """How we were registered: ``hook``, ``explicit``, ``encoder`` (one of our encoders was made), or None."""
+    """How the plugin was registered: ``hook``, ``explicit``, ``encoder`` (one of our encoders was made), or None."""
     return _route
 
 
@@ -264,7 +268,7 @@ def state(point: TouchPoint) -> tuple[str, str]:
 
 
 def _attach_module(module: ModuleType) -> None:
-    """Attach every touch point of a host module that has just been imported."""
+    """Apply every touch point of a module of Pyserini that has just been imported."""
     with _lock:
         for point in TOUCH_POINTS:
             if point.module == module.__name__ and point not in _undo:
@@ -276,12 +280,12 @@ def _attach_module(module: ModuleType) -> None:
 
 
 def _leave_out(point: TouchPoint, error: Exception) -> None:
-    _problems[point] = str(error) if isinstance(error, HostMismatch) else f"{type(error).__name__}: {error}"
+    _problems[point] = str(error) if isinstance(error, PyseriniMismatch) else f"{type(error).__name__}: {error}"
     if point not in _warned:
         _warned.add(point)
         logger.warning(
-            "This Pyserini differs from what DiffRetriever expects at %s (%s): left as it is, so %s no longer holds. "
-            "Pyserini 2.3 is known to work; `diffretriever doctor` shows the rest.",
+            "This Pyserini differs from what DiffRetriever expects at %s (%s). It was left unchanged, so %s does not "
+            "hold. Pyserini 2.3 is known to work; `diffretriever doctor` shows all touch points.",
             point.name,
             _problems[point],
             f"'{point.why}'",

@@ -1,4 +1,4 @@
-"""Touch points of ``pyserini.encode``: our encoder by name, honest input errors, and output that is whole or absent."""
+"""Touch points of ``pyserini.encode``: our encoder by name, clear input errors, and output that is whole or absent."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .command import pyserini_command
 if TYPE_CHECKING:
     from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder
 
-Host = Callable[..., Any]
+PyseriniFunction = Callable[..., Any]
 _JSONL_FILES = ("filename",)
-_FAISS_FILES = ("index_name", "id_file_name")  # ended from the last to the first: an index makes a folder look finished
+_FAISS_FILES = ("index_name", "id_file_name")  # renamed in reverse: the index makes a folder look finished
 _IDS = ("id", "_id", "docid")
 
 
 def document_encoder(model_name: str, **options: Any) -> DiffRetrieverDocumentEncoder:
-    """What the host's map of document encoders holds under our word."""
+    """The entry for our word in Pyserini's map of document encoders."""
     from ..pyserini_api.encoders import DiffRetrieverDocumentEncoder
 
     arguments: Any = None
     if pyserini_command() == "pyserini.encode":
         arguments = getattr(sys.modules["__main__"], "args", None)
-    if arguments is not None and not arguments.encoder.multimodal:  # which our encoder refuses itself
+    if arguments is not None and not arguments.encoder.multimodal:  # its fields are refused by our encoder
         _check_fields(arguments)
     encoder = DiffRetrieverDocumentEncoder(model_name, **options)
     if arguments is not None and arguments.output.to_faiss:
@@ -39,38 +39,38 @@ def document_encoder(model_name: str, **options: Any) -> DiffRetrieverDocumentEn
 
 
 def _check_fields(arguments: Any) -> None:
-    """InputError where ``pyserini.encode`` will look for a field that it does not read, after loading the model."""
-    read, wanted = arguments.input.fields, arguments.encoder.fields
-    missing = [field for field in dict.fromkeys(("text", *wanted)) if field not in read]
+    """Raise InputError where ``pyserini.encode`` would fail on a missing field only after loading the model."""
+    read, encoded = arguments.input.fields, arguments.encoder.fields
+    missing = [field for field in dict.fromkeys(("text", *encoded)) if field not in read]
     if missing:
+        reader = "encoder --fields names" if missing[0] in encoded else "pyserini.encode always needs"
         raise InputError(
-            f"input --fields {' '.join(read)} has no field {missing[0]!r}, which the encoder is given"
-            f"{'' if missing[0] in wanted else ' by pyserini.encode whatever it asks for'}: name the fields of the "
-            "corpus with both, for instance `input --fields title text ... encoder --fields title text`."
+            f"input --fields {' '.join(read)} has no field {missing[0]!r}, which {reader}: name the fields of the "
+            "corpus in both, for instance `input --fields title text ... encoder --fields title text`."
         )
 
 
 def query_encoder(encoder_dir: str, **options: Any) -> DiffRetrieverQueryEncoder:
-    """What the host's map of query encoders holds under our word."""
+    """The entry for our word in Pyserini's map of query encoders."""
     from ..pyserini_api.encoders import DiffRetrieverQueryEncoder
 
     return DiffRetrieverQueryEncoder(encoder_dir, **options)
 
 
 def _encoding() -> bool:
-    """Whether a document encoder of ours was made in this process and lives; the host's own runs stay untouched."""
+    """Whether this process has a document encoder of ours; other runs are not changed."""
     encoders = sys.modules.get("diffretriever_pyserini.pyserini_api.encoders")
     return encoders is not None and encoders.any_document_encoder()
 
 
 def _maker_of(vectors: object) -> DiffRetrieverDocumentEncoder | None:
-    """Which document encoder of ours made ``vectors``."""
+    """The document encoder of ours that made ``vectors``."""
     encoders = sys.modules.get("diffretriever_pyserini.pyserini_api.encoders")
     return encoders.maker_of(vectors) if encoders else None
 
 
-def load_collection(original: Host) -> Host:
-    """Read a JSONL corpus in sorted file order, checking every line, where our encoder will encode it."""
+def load_collection(original: PyseriniFunction) -> PyseriniFunction:
+    """Read a JSONL corpus in sorted file order and check every line, where our encoder is used."""
 
     def load(self: Any, collection_path: str) -> dict[str, list[str | None]]:
         if not _encoding() or any("path" in field for field in self.fields):
@@ -81,27 +81,27 @@ def load_collection(original: Host) -> Host:
 
 
 def read_collection(iterator: Any, path: Path) -> dict[str, list[str | None]]:
-    """The columns of a corpus: one list a field, and ``id``; ``iterator`` knows fields, id field and delimiter.
+    """The columns of a corpus: one list per field, and ``id``; ``iterator`` has the fields, id field and delimiter.
 
     Raises
     ------
     InputError
-        For an unreadable file, a broken line, an id that is missing, repeated or cannot stand in a run file, or a field
-        that is missing or no string; the message names file and line.
+        For an unreadable file, a broken line, an id that is missing, repeated or not allowed in a run file, or a field
+        that is missing or not a string; the message names file and line.
     """
     from tqdm import tqdm
 
     from ..files.jsonl import checked_id, read_objects
 
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    # The host's own two exceptions, told by the name.
+    # Pyserini's own two exceptions, recognised by the file name.
     strict = not any("mbeir" in str(file) for file in files)
     strip = not any("bright" in str(file) for file in files)
     columns: dict[str, list[str | None]] = {field: [] for field in (*iterator.fields, "id")}
     seen: dict[str, str] = {}
     for file in files:
         if file.is_dir():
-            raise InputError(f"{file}: a folder inside the corpus folder; only JSONL files may lie there.")
+            raise InputError(f"{file} is a folder inside the corpus folder, which may hold only JSONL files.")
         for number, record in tqdm(read_objects(file), unit=" passages", desc=file.name, disable=None):
             where = f"{file}, line {number}"
             names = (iterator.docid_field,) if iterator.docid_field else _IDS
@@ -114,57 +114,58 @@ def read_collection(iterator: Any, path: Path) -> dict[str, list[str | None]]:
             for field, value in zip(iterator.fields, values, strict=True):
                 columns[field].append(value)
     if not seen:
-        raise InputError(f"{path}: no passages in this corpus.")
+        raise InputError(f"{path}: this corpus has no passages.")
     return columns
 
 
 def _fields(iterator: Any, record: dict[str, Any], where: str, strict: bool, strip: bool) -> list[str | None]:
-    """The asked fields of one passage, by the host's own rules, after checking that those can work."""
-    asked = list(iterator.fields)
-    missing = [field for field in asked if field not in record]
-    for field in (*asked, "contents"):
-        if record.get(field) is not None and not isinstance(record[field], str):
-            kind = type(record[field]).__name__
-            raise InputError(f"{where}: field {field!r} must be a string, found {kind}.")
-    if missing and not isinstance(record.get("contents"), str) and (strict or len(missing) == len(asked)):
+    """The fields of one passage by Pyserini's own rules, after checking that these can work."""
+    names = list(iterator.fields)
+    missing = [name for name in names if name not in record]
+    for name in (*names, "contents"):
+        if record.get(name) is not None and not isinstance(record[name], str):
+            raise InputError(f"{where}: field {name!r} must be a string, found {type(record[name]).__name__}.")
+    if missing and not isinstance(record.get("contents"), str) and (strict or len(missing) == len(names)):
         raise InputError(
-            f"{where}: the passage has no field {missing[0]!r}, which --fields asks for; add it (it may be empty), "
-            f"or ask only for what is there: {', '.join(map(repr, record)) or 'nothing'}."
+            f"{where}: the passage has no field {missing[0]!r}, which --fields names; add it (it may be empty), "
+            f"or name only fields that it has: {', '.join(map(repr, record)) or 'none'}."
         )
     values = iterator._parse_fields_from_info(record, strict=strict, strip_trailing_space=strip)
-    if len(values) != len(asked):
+    if len(values) != len(names):
         raise InputError(
             f"{where}: 'contents' splits into {len(values)} parts at the delimiter {iterator.delimiter!r}, "
-            f"but --fields names {len(asked)} ({', '.join(asked)})."
+            f"but --fields names {len(names)} ({', '.join(names)})."
         )
     return values
 
 
-def begin_jsonl(original: Host) -> Host:
-    """Open ``embeddings.jsonl`` beside its folder until it is complete: Anserini indexes whatever lies inside."""
+def begin_jsonl(original: PyseriniFunction) -> PyseriniFunction:
+    """Open ``embeddings.jsonl`` next to its folder until it is complete: Anserini indexes every file in the folder."""
     return _begin(original, _JSONL_FILES, _beside)
 
 
-def begin_faiss(original: Host) -> Host:
-    """Open the index's files under other names, until they are complete."""
+def begin_faiss(original: PyseriniFunction) -> PyseriniFunction:
+    """Open the index's files under temporary names until they are complete."""
     return _begin(original, _FAISS_FILES, lambda folder, final: None)
 
 
 def _beside(folder: Path, final: str) -> Path | None:
-    """A name for an unfinished file next to ``folder``; None, for one inside it, where a rename cannot reach."""
+    """A path for an unfinished file next to ``folder``; None (inside it) where it could not be renamed into it."""
     parent = folder.parent
     if parent.stat().st_dev != folder.stat().st_dev or not os.access(parent, os.W_OK):
         return None
     return parent / f"{folder.name}.{final}.partial"
 
 
-def _begin(original: Host, attributes: tuple[str, ...], partial: Callable[[Path, str], Path | None]) -> Host:
+def _begin(
+    original: PyseriniFunction, attributes: tuple[str, ...], partial: Callable[[Path, str], Path | None]
+) -> PyseriniFunction:
     def enter(self: Any) -> Any:
         if _encoding() and all(isinstance(getattr(self, name, None), str) for name in attributes):
             folder = Path(os.path.realpath(self.dir_path))
             self._diffretriever_made = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.ExitStack() as stack:  # an error while one is opened closes the others
+            with contextlib.ExitStack() as stack:  # an error while opening one file closes the others
                 for name in attributes:
                     final = getattr(self, name)
                     stack.callback(setattr, self, name, final)
@@ -175,8 +176,8 @@ def _begin(original: Host, attributes: tuple[str, ...], partial: Callable[[Path,
     return enter
 
 
-def end_jsonl(original: Host) -> Host:
-    """Give the file its name, or remove it after a failure."""
+def end_jsonl(original: PyseriniFunction) -> PyseriniFunction:
+    """Rename the file to its final name, or remove it after a failure."""
 
     def leave(self: Any, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> Any:
         succeeded = False
@@ -190,8 +191,8 @@ def end_jsonl(original: Host) -> Host:
     return leave
 
 
-def end_faiss(original: Host) -> Host:
-    """Write the index and say who made it, or remove all traces of a failed run."""
+def end_faiss(original: PyseriniFunction) -> PyseriniFunction:
+    """Write the index and the record of its encoder, or remove everything after a failure."""
 
     def leave(self: Any, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> Any:
         if exc_type is not None and "_diffretriever_files" in self.__dict__:
@@ -203,7 +204,7 @@ def end_faiss(original: Host) -> Host:
             encoder = self.__dict__.pop("_diffretriever_encoder", None)
             if encoder is not None:
                 encoder.record(self.index.ntotal).write(self.dir_path)
-            else:  # what an earlier index in this folder said does not hold for this one
+            else:  # the record of an earlier index in this folder does not apply
                 Path(self.dir_path, RECORD).unlink(missing_ok=True)
             succeeded = True
         finally:
@@ -214,7 +215,7 @@ def end_faiss(original: Host) -> Host:
 
 
 def _check_dense(encoder: DiffRetrieverDocumentEncoder, dimension: int) -> None:
-    """InputError where a FAISS index of ``dimension`` cannot hold what ``encoder`` makes."""
+    """Raise InputError where a FAISS index of ``dimension`` cannot hold the vectors of ``encoder``."""
     if encoder.name.lexical:
         raise InputError(
             f"--encoder {encoder.name} gives term weights, and --to-faiss needs vectors: leave out --to-faiss (and "
@@ -227,14 +228,14 @@ def _check_dense(encoder: DiffRetrieverDocumentEncoder, dimension: int) -> None:
         )
 
 
-def write_faiss(original: Host) -> Host:
-    """Add a batch to the index, after checking that it fits."""
+def write_faiss(original: PyseriniFunction) -> PyseriniFunction:
+    """Add a batch to the index after checking its dimension."""
 
     def write(self: Any, batch_info: dict[str, Any], fields: Any = None) -> Any:
         encoder = _maker_of(batch_info.get("vector"))
         if encoder is not None:
             _check_dense(encoder, self.dimension)
-            _ = encoder.provenance  # now: at the end of a long run the checkpoint may have been replaced
+            _ = encoder.provenance  # computed now: the checkpoint may be replaced during a long run
             self._diffretriever_encoder = encoder
         return original(self, batch_info, fields)
 
@@ -242,12 +243,12 @@ def write_faiss(original: Host) -> Host:
 
 
 def _settle(writer: Any, succeeded: bool) -> None:
-    """Give the files their final names, or remove them, and the folder if it was made for them."""
+    """Rename the files to their final names, or remove them, and the folder if it was made for them."""
     files = writer.__dict__.pop("_diffretriever_files", None)
     if files is not None and succeeded:
         files.close()
     elif files is not None:
-        files.__exit__(RuntimeError, RuntimeError("given up"), None)  # an error makes whole_file remove what is there
+        files.__exit__(RuntimeError, RuntimeError("given up"), None)  # on an error, whole_file removes its file
     if writer.__dict__.pop("_diffretriever_made", False) and not succeeded:
-        with contextlib.suppress(OSError):  # something else came to lie there meanwhile
+        with contextlib.suppress(OSError):  # the folder has other files by now
             Path(writer.dir_path).rmdir()

@@ -1,4 +1,4 @@
-"""The touch point that shows our errors in Pyserini's commands as a sentence, as `diffretriever` does."""
+"""The touch point that prints our errors in Pyserini's commands as one sentence, as `diffretriever` does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .command import pyserini_command
 
 
 def say_plainly() -> Callable[[], None]:
-    """Replace ``sys.excepthook`` by one that leaves the trace of a :class:`DiffRetrieverError` out.
+    """Replace ``sys.excepthook`` by one that prints a :class:`DiffRetrieverError` without its traceback.
 
-    In ``python -m pyserini...`` only, and unless DIFFRETRIEVER_TRACEBACK is set: programs keep their traces.
+    Only in ``python -m pyserini...``, and only unless DIFFRETRIEVER_TRACEBACK is set; other programs keep tracebacks.
     """
     original = sys.excepthook
 

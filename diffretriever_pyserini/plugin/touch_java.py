@@ -1,4 +1,4 @@
-"""Touch points that give Pyserini a Java it can run on, before the JVM starts."""
+"""Touch points that give Pyserini a suitable Java before the JVM starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ configure_classpath = java.configuring
 
 
 def point_environment() -> Callable[[], None]:
-    """Set JAVA_HOME and PATH; silent where no Java suits, since much of Pyserini needs none."""
+    """Set JAVA_HOME and PATH; no error where no Java is suitable, since much of Pyserini needs none."""
     before = {name: os.environ.get(name) for name in _VARIABLES}
     try:
         java.point_environment()
@@ -32,4 +32,4 @@ def point_environment() -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """There was nothing to change, so there is nothing to undo."""
+    """Nothing was changed, so nothing is undone."""

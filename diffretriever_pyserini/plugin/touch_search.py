@@ -1,4 +1,4 @@
-"""Touch points of ``pyserini.search``: our query encoders by name, the right index, our fusion."""
+"""Touch points of ``pyserini.search``: our query encoders by name, checks of the index, our fusion."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ..searching.searchers import check_dense, check_lexical
 from ..store.index_record import read_index_record
 from .command import pyserini_command
 
-Host = Callable[..., Any]
+PyseriniFunction = Callable[..., Any]
 
 
-def impact_encoder(original: Host) -> Host:
-    """Our lexical query encoder for our names; a file of cached queries is left to the host."""
+def impact_encoder(original: PyseriniFunction) -> PyseriniFunction:
+    """Our lexical query encoder for our names; Pyserini reads files of cached queries."""
 
     def from_name(query_encoder: str | None) -> Any:
         if query_encoder is None or _is_cached_queries(query_encoder) or not is_ours(query_encoder):
-            theirs = original(query_encoder)
-            if theirs is None and pyserini_command() is not None:
+            encoder = original(query_encoder)
+            if encoder is None and pyserini_command() is not None:
                 raise InputError(
                     f"--encoder {query_encoder}: Pyserini knows no query encoder of this name, and ours begin with "
                     "'diffretriever' (`diffretriever models` lists them)."
                 )
-            return theirs
+            return encoder
         from ..pyserini_api.encoders import DiffRetrieverQueryEncoder
 
         return DiffRetrieverQueryEncoder(query_encoder, device=None).lexical
@@ -48,15 +48,15 @@ def _is_cached_queries(name: str) -> bool:
     return path.is_file() and path.suffix not in (".yaml", ".yml")
 
 
-def impact_searcher(original: Host) -> Host:
-    """Open a Lucene impact index where this process is, and refuse one that our encoder did not build."""
+def impact_searcher(original: PyseriniFunction) -> PyseriniFunction:
+    """Open a Lucene impact index relative to this process's directory, and refuse one of another encoder."""
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         if _ours(query_encoder) or (isinstance(query_encoder, str) and is_ours(query_encoder)):
             java.check_process()
         restore(index_dir)
         check_part(index_dir, "lexical")
-        index_dir = str(Path(index_dir).absolute())  # the JVM stays in the directory where it started
+        index_dir = str(Path(index_dir).absolute())  # the JVM resolves relative paths where it started
         from jnius import JavaException
 
         try:
@@ -65,18 +65,18 @@ def impact_searcher(original: Host) -> Host:
         except JavaException as error:
             if "getTerms" not in str(error):
                 raise
-            raise InputError(f"{index_dir}: Pyserini cannot open this index, as it has no term at all.") from error
+            raise InputError(f"{index_dir}: Pyserini cannot open this index, as it has no terms.") from error
         if _ours(self.query_encoder):
             check_lexical(Path(index_dir), self.query_encoder.model.provenance, self.num_docs)
-        made = read_index_record(index_dir)
-        if made is not None and made.documents == self.num_docs:
-            self.num_docs = made.count  # passages without terms are part of the collection, though not in the index
+        record = read_index_record(index_dir)
+        if record is not None and record.documents == self.num_docs:
+            self.num_docs = record.count  # passages without terms are part of the collection, though not in the index
 
     return init
 
 
-def impact_encode(original: Host) -> Host:
-    """Where a person hands our dense query encoder to an impact searcher, its lexical signal is what is meant."""
+def impact_encode(original: PyseriniFunction) -> PyseriniFunction:
+    """Encode by the lexical signal where an impact searcher was given our dense query encoder."""
 
     def encode(self: Any, query: str) -> Any:
         encoder = self.query_encoder
@@ -87,8 +87,8 @@ def impact_encode(original: Host) -> Host:
     return encode
 
 
-def impact_batch_search(original: Host) -> Host:
-    """Encode the batch's queries together; the host then asks for them one by one, one thread at a time."""
+def impact_batch_search(original: PyseriniFunction) -> PyseriniFunction:
+    """Encode the queries of a batch together; Pyserini then encodes each from the cache, one thread at a time."""
 
     def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
         if _ours(self.query_encoder):
@@ -100,8 +100,8 @@ def impact_batch_search(original: Host) -> Host:
     return batch_search
 
 
-def impact_search(original: Host) -> Host:
-    """One thread at a time."""
+def impact_search(original: PyseriniFunction) -> PyseriniFunction:
+    """Search in one thread at a time."""
 
     def search(self: Any, q: str, *args: Any, **kwargs: Any) -> Any:
         if _ours(self.query_encoder):
@@ -113,7 +113,7 @@ def impact_search(original: Host) -> Host:
     return search
 
 
-def faiss_encoder(original: Host) -> Host:
+def faiss_encoder(original: PyseriniFunction) -> PyseriniFunction:
     """Our query encoder for our names."""
 
     def from_name(encoder: str) -> Any:
@@ -126,8 +126,8 @@ def faiss_encoder(original: Host) -> Host:
     return from_name
 
 
-def faiss_searcher(original: Host) -> Host:
-    """Open a FAISS index, and refuse one that our encoder did not build; a folder of several vectors becomes MaxSim."""
+def faiss_searcher(original: PyseriniFunction) -> PyseriniFunction:
+    """Open a FAISS index, or a folder with several vectors per passage for MaxSim; refuse one of another encoder."""
 
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         restore(index_dir)
@@ -140,7 +140,7 @@ def faiss_searcher(original: Host) -> Host:
         check_part(index_dir, "dense")
         try:
             original(self, index_dir, query_encoder, *args, **kwargs)
-        except (AssertionError, RuntimeError):  # of one of its two files, in C++ or without a word
+        except (AssertionError, RuntimeError):  # from FAISS, or an assertion without a message
             if all(Path(index_dir, name).is_file() for name in ("index", "docid")):
                 read_faiss_folder(Path(index_dir))
             raise
@@ -159,7 +159,7 @@ def check_index(folder: str, encoder: Any, dimension: int, count: int) -> None:
     check_dense(Path(folder), encoder.provenance, encoder.dimension, (count, dimension))
 
 
-def hybrid_search(original: Host) -> Host:
+def hybrid_search(original: PyseriniFunction) -> PyseriniFunction:
     """Search both signals and fuse by docs/method.md §5 where a signal is ours."""
 
     def search(
@@ -171,7 +171,7 @@ def hybrid_search(original: Host) -> Host:
         normalization: bool = False,
         weight_on_dense: bool = False,
     ) -> Any:
-        if not _has_our_side(self):
+        if not _has_our_encoder(self):
             return original(self, query, k0, k, alpha, normalization, weight_on_dense)
         dense, sparse = self.dense_searcher.search(query, k0), self.sparse_searcher.search(query, k0)
         return _fuse(self, dense, sparse, k0, k, (alpha, normalization, weight_on_dense))
@@ -179,7 +179,7 @@ def hybrid_search(original: Host) -> Host:
     return search
 
 
-def hybrid_batch_search(original: Host) -> Host:
+def hybrid_batch_search(original: PyseriniFunction) -> PyseriniFunction:
     """As :func:`hybrid_search`, for a batch."""
 
     def batch_search(
@@ -193,7 +193,7 @@ def hybrid_batch_search(original: Host) -> Host:
         normalization: bool = False,
         weight_on_dense: bool = False,
     ) -> Any:
-        if not _has_our_side(self):
+        if not _has_our_encoder(self):
             return original(self, queries, q_ids, k0, k, threads, alpha, normalization, weight_on_dense)
         dense = self.dense_searcher.batch_search(queries, q_ids, k0, threads)
         sparse = self.sparse_searcher.batch_search(queries, q_ids, k0, threads)
@@ -212,7 +212,7 @@ def _fuse(
     dense_scores, lexical_scores = ({hit.docid: float(hit.score) for hit in hits} for hits in (dense, sparse))
     searchers = (searcher.dense_searcher, searcher.sparse_searcher)
     # An impact index leaves out passages without terms, so the larger count is that of the collection.
-    counts = [one.num_docs for one in searchers if isinstance(getattr(one, "num_docs", None), int)]
+    counts = [each.num_docs for each in searchers if isinstance(getattr(each, "num_docs", None), int)]
     floor = lexical_floor(len(lexical_scores), k0, max(counts, default=None))
     if _ours(getattr(searchers[1], "query_encoder", None)):
         lexical_scores = whole_scores(lexical_scores)
@@ -226,7 +226,7 @@ def _fuse(
 
 
 def _ours(encoder: Any) -> bool:
-    """Whether ``encoder`` is one of our query encoders (none is, as long as their module was never imported)."""
+    """Whether ``encoder`` is one of our query encoders (none is before their module is imported)."""
     encoders = sys.modules.get("diffretriever_pyserini.pyserini_api.encoders")
     return encoders is not None and isinstance(
         encoder, encoders.DiffRetrieverQueryEncoder | encoders.LexicalQueryEncoder
@@ -237,6 +237,6 @@ def _dense(encoder: Any) -> bool:
     return _ours(encoder) and hasattr(encoder, "lexical") and not encoder.name.lexical
 
 
-def _has_our_side(searcher: Any) -> bool:
+def _has_our_encoder(searcher: Any) -> bool:
     searchers = (searcher.dense_searcher, searcher.sparse_searcher)
-    return any(_ours(getattr(one, "query_encoder", None)) for one in searchers)
+    return any(_ours(getattr(each, "query_encoder", None)) for each in searchers)

@@ -1,4 +1,4 @@
-"""Touch point of ``pyserini.query_iterator``: topics that Pyserini cannot read, or loses queries of, are explained."""
+"""Touch point of ``pyserini.query_iterator``: clear errors for topics that Pyserini cannot read or loses queries of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_topics(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Read topics as Pyserini does; say what is wrong with a file where it fails or comes back with fewer queries."""
+    """Read topics as Pyserini does; raise a clear error where it fails or loses queries."""
 
     def from_topics(cls: Any, topics_path: str) -> Any:
         path = Path(topics_path)
@@ -29,7 +29,7 @@ def read_topics(original: Callable[..., Any]) -> Callable[..., Any]:
             if topics_path in (known := _known_topics()):
                 raise
             near = difflib.get_close_matches(topics_path, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = f"; did you mean {near[0]!r}?" if near else "; check the path."
             raise InputError(f"{topics_path}: no such topic file, and no topics that Pyserini knows{hint}") from error
         if path.is_file():
             compare_ids(path, iterator.topics)
@@ -46,10 +46,9 @@ def _known_topics() -> Collection[str]:
 
 
 def compare_ids(path: Path, topics: Collection[Any]) -> None:
-    """Compare the query ids in ``path`` with ``topics``, those that Pyserini has read there.
+    """Compare the query ids in ``path`` with ``topics``, as Pyserini has read them.
 
-    Ids that it has changed (007 into 7) are a warning. Raises InputError where queries are lost. Layouts that we do not
-    read are left alone.
+    Changed ids (007 into 7) give a warning, and lost queries raise InputError. Layouts that we do not read are skipped.
     """
     try:
         ids = topic_ids(path)
@@ -57,29 +56,29 @@ def compare_ids(path: Path, topics: Collection[Any]) -> None:
         return
     if len(ids) > len(topics):
         raise InputError(
-            f"{path}: {len(ids)} queries, of which Pyserini keeps {len(topics)}: ids must be unique, and it takes "
-            "those that are numbers for numbers (007, 07 and 7 are one). Use other ids, or `diffretriever search`."
+            f"{path}: {len(ids)} queries, of which Pyserini keeps {len(topics)}: ids must be unique, and Pyserini "
+            "reads 007, 07 and 7 as the same number. Use other ids, or `diffretriever search`."
         )
-    kept = {str(qid) for qid in topics}
-    changed = [qid for qid in ids if qid not in kept]
+    read_ids = {str(qid) for qid in topics}
+    changed = [qid for qid in ids if qid not in read_ids]
     if changed:
         logger.warning(
-            "%s: Pyserini takes query ids that are numbers for numbers: %d of %d change, first %r. The run has the "
-            "changed ones, which judgements may not; .json topics and `diffretriever search` keep them.",
+            "%s: Pyserini reads numeric query ids as numbers: %d of %d change, first %r. The run has the changed ids, "
+            "which the judgements may not have; .json topics and `diffretriever search` keep the ids.",
             *(path, len(changed), len(ids), changed[0]),
         )
 
 
 def explain_topics(path: Path, error: Exception) -> str:
     """Why Pyserini could not read the topic file ``path``, and what to do."""
-    if not set(path.suffixes) & {".trec", ".xml"}:  # layouts that Pyserini reads and we do not
+    if not set(path.suffixes) & {".trec", ".xml"}:  # layouts that only Pyserini reads
         try:
             read_strictly(path)
         except InputError as problem:
             return str(problem)
     with open_bytes(path) as file:
-        marked = file.read(3) == b"\xef\xbb\xbf"
-    if marked:
+        has_mark = file.read(3) == b"\xef\xbb\xbf"
+    if has_mark:
         return (
             f"{path}: begins with a byte order mark, which Pyserini cannot read: save it as UTF-8 without one, or use "
             "`diffretriever search`, which reads it."

@@ -24,13 +24,13 @@ from pyserini.search.faiss import DenseSearchResult, FaissSearcher  # noqa: E402
 def vectors_for(encoder: Any, folder: str | Path, options: MultiOptions | None = None) -> CompressedIndex | ExactIndex:
     """Open the multi-vector index or the store in ``folder`` for the queries of ``encoder``.
 
-    A store is searched where the encoder's model is.
+    A store is searched on the device of the encoder's model.
 
     Raises
     ------
     InputError
-        When there is none, it is damaged or unfinished, or another model or another K made its vectors, and for an
-        encoder that gives no vectors for MaxSim.
+        When there is none, it is damaged or unfinished, its vectors were made by another model or with another K, or
+        the encoder has no vectors for MaxSim.
     """
     if isinstance(encoder, DiffRetrieverQueryEncoder | LexicalQueryEncoder) and encoder.name.lexical:
         raise InputError(f"--encoder {encoder.name} gives term weights, and {folder} holds vectors: drop -lexical.")
@@ -40,25 +40,25 @@ def vectors_for(encoder: Any, folder: str | Path, options: MultiOptions | None =
             "with the encoder that made it."
         )
     vectors = open_vectors(folder, options)
-    made, remedy = vectors.provenance, SEARCH_REMEDY
-    if made.k_passage != encoder.model.config.k_passage:
-        remedy = f"name a YAML file with k_passage: {made.k_passage}, or use `diffretriever search`, which knows it"
-    require_same_encoder(made, encoder.provenance, f"{folder} holds vectors", remedy, "vectors")
+    provenance, remedy = vectors.provenance, SEARCH_REMEDY
+    if provenance.k_passage != encoder.model.config.k_passage:
+        remedy = f"name a YAML file with k_passage: {provenance.k_passage}, or use `diffretriever search`"
+    require_same_encoder(provenance, encoder.provenance, f"{folder} holds vectors", remedy, "vectors")
     if isinstance(vectors, ExactIndex):
         vectors.device = encoder.model.device
     return vectors
 
 
 class MaxSimSearcher(FaissSearcher):
-    """Search by MaxSim (docs/method.md §5); goes wherever a ``FaissSearcher`` goes, ``HybridSearcher`` included.
+    """Search by MaxSim (docs/method.md §5), usable as a ``FaissSearcher``, also in a ``HybridSearcher``.
 
     Parameters
     ----------
     index_dir : folder of ``diffretriever index --multi`` (``INDEX/multi``), or a store, which is searched exactly.
     query_encoder : one of our query encoders, or its name.
-    prebuilt_index_name, normalize_distances, faiss_device : as FaissSearcher has them; they mean nothing here, and
-        another value than the default is an error.
-    options : how far the compressed index looks.
+    prebuilt_index_name, normalize_distances, faiss_device : parameters of FaissSearcher that do not apply here; a
+        value other than the default is an error.
+    options : how many candidates the compressed index considers.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class MaxSimSearcher(FaissSearcher):
         if prebuilt_index_name or normalize_distances or faiss_device != "cpu":
             raise InputError(
                 f"{index_dir} is searched by MaxSim, which has no prebuilt indexes, no normalised distances and no "
-                "FAISS device (a store is searched where the query encoder is)."
+                "FAISS device: leave these options out. A store is searched on the query encoder's device."
             )
         if isinstance(query_encoder, str):
             query_encoder = DiffRetrieverQueryEncoder(query_encoder, device=None)
@@ -99,7 +99,7 @@ class MaxSimSearcher(FaissSearcher):
         remove_dups: bool = False,
         return_vector: bool = False,
     ) -> list[DenseSearchResult]:
-        """The best ``k`` passages for a text, or for its vectors, float32 [K_q, H]; ids are unique in any case."""
+        """The best ``k`` passages for a text, or for its vectors, float32 [K_q, H]; docids are always unique."""
         return self.batch_search([query], ["query"], k, threads, return_vector)["query"]
 
     def batch_search(  # type: ignore[override]
@@ -115,27 +115,27 @@ class MaxSimSearcher(FaissSearcher):
         Raises
         ------
         InputError
-            For numbers that make no sense, vectors of another width, and ``return_vector``: passages have several.
+            For numbers out of range, vectors of another dimension, and ``return_vector``: passages have several.
         """
         if return_vector:
-            raise InputError("a multi-vector index has no one vector a passage to return; use .vectors.vectors(rows).")
-        if k < 1 or threads < 1 or len(queries) != len(q_ids):
-            raise InputError(
-                f"k={k}, threads={threads}, {len(queries)} queries, {len(q_ids)} ids: this cannot be meant."
-            )
-        found = self.vectors.search_many(self._encoded(queries), min(k, max(1, self.num_docs)), threads)
+            raise InputError("a multi-vector index has several vectors per passage; use .vectors.vectors(rows).")
+        if k < 1 or threads < 1:
+            raise InputError(f"k={k} and threads={threads} must be at least 1.")
+        if len(queries) != len(q_ids):
+            raise InputError(f"{len(queries)} queries but {len(q_ids)} ids: give one id per query.")
+        results = self.vectors.search_many(self._encoded(queries), min(k, max(1, self.num_docs)), threads)
         return {
             qid: [
                 DenseSearchResult(docid, score)
                 for docid, score in zip(self.vectors.docids(rows), scores.tolist(), strict=True)
             ]
-            for qid, (rows, scores) in zip(q_ids, found, strict=True)
+            for qid, (rows, scores) in zip(q_ids, results, strict=True)
         }
 
     def set_hnsw_ef_search(self, ef_search: int) -> None:
         """Always an InputError: there is no HNSW graph here."""
         raise InputError(
-            f"ef_search={ef_search} is for HNSW indexes, and these vectors have no such graph: leave it out."
+            f"ef_search={ef_search} is for HNSW indexes, and a multi-vector index has no graph: leave it out."
         )
 
     def _encoded(self, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[np.ndarray]:
@@ -145,6 +145,6 @@ class MaxSimSearcher(FaissSearcher):
         for vectors in encoded:
             if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
                 raise InputError(
-                    f"a query of shape {vectors.shape}: expected a text, or K_q vectors of {self.dimension}."
+                    f"a query has the shape {vectors.shape}: expected a text, or K_q vectors of {self.dimension}."
                 )
         return [np.ascontiguousarray(vectors, np.float32) for vectors in encoded]

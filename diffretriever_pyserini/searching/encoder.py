@@ -1,4 +1,4 @@
-"""The query encoder of an index: the one that made it, or an equal one that a person names."""
+"""The query encoder of an index: the one that made it, or an equal one that the caller names."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class QueryEncoder:
 
     Attributes
     ----------
-    name : what it was asked for by.
-    model : shared with whoever else asks for it.
-    own_query_side : false where a query setting was overridden, so that the whole encoder is no longer the one that
-        made the index, though what it makes of passages is the same.
+    name : the name that it was loaded by.
+    model : shared with all other users of the same name and settings.
+    own_query_side : False where a query setting was overridden. The encoder as a whole is then another one than that
+        of the index, though its passage representations are the same.
     """
 
     name: EncoderName
@@ -40,45 +40,45 @@ class QueryEncoder:
 
 
 def open_encoder(folder: IndexFolder, name: str | None = None, **options: Any) -> QueryEncoder:
-    """The encoder ``name``, or the one that ``folder`` names, checked against the one that made the index.
+    """Load the encoder ``name``, or the one that ``folder`` names, and check it against the one that made the index.
 
     ``options`` are ``device``, ``dtype`` and fields of RetrieverConfig; ``max_length`` can only shorten.
 
     Raises
     ------
     InputError
-        When nobody names an encoder, or the index was made by another one; the message says what differs.
+        When neither names an encoder, or the index was made by another one; the message says what differs.
     ModelNotFoundError
-        When the encoder that the index names is not there any more.
+        When the encoder that the index names no longer exists.
     """
     from ..model.retriever import load_shared
 
-    made = folder.made
-    asked = name or (made.encoder if made else _recorded(folder))
-    if asked is None:
+    recorded = folder.provenance
+    encoder_name = name or (recorded.encoder if recorded else _recorded_name(folder))
+    if encoder_name is None:
         raise InputError(f"{folder.name} does not say which encoder made it: name it with --encoder.")
-    target = EncoderName(parse_encoder_name(asked).target)
-    given = {key: value for key, value in options.items() if value is not None}
-    own_query_side = not {"k_query", "max_length"} & given.keys()
-    if made is not None:  # it may have been encoded with another number of masks than the model's own
-        given["k_passage"] = made.k_passage
+    target = EncoderName(parse_encoder_name(encoder_name).target)
+    overrides = {key: value for key, value in options.items() if value is not None}
+    own_query_side = not {"k_query", "max_length"} & overrides.keys()
+    if recorded is not None:  # the index may have another number of masks than the model's default
+        overrides["k_passage"] = recorded.k_passage
     try:
-        if "max_length" in given:
-            given["max_length"] = min(given["max_length"], resolve_config(target.target).max_length)
-        encoder = QueryEncoder(target, load_shared(target.target, **given), own_query_side)
+        if "max_length" in overrides:
+            overrides["max_length"] = min(overrides["max_length"], resolve_config(target.target).max_length)
+        encoder = QueryEncoder(target, load_shared(target.target, **overrides), own_query_side)
     except ModelNotFoundError as error:
         if name is not None:
             raise
         raise ModelNotFoundError(
-            f"{folder.name}/{FILE_NAME} names the encoder {asked!r}, which is not found from here: "
-            f"say where it lies now with --encoder. ({error})"
+            f"{folder.name}/{FILE_NAME} names the encoder {encoder_name!r}, which was not found: "
+            f"give its new path or name with --encoder. ({error})"
         ) from error
-    if made is not None:
-        require_same_encoder(made, encoder.provenance, f"{folder.name} holds passages", needed="vectors")
+    if recorded is not None:
+        require_same_encoder(recorded, encoder.provenance, f"{folder.name} holds passages", needed="vectors")
     return encoder
 
 
-def _recorded(folder: IndexFolder) -> str | None:
+def _recorded_name(folder: IndexFolder) -> str | None:
     """The encoder that the record beside an index of Pyserini's own commands names."""
-    records = (read_index_record(one) for one in (folder.dense, folder.lexical) if one is not None)
+    records = (read_index_record(path) for path in (folder.dense, folder.lexical) if path is not None)
     return next((record.provenance.encoder for record in records if record is not None), None)

@@ -1,4 +1,4 @@
-"""Where the parts of an index lie and which encoder made them; nothing heavy is opened here."""
+"""The folders of an index and the encoder that made them; nothing heavy is opened here."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class IndexFolder:
 
     Attributes
     ----------
-    name : what messages call it.
+    name : its name in messages.
     dense, lexical : a FAISS folder of Pyserini's layout and a Lucene impact index, or None.
     multi : a folder of compressed vectors, or a store, which is searched exactly; or None.
-    made : the encoder that made it, None where the folders do not say.
+    provenance : the encoder that made it, None where the folders do not say.
     passages : size of the collection, None where that is not known before the index is opened.
     """
 
     name: str
     dense: Path | None
     lexical: Path | None
-    made: Provenance | None = None
+    provenance: Provenance | None = None
     passages: int | None = None
     multi: Path | None = None
 
@@ -45,38 +45,38 @@ class IndexFolder:
         signals = tuple(signal for signal in SIGNALS if getattr(self, signal) is not None)
         return (*signals, "hybrid") if "lexical" in signals and len(signals) > 1 else signals
 
-    def mode(self, asked: str | None) -> str:
-        """``asked``, or hybrid where that is possible, else the one signal that is there (multi before dense).
+    def mode(self, requested: str | None) -> str:
+        """``requested``, or for None hybrid where that is possible, else the index's one signal (multi before dense).
 
         Raises
         ------
         InputError
             For an unknown mode, or one whose signal is missing.
         """
-        if asked is None:
+        if requested is None:
             return self.modes[-1]
-        for signal in self._asked(asked):
+        for signal in self._parse_mode(requested):
             if getattr(self, signal) is None:
                 raise InputError(
-                    f"{self.name} has no {signal} signal, so it cannot be searched in mode {asked}: build it with "
+                    f"{self.name} has no {signal} signal, so it cannot be searched in mode {requested}: build it with "
                     f"`diffretriever index --{signal}`, give it with --{signal}-index, or search with "
                     f"--mode {self.modes[0]}."
                 )
-        return asked
+        return requested
 
     def signals(self, mode: str) -> tuple[str, ...]:
         """The signals that ``mode`` searches, in the order of fusion. Hybrid is multi (else dense) and lexical."""
-        return self._asked(self.mode(mode))
+        return self._parse_mode(self.mode(mode))
 
-    def _asked(self, mode: str) -> tuple[str, ...]:
+    def _parse_mode(self, mode: str) -> tuple[str, ...]:
         if mode == "hybrid":
             return ("multi" if self.multi is not None else "dense", "lexical")
-        wanted = mode.split(",")
-        if len(set(wanted)) < len(wanted):
+        names = mode.split(",")
+        if len(set(names)) < len(names):
             raise InputError(f"mode {mode!r} names a signal twice.")
-        if any(signal not in SIGNALS for signal in wanted):
-            raise InputError(f"mode {mode!r} is not one of {', '.join(MODES)}, nor signals with commas between them.")
-        return tuple(signal for signal in SIGNALS if signal in wanted)
+        if any(name not in SIGNALS for name in names):
+            raise InputError(f"mode {mode!r} is not one of {', '.join(MODES)}, nor a comma-separated list of signals.")
+        return tuple(signal for signal in SIGNALS if signal in names)
 
 
 def read_index(path: str | Path) -> IndexFolder:
@@ -85,81 +85,79 @@ def read_index(path: str | Path) -> IndexFolder:
     Raises
     ------
     InputError
-        When the folder is no index, was made in another format, or lacks a part that it names.
+        When the folder is not an index, has another format, or lacks a part that it names.
     """
     folder = Path(path).expanduser()
     restore_folder(folder, FILE_NAME)
     record_file = folder / FILE_NAME
     if (folder / SPEC).is_file():
-        return _exact(folder)
+        return _store_as_index(folder)
     if not record_file.is_file():
-        else_ = f"it holds no {FILE_NAME}; was the building of the index broken off?"
-        raise InputError(f"{folder} is no index of `diffretriever index`: {_what_it_is(folder, else_)}")
+        incomplete = f"it holds no {FILE_NAME}; was building the index interrupted?"
+        raise InputError(f"{folder} is not an index of `diffretriever index`: {_what_it_is(folder, incomplete)}")
     record = read_json(record_file, "build the index again")
     if record.get("format") != FORMAT:
         raise InputError(
             f"{record_file}: format {record.get('format')} is not the format {FORMAT} that this version reads; "
             "build the index again, or search with the version that built it."
         )
-    made = read_provenance(record.get("provenance"), record_file)
-    root = folder.absolute()  # they are opened when first used, maybe in another directory
+    provenance = read_provenance(record.get("provenance"), record_file)
+    root = folder.absolute()  # the parts are opened when first used, perhaps in another directory
     try:
-        found = IndexFolder(
+        index = IndexFolder(
             str(folder),
             root / "dense" if record["dense"] is not None else None,
             root / "lexical" if record["lexical"] is not None else None,
-            made,
+            provenance,
             int(record["passages"]),
             root / "multi" if record.get("multi") is not None else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record_file}: damaged ({reason(error)}); build the index again.") from error
-    if not found.modes:
+    if not index.modes:
         raise InputError(f"{record_file} names no signal; build the index again.")
-    _check_signals(found)
-    return found
+    _check_signals(index)
+    return index
 
 
-def _exact(folder: Path) -> IndexFolder:
-    """A store as an index of one signal."""
+def _store_as_index(folder: Path) -> IndexFolder:
+    """A store as an index whose one signal is multi."""
     return IndexFolder(str(folder), None, None, read_spec(folder).provenance, multi=folder.absolute())
 
 
 def separate_folders(
     dense: str | Path | None = None, lexical: str | Path | None = None, multi: str | Path | None = None
 ) -> IndexFolder:
-    """Signals that lie in folders of their own: FAISS (``index``, ``docid``), Lucene (an impact index), vectors.
+    """Signals in separate folders: FAISS (``index``, ``docid``), Lucene (an impact index), multi-vector index or store.
 
     Raises
     ------
     InputError
-        When none is given, or one is not what it should be.
+        When none is given, or one holds something else.
     """
     folders = [Path(folder).expanduser() if folder is not None else None for folder in (dense, lexical, multi)]
     if folders == [None, None, None]:
-        raise InputError(
-            "no index: give --index, or --dense-index, --multi-index and --lexical-index, or some of these."
-        )
+        raise InputError("no index: give --index, or one or more of --dense-index, --multi-index and --lexical-index.")
     for folder in folders:
         if folder is not None:
             restore(folder)
     name = " and ".join(str(folder) for folder in folders if folder)
     dense, lexical, multi = (folder.absolute() if folder is not None else None for folder in folders)
-    found = IndexFolder(name, dense, lexical, multi=multi)
-    _check_signals(found)
-    if found.multi is not None:
-        multi_record = read_manifest(found.multi) if is_multi(found.multi) else read_spec(found.multi)
-        found = replace(found, made=multi_record.provenance)
-    return found
+    index = IndexFolder(name, dense, lexical, multi=multi)
+    _check_signals(index)
+    if index.multi is not None:
+        multi_record = read_manifest(index.multi) if is_multi(index.multi) else read_spec(index.multi)
+        index = replace(index, provenance=multi_record.provenance)
+    return index
 
 
-def _check_signals(found: IndexFolder) -> None:
-    if found.dense is not None and not _is_faiss(found.dense):
-        raise InputError(f"{found.dense} is no FAISS folder (files index and docid): {_what_it_is(found.dense)}")
-    if found.lexical is not None and not _is_lucene(found.lexical):
-        raise InputError(f"{found.lexical} is no Lucene index (files segments_*): {_what_it_is(found.lexical)}")
-    if found.multi is not None and not is_multi(found.multi) and not (found.multi / SPEC).is_file():
-        raise InputError(f"{found.multi} is no multi-vector index (file {MANIFEST}): {_what_it_is(found.multi)}")
+def _check_signals(index: IndexFolder) -> None:
+    if index.dense is not None and not _is_faiss(index.dense):
+        raise InputError(f"{index.dense} is not a FAISS folder (files index and docid): {_what_it_is(index.dense)}")
+    if index.lexical is not None and not _is_lucene(index.lexical):
+        raise InputError(f"{index.lexical} is not a Lucene index (files segments_*): {_what_it_is(index.lexical)}")
+    if index.multi is not None and not is_multi(index.multi) and not (index.multi / SPEC).is_file():
+        raise InputError(f"{index.multi} is not a multi-vector index (file {MANIFEST}): {_what_it_is(index.multi)}")
 
 
 def _is_faiss(folder: Path) -> bool:
@@ -171,28 +169,30 @@ def _is_lucene(folder: Path) -> bool:
 
 
 def check_part(folder: str | Path, part: str) -> None:
-    """Raise InputError where a command of Pyserini that wants ``part`` (dense, lexical) of an index got another folder.
+    """Raise InputError unless ``folder`` is the ``part`` (dense, lexical) of an index that a Pyserini command takes.
 
-    It says what the folder is and what to name.
+    The message says what the folder is and what to name instead.
     """
     path = Path(folder)
     if (path / FILE_NAME).is_file():
         parts = " and ".join(str(path / signal) for signal in SIGNALS if (path / signal).is_dir())
-        use = f"name {path / part}" if (path / part).is_dir() else f"it has no {part} signal, only {parts}"
+        remedy = f"name {path / part}" if (path / part).is_dir() else f"it has no {part} signal, only {parts}"
         raise InputError(
-            f"{folder} is an index of `diffretriever index`, and this command takes one part of it: {use}."
+            f"{folder} is an index of `diffretriever index`, and this command takes one part of it: {remedy}."
         )
     if not path.is_dir():
         raise InputError(f"{folder}: {_what_it_is(path)}")
     if part == "dense" and not (path / "index").is_file():
         lucene = "; it is a Lucene index" if _is_lucene(path) else ""
-        raise InputError(f"{folder} is no FAISS folder{lucene}: name the folder that holds index and docid.")
+        raise InputError(f"{folder} is not a FAISS folder{lucene}: name the folder that holds index and docid.")
     if part == "lexical" and not _is_lucene(path):
-        raise InputError(f"{folder} is no Lucene index: name the folder of the impact index, which holds segments_*.")
+        raise InputError(
+            f"{folder} is not a Lucene index: name the folder of the impact index, which holds segments_*."
+        )
 
 
-def _what_it_is(folder: Path, unknown: str = "it holds nothing of the kind; build the index again.") -> str:
-    """What a person has named instead, and what to do; ``unknown`` where nobody can say."""
+def _what_it_is(folder: Path, unknown: str = "these files are missing; build the index again.") -> str:
+    """What ``folder`` is instead, and what to do; ``unknown`` where it is nothing that we know."""
     if not folder.is_dir():
         return "it is a file; name the folder." if folder.exists() else "there is no such folder."
     if _is_faiss(folder):
@@ -204,8 +204,8 @@ def _what_it_is(folder: Path, unknown: str = "it holds nothing of the kind; buil
     if (folder / FILE_NAME).is_file():
         return "it is an index of `diffretriever index`; give it with --index."
     if (folder / SPEC).is_file():
-        return "it is a store; make an index of it with `diffretriever index --store STORE --output INDEX`."
-    lost = [name for name in ("index", "docid") if not (folder / name).is_file()]
-    if len(lost) == 1:
-        return f"the file {lost[0]} is missing; build the index again."
+        return "it is a store; build an index from it with `diffretriever index --store STORE --output INDEX`."
+    missing = [name for name in ("index", "docid") if not (folder / name).is_file()]
+    if len(missing) == 1:
+        return f"the file {missing[0]} is missing; build the index again."
     return unknown

@@ -1,4 +1,4 @@
-"""An open index: topics in, ranked lists out, from one forward pass per query whatever the mode."""
+"""An open index: topics in, ranked lists out, from one forward pass per query in every mode."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ..indexes.options import MultiOptions
     from ..model.retriever import DiffRetriever, QueryRepresentation
 
-_BATCHES_AT_ONCE = 8  # searchers answer many queries together faster than few
+_BATCHES_PER_SEARCH = 8  # a searcher is faster per query when it answers many together
 
 
 class SearchIndex:
-    """An index that is searched; make it with :func:`open_index`, and close it or use it in a ``with`` block.
+    """An open index; open it with :func:`open_index`, and close it or use it in a ``with`` block.
 
     ``seconds`` adds up the time of each stage: open, encode, dense, multi, lexical, fuse.
     """
@@ -55,44 +55,44 @@ class SearchIndex:
 
     @property
     def model(self) -> DiffRetriever:
-        """The query encoder's model, shared with whoever else asks for it."""
+        """The query encoder's model, shared with all other users of the same name and settings."""
         return self.encoder.model
 
     @property
     def dense(self) -> DenseSearcher:
-        """Opened when first used. Raises InputError where there is none, or it is not of this index or encoder."""
+        """Opened on first use. Raises InputError where there is none, or it belongs to another index or encoder."""
 
-        def opened() -> DenseSearcher:
+        def open_dense() -> DenseSearcher:
             folder = self._part("dense")
             return self._checked(folder, DenseSearcher(folder, self.encoder, self._parameters))
 
-        return self._once("dense", opened)
+        return self._open_once("dense", open_dense)
 
     @property
     def multi(self) -> MultiSearcher:
-        """Opened when first used. Raises InputError where there is none, or it is not of this index or encoder."""
+        """Opened on first use. Raises InputError where there is none, or it belongs to another index or encoder."""
 
-        def opened() -> MultiSearcher:
+        def open_multi() -> MultiSearcher:
             folder = self._part("multi")
             return self._checked(folder, MultiSearcher(folder, self.encoder, self._multi_options))
 
-        return self._once("multi", opened)
+        return self._open_once("multi", open_multi)
 
     @property
     def lexical(self) -> LexicalSearcher:
-        """Opened when first used. Raises InputError where there is none, or it is not of this encoder."""
-        return self._once("lexical", lambda: LexicalSearcher(self._part("lexical"), self.encoder))
+        """Opened on first use. Raises InputError where there is none, or it belongs to another encoder."""
+        return self._open_once("lexical", lambda: LexicalSearcher(self._part("lexical"), self.encoder))
 
     def searcher(self, signal: str) -> Searcher:
-        """The searcher of ``dense``, ``multi`` or ``lexical``, opened when first used."""
+        """The searcher of ``dense``, ``multi`` or ``lexical``, opened on first use."""
         if signal == "dense":
             return self.dense
         return self.multi if signal == "multi" else self.lexical
 
-    def _once[S: Searcher](self, signal: str, opened: Callable[[], S]) -> S:
-        with self._opening:  # threads that ask first at the same time get the same one
+    def _open_once[S: Searcher](self, signal: str, open_searcher: Callable[[], S]) -> S:
+        with self._opening:  # threads that ask at the same time share one searcher
             if signal not in self._searchers:
-                self._searchers[signal] = opened()
+                self._searchers[signal] = open_searcher()
             return cast(S, self._searchers[signal])
 
     def _part(self, signal: str) -> Path:
@@ -104,8 +104,8 @@ class SearchIndex:
     def _checked[S: Searcher](self, folder: Path, searcher: S) -> S:
         if self.folder.passages not in (None, searcher.documents):
             raise InputError(
-                f"{folder} holds {searcher.documents} passages, but the index was made of {self.folder.passages}: it "
-                "is damaged or was replaced; build it again."
+                f"{folder} holds {searcher.documents} passages, but the index was built from {self.folder.passages}: "
+                "it is damaged or was replaced; build it again."
             )
         return searcher
 
@@ -120,47 +120,53 @@ class SearchIndex:
     def search(
         self, topics: Mapping[str, str], mode: str | None = None, hits: int = 1000, **options: Any
     ) -> dict[str, Hits]:
-        """Search ``topics`` (query id → text); query id → [(docid, score)], best first, equal scores by docid.
+        """Search ``topics`` (query id → text).
 
         Parameters
         ----------
-        mode : ``dense``, ``multi``, ``lexical``, ``hybrid`` (multi or else dense, with lexical), or signals with commas
-            between them, which are fused; None is hybrid where that is possible.
+        mode : ``dense``, ``multi``, ``lexical``, ``hybrid`` (multi or else dense, with lexical), or a comma-separated
+            list of signals, which are fused; None is hybrid where that is possible.
         options : fields of :class:`SearchOptions`.
+
+        Returns
+        -------
+        Query id → [(docid, score)], best first, equal scores by docid.
 
         Raises
         ------
         InputError
-            For a mode whose signal is missing, options that make no sense, or topics that are no strings.
+            For a mode whose signal is missing, invalid options, or topics that are not strings.
         """
-        found: dict[str, Hits] = {}
-        for part in self.batches(topics, mode, SearchOptions(hits=hits, **options)):
-            found |= part
-        return found
+        results: dict[str, Hits] = {}
+        for batch in self.batches(topics, mode, SearchOptions(hits=hits, **options)):
+            results |= batch
+        return results
 
     def batches(
         self, topics: Mapping[str, str], mode: str | None = None, options: SearchOptions | None = None
     ) -> Iterator[dict[str, Hits]]:
-        """As :meth:`search`, some hundred queries at a time, so that a long run need not be held in memory."""
+        """As :meth:`search`, a few hundred queries at a time, so that a long run need not be held in memory."""
         options = options or SearchOptions()
         _check_topics(topics)
         mode = self.open(mode)
         options.check_signals(mode, self.folder.signals(mode))
-        for part in batched(topics.items(), options.batch_size * _BATCHES_AT_ONCE):
-            yield self._batch(dict(part), mode, options)
+        for batch in batched(topics.items(), options.batch_size * _BATCHES_PER_SEARCH):
+            yield self._batch(dict(batch), mode, options)
 
     def _batch(self, topics: dict[str, str], mode: str, options: SearchOptions) -> dict[str, Hits]:
         signals = self.folder.signals(mode)
-        depth = options.listed(len(signals)) + options.remove_query  # one more, as one may go
+        depth = options.listed(len(signals))
+        if options.remove_query:
+            depth += 1  # the passage that will be removed
         with self._timed("encode"):
             queries = self._encode(list(topics.values()), options.batch_size)
-        answers: dict[str, list[Scores]] = {}
+        all_scores: dict[str, list[Scores]] = {}
         for signal in signals:
             with self._timed(signal):
-                answers[signal] = self.searcher(signal).search(queries, depth, options.threads or processors())
+                all_scores[signal] = self.searcher(signal).search(queries, depth, options.threads or processors())
         with self._timed("fuse"):
             return {
-                qid: self._fuse(qid, {signal: scores[i] for signal, scores in answers.items()}, options)
+                qid: self._fuse(qid, {signal: scores[i] for signal, scores in all_scores.items()}, options)
                 for i, qid in enumerate(topics)
             }
 
@@ -171,24 +177,25 @@ class SearchIndex:
     def ranked_lists(
         self, scores: Mapping[str, Scores], options: SearchOptions, without: str | None = None
     ) -> list[RankedList]:
-        """What is fused for one query: each signal's list of its ``scores``, but for the document ``without``."""
+        """The lists to fuse for one query: each signal's ``scores`` in order, without the document ``without``."""
         depth = options.listed(len(scores))
         # Lucene leaves out passages without terms, so the largest count is the collection's.
         documents = max(self.searcher(signal).documents for signal in scores)
-        documents -= any(without in one for one in scores.values())
+        if any(without in signal_scores for signal_scores in scores.values()):
+            documents -= 1
         lists = []
-        for signal, one in scores.items():
-            hits = best(one, depth, without)
+        for signal, signal_scores in scores.items():
+            hits = best(signal_scores, depth, without)
             floor = lexical_floor(len(hits), depth, documents) if signal == "lexical" else None
             lists.append(RankedList(signal, hits, options.all_weights.get(signal, 1.0), floor))
         return lists
 
     def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
-        """Each text once through the model, alike ones together, long ones together."""
-        known: dict[str, QueryRepresentation] = {}
-        for part in batched(sorted(set(texts), key=lambda text: (len(text), text)), batch_size):
-            known |= zip(part, self.model.encode_queries_cached(part, batch_size), strict=True)
-        return [known[text] for text in texts]
+        """Encode each distinct text once, in order of length, so that a batch holds texts of similar length."""
+        encoded: dict[str, QueryRepresentation] = {}
+        for batch in batched(sorted(set(texts), key=lambda text: (len(text), text)), batch_size):
+            encoded |= zip(batch, self.model.encode_queries_cached(batch, batch_size), strict=True)
+        return [encoded[text] for text in texts]
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -225,18 +232,18 @@ def open_index(
     Parameters
     ----------
     index : folder with ``index.json``, or a store, which is searched exactly in mode multi; both name their encoder.
-        :func:`~.folder.separate_folders` puts an index together from folders of Pyserini's own commands.
+        :func:`~.folder.separate_folders` combines folders of Pyserini's own commands into an index.
     encoder : overrides the name in ``index.json``, for example where a checkpoint has moved.
-    mode : refuse an index that cannot be searched so, before the model is loaded.
-    parameters : FAISS's parameters of searching, ``nprobe`` or ``efSearch``.
-    multi_options : how far the multi-vector searcher looks.
+    mode : checked before the model is loaded: an index that cannot be searched in this mode is refused.
+    parameters : FAISS's search parameters, ``nprobe`` or ``efSearch``.
+    multi_options : how many candidates the multi-vector searcher considers.
     model_options : ``device``, ``dtype``, ``k_query``, ``max_length`` of the query encoder; ``max_length`` can only
         shorten.
 
     Raises
     ------
     InputError
-        For what is no index, and for an encoder that did not make it.
+        When the folder is not an index, or the encoder is not the one that made it.
     ConfigError, ModelNotFoundError
         When the encoder cannot be used or found.
     """
@@ -244,9 +251,9 @@ def open_index(
     folder.mode(mode)
     parameters = check_effort(parameters or {})
     started = time.perf_counter()
-    opened = SearchIndex(folder, open_encoder(folder, encoder, **model_options), parameters, multi_options)
-    opened.seconds["open"] = time.perf_counter() - started
-    return opened
+    search_index = SearchIndex(folder, open_encoder(folder, encoder, **model_options), parameters, multi_options)
+    search_index.seconds["open"] = time.perf_counter() - started
+    return search_index
 
 
 def _check_topics(topics: Mapping[str, str]) -> None:
@@ -254,4 +261,4 @@ def _check_topics(topics: Mapping[str, str]) -> None:
         raise InputError(f"topics must be a mapping from query id to text, not {type(topics).__name__}.")
     for qid, text in topics.items():
         if not isinstance(qid, str) or not isinstance(text, str):
-            raise InputError(f"query {qid!r}: id and text must be strings, found {text!r:.60}.")
+            raise InputError(f"query {qid!r}: id and text must be strings; the text is {text!r:.60}.")

@@ -1,4 +1,4 @@
-"""How an index is searched."""
+"""The options of a search."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _DEPTH = 1000  # of the lists that are fused (docs/method.md §5)
 
 
 def check_effort(parameters: Mapping[str, int]) -> dict[str, int]:
-    """FAISS's ``parameters`` of searching; InputError for one that FAISS would take for another number, or for none."""
+    """Check FAISS's search ``parameters``; InputError for a value that FAISS would misread or ignore."""
     return {name: parsed(value, Effort, InputError, name) for name, value in parameters.items()}
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How to search. Everything but ``hits`` has a default that is the paper's or changes no result.
+    """How to search. Defaults other than ``hits`` are the paper's, or change no result.
 
-    The min-max of a list depends on ``depth``, and a result of fewer hits is the head of a longer one of the same
-    depth. One signal alone has nothing to fuse: its list is ``hits`` long. ``weights`` are those of signals, where
-    not 1; ``lexical`` goes before ``alpha``. Values that cannot be raise InputError.
+    Min-max scaling depends on ``depth``; for the same depth, a shorter result is the head of a longer one. A single
+    signal is not fused: its list has ``hits`` passages. ``weights`` holds signal weights other than 1; a weight for
+    ``lexical`` overrides ``alpha``. Invalid values raise InputError.
     """
 
-    hits: Annotated[Count, Help("passages a query")] = 1000
-    remove_query: Annotated[bool, Help("drop the passage whose id is the query's, before fusion")] = False
+    hits: Annotated[Count, Help("passages per query")] = 1000
+    remove_query: Annotated[bool, Help("drop the passage that has the query's id, before fusion")] = False
     fusion: Annotated[
         Literal["minmax", "rrf"], Help("min-max and weighted sum, or reciprocal ranks", group="hybrid")
     ] = "minmax"
@@ -39,24 +39,24 @@ class SearchOptions:
     alpha: Annotated[Weight, Help("lexical weight against 1 for the others; 1 is the paper's 0.5/0.5", "A")] = 1.0
     weights: Mapping[Signal, Weight] = field(default_factory=dict)
     rrf_k: Annotated[Count, Help("constant of rrf", "K")] = 60
-    batch_size: Annotated[Batch, Help("queries of one forward pass", group="speed")] = 32
+    batch_size: Annotated[Batch, Help("queries per forward pass", group="speed")] = 32
     threads: Annotated[Threads | None, Help("of FAISS and Lucene", default="all processors")] = None
 
     def __post_init__(self) -> None:
         validate(self, InputError)
         if self.depth is not None and self.depth < self.hits:
             raise InputError(
-                f"depth={self.depth!r} must be a whole number of at least hits={self.hits}: the lists that are fused "
-                "cannot be shorter than the result; ask for more depth or fewer hits."
+                f"depth={self.depth!r} must be a whole number of at least hits={self.hits}: the fused lists cannot be "
+                "shorter than the result; increase depth or reduce hits."
             )
 
     @property
     def all_weights(self) -> dict[str, float]:
-        """Weights by signal, ``alpha`` among them; a signal that is not named has the weight 1."""
+        """Weights by signal, including ``alpha``; every other signal has the weight 1."""
         return {"lexical": self.alpha} | {str(signal): weight for signal, weight in self.weights.items()}
 
     def listed(self, signals: int) -> int:
-        """Passages of each signal's list, where so many ``signals`` are searched."""
+        """Length of each signal's list when ``signals`` signals are searched."""
         if signals == 1:
             return self.hits
         return max(self.hits, _DEPTH) if self.depth is None else self.depth
@@ -64,6 +64,4 @@ class SearchOptions:
     def check_signals(self, mode: str, signals: Sequence[str]) -> None:
         """Raise InputError for a weight of a signal that ``mode`` does not search."""
         if unused := [signal for signal in self.weights if signal not in signals]:
-            raise InputError(
-                f"a weight for {unused[0]}, but mode {mode} searches {' and '.join(signals)}: it has no effect."
-            )
+            raise InputError(f"the weight for {unused[0]} has no effect: mode {mode} searches {' and '.join(signals)}.")

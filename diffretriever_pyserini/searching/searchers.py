@@ -1,4 +1,4 @@
-"""The searchers, one per signal, given what is encoded already: all have the one interface of :class:`Searcher`."""
+"""One searcher per signal, for encoded queries; all have the interface of :class:`Searcher`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Searcher(Protocol):
     """One signal of an open index."""
 
     documents: int
-    """How many documents it can find."""
+    """Number of documents in the collection."""
 
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
-        """The best ``depth`` documents of each query, in the one order of :mod:`..scoring.ranking`."""
+        """The best ``depth`` documents of each query, in the order of :mod:`..scoring.ranking`."""
 
     def close(self) -> None:
-        """Let go of files."""
+        """Close all files."""
 
 
 class DenseSearcher:
@@ -50,8 +50,7 @@ class DenseSearcher:
     Raises
     ------
     InputError
-        For a damaged index, one of another encoder, one that does not score by inner product, or a parameter that it
-        does not have.
+        For a damaged index, an index of another encoder or metric, or a parameter that the index does not have.
     """
 
     def __init__(self, folder: Path, encoder: QueryEncoder, parameters: Mapping[str, int] | None = None):
@@ -63,7 +62,7 @@ class DenseSearcher:
         self.documents = len(self._docids)
         check_dense(folder, encoder.provenance, encoder.model.dimension, (self.documents, self._index.d))
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
-            raise InputError(f"{folder}: this FAISS index measures distances; dense scores are inner products.")
+            raise InputError(f"{folder}: this FAISS index scores by distance; build one with inner products.")
         for name, value in check_effort(parameters or {}).items():
             try:
                 faiss.ParameterSpace().set_index_parameter(self._index, name, value)
@@ -76,27 +75,28 @@ class DenseSearcher:
 
         vectors = np.ascontiguousarray(np.stack([query.vector for query in queries]), np.float32)
 
-        def search(asked: Sequence[int], wanted: int) -> list[Scores]:
-            scores, rows = self._index.search(vectors, wanted)  # all: the last bits depend on how many are asked for
+        def search(numbers: Sequence[int], length: int) -> list[Scores]:
+            # All queries each time: the last bits of a score depend on the size of the batch.
+            scores, rows = self._index.search(vectors, length)
             if not np.isfinite(scores[rows >= 0]).all() or (self._compares_all and (rows < 0).any()):
                 raise InputError(
-                    f"{self._folder}: holds vectors that are no numbers, so it is damaged; build it again."
+                    f"{self._folder}: holds vectors that are not finite, so it is damaged; build it again."
                 )
-            return [self._named(rows[number].tolist(), scores[number].tolist()) for number in asked]
+            return [self._by_docid(rows[number].tolist(), scores[number].tolist()) for number in numbers]
 
         with faiss_threads(threads):
             return through_ties(search, len(vectors), depth, self.documents)
 
-    def _named(self, rows: list[int], scores: list[float]) -> Scores:
-        listed = {self._docids[row]: score for row, score in zip(rows, scores, strict=True) if row >= 0}
-        if len(listed) < sum(row >= 0 for row in rows):
+    def _by_docid(self, rows: list[int], scores: list[float]) -> Scores:
+        by_docid = {self._docids[row]: score for row, score in zip(rows, scores, strict=True) if row >= 0}
+        if len(by_docid) < sum(row >= 0 for row in rows):
             ids = [self._docids[row] for row in rows if row >= 0]
-            twice = next(docid for docid in ids if ids.count(docid) > 1)
-            raise InputError(f"{self._folder / 'docid'}: {twice!r} is the id of several vectors; build it again.")
-        return listed
+            repeated = next(docid for docid in ids if ids.count(docid) > 1)
+            raise InputError(f"{self._folder / 'docid'}: {repeated!r} is the id of several vectors; build it again.")
+        return by_docid
 
     def vector(self, docid: str) -> np.ndarray | None:
-        """float32 [H] of a passage as the index holds it, decoded if need be; None where it is not there."""
+        """The index's vector of a passage, float32 [H], decoded if need be; None where the index has none."""
         import faiss
 
         if docid not in self._docids:
@@ -104,12 +104,12 @@ class DenseSearcher:
         row = self._docids.index(docid)
         try:
             return self._index.reconstruct(row)
-        except RuntimeError:  # inverted lists do not know where a row lies until they are asked to
+        except RuntimeError:  # an inverted file needs a map from row to list first
             faiss.extract_index_ivf(self._index).make_direct_map()
             return self._index.reconstruct(row)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing to close."""
 
 
 class MultiSearcher:
@@ -138,7 +138,7 @@ class MultiSearcher:
         ]
 
     def close(self) -> None:
-        """Nothing is held open but memory maps."""
+        """Nothing to close but memory maps, which Python closes."""
 
 
 class LexicalSearcher:
@@ -147,18 +147,18 @@ class LexicalSearcher:
     Raises
     ------
     InputError
-        When Lucene cannot open the folder, or it says that another encoder made it.
+        When Lucene cannot open the folder, or its record names another encoder.
     """
 
     def __init__(self, folder: Path, encoder: QueryEncoder):
         java.check_process()
         java.prepare()
-        make = _impact_searcher()  # imports Pyserini, which tells jnius where the classes lie before it starts the JVM
+        make = _impact_searcher()  # imports Pyserini, which sets jnius's class path before the JVM starts
         from jnius import JavaException
 
         try:
             with java.calls:
-                self._searcher = make(str(folder.absolute()))  # the JVM stays in the directory where it started
+                self._searcher = make(str(folder.absolute()))  # the JVM resolves relative paths where it started
                 documents = self._searcher.object.get_total_num_docs()
         except JavaException as error:
             raise InputError(
@@ -211,39 +211,39 @@ class LexicalSearcher:
             self._searcher.close()
 
 
-def check_dense(folder: Path, asked: Provenance, dimension: int, shape: tuple[int, int]) -> None:
-    """Raise InputError where the FAISS index in ``folder`` was not made by ``asked``, as far as that is known.
+def check_dense(folder: Path, encoder: Provenance, dimension: int, shape: tuple[int, int]) -> None:
+    """Raise InputError where the FAISS index in ``folder`` was not made by ``encoder``, as far as that is recorded.
 
     ``dimension`` is that of the encoder, ``shape`` [count, dimension] that of the index.
     """
     record = read_index_record(folder)
-    if record is not None and (record.count, record.dimension) == shape:  # else it speaks of an index replaced since
-        require_same_encoder(record.provenance, asked, f"{folder} holds vectors", needed="vectors")
+    if record is not None and (record.count, record.dimension) == shape:  # else the index was replaced since
+        require_same_encoder(record.provenance, encoder, f"{folder} holds vectors", needed="vectors")
     if dimension != shape[1]:
         raise InputError(
-            f"{folder} holds vectors of {shape[1]} components, and those of {asked.encoder} have {dimension}: "
+            f"{folder} holds vectors of {shape[1]} components, and those of {encoder.encoder} have {dimension}: "
             f"{SEARCH_REMEDY}."
         )
 
 
-def check_lexical(folder: Path, asked: Provenance, documents: int, needed: Needed = "everything") -> None:
-    """Raise InputError where the Lucene index in ``folder`` says that another encoder than ``asked`` made it.
+def check_lexical(folder: Path, encoder: Provenance, documents: int, needed: Needed = "everything") -> None:
+    """Raise InputError where the record of the Lucene index in ``folder`` names another encoder than ``encoder``.
 
-    ``needed`` is how much of the encoder must agree: a person may change its query side on purpose. An index of
-    Pyserini's own command says nothing, and is accepted.
+    ``needed`` is how much of the encoder must agree: query settings may be overridden on purpose. An index of
+    Pyserini's own command has no record and is accepted.
     """
     record = read_index_record(folder)
-    if record is not None and record.documents in (None, documents):  # else it speaks of an index replaced since
-        require_same_encoder(record.provenance, asked, f"{folder} holds term weights", needed=needed)
+    if record is not None and record.documents in (None, documents):  # else the index was replaced since
+        require_same_encoder(record.provenance, encoder, f"{folder} holds term weights", needed=needed)
 
 
 def open_vectors(folder: str | Path, options: MultiOptions | None = None) -> CompressedIndex | ExactIndex:
-    """Open the multi-vector index or the store in ``folder``; InputError where it is neither, damaged or unfinished."""
+    """Open the multi-vector index or store in ``folder``; InputError where it is neither, damaged or unfinished."""
     return CompressedIndex(folder, options) if is_multi(folder) else ExactIndex(folder)
 
 
 class _EveryTerm(dict[str, float]):
-    """The inverse document frequencies of a searcher that is to drop no term of a query: all are in it."""
+    """Inverse document frequencies that contain every term, so that a searcher drops no term of a query."""
 
     def __contains__(self, term: object) -> bool:
         return True
@@ -253,18 +253,18 @@ class _EveryTerm(dict[str, float]):
 
 
 def _impact_searcher() -> Callable[[str], Any]:
-    """Opens Pyserini's impact searcher for encoded queries, which neither drops a term nor walks all terms to open."""
+    """A function that opens Pyserini's impact searcher for encoded queries; it drops no term and lists none to open."""
     from pyserini.encode import QueryEncoder
     from pyserini.search.lucene import LuceneImpactSearcher
 
     class Encoded(QueryEncoder):
-        """Queries come as term weights already."""
+        """The queries are term weights already."""
 
         def encode(self, text: Any, **options: Any) -> Any:
             return text
 
     class Searcher(LuceneImpactSearcher):
-        """With ``min_idf=-1`` only terms without a posting would be dropped, and these score nothing anyway."""
+        """With ``min_idf=-1`` only terms without a posting would be dropped, and those have no score anyway."""
 
         @staticmethod
         def _compute_idf(index_path: str) -> dict[str, float]:

@@ -41,22 +41,22 @@ def test_one_run_against_the_baseline(arguments: list[str], capsys: pytest.Captu
     assert ["+0.3691", "q2", "second", "question"] in lines
     assert "largest losses" not in out
     assert "Holm" not in out
-    assert "better and base answer different queries: 1 only the former, 0 only the latter" in out
-    assert "an absent one as 0" in out
+    assert "better and base have results for different queries: 1 only in the former, 0 only in the latter" in out
+    assert "one without results counts 0" in out
 
 
 def test_several_runs_are_corrected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "worse", "--compare", "better", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["baseline"] == "base"
-    assert set(found["runs"]) == {"base", "better", "worse"}
-    assert [(one["run"], one["measure"]) for one in found["comparisons"]] == [
+    result = json.loads(capsys.readouterr().out)
+    assert result["baseline"] == "base"
+    assert set(result["runs"]) == {"base", "better", "worse"}
+    assert [(one["run"], one["measure"]) for one in result["comparisons"]] == [
         ("worse", "nDCG@10"),
         ("better", "nDCG@10"),
         ("worse", "R@1"),
         ("better", "R@1"),
     ]
-    worse, better = found["comparisons"][:2]
+    worse, better = result["comparisons"][:2]
     assert worse["losses"]["q3"] == -1.0
     assert better["gains"] == {"q4": 1.0, "q2": pytest.approx(0.3691, abs=1e-4)}
     assert (worse["won"], worse["tied"], worse["lost"]) == (0, 1, 3)
@@ -64,7 +64,7 @@ def test_several_runs_are_corrected(arguments: list[str], capsys: pytest.Capture
     low, high = sorted(p_values, key=lambda entry: entry["p"])
     assert low["p_holm"] == pytest.approx(2 * low["p"])
     assert high["p_holm"] == pytest.approx(max(2 * low["p"], high["p"]))
-    assert len(found["notes"]) == 2
+    assert len(result["notes"]) == 2
     assert main([*arguments, "worse", "--compare", "better"]) == 0
     header = next(
         line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("run  ") and "lost" in line

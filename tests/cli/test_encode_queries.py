@@ -1,4 +1,4 @@
-"""`diffretriever encode-queries`: both files hold what the model says, and the folder appears whole or not at all."""
+"""`diffretriever encode-queries`: both files hold the model's representations; the folder is whole or absent."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def encode(tiny_dream: Path, topics: Path, output: Path, *more: str) -> int:
     )
 
 
-def test_the_files_hold_what_the_model_says(tiny_dream: Path, topics: Path, tmp_path: Path) -> None:
+def test_the_files_hold_the_models_representations(tiny_dream: Path, topics: Path, tmp_path: Path) -> None:
     assert encode(tiny_dream, topics, tmp_path / "out", "--batch-size", "2") == 0
     reps = DiffRetriever.from_pretrained(str(tiny_dream)).encode(list(TOPICS.values()), side="query")
     lines = [json.loads(line) for line in (tmp_path / "out" / "queries.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""`diffretriever evaluate`: a table, JSON, per-query values, and a word on what was left out."""
+"""`diffretriever evaluate`: a table, JSON, per-query values, and notes on queries that were left out."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command line itself: help, errors of one line, exit codes, and that nothing heavy is imported for them."""
+"""The command line: help, one-line errors and exit codes, without importing heavy packages."""
 
 import subprocess
 import sys
@@ -64,14 +64,16 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.Cap
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("way", ["option", "variable"])
-def test_the_stack_is_shown_when_asked_for(
-    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("switch", ["option", "variable"])
+def test_the_traceback_is_shown_on_request(
+    switch: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["evaluate", "--qrels", str(tmp_path / "none.tsv"), "--run", "x"]
-    if way == "variable":
+    if switch == "variable":
         monkeypatch.setenv("DIFFRETRIEVER_TRACEBACK", "1")
-    assert main(command + ["--traceback"] * (way == "option")) == 2
+    else:
+        command.append("--traceback")
+    assert main(command) == 2
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -98,21 +100,21 @@ def test_the_list_of_models_fits(
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("serach", "search"), ("indx", "index"), ("encode_queries", "encode-queries")]
+    ("typed", "expected"), [("serach", "search"), ("indx", "index"), ("encode_queries", "encode-queries")]
 )
-def test_a_misspelt_command(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_command(typed: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([typed, "--output", "x"])
     assert caught.value.code == 2
-    assert f"unknown command '{typed}': did you mean {meant}?" in capsys.readouterr().err
+    assert f"unknown command '{typed}': did you mean {expected}?" in capsys.readouterr().err
 
 
-def test_a_command_like_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["qqqq"])
-    said = capsys.readouterr().err
-    assert "unknown command 'qqqq'; the commands are demo, doctor, " in said
-    assert "did you mean" not in said
+    error = capsys.readouterr().err
+    assert "unknown command 'qqqq'; the commands are demo, doctor, " in error
+    assert "did you mean" not in error
 
 
 def test_the_default_measures_are_written_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +124,7 @@ def test_the_default_measures_are_written_as_they_are_typed(capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["models", "--sho"], "diffretriever models: error: unknown option '--sho'"),
         (["search", "--index=I", "--topics", "T", "--output", "R", "--hit=3"], "'--hit=3': did you mean --hits?"),
@@ -136,8 +138,8 @@ def test_the_default_measures_are_written_as_they_are_typed(capsys: pytest.Captu
         (["doctor", "now"], "diffretriever doctor: error: unknown argument 'now'"),
     ],
 )
-def test_options_are_written_out(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_cannot_be_abbreviated(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What every command that writes does with paths that it should not write to; nothing here loads a model."""
+"""Commands refuse paths that they must not write to; no test here loads a model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file below ``folder``, and what it holds."""
+    """Every file below ``folder`` with its content."""
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -76,8 +76,8 @@ def test_no_output_is_an_input(work: Path, command: str, message: str, capsys: p
         (work / "out" / name).write_text((work / name.replace("a.", "train.")).read_text())
     before = contents(work)
     assert main(command.split()) == 2
-    told = capsys.readouterr().err
-    assert message in told and len(told.splitlines()) == 1
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
     assert contents(work) == before
 
 
@@ -114,14 +114,14 @@ def test_an_empty_name_is_refused(command: str, capsys: pytest.CaptureFixture[st
     "command", ["encode-queries --topics t.tsv --output .", "mine-negatives --documents texts --output ."]
 )
 def test_the_current_directory_is_not_replaced(work: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (work / "here").mkdir()
-    os.chdir(work / "here")
+    (work / "current").mkdir()
+    os.chdir(work / "current")
     assert main(command.replace("t.tsv", "../t.tsv").replace("texts", "../texts").split()) == 2
     assert "is the current directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--per-query", "--deltas"])
-def test_tables_go_into_devices_pipes_and_through_links(work: Path, option: str) -> None:
+def test_tables_are_written_to_pipes_and_through_links(work: Path, option: str) -> None:
     import threading
 
     os.mkfifo(work / "pipe")
@@ -160,8 +160,8 @@ def test_a_folder_that_does_not_exist_is_one_sentence(
     work: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command.split()) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1 and told[0].startswith("diffretriever: error: ") and "none" in told[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("diffretriever: error: ") and "none" in lines[0]
     assert not (work / "none").exists()
     assert command.startswith("train") or not (work / "new").exists()  # a run keeps its settings from the start
 
@@ -184,9 +184,9 @@ def test_a_broken_link_or_a_pipe_inside_a_folder_is_named(
         else:
             os.mkfifo(path)
     assert main(command.split()) == 2
-    told = capsys.readouterr().err
-    assert ("d.jsonl: " in told or "d.txt: " in told) and len(told.splitlines()) == 1
-    assert ("a broken link to /nowhere/d" if kind == "link" else "no regular file") in told
+    error = capsys.readouterr().err
+    assert ("d.jsonl: " in error or "d.txt: " in error) and len(error.splitlines()) == 1
+    assert ("a broken link to /nowhere/d" if kind == "link" else "no regular file") in error
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,8 @@ def test_a_broken_link_or_a_pipe_inside_a_folder_is_named(
         "search --index mined --topics t.tsv --output r2.txt",
     ],
 )
-def test_whoever_reads_a_folder_that_a_kill_left_without_its_name_gives_it_back(work: Path, command: str) -> None:
-    """As after a kill between the two renames of a file system that cannot exchange names."""
+def test_every_reader_restores_a_folder_that_a_kill_left_without_its_name(work: Path, command: str) -> None:
+    """As after a kill between the two renames on a file system that cannot exchange names."""
     older = work / "mined.replaced"
     (older / "corpus").mkdir(parents=True)
     for name in ("qrels.txt", "r.txt", "t.tsv", "train.jsonl"):

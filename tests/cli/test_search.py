@@ -1,4 +1,4 @@
-"""`diffretriever search`: a run that trec_eval reads, times as JSON, and nothing half written."""
+"""`diffretriever search`: a run that trec_eval reads, times as JSON, and no partial output."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_a_run_is_written_and_trec_eval_reads_it(
         run = pytrec_eval.parse_run(file)
     measured = pytrec_eval.RelevanceEvaluator({"007": {"007": 1}}, {"recip_rank"}).evaluate(run)
     assert measured == {"007": {"recip_rank": 1.0}}
-    told = capsys.readouterr().out
-    assert "4 queries (hybrid: dense + lexical, minmax over lists of 1,000, at most 1,000 hits)" in told
+    out = capsys.readouterr().out
+    assert "4 queries (hybrid: dense + lexical, minmax over lists of 1,000, at most 1,000 hits)" in out
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
 
 
-def test_json_tells_where_the_time_went(
+def test_json_has_the_time_of_each_stage(
     work: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ["--mode", "lexical", "--hits", "1", "--remove-query", "--json", "--output", str(tmp_path / "run.txt")]
@@ -71,7 +71,7 @@ def test_json_tells_where_the_time_went(
     assert summary["queries/s"] > 0
     first = {line.split()[0]: line.split()[2] for line in (tmp_path / "run.txt").read_text().splitlines()}
     assert first["q1"] == "p2"
-    assert first["q4"] == "007"  # the same text as query 007, for which passage 007 was dropped
+    assert first["q4"] == "007"  # it has the text of query 007, for which passage 007 was dropped
     assert first["007"] != "007"
 
 
@@ -92,10 +92,10 @@ def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path
         (["--weights", "sparse=1"], "must be a mapping from one of 'dense', 'multi', 'lexical' to a number"),
         (["--weights", "multi=x"], "to a number of at least 0"),
         (["--candidates", "0"], "--candidates: '0' must be"),
-        (["--tag", "my run"], "the tag 'my run': empty or with blanks"),
+        (["--tag", "my run"], "the tag 'my run' is empty or has blanks"),
         (["--nprobe", "3"], "has no parameter nprobe"),
         (["--dtype", "float8"], "dtype 'float8' is not one of"),
-        (["--index", "I"], "not both"),
+        (["--index", "I"], "give either --index"),
     ],
 )
 def test_a_failure_leaves_no_run(
@@ -116,7 +116,7 @@ def test_an_older_run_survives_a_failure(work: Path, name: str, tmp_path: Path) 
     assert (tmp_path / "run.txt").read_text() == "old\n"
 
 
-def test_paths_that_cannot_be(work: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_paths_are_named(work: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for output in (tmp_path, tmp_path / "none/run.txt"):
         assert main(command(work, name, "--output", str(output))) == 2
         assert f"{output}: cannot be written" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the demo writes for Pyserini to read."""
+"""The collection that the demo writes for Pyserini."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_a_beir_folder_is_written(beir: Path, out: Path) -> None:
     assert read_passages(out, {"d3", "d4"}).keys() == {"d3", "d4"}
 
 
-def test_a_limit_keeps_what_was_judged(beir: Path, out: Path) -> None:
+def test_a_limit_keeps_the_judged_passages(beir: Path, out: Path) -> None:
     written = write_collection(out, beir, limit=4)
     ids = {json.loads(line)["id"] for line in (out / "corpus" / "corpus.jsonl").read_text().splitlines()}
     assert written.passages == len(ids) == 4
@@ -53,7 +53,7 @@ def test_a_limit_above_the_size_changes_nothing(beir: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "message"), [(0, "at least 1"), (1, "less than the 2 judged passages")])
-def test_a_limit_that_cannot_be_kept(beir: Path, out: Path, limit: int, message: str) -> None:
+def test_a_limit_that_is_too_small(beir: Path, out: Path, limit: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         write_collection(out, beir, limit=limit)
 

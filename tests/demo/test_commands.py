@@ -1,4 +1,4 @@
-"""The commands of the demo are the documented ones, and survive odd paths."""
+"""The commands of the demo are the documented ones, and accept unusual paths."""
 
 from diffretriever_pyserini.demo.commands import RUNS, pyserini_steps
 from diffretriever_pyserini.runtime.commands import shown

@@ -36,7 +36,7 @@ def test_each_query_has_one_relevant_passage_of_the_collection(collection: Colle
     assert len({next(iter(grades)) for grades in collection.qrels.values()}) == 150
 
 
-def test_the_query_is_taken_out_of_its_passage(collection: Collection) -> None:
+def test_the_query_is_removed_from_its_passage(collection: Collection) -> None:
     texts = {passage.docid: passage.text.casefold() for passage in collection.passages}
     for qid, query in collection.queries.items():
         (docid,) = collection.qrels[qid]
@@ -48,7 +48,7 @@ def test_no_query_occurs_twice(collection: Collection) -> None:
     assert len({query.casefold() for query in collection.queries.values()}) == 150
 
 
-def test_both_sources_are_there_and_private_names_are_not(collection: Collection) -> None:
+def test_both_sources_are_used_without_private_names(collection: Collection) -> None:
     kinds = {passage.docid.partition(":")[0] for passage in collection.passages}
     assert kinds == {"reference", "library"}
     names = [docid.partition(":")[2].partition("#")[0] for docid in (p.docid for p in collection.passages)]
@@ -56,7 +56,7 @@ def test_both_sources_are_there_and_private_names_are_not(collection: Collection
     assert not any(name.split(".")[0] in {"test", "idlelib", "antigravity", "this"} for name in names)
 
 
-def test_a_library_passage_says_what_the_interpreter_says() -> None:
+def test_a_library_passage_has_the_text_of_the_docstring() -> None:
     passages = interpreter_documentation(passages=100_000, queries=1).passages
     (passage,) = [passage for passage in passages if passage.docid == "library:contextlib.suppress#0"]
     assert passage.title == "contextlib.suppress"

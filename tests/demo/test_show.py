@@ -25,4 +25,4 @@ def test_hits_are_shown_with_grade_and_snippet(tmp_path: Path) -> None:
     assert lines[5] == "  3. [not judged] 1.0000  d2"
     assert lines[2].startswith("     Title 0: word word")
     assert len(lines[2]) <= 105
-    assert lines[-1] == "  (nothing found)"
+    assert lines[-1] == "  (no results)"

@@ -1,4 +1,4 @@
-"""The documentation is executed: fences marked ``run`` of a page, in order, in one empty folder."""
+"""The documentation is executed: the fences of a page marked ``run``, in order, in one empty folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .. import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-FRESH = ("README.md",)  # whose commands start as a user's do
+FRESH = ("README.md",)  # pages whose commands start a new Python process, as a user's do
 CITING = ("diffretriever_pyserini", "docs", "tests", "benchmarks", "examples", "scripts", "prebuilt_configs")
 _FENCE = re.compile(r"^```(bash|python) run\n(.*?)^```", re.M | re.S)
 _HEADING = re.compile(r"^##+ (.+)$", re.M)
@@ -25,7 +25,7 @@ _UNNUMBERED = re.compile(r"METHOD[ ](?:sections?|\d)")
 
 
 def fences(page: Path) -> list[tuple[str, str]]:
-    """(language, code) of every fence of ``page`` that is meant to be run."""
+    """(language, code) of every fence of ``page`` that is marked ``run``."""
     return _FENCE.findall(page.read_text(encoding="utf-8"))
 
 
@@ -58,20 +58,20 @@ def test_pages_that_must_run_do() -> None:
         assert fences(ROOT / name), f"{name} has no fence marked `run` any more"
 
 
-def test_links_lead_somewhere() -> None:
+def test_link_targets_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
 
 
-def test_links_to_sections_lead_to_one() -> None:
+def test_linked_sections_exist() -> None:
     slugs = {page.name: {slug(title) for title in _HEADING.findall(page.read_text(encoding="utf-8"))} for page in PAGES}
     links = [(page, *link) for page in PAGES for link in _SECTION_LINK.findall(page.read_text(encoding="utf-8"))]
     assert len(links) > 10
     for page, target, anchor in links:
         name = Path(target).name or page.name
-        assert anchor in slugs[name], f"{page.name} links to {name}#{anchor}, which is no heading of that page"
+        assert anchor in slugs[name], f"{page.name} links to {name}#{anchor}, which is not a heading of that page"
 
 
 def test_sections_of_the_method_that_are_cited_exist() -> None:
@@ -82,7 +82,7 @@ def test_sections_of_the_method_that_are_cited_exist() -> None:
     for path in citing_files():
         text = path.read_text(encoding="utf-8")
         assert not _UNNUMBERED.search(text), f"{path.relative_to(ROOT)} cites a section without its page"
-        numbers = [number for some in _CITED.findall(text) for number in re.findall(r"\d+", some)]
+        numbers = [number for sections_text in _CITED.findall(text) for number in re.findall(r"\d+", sections_text)]
         for number, anchor in _LINKED.findall(text):
             numbers.append(number)
             assert anchor == sections.get(number), f"{path.relative_to(ROOT)}: #{anchor} is not method §{number}"
@@ -93,7 +93,7 @@ def test_sections_of_the_method_that_are_cited_exist() -> None:
     assert set(cited) >= {"1", "2", "3", "4", "5", "6", "7"}
 
 
-def test_touch_points_are_the_table() -> None:
+def test_the_table_of_touch_points_equals_the_registry() -> None:
     from diffretriever_pyserini.plugin.registry import TOUCH_POINTS
 
     text = (ROOT / "docs" / "pyserini.md").read_text(encoding="utf-8")

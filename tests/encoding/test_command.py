@@ -42,10 +42,10 @@ def test_the_command_line(arguments: list[str], tmp_path: Path, capsys: pytest.C
     assert main(arguments) == 0
     assert "100 passages in 4 parts" in capsys.readouterr().out
     assert main(arguments) == 0
-    assert "4 parts were there already" in capsys.readouterr().out
+    assert "4 parts existed already" in capsys.readouterr().out
     assert main(["store", str(tmp_path / "S"), "--verify"]) == 0
     output = capsys.readouterr().out
-    assert "every checksum is right" in output
+    assert "all checksums are correct" in output
     assert re.search(r"100 passages in 4 parts, \d+\.\d kB", output)
 
 
@@ -56,7 +56,7 @@ def test_one_passage_is_singular(
     assert main(arguments) == 0
     assert "1 passage in 1 part:" in capsys.readouterr().out
     assert main(arguments) == 0
-    assert "1 part was there already" in capsys.readouterr().out
+    assert "1 part existed already" in capsys.readouterr().out
 
 
 def test_the_log(arguments: list[str], corpus_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

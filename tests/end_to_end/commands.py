@@ -1,4 +1,4 @@
-"""Pyserini's literal commands, each in a process of its own."""
+"""Pyserini's literal commands, each in its own process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pyserini(module: str, arguments: str, folder: Path, **environment: str) -> s
 
 
 def attempt(module: str, arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """As :func:`pyserini`, whatever comes of it."""
+    """As :func:`pyserini`, without the check of the exit code."""
     return subprocess.run(
         [warm.python(), "-m", f"pyserini.{module}", *arguments.split()],
         cwd=folder,
@@ -33,7 +33,7 @@ def attempt(module: str, arguments: str, folder: Path, **environment: str) -> su
 
 
 def write_corpus(folder: Path, passages: Iterable[dict[str, str]]) -> None:
-    """One JSON line a passage in ``folder``/passages.jsonl."""
+    """One JSON line per passage in ``folder``/passages.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(passage, ensure_ascii=False) for passage in passages)
     (folder / "passages.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`diffretriever demo` for real: Pyserini's commands in subprocesses on a tiny collection, and what they leave."""
+"""`diffretriever demo` in full: Pyserini's commands in subprocesses on a tiny collection, and their output files."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ def demo(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def write_beir(folder: Path) -> Path:
-    """30 passages, gzipped; the folder's name holds words that Pyserini takes for known collections."""
+    """30 passages, gzipped; the folder's name contains words that Pyserini takes for known collections."""
     (folder / "qrels").mkdir(parents=True)
     passages = [
         {"_id": f"d{i:02d}", "title": topic.title(), "text": f"{DETAILS[i % 5]} {topic}, part {i}. Nothing else."}
@@ -52,7 +52,7 @@ def write_beir(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_dream: Path) -> tuple[Path, str]:
-    """Output folder and printed text of one whole demo; K = 1 keeps the tiny model's zero-shot vectors uncut."""
+    """Output folder and printed text of one demo; with K = 1 the tiny model's zero-shot vectors are not cut."""
     folder = tmp_path_factory.mktemp("demo")
     dataset = write_beir(folder / "beir-cacm-like")
     done = demo(folder, "--dataset", dataset, "--encoder", tiny_dream, "--output", "out")
@@ -79,7 +79,7 @@ def test_the_printed_measures_are_those_of_the_run_files(finished: tuple[Path, s
         assert recorded[name] == means
         (line,) = [line for line in printed.splitlines() if line.startswith(f"{name} ")]
         assert line.split() == [name, f"{means['nDCG@10']:.4f}", f"{means['R@100']:.4f}"]
-    assert recorded["BM25"]["nDCG@10"] > 0.9  # the words of each query stand in its passages only
+    assert recorded["BM25"]["nDCG@10"] > 0.9  # the words of each query occur only in its passages
     assert recorded["dense"]["R@100"] == 1.0  # 30 passages: all of them are returned
 
 

@@ -1,6 +1,6 @@
-"""Random collections, topics and judgements: every route gives what the equations and trec_eval give.
+"""Random collections, topics and judgements: every way to search gives the results of the equations and of trec_eval.
 
-``DIFFERENTIAL_CASES=2000 pytest tests/end_to_end/test_differential.py`` tries as many; a few are tried in every run.
+``DIFFERENTIAL_CASES=2000 pytest tests/end_to_end/test_differential.py`` tries 2,000 cases; a normal run tries a few.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from diffretriever_pyserini.searching import SearchIndex, open_index
 pytestmark = pytest.mark.java
 CASES = int(os.environ.get("DIFFERENTIAL_CASES", "6"))
 
-# Found cases are printed as they are: each takes a second, and making them smaller took minutes.
+# No shrinking: each case takes a second, so shrinking a failing case takes minutes.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
-# Few words, so that texts are equal, share terms, or are empty for the lexical side; odd signs beside them.
+# Few words, so that texts are equal, share terms or have no lexical terms; and some unusual characters.
 WORDS = (
     "moon",
     "tower",
@@ -55,7 +55,7 @@ WORDS = (
     "\u200d",
 )
 texts = st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join)
-# Ids as people have them: numbers with zeros in front, slashes, letters beyond ASCII, and ones that differ in little.
+# Realistic ids: numbers with leading zeros, slashes, letters outside ASCII, and ids that differ only slightly.
 ids = st.sampled_from(("007", "07", "7", "a/b", "A", "a", "é", "東", "d-1", "d_1", "#", '"q"', "-1", "1e3")) | st.text(
     string.ascii_letters + string.digits + ".:#é東🚀", min_size=1, max_size=6
 )
@@ -63,23 +63,23 @@ corpora = st.dictionaries(ids, texts, min_size=1, max_size=25)
 topics = st.dictionaries(ids, texts.filter(str.strip), min_size=1, max_size=5)
 
 
-def near(found: Hits, expected: Mapping[str, float], tolerance: float) -> None:
-    """``found`` are the best of ``expected`` in the one order, each with its score."""
-    assert found == ranked(dict(found))
-    for docid, score in found:
+def assert_best(hits: Hits, expected: Mapping[str, float], tolerance: float) -> None:
+    """``hits`` are the best of ``expected`` in trec_eval's order, each with its score."""
+    assert hits == ranked(dict(hits))
+    for docid, score in hits:
         assert score == pytest.approx(expected[docid], abs=tolerance)
-    if found and len(found) < len(expected):
-        rest = [score for docid, score in expected.items() if docid not in dict(found)]
-        assert max(rest) <= found[-1][1] + tolerance
+    if hits and len(hits) < len(expected):
+        rest = [score for docid, score in expected.items() if docid not in dict(hits)]
+        assert max(rest) <= hits[-1][1] + tolerance
 
 
 def exact(model: DiffRetriever, passages: dict[str, str], queries: dict[str, str]) -> dict[str, np.ndarray]:
     """Every score [queries, passages] by the equations."""
-    encoded = model.encode(list(passages.values()))
-    asked = model.encode(list(queries.values()), side="query")
-    dense = scoring.pooled_scores(asked.pooled, encoded.pooled)
-    lexical = scoring.lexical_scores(asked.weights, encoded.weights)
-    return {"dense": dense, "lexical": lexical, "multi": scoring.maxsim(asked.vectors, encoded.vectors)}
+    p = model.encode(list(passages.values()))
+    q = model.encode(list(queries.values()), side="query")
+    dense = scoring.pooled_scores(q.pooled, p.pooled)
+    lexical = scoring.lexical_scores(q.weights, p.weights)
+    return {"dense": dense, "lexical": lexical, "multi": scoring.maxsim(q.vectors, p.vectors)}
 
 
 def built(model: DiffRetriever, passages: dict[str, str], folder: Path) -> None:
@@ -90,60 +90,63 @@ def built(model: DiffRetriever, passages: dict[str, str], folder: Path) -> None:
     build_index(folder / "store", folder / "INDEX", IndexOptions(multi=MultiBuild(bytes_per_vector=90), quiet=True))
 
 
-def check_search(index: SearchIndex, scores: dict[str, np.ndarray], docids: list[str], asked: dict[str, str]) -> None:
-    """Each signal against the equations; alone, in threads and in short lists as together."""
+def check_search(index: SearchIndex, scores: dict[str, np.ndarray], docids: list[str], queries: dict[str, str]) -> None:
+    """Each signal equals the equations; single queries, threads and short lists give the same results."""
     for mode, tolerance in (("dense", 2e-5), ("lexical", 0), ("multi", 0.05), ("hybrid", None)):
-        whole = index.search(asked, mode=mode)
-        assert list(whole) == list(asked)
+        whole = index.search(queries, mode=mode)
+        assert list(whole) == list(queries)
         for row, hits in enumerate(whole.values()):
             if tolerance is not None:
                 expected = dict(zip(docids, scores[mode][row].tolist(), strict=True))
                 listed = {docid: score for docid, score in expected.items() if mode != "lexical" or score > 0}
                 assert len(hits) == len(listed)
-                near(hits, listed, tolerance)
+                assert_best(hits, listed, tolerance)
         for count in (1, 3):
-            assert index.search(asked, mode=mode, hits=count) == {qid: hits[:count] for qid, hits in whole.items()}
+            assert index.search(queries, mode=mode, hits=count) == {qid: hits[:count] for qid, hits in whole.items()}
         with ThreadPoolExecutor(4) as pool:
-            alone = list(
-                pool.map(lambda one, mode=mode: index.search(dict([one]), mode=mode, threads=1), asked.items())
+            singles = list(
+                pool.map(lambda query, mode=mode: index.search(dict([query]), mode=mode, threads=1), queries.items())
             )
-        for (qid, hits), single in zip(whole.items(), alone, strict=True):
+        for (qid, hits), single in zip(whole.items(), singles, strict=True):
             assert dict(single[qid]) == pytest.approx(dict(hits), abs=0 if mode == "lexical" else 2e-6)
 
 
-def check_pyserini(folder: Path, name: str, index: SearchIndex, asked: dict[str, str]) -> None:
-    """The score of every docid by Pyserini's own searchers."""
+def check_pyserini(folder: Path, name: str, index: SearchIndex, queries: dict[str, str]) -> None:
+    """Pyserini's own searchers give the same score for every docid."""
     from pyserini.search.faiss import FaissSearcher
     from pyserini.search.lucene import LuceneImpactSearcher
 
     encoder = DiffRetrieverQueryEncoder(name)
     dense = FaissSearcher(str(folder / "dense"), encoder)
-    routes = [("dense", dense, 1e-5)]
+    searchers = [("dense", dense, 1e-5)]
     try:
-        routes.append(("lexical", LuceneImpactSearcher(str(folder / "lexical"), encoder.lexical, min_idf=-1), 1e-2))
-    except InputError as error:  # Pyserini takes no index without terms; ours does
-        assert "no term at all" in str(error)
-        assert not any(index.search(asked, mode="lexical").values())
-    for mode, searcher, tolerance in routes:
-        ours = index.search(asked, mode=mode)
-        theirs = searcher.batch_search(list(asked.values()), list(asked), k=1000, threads=2)
+        searchers.append(("lexical", LuceneImpactSearcher(str(folder / "lexical"), encoder.lexical, min_idf=-1), 1e-2))
+    except InputError as error:  # Pyserini cannot open an index without terms; our search can
+        assert "it has no terms" in str(error)
+        assert not any(index.search(queries, mode="lexical").values())
+    for mode, searcher, tolerance in searchers:
+        ours = index.search(queries, mode=mode)
+        theirs = searcher.batch_search(list(queries.values()), list(queries), k=1000, threads=2)
         for qid, hits in ours.items():
             assert {hit.docid: hit.score for hit in theirs[qid]} == pytest.approx(dict(hits), abs=tolerance)
 
 
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
-@given(passages=corpora, asked=topics, long=texts)
-def test_every_route_is_the_equations(
-    tiny_name: str, tiny_dream: Path, passages: dict[str, str], asked: dict[str, str], long: str
+@given(passages=corpora, queries=topics, long=texts)
+def test_every_search_equals_the_equations(
+    tiny_name: str, tiny_dream: Path, passages: dict[str, str], queries: dict[str, str], long: str
 ) -> None:
-    asked = asked | {"the query of a passage": next(iter(passages.values())) or "moon", "long": f"{long} moon " * 40}
+    queries = queries | {
+        "the query of a passage": next(iter(passages.values())) or "moon",
+        "long": f"{long} moon " * 40,
+    }
     model = DiffRetriever.from_pretrained(str(tiny_dream))
-    scores = exact(model, passages, asked)
+    scores = exact(model, passages, queries)
     with tempfile.TemporaryDirectory() as work:
         built(model, passages, Path(work))
         with open_index(Path(work, "INDEX")) as index:
-            check_search(index, scores, list(passages), asked)
-            check_pyserini(Path(work, "INDEX"), tiny_name, index, asked)
+            check_search(index, scores, list(passages), queries)
+            check_pyserini(Path(work, "INDEX"), tiny_name, index, queries)
 
 
 runs = st.dictionaries(
@@ -167,7 +170,7 @@ MEASURES = {
 
 @settings(max_examples=25 * CASES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(runs, judgements)
-def test_measures_are_trec_evals_on_the_written_run(
+def test_measures_of_a_written_run_equal_trec_evals(
     run: dict[str, dict[str, float]], qrels: dict[str, dict[str, int]]
 ) -> None:
     qrels = {qid: grades for qid, grades in qrels.items() if max(grades.values()) > 0}

@@ -1,7 +1,7 @@
-"""The six commands of the documentation, unpatched, and every score of their runs against our own ``scoring``.
+"""The six commands of the documentation, literally, and every score of their runs compared with ``scoring``.
 
-Real JVM, real FAISS, real subprocesses. The collection has ties (the same text under two ids), passages without any
-lexical term, an empty one, and queries of which only a few passages share a word.
+Real JVM, FAISS and subprocesses. The collection has ties (the same text under two ids), passages without any lexical
+term, an empty passage, and queries whose words occur in few passages.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ QUERIES = [
 
 @pytest.fixture(scope="module", params=["default", "dream"])
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, int]:
-    """(--encoder, the same for the lexical side, dimension): the embedded model, and a YAML config of a tiny Dream."""
+    """(dense encoder name, lexical encoder name, dimension): the default model, and a YAML config of a tiny Dream."""
     if request.param == "default":
         return "diffretriever", "diffretriever-lexical", 384
     base = request.getfixturevalue("tiny_dream")
@@ -106,34 +106,34 @@ def test_every_score(work: Path, scores: dict[str, np.ndarray], kind: str) -> No
     run = read_run(work / f"run.{kind}.txt")
     column = {docid: i for i, (docid, _, _) in enumerate(PASSAGES)}
     for row, (query, _) in enumerate(QUERIES):
-        found, expected = run.get(query, []), scores[kind][row]
-        # Lucene returns no passage of score 0; the other two lists are whole.
+        hits, expected = run.get(query, []), scores[kind][row]
+        # Lucene returns no passage with score 0; the other two lists have all passages.
         listed = {docid for docid, i in column.items() if kind != "lexical" or expected[i] > 0}
-        assert {docid for docid, _ in found} == listed
-        tolerance = 0.01 if kind == "lexical" else 2e-5  # Anserini lowers tied impact scores a little
-        for docid, score in found:
+        assert {docid for docid, _ in hits} == listed
+        tolerance = 0.01 if kind == "lexical" else 2e-5  # Anserini lowers tied impact scores slightly
+        for docid, score in hits:
             assert score == pytest.approx(expected[column[docid]], abs=tolerance)
-        assert [s for _, s in found] == sorted((s for _, s in found), reverse=True)
+        assert [s for _, s in hits] == sorted((s for _, s in hits), reverse=True)
 
 
-def test_short_lists_and_ties_did_occur(work: Path, scores: dict[str, np.ndarray]) -> None:
-    """The cases that Pyserini's own fusion gets wrong are in this collection, or the test above shows nothing."""
+def test_short_lists_and_ties_occur(work: Path, scores: dict[str, np.ndarray]) -> None:
+    """This collection has the cases that Pyserini's own fusion gets wrong; without them the test above shows little."""
     hits = (scores["lexical"] > 0).sum(axis=1)
     assert hits.min() <= 1 < hits.max() < len(PASSAGES)
     for hits in read_run(work / "run.hybrid.txt").values():
         order = [docid for docid, _ in hits]
-        first = order.index("d05")  # of equal scores the last docid comes first
+        first = order.index("d05")  # of equal scores the largest docid comes first
         assert order[first + 1] == "d02" and hits[first][1] == hits[first + 1][1]
 
 
 def test_the_same_command_gives_the_same_bytes(work: Path, encoder: tuple[str, str, int]) -> None:
-    """With another hash seed, so in a Python that starts afresh."""
+    """Also in a new Python process with another hash seed."""
     again = "input --corpus C --fields title text output --embeddings S2 encoder --fields title text --device cpu"
     pyserini("encode", f"{again} --encoder {encoder[1]}", work, PYTHONHASHSEED="1")
     assert (work / "S2" / "embeddings.jsonl").read_bytes() == (work / "S" / "embeddings.jsonl").read_bytes()
 
 
-def test_the_index_says_who_made_it(work: Path, encoder: tuple[str, str, int], tmp_path: Path) -> None:
+def test_the_index_records_its_encoder(work: Path, encoder: tuple[str, str, int], tmp_path: Path) -> None:
     from pyserini.search.faiss import FaissSearcher
 
     from diffretriever_pyserini import DiffRetrieverQueryEncoder, InputError

@@ -1,4 +1,4 @@
-"""The three commands of the multi-vector index on a part of NFCorpus, and their runs against exact scores."""
+"""The three commands of the multi-vector index on a part of NFCorpus, and their runs compared with exact scores."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def ours(arguments: str, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def work(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a part of NFCorpus (the relevant passages of some queries, and others), encoded and indexed."""
+    """A folder with a part of NFCorpus (the relevant passages of some queries, and other passages), indexed."""
     source = shared_dir / "data" / "nfcorpus"
     if not source.is_dir():
-        pytest.skip(f"{source} is not there: NFCorpus in BEIR layout")
+        pytest.skip(f"{source} is missing: NFCorpus in BEIR layout")
     folder = tmp_path_factory.mktemp("nfcorpus")
     beir = open_beir(source)
     qrels = read_qrels(beir.qrels)
     judged = judged_queries(read_topics(beir.queries), qrels, source)
     few = sorted(judged, key=lambda qid: (sum(grade > 0 for grade in qrels[qid].values()), qid))[:QUERIES]
-    wanted = {docid for qid in few for docid, grade in qrels[qid].items() if grade > 0}
+    relevant = {docid for qid in few for docid, grade in qrels[qid].items() if grade > 0}
     passages = list(Corpus(beir.corpus).passages())
-    kept = [passage for passage in passages if passage.docid in wanted]
-    kept += [passage for passage in passages if passage.docid not in wanted][: PASSAGES - len(kept)]
-    lines = (json.dumps({"id": p.docid, "text": p.contents}) for p in kept)
+    sample = [passage for passage in passages if passage.docid in relevant]
+    sample += [passage for passage in passages if passage.docid not in relevant][: PASSAGES - len(sample)]
+    lines = (json.dumps({"id": p.docid, "text": p.contents}) for p in sample)
     (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "T.tsv").write_text("".join(f"{qid}\t{judged[qid]}\n" for qid in few), encoding="utf-8")
     (folder / "qrels.json").write_text(json.dumps({qid: qrels[qid] for qid in few}))
@@ -76,7 +76,7 @@ def test_compressed_ranks_as_exact(work: Path) -> None:
     top = {qid: set(list(hits)[:10]) for qid, hits in exact.items()}
     assert np.mean([len(top[qid] & set(list(compressed[qid])[:12])) / 10 for qid in exact]) > 0.95
     errors = [abs(compressed[qid][docid] - exact[qid][docid]) for qid in exact for docid in top[qid]]
-    assert max(errors) < 0.15  # of four, the largest score that there is
+    assert max(errors) < 0.15  # the largest possible score is four
     qrels = json.loads((work / "qrels.json").read_text())
     ndcg = {
         name: evaluate(run, qrels, ["nDCG@10"]).means["nDCG@10"]
@@ -86,16 +86,16 @@ def test_compressed_ranks_as_exact(work: Path) -> None:
     assert ndcg["compressed"] > 0.97 * ndcg["exact"]
 
 
-def test_pyserinis_hybrid_command_is_our_hybrid(work: Path) -> None:
+def test_pyserinis_hybrid_command_equals_our_hybrid_search(work: Path) -> None:
     ours("search --index INDEX --topics T.tsv --mode hybrid --hits 100 --depth 100 --output run.hybrid.txt", work)
     pyserini(
         "search.hybrid",
         "dense --index INDEX/multi --encoder diffretriever sparse --index INDEX/lexical --impact --encoder "
         "diffretriever --min-idf -1 fusion --alpha 1.0 --normalization --hits 100 run --topics T.tsv --hits 100 "
-        "--output run.host.txt",
+        "--output run.pyserini.txt",
         work,
     )
-    mine, theirs = scores(work / "run.hybrid.txt"), scores(work / "run.host.txt")
+    mine, theirs = scores(work / "run.hybrid.txt"), scores(work / "run.pyserini.txt")
     assert mine.keys() == theirs.keys()
     for qid, hits in mine.items():
         assert theirs[qid] == pytest.approx(hits, abs=2e-6)
@@ -103,7 +103,7 @@ def test_pyserinis_hybrid_command_is_our_hybrid(work: Path) -> None:
 
 @pytest.fixture(scope="module")
 def three(work: Path) -> Path:
-    """The index with a dense signal, too."""
+    """The index with a dense signal as well."""
     shutil.copytree(work / "INDEX", work / "THREE")
     build_index(work / "STORE", work / "THREE", IndexOptions(lexical=False, quiet=True))  # the other two signals stay
     return work / "THREE"
@@ -126,7 +126,7 @@ def test_three_signals_and_weights(work: Path, three: Path) -> None:
         fused = index.search(topics, "dense,multi,lexical", weights={"multi": 2.0})
         alone = {signal: index.search(topics, signal) for signal in ("dense", "multi", "lexical")}
     weights = {"dense": 0.25, "multi": 0.5, "lexical": 0.25}
-    for qid, found in fused.items():
+    for qid, fused_hits in fused.items():
         expected: dict[str, float] = {}
         for signal, weight in weights.items():
             hits = dict(alone[signal][qid])
@@ -134,4 +134,4 @@ def test_three_signals_and_weights(work: Path, three: Path) -> None:
             span = max(max(hits.values(), default=low) - low, 1e-9)
             for docid, score in hits.items():
                 expected[docid] = expected.get(docid, 0.0) + weight * (score - low) / span
-        assert dict(found) == pytest.approx(expected, abs=1e-6)
+        assert dict(fused_hits) == pytest.approx(expected, abs=1e-6)

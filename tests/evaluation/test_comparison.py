@@ -1,4 +1,4 @@
-"""Comparisons by hand, by scipy, and by counting every pattern of signs."""
+"""Comparisons checked by hand, by scipy, and by counting every sign pattern."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def evaluation(**measures: dict[str, float]) -> Evaluation:
 
 
 def exact(deltas: list[float]) -> float:
-    """The randomisation test as it is defined, one pattern of signs at a time."""
+    """The randomisation test by its definition, one sign pattern at a time."""
     observed = abs(sum(deltas))
     patterns = list(itertools.product((1, -1), repeat=len(deltas)))
     far = [abs(sum(s * d for s, d in zip(signs, deltas, strict=True))) >= observed - 1e-9 for signs in patterns]
@@ -28,13 +28,13 @@ def exact(deltas: list[float]) -> float:
 
 
 def test_randomisation_by_hand() -> None:
-    # 1 + 2 + 3 = 6 is reached by two of eight patterns: all signs plus, all minus.
+    # 1 + 2 + 3 = 6 is reached by two of eight patterns: all plus and all minus.
     assert randomisation([1.0, 2.0, 3.0]) == 2 / 8
     # |1 - 2 + 3| = 2; of the sums 6, 4, 2, 0, 0, -2, -4, -6 six are as far from 0.
     assert randomisation([1.0, -2.0, 3.0]) == 6 / 8
-    # 0.1 + 0.2 - 0.3 is 0 but for rounding, so all eight patterns are as far from 0.
+    # 0.1 + 0.2 - 0.3 is 0 up to rounding, so all eight patterns are as far from 0.
     assert randomisation([0.1, 0.2, -0.3]) == 1.0
-    # As 0.1 + 0.2 + 0.3, in whichever order it is summed: the pattern - - - and the observed one.
+    # In any order of summation, two patterns are as far from 0: - - - and the observed one.
     assert randomisation([0.1, 0.2, 0.3]) == randomisation([0.3, 0.2, 0.1]) == 2 / 8
     assert randomisation([0.5]) == 1.0
     assert randomisation([0.0, 0.0]) == 1.0
@@ -50,19 +50,19 @@ def test_randomisation_is_exact_for_few_queries(n: int) -> None:
 def test_random_draws_come_near_the_exact_value() -> None:
     generator = random.Random(5)
     deltas = [generator.gauss(0.15, 0.5) for _ in range(12)]
-    drawn = randomisation(deltas, draws=4000, seed=1)  # 2 ** 12 = 4,096 patterns are more
+    drawn = randomisation(deltas, draws=4000, seed=1)  # fewer than the 2 ** 12 = 4,096 patterns
     assert drawn == pytest.approx(exact(deltas), abs=0.03)
     assert drawn == randomisation(deltas, draws=4000, seed=1)
     assert drawn != exact(deltas)
     assert randomisation(deltas, draws=4096) == pytest.approx(exact(deltas))
 
 
-def test_no_pattern_drawn_is_never_p_0() -> None:
+def test_p_is_never_0() -> None:
     assert randomisation([0.3] * 60, draws=1000) == 1 / 1001
 
 
 def binomial(plus: int, minus: int) -> float:
-    """Exact p-value where every delta is 1 or -1: both tails of a binomial distribution, by hand."""
+    """Exact p-value where every delta is 1 or -1: both tails of a binomial distribution."""
     n, far = plus + minus, max(plus, minus)
     return min(1.0, 2 * sum(math.comb(n, k) for k in range(far, n + 1)) / 2**n)
 
@@ -70,7 +70,7 @@ def binomial(plus: int, minus: int) -> float:
 @pytest.mark.parametrize(("plus", "minus"), [(6, 3), (12, 5), (30, 18), (120, 90), (1030, 970)])
 @pytest.mark.parametrize("unit", [1.0, 0.1])
 def test_equal_deltas_are_a_binomial_test(plus: int, minus: int, unit: float) -> None:
-    # 0.1 is no binary fraction: were ties lost by rounding, most patterns as far as the observed one would be missed.
+    # 0.1 is not a binary fraction: if rounding broke ties, most patterns as far as the observed one would be missed.
     expected = binomial(plus, minus)
     error = 0.0 if plus + minus <= 13 else 4 * math.sqrt(expected * (1 - expected) / DRAWS) + 1 / DRAWS
     assert randomisation([unit] * plus + [-unit] * minus) == pytest.approx(expected, abs=max(error, 1e-12))
@@ -92,10 +92,10 @@ def test_memory_does_not_grow_with_draws_and_queries(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(module, "_CELLS", 1 << 16)
     deltas = [random.Random(3).gauss(0, 0.3) + i * 1e-4 for i in range(2000)]
-    randomisation(deltas[:30], draws=10)  # scipy is imported before memory is counted
+    randomisation(deltas[:30], draws=10)  # imports scipy before memory is measured
     tracemalloc.start()
     try:
-        randomisation(deltas, draws=5000)  # 80 MB, were all signed deltas held at once
+        randomisation(deltas, draws=5000)  # all signed deltas at once would take 80 MB
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -112,7 +112,7 @@ def test_paired_t_is_scipys_paired_test(seed: int) -> None:
 
 
 def test_paired_t_by_hand() -> None:
-    # Deltas 1, 2, 3: t = 2 / (1 / sqrt 3) = 3.4641, 2 degrees of freedom; p = 1 - t / sqrt(t ** 2 + 2) there.
+    # Deltas 1, 2, 3: t = 2 / (1 / sqrt 3) = 3.4641; with 2 degrees of freedom p = 1 - t / sqrt(t ** 2 + 2).
     assert paired_t([1.0, 2.0, 3.0]) == pytest.approx(1 - 12**0.5 / 14**0.5)
     assert paired_t([0.0, 0.0]) == 1.0
     assert paired_t([0.5, 0.5]) == 0.0
@@ -135,26 +135,26 @@ def test_compare_counts_every_judged_query() -> None:
         AP={"q1": 1.0, "q2": 0.0, "q3": 0.75, "q4": 0.5}, RR={"q1": 1.0, "q2": 1.0, "q3": 1.0, "q4": 1.0}
     )
     worse = evaluation(AP={"q1": 0.0, "q2": 0.0, "q3": 0.0, "q4": 0.0}, RR=dict.fromkeys(("q1", "q2", "q3", "q4"), 0.0))
-    found = compare(before, {"better": better, "worse": worse})
-    assert [(one.measure, one.run) for one in found] == [
+    comparisons = compare(before, {"better": better, "worse": worse})
+    assert [(comparison.measure, comparison.run) for comparison in comparisons] == [
         ("AP", "better"),
         ("AP", "worse"),
         ("RR", "better"),
         ("RR", "worse"),
     ]
-    first = found[0]
+    first, second = comparisons[:2]
     assert first.deltas == {"q1": 0.5, "q2": 0.0, "q3": -0.25, "q4": 0.25}
     assert (first.won, first.tied, first.lost) == (2, 1, 1)
     assert first.difference == pytest.approx(0.125)
     assert first.p_t == pytest.approx(stats.ttest_rel(list(better.per_query["AP"].values()), [0.5, 0, 1, 0.25]).pvalue)
     assert first.p_random == pytest.approx(exact([0.5, 0.0, -0.25, 0.25]))
-    assert [first.p_t_holm, found[1].p_t_holm] == pytest.approx(holm([first.p_t, found[1].p_t]))
-    assert [first.p_random_holm, found[1].p_random_holm] == pytest.approx(holm([first.p_random, found[1].p_random]))
+    assert [first.p_t_holm, second.p_t_holm] == pytest.approx(holm([first.p_t, second.p_t]))
+    assert [first.p_random_holm, second.p_random_holm] == pytest.approx(holm([first.p_random, second.p_random]))
 
 
 def test_rounding_is_a_tie() -> None:
-    (one,) = compare(evaluation(AP={"q": 0.3}), {"x": evaluation(AP={"q": 0.1 + 0.2})})
-    assert (one.won, one.tied, one.lost) == (0, 1, 0)
+    (comparison,) = compare(evaluation(AP={"q": 0.3}), {"x": evaluation(AP={"q": 0.1 + 0.2})})
+    assert (comparison.won, comparison.tied, comparison.lost) == (0, 1, 0)
 
 
 def test_other_queries_or_measures_are_refused() -> None:
@@ -163,7 +163,7 @@ def test_other_queries_or_measures_are_refused() -> None:
             compare(evaluation(AP={"q1": 1.0}), {"x": other})
 
 
-def test_extremes_are_sorted_and_ties_go_by_id() -> None:
+def test_extremes_are_sorted_with_ties_in_order_of_id() -> None:
     deltas = {"b": 0.5, "a": 0.5, "c": 0.1, "d": 0.0, "f": -0.3, "e": -0.3, "g": -0.9}
     gains, losses = Comparison("x", "AP", deltas, None, 1.0).extremes(2)
     assert gains == [("a", 0.5), ("b", 0.5)]

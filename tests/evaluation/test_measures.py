@@ -1,4 +1,4 @@
-"""Names of measures: every alias, every setting, and a sentence for what cannot be computed."""
+"""Names of measures: every alias, every setting, and a clear error for what cannot be computed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUN = {"q1": {"x": 4.0, "a": 3.0, "c": 2.0, "b": 1.0}, "q2": {"b": 2.0, "a": 1.0
 
 @pytest.mark.parametrize("cutoff", ["", "@10"])
 @pytest.mark.parametrize("name", list(registry))
-def test_every_registered_name_has_a_value_or_a_sentence(name: str, cutoff: str) -> None:
+def test_every_registered_name_gives_a_value_or_a_clear_error(name: str, cutoff: str) -> None:
     try:
         mean = evaluate(RUN, QRELS, [name + cutoff]).means[name + cutoff]
     except InputError as error:
@@ -53,7 +53,7 @@ TREC_EVAL = {
         ("NumRet(rel=1)", "NumRelRet", 3.0),
         ("SetP(relative=True)", "SetRelP", None),
         ("IPrec@0.1", "IPrec@0.10", None),
-        *((name, of_trec_eval, None) for of_trec_eval, name in TREC_EVAL.items()),
+        *((name, trec_eval_name, None) for trec_eval_name, name in TREC_EVAL.items()),
     ],
 )
 def test_one_measure_under_two_names(name: str, other: str, expected: float | None) -> None:
@@ -68,13 +68,13 @@ def test_one_measure_under_two_names(name: str, other: str, expected: float | No
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("NumQ", 3.0),  # of the judgements, whatever a run holds
+        ("NumQ", 3.0),  # counts judgements, independent of the run
         ("NumRel", 4.0),
         ("NumRet", 6.0),
         ("NumRet(rel=1)", 3.0),
         ("Judged@2", 1 / 3),
         ("ERR@1", 0.0),
-        ("ERR@2", (3 / 16 / 2 + 1 / 16 / 2) / 3),  # gdeval knows no ids of queries but numbers
+        ("ERR@2", (3 / 16 / 2 + 1 / 16 / 2) / 3),  # gdeval takes only numbers as query ids
         ("RBP(p=0.5,rel=1)", None),
         ("nDCG(dcg='exp-log2')@10", None),
         ("nDCG(gains={1: 5, 2: 1})@10", None),
@@ -105,17 +105,17 @@ def test_settings_and_counts(name: str, expected: float | None) -> None:
         ("P@99999999999999999999999", "out of range"),
         ("RR@0", "out of range"),
         ("Judged@0", "out of range"),
-        ("P@ten", "ten is no number"),
+        ("P@ten", "ten is not a number"),
         ("P@1.5", "1.5 is not a whole number"),
         ("P@True", "True is not a whole number"),
         ("RR(rel=-1)@10", "rel -1 is out of range"),
         ("RR(rel=99999999999)@10", "rel 99999999999 is out of range"),
         ("RR(cutoff=0)", "cut-off 0 is out of range"),
         ("IPrec@2.5", "recall 2.5 is out of range: from 0 to 1"),
-        ("IPrec@0.123", "two decimals at most"),
+        ("IPrec@0.123", "at most two decimals"),
         ("nDCG(gains={1: 99999999999})@10", "gains 99999999999 is out of range"),
         ("nDCG(gains={1: 0.5})@10", "gains must be whole numbers, not 0.5"),
-        ("nDCG(dcg='log3')@10", "dcg='log3' cannot be; it is: one of 'log2', 'exp-log2'"),
+        ("nDCG(dcg='log3')@10", "dcg='log3' is not allowed; allowed is one of 'log2', 'exp-log2'"),
         ("nDCG(base=2)@10", "no setting 'base'; nDCG has: cutoff, dcg"),
         ("RR(2)@10", "must be names and values"),
         ("RR(rel=)@10", "cannot be read"),
@@ -124,25 +124,25 @@ def test_settings_and_counts(name: str, expected: float | None) -> None:
         ("IPrec", "needs a recall: for instance IPrec@0.1"),
         ("Rprec@10", "Rprec takes no cut-off; write Rprec"),
         ("NERR8@10", r"needs a max_rel: for instance NERR8\(max_rel=4\)"),
-        ("RBP", "in no such form; more settings are: .*rel, minimum relevance"),
+        ("RBP", "cannot compute it in this form; more settings are: .*rel, minimum relevance"),
         ("Map", "did you mean MAP"),
         ("nDGC@10", "did you mean nDCG"),
         ("", "unknown measure ''"),
         ("RR@10@10", "unknown measure"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(name: str, message: str) -> None:
+def test_an_invalid_measure_is_refused_with_a_sentence(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_measure(name)
 
 
-def test_a_package_that_is_missing_is_named() -> None:
+def test_a_missing_package_is_named() -> None:
     pytest.importorskip("ir_measures")
     with pytest.raises(InputError, match=r"RBP\(rel=1\)' needs a package that is not installed: pip install .*cwl"):
         parse_measure("RBP(rel=1)")
 
 
-def test_what_fails_below_is_named_and_alone() -> None:
+def test_a_failing_measure_is_named_and_fails_alone() -> None:
     with pytest.raises(InputError, match=r"measure 'Accuracy' cannot be computed .*ZeroDivisionError"):
         evaluate({"q1": {"a": 1.0}}, {"q1": {"a": 5}}, ["nDCG@10", "Accuracy"])
     with pytest.raises(InputError, match=r"measure 'ERR@10' takes grades up to 4; the judgements have 5"):

@@ -11,18 +11,18 @@ from diffretriever_pyserini.evaluation.metrics import evaluate
 def test_measures_equal_the_hand_computed_ones() -> None:
     qrels = {"q1": {"a": 2, "b": 1, "c": 0}}
     run = {"q1": {"c": 3.0, "a": 2.0, "x": 1.0}}
-    found = evaluate(run, qrels)
+    evaluation = evaluate(run, qrels)
     ideal = 2 / math.log2(2) + 1 / math.log2(3)
-    assert found.means["nDCG@10"] == pytest.approx((2 / math.log2(3)) / ideal)
-    assert found.means["R@100"] == pytest.approx(0.5)
-    assert found.means["RR@10"] == pytest.approx(0.5)
+    assert evaluation.means["nDCG@10"] == pytest.approx((2 / math.log2(3)) / ideal)
+    assert evaluation.means["R@100"] == pytest.approx(0.5)
+    assert evaluation.means["RR@10"] == pytest.approx(0.5)
 
 
 def test_a_query_without_results_counts_zero_and_is_reported() -> None:
-    found = evaluate({"q1": {"a": 1.0}}, {"q1": {"a": 1}, "q2": {"b": 1}})
-    assert found.per_query["nDCG@10"] == {"q1": 1.0, "q2": 0.0}
-    assert found.means["R@100"] == 0.5
-    assert found.without_results == ["q2"]
+    evaluation = evaluate({"q1": {"a": 1.0}}, {"q1": {"a": 1}, "q2": {"b": 1}})
+    assert evaluation.per_query["nDCG@10"] == {"q1": 1.0, "q2": 0.0}
+    assert evaluation.means["R@100"] == 0.5
+    assert evaluation.without_results == ["q2"]
 
 
 def test_an_empty_run_counts_zero() -> None:
@@ -30,9 +30,9 @@ def test_an_empty_run_counts_zero() -> None:
 
 
 def test_queries_without_a_relevant_passage_do_not_count() -> None:
-    found = evaluate({"q1": {"a": 1.0}, "q2": {"a": 1.0}}, {"q1": {"a": 1}, "q2": {"a": 0}}, ["RR@10"])
-    assert found.means == {"RR@10": 1.0}
-    assert found.unjudged == ["q2"]
+    evaluation = evaluate({"q1": {"a": 1.0}, "q2": {"a": 1.0}}, {"q1": {"a": 1}, "q2": {"a": 0}}, ["RR@10"])
+    assert evaluation.means == {"RR@10": 1.0}
+    assert evaluation.unjudged == ["q2"]
 
 
 def test_recall_stops_at_its_cutoff() -> None:
@@ -51,15 +51,15 @@ def test_judgements_without_relevance_are_refused() -> None:
         evaluate({}, {"q1": {"a": 0}})
 
 
-def test_a_measure_can_ask_for_a_higher_grade() -> None:
-    found = evaluate({"q1": {"a": 2.0, "b": 1.0}}, {"q1": {"a": 1, "b": 2}}, ["RR@10", "RR(rel=2)@10"])
-    assert found.means == {"RR@10": 1.0, "RR(rel=2)@10": 0.5}
+def test_a_measure_can_require_a_higher_grade() -> None:
+    evaluation = evaluate({"q1": {"a": 2.0, "b": 1.0}}, {"q1": {"a": 1, "b": 2}}, ["RR@10", "RR(rel=2)@10"])
+    assert evaluation.means == {"RR@10": 1.0, "RR(rel=2)@10": 0.5}
 
 
 @pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-12])
 @pytest.mark.parametrize("score", [1.0, 0.7, 700.0])
 def test_every_measure_orders_ties_as_trec_eval_does(score: float, apart: float) -> None:
-    """The passage that comes last by id is first, also where only more than float32 would tell scores apart."""
+    """The largest docid comes first, also where scores differ only beyond the precision of float32."""
     run = {"q1": {"a": score + apart, "b": score}}
     measures = ["RR", "RR@10", "P@1", "nDCG@10", "AP", "Judged@1", "Success@1", "ERR@10", "Compat(p=0.5)"]
     last = evaluate(run, {"q1": {"b": 1}}, measures).means
@@ -72,9 +72,9 @@ def test_every_measure_orders_ties_as_trec_eval_does(score: float, apart: float)
 
 def test_ids_are_compared_bytewise() -> None:
     run = {"q1": dict.fromkeys(["9", "10", "é", "𝒳", "\uffff"], 0.5)}
-    found = {docid: evaluate(run, {"q1": {docid: 1}}, ["RR", "RR@10"]).means for docid in run["q1"]}
+    means = {docid: evaluate(run, {"q1": {docid: 1}}, ["RR", "RR@10"]).means for docid in run["q1"]}
     for rank, docid in enumerate(["𝒳", "\uffff", "é", "9", "10"], 1):
-        assert found[docid] == {"RR": pytest.approx(1 / rank), "RR@10": pytest.approx(1 / rank)}
+        assert means[docid] == {"RR": pytest.approx(1 / rank), "RR@10": pytest.approx(1 / rank)}
 
 
 def test_grades_out_of_range_are_refused() -> None:

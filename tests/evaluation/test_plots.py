@@ -1,4 +1,4 @@
-"""The picture of differences: a file of the kind its name says, whatever the number of queries and runs."""
+"""The picture of differences: the file type follows the name, for any number of queries and runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def comparison(run: str, measure: str, deltas: list[float]) -> Comparison:
 
 
 def test_every_panel_is_labelled(tmp_path: Path) -> None:
-    found = [
+    comparisons = [
         comparison(run, measure, [0.5, -0.25, 0.0, 0.125])
         for run in ("a/long/path/to/some/folder/run.hybrid.txt", "b.txt")
         for measure in ("nDCG@10", "R@100")
     ]
-    plot_deltas(tmp_path / "deltas.svg", found, "base.txt")
+    plot_deltas(tmp_path / "deltas.svg", comparisons, "base.txt")
     svg = (tmp_path / "deltas.svg").read_text()
     for text in (
         "difference in nDCG@10",
@@ -46,9 +46,9 @@ def test_thousands_of_queries_are_a_png(tmp_path: Path) -> None:
     [
         ("none/deltas.png", "none/deltas.png: cannot be written"),
         ("deltas.xyz", "deltas.xyz: a plot cannot be written as 'xyz'; name a .png file"),
-        ("deltas", "deltas: a plot cannot be written as 'a file without ending'; name a .png file"),
+        ("deltas", "deltas: a plot cannot be written as 'a file without suffix'; name a .png file"),
     ],
 )
-def test_what_cannot_be_written_is_named(tmp_path: Path, name: str, message: str) -> None:
+def test_a_plot_that_cannot_be_written_is_named(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(DiffRetrieverError, match=message):
         plot_deltas(tmp_path / name, [comparison("x", "RR@10", [0.1])], "base.txt")

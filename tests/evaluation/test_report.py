@@ -1,4 +1,4 @@
-"""Tables: alignment and the figures in them."""
+"""Tables: their alignment and figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_nothing_is_cut_or_read_as_markup(monkeypatch: pytest.MonkeyPatch) -> No
     assert row.split() == [run, "123456789.123456789"] and "\x1b" not in header + row
 
 
-def test_colours_are_for_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_terminals_get_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -57,7 +57,7 @@ def test_markdown() -> None:
     assert markdown_table(["run", "x"], [["BM25", "1"]]) == "| run | x |\n| --- | ---: |\n| BM25 | 1 |"
 
 
-def test_each_run_has_its_line() -> None:
+def test_each_run_has_one_line() -> None:
     qrels = {"q1": {"a": 1}}
     evaluations = {"good": evaluate({"q1": {"a": 1.0}}, qrels), "bad": evaluate({}, qrels)}
     lines = measures_table(evaluations, ["nDCG@10", "RR@10"]).splitlines()

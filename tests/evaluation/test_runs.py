@@ -1,4 +1,4 @@
-"""TREC run files: what is written is read back, and every bad line is named."""
+"""TREC run files: a written run is read back, and every bad line is named."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_a_missing_run_is_named(tmp_path: Path) -> None:
         read_run(tmp_path / "none.txt")
 
 
-def test_a_run_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), run_writer(tmp_path / "run.txt") as write:
         write("q1", [("a", 1.0)])
         raise RuntimeError
@@ -62,7 +62,7 @@ def test_a_run_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_blanks_would_break_the_columns(tmp_path: Path, qid: str, docid: str, tag: str) -> None:
-    with pytest.raises(InputError, match="empty or with blanks"), run_writer(tmp_path / "run.txt", tag) as write:
+    with pytest.raises(InputError, match="is empty or has blanks"), run_writer(tmp_path / "run.txt", tag) as write:
         write(qid, [(docid, 1.0)])
     assert not list(tmp_path.iterdir())
 
@@ -74,12 +74,12 @@ def test_decimals_keep_close_scores_apart(tmp_path: Path) -> None:
 
 
 def test_ties_are_written_as_trec_eval_ranks_them(tmp_path: Path) -> None:
-    """Also such that only the decimals of the file make."""
+    """Also ties that arise only from the rounding of the file."""
     write_run(tmp_path / "run.txt", {"q1": {"a": 0.10000004, "b": 0.1, "c": 0.2}})
     assert [line.split()[2:5] for line in (tmp_path / "run.txt").read_text().splitlines()] == [
         ["c", "1", "0.200000"],
         ["b", "2", "0.100000"],
         ["a", "3", "0.100000"],
     ]
-    found = {docid: evaluate(read_run(tmp_path / "run.txt"), {"q1": {docid: 1}}, ["RR"]).means["RR"] for docid in "cba"}
-    assert found == {"c": 1.0, "b": 0.5, "a": pytest.approx(1 / 3)}
+    means = {docid: evaluate(read_run(tmp_path / "run.txt"), {"q1": {docid: 1}}, ["RR"]).means["RR"] for docid in "cba"}
+    assert means == {"c": 1.0, "b": 0.5, "a": pytest.approx(1 / 3)}

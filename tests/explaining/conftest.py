@@ -1,4 +1,4 @@
-"""A small index with all three signals, made of odd texts under odd ids by a random masked language model."""
+"""A small index with all three signals, of unusual texts and ids, made by a random masked language model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> Path:
-    """A folder with ``corpus.jsonl``, its ``store`` (K = 3, full precision) and the ``INDEX`` of that."""
+    """A folder with ``corpus.jsonl``, its ``store`` (K = 3, full precision) and the ``INDEX`` of that store."""
     from diffretriever_pyserini import DiffRetriever
     from diffretriever_pyserini.corpora.corpus import Corpus
     from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus

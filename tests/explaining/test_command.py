@@ -23,8 +23,8 @@ def command(work: Path, *more: str) -> list[str]:
 def test_text_page_and_json(work: Path, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     page = tmp_path / "why.html"
-    told = command(work, "--docid", "p1", SCRIPT, "p1", "--corpus", str(work / "corpus.jsonl"))
-    assert main([*told, "--html", str(page)]) == 0
+    arguments = command(work, "--docid", "p1", SCRIPT, "p1", "--corpus", str(work / "corpus.jsonl"))
+    assert main([*arguments, "--html", str(page)]) == 0
     out = capsys.readouterr().out
     assert out.count("1. What the model proposes") == 2  # each passage once
     assert PASSAGES["p1"] in " ".join(out.split()) and out.rstrip().endswith(f"page: {page}")
@@ -32,7 +32,7 @@ def test_text_page_and_json(work: Path, tmp_path: Path, capsys: Out, monkeypatch
     html = page.read_text(encoding="utf-8")
     assert "&lt;script&gt;" in html and "<script" not in html and html.count("<article") == 2
 
-    assert main([*told, "--json"]) == 0
+    assert main([*arguments, "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["docid"], second["docid"]) == ("p1", SCRIPT)
     assert first["result"]["returned"] and first["terms"]["score"] == first["indexed_terms"]["score"] > 0
@@ -43,7 +43,7 @@ def test_text_page_and_json(work: Path, tmp_path: Path, capsys: Out, monkeypatch
 def test_the_result_is_in_the_run_of_search(work: Path, tmp_path: Path, capsys: Out) -> None:
     (tmp_path / "topics.tsv").write_text(f"1\t{QUERY}\n")
     run = tmp_path / "run.txt"
-    how = [
+    options = [
         "--mode",
         "dense,multi,lexical",
         "--weights",
@@ -58,11 +58,11 @@ def test_the_result_is_in_the_run_of_search(work: Path, tmp_path: Path, capsys: 
         "2",
     ]
     topics = ["--topics", str(tmp_path / "topics.tsv"), "--output", str(run)]
-    assert main(["search", "--index", str(work / "INDEX"), *how, *topics]) == 0
+    assert main(["search", "--index", str(work / "INDEX"), *options, *topics]) == 0
     capsys.readouterr()
     lines = {line.split()[2]: line.split() for line in run.read_text().splitlines()}
     assert len(lines) == 5
-    assert main(command(work, *how, "--json", "--docid", *lines, "empty")) == 0
+    assert main(command(work, *options, "--json", "--docid", *lines, "empty")) == 0
     for one in json.loads(capsys.readouterr().out):
         result = one["result"]
         assert result["returned"] is (one["docid"] in lines)
@@ -79,13 +79,13 @@ def test_in_a_pipe_a_sentence_is_a_line(work: Path, capsys: Out, monkeypatch: py
     assert all(line == line.rstrip() for line in out.splitlines())
 
 
-def test_a_text_by_hand(work: Path, capsys: Out) -> None:
+def test_a_text_as_an_option(work: Path, capsys: Out) -> None:
     assert main(command(work, "--docid", "p1", "--text", PASSAGES["p1"])) == 0
     out = capsys.readouterr().out
     assert PASSAGES["p1"] in " ".join(out.split()) and "Note" not in out
 
 
-def test_without_a_text_it_says_how_to_get_it(work: Path, capsys: Out) -> None:
+def test_without_a_text_a_note_says_how_to_give_it(work: Path, capsys: Out) -> None:
     assert main(command(work, "--docid", "p1")) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "Give the corpus with --corpus" in out and "MaxSim with the index's vectors" in out
@@ -101,12 +101,12 @@ def test_without_a_text_it_says_how_to_get_it(work: Path, capsys: Out) -> None:
         (["--docid", "p1", "--html", "no/such/folder/x.html"], "there is no folder"),
         (["--docid", "p1", "--corpus", "no-such-file"], "no such file"),
         (["--docid", "p1", "--mode", "sparse"], "'sparse' is not one of"),
-        (["--docid", "p1", "--weights", "multi"], "write a side and a number"),
+        (["--docid", "p1", "--weights", "multi"], "write a signal and a number"),
         (["--docid", "p1", "--hits", "0"], "--hits: '0' must"),
         (["--docid", "p1", "--hits", "9", "--depth", "8"], "at least hits=9"),
     ],
 )
-def test_what_cannot_be_explained(work: Path, capsys: Out, more: list[str], message: str) -> None:
+def test_arguments_that_are_refused(work: Path, capsys: Out, more: list[str], message: str) -> None:
     try:
         code = main(command(work, *more))
     except SystemExit as stop:  # from argparse
@@ -115,13 +115,13 @@ def test_what_cannot_be_explained(work: Path, capsys: Out, more: list[str], mess
     assert message in capsys.readouterr().err
 
 
-def test_an_index_without_the_side(work: Path, capsys: Out) -> None:
-    told = ["explain", "--dense-index", str(work / "INDEX" / "dense"), "--query", QUERY, "--docid", "p1"]
-    assert main([*told, "--mode", "multi"]) == 2
-    assert "has no multi side" in capsys.readouterr().err
+def test_an_index_without_the_signal(work: Path, capsys: Out) -> None:
+    arguments = ["explain", "--dense-index", str(work / "INDEX" / "dense"), "--query", QUERY, "--docid", "p1"]
+    assert main([*arguments, "--mode", "multi"]) == 2
+    assert "has no multi signal" in capsys.readouterr().err
 
 
-def test_help_names_what_it_takes(capsys: Out) -> None:
+def test_help_shows_examples_and_options(capsys: Out) -> None:
     with pytest.raises(SystemExit):
         main(["explain", "--help"])
     out = capsys.readouterr().out

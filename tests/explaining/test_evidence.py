@@ -1,4 +1,4 @@
-"""Proposals against the model's own logits and impacts, MaxSim cell by cell, terms side by side."""
+"""Proposals compared with the model's logits and impacts, the interaction matrix, and terms in both texts."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_the_default_model_names_stems() -> None:
     model = DiffRetriever.from_pretrained("diffretriever")
     texts = ["plants and computing"]
     [view] = view_texts(model, texts, model.prepare(texts, "query"), 2000)
-    of_text = {one.shown for position in view.positions for one in position.own}
-    assert of_text == {"plant", "computer"}  # the rows of these stems
+    own = {one.shown for position in view.positions for one in position.own}
+    assert own == {"plant", "computer"}  # the rows of these stems
     shown = {one.shown: one for position in view.positions for one in (*position.proposals, *position.own)}
     assert shown["computer"].stem == "comput" and shown["plant"].stem is None
     assert all(one.own for word, one in shown.items() if word in ("planted", "computers", "computing", "plants"))
@@ -98,10 +98,10 @@ def test_empty_vectors_add_nothing() -> None:
     assert (below.best, below.gains, below.score) == ((None,), (0.0,), 0.0)
 
 
-def test_cosine_of_what_both_have() -> None:
-    one, other = np.array([[1.0, 0], [0, 0]]), np.array([[2.0, 0], [0, 3]])
-    assert mean_cosine(one, other) == 1
-    assert mean_cosine(one, other[:1]) is None and mean_cosine(one[1:], other[1:]) is None
+def test_mean_cosine_skips_zero_vectors() -> None:
+    first, second = np.array([[1.0, 0], [0, 0]]), np.array([[2.0, 0], [0, 3]])
+    assert mean_cosine(first, second) == 1
+    assert mean_cosine(first, second[:1]) is None and mean_cosine(first[1:], second[1:]) is None
 
 
 def test_terms_are_ordered_by_what_they_add() -> None:

@@ -1,4 +1,4 @@
-"""Every number of an explanation against scoring.py, and against the run of the same search."""
+"""Every number of an explanation, compared with the scoring package and with the run of the same search."""
 
 from __future__ import annotations
 
@@ -27,24 +27,26 @@ def index(work: Path) -> Iterator[SearchIndex]:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_what_comes_from_the_text_is_the_equations(index: SearchIndex, query: str) -> None:
+def test_scores_from_the_text_equal_the_equations(index: SearchIndex, query: str) -> None:
     model = index.model
-    asked = model.encode([query], side="query")
-    given = [model.encode([text], side="passage") for text in PASSAGES.values()]
-    for one, reps in zip(explain(index, query, list(PASSAGES), PASSAGES, ALL), given, strict=True):
+    encoded = model.encode([query], side="query")
+    encoded_passages = [model.encode([text], side="passage") for text in PASSAGES.values()]
+    explanations = explain(index, query, list(PASSAGES), PASSAGES, ALL)
+    for one, passage in zip(explanations, encoded_passages, strict=True):
         assert one.vectors is not None and one.terms is not None and one.passage is not None
-        assert one.vectors.score == pytest.approx(float(scoring.maxsim(asked.vectors, reps.vectors)[0, 0]), abs=1e-5)
+        maxsim = float(scoring.maxsim(encoded.vectors, passage.vectors)[0, 0])
+        assert one.vectors.score == pytest.approx(maxsim, abs=1e-5)
         assert sum(one.vectors.gains) == pytest.approx(one.vectors.score, abs=1e-5)
-        pooled = float(scoring.pooled_scores(asked.pooled, reps.pooled)[0, 0])
+        pooled = float(scoring.pooled_scores(encoded.pooled, passage.pooled)[0, 0])
         assert one.vectors.pooled == pytest.approx(pooled, abs=1e-5)
-        assert one.terms.score == float(scoring.lexical_scores(asked.weights, reps.weights)[0, 0])
+        assert one.terms.score == float(scoring.lexical_scores(encoded.weights, passage.weights)[0, 0])
         assert len(one.passage.positions) == 3 and len(one.query.positions) == 2
-        empty = tuple((reps.vectors[0] == 0).all(axis=1).tolist())
+        empty = tuple((passage.vectors[0] == 0).all(axis=1).tolist())
         assert one.vectors.empty_passage == empty == tuple(not position.kept for position in one.passage.positions)
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_what_comes_out_of_the_index_is_the_searchers_score(index: SearchIndex, query: str) -> None:
+def test_scores_from_the_index_equal_the_searchers(index: SearchIndex, query: str) -> None:
     runs = {signal: dict(index.search({"q": query}, mode=signal)["q"]) for signal in ("dense", "multi", "lexical")}
     for one in explain(index, query, list(PASSAGES), mode=ALL):
         assert one.vectors is one.terms is one.passage is None and "--corpus" in " ".join(one.notes)
@@ -55,7 +57,7 @@ def test_what_comes_out_of_the_index_is_the_searchers_score(index: SearchIndex, 
         assert one.indexed_terms.passage_only is None
 
 
-def test_text_and_index_tell_the_same_terms(index: SearchIndex) -> None:
+def test_text_and_index_give_the_same_terms(index: SearchIndex) -> None:
     for query in QUERIES:
         for one in explain(index, query, list(PASSAGES), PASSAGES):
             assert one.terms is not None and one.indexed_terms is not None
@@ -85,24 +87,24 @@ def test_the_ranks_are_those_of_the_run(index: SearchIndex, mode: str, options: 
     options = options | {
         "weights": {signal: w for signal, w in options.get("weights", {}).items() if signal in signals}
     }
-    known = [docid for docid in PASSAGES if mode != "lexical" or docid not in ("stop", "empty", "عربي-١")]
+    docids = [docid for docid in PASSAGES if mode != "lexical" or docid not in ("stop", "empty", "عربي-١")]
     for query in QUERIES:
         run = index.search({"q": query}, mode=mode, **options)["q"]
-        found = {docid: (rank, score) for rank, (docid, score) in enumerate(run, start=1)}
-        for one in explain(index, query, known, mode=mode, options=SearchOptions(**options)):
+        scores = dict(run)
+        for one in explain(index, query, docids, mode=mode, options=SearchOptions(**options)):
             entry = one.result
-            assert entry.returned is (one.docid in found)
+            assert entry.returned is (one.docid in scores)
             if entry.returned:
-                # The last bits of a sum depend on how busy the processors are, so neighbours may swap ranks.
+                # The last bits of a sum depend on the load of the machine, so neighbours may swap ranks.
                 assert entry.rank is not None
-                assert [entry.score] * 2 == pytest.approx([found[one.docid][1], run[entry.rank - 1][1]], abs=1e-6)
+                assert [entry.score] * 2 == pytest.approx([scores[one.docid], run[entry.rank - 1][1]], abs=1e-6)
             if entry.score is not None:
                 assert sum(part.adds for part in entry.contributions) == pytest.approx(entry.score, abs=1e-6)
             assert (entry.rank is None) is all(part.rank is None for part in entry.contributions)
             assert [part.signal for part in entry.contributions] == list(index.folder.signals(mode))
 
 
-def test_a_side_that_misses_the_passage_adds_nothing(index: SearchIndex) -> None:
+def test_a_signal_without_the_passage_adds_nothing(index: SearchIndex) -> None:
     [one] = explain(index, "dense retrieval", ["stop"], mode="dense,lexical")
     dense, lexical = one.result.contributions
     assert (lexical.rank, lexical.score, lexical.scaled, lexical.adds, lexical.low) == (None, None, 0.0, 0.0, 0.0)
@@ -120,7 +122,7 @@ def test_a_store_is_explained_exactly(work: Path) -> None:
     assert one.terms is not None and one.terms.score > 0  # known from the text alone
 
 
-def test_queries_that_are_cut_shorter_leave_passages_alone(work: Path) -> None:
+def test_a_shorter_max_length_of_queries_does_not_cut_passages(work: Path) -> None:
     with open_index(work / "INDEX", max_length=4) as index:
         for one in explain(index, "query retrieval passages dense", ["p1", SCRIPT, "n3"], PASSAGES):
             assert one.query.tokens == 2 and one.passage is not None and one.passage.tokens > 2
@@ -146,18 +148,18 @@ def test_a_passage_without_terms_needs_its_text_in_a_lexical_search(index: Searc
     assert one.result.rank is None and one.terms is not None and one.terms.score == 0
 
 
-def test_options_that_make_no_sense(index: SearchIndex) -> None:
+def test_invalid_options_are_refused(index: SearchIndex) -> None:
     with pytest.raises(InputError, match="top=0"):
         explain(index, "dense", ["p1"], top=0)
     with pytest.raises(InputError, match="remove_query"):
         explain(index, "dense", ["p1"], options=SearchOptions(remove_query=True))
     with pytest.raises(InputError, match="all weights are 0"):
         explain(index, "dense", ["p1"], options=SearchOptions(alpha=0.0, weights={"multi": 0.0}))
-    with pytest.raises(InputError, match="a weight for multi, but mode lexical searches lexical"):
+    with pytest.raises(InputError, match="weight for multi has no effect: mode lexical searches lexical"):
         explain(index, "dense", ["p1"], mode="lexical", options=SearchOptions(weights={"multi": 2.0}))
 
 
-def test_vectors_out_of_every_kind_of_faiss_index(work: Path, tmp_path: Path) -> None:
+def test_vectors_from_every_kind_of_faiss_index(work: Path, tmp_path: Path) -> None:
     from diffretriever_pyserini.indexes.build import IndexOptions, build_index
 
     for kind in ("sq8", "hnsw"):

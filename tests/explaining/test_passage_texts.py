@@ -21,7 +21,7 @@ def test_ids_of_any_kind_are_found(work: Path) -> None:
     }
 
 
-def test_reading_ends_with_the_last_one_and_passes_over_broken_rows(tmp_path: Path) -> None:
+def test_reading_ends_with_the_last_docid_and_skips_broken_rows(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"id": "a", "text": \n{"id": "b", "title": "T", "text": "x"}\n{"id": "b", "te')
     assert texts_of(Corpus([tmp_path / "c.jsonl"]), ["b"]) == {"b": "T x"}
     with pytest.raises(InputError, match=r"passage 'a' is not in .*c\.jsonl \(1 rows could not be read, the first: "):
@@ -47,17 +47,17 @@ def test_files_of_a_store_that_are_gone_or_changed(work: Path, tmp_path: Path) -
     spec = json.loads((tmp_path / "store" / "store.json").read_text())
     moved = tmp_path / "corpus.jsonl"
     (tmp_path / "store" / "store.json").write_text(json.dumps(spec | {"files": [str(moved)]}))
-    found, [remark] = find_texts(tmp_path / "store", None, ["p1"])
-    assert found == {} and "cannot be read from here" in remark
+    texts, [remark] = find_texts(tmp_path / "store", None, ["p1"])
+    assert texts == {} and "The corpus of the store cannot be read" in remark
     moved.write_text('{"id": "p1", "text": "another"}')
-    found, [remark] = find_texts(tmp_path / "store", None, ["p1"])
-    assert found == {} and "no longer the corpus" in remark
+    texts, [remark] = find_texts(tmp_path / "store", None, ["p1"])
+    assert texts == {} and "no longer the corpus" in remark
 
 
-@pytest.mark.parametrize("made", ["store", "INDEX"])
-def test_another_corpus_than_the_indexed_one_is_remarked_on(work: Path, tmp_path: Path, made: str) -> None:
+@pytest.mark.parametrize("folder", ["store", "INDEX"])
+def test_a_remark_says_that_the_corpus_is_not_the_indexed_one(work: Path, tmp_path: Path, folder: str) -> None:
     corpus = work / "corpus.jsonl"
-    assert find_texts(work / made, [str(corpus)], ["p1"]) == ({"p1": PASSAGES["p1"]}, [])
+    assert find_texts(work / folder, [str(corpus)], ["p1"]) == ({"p1": PASSAGES["p1"]}, [])
     (tmp_path / "other.jsonl").write_text('{"id": "p1", "text": "another"}')
-    found, [remark] = find_texts(work / made, [str(tmp_path / "other.jsonl")], ["p1"])
-    assert found == {"p1": "another"} and "not exactly the corpus" in remark
+    texts, [remark] = find_texts(work / folder, [str(tmp_path / "other.jsonl")], ["p1"])
+    assert texts == {"p1": "another"} and "not exactly the corpus" in remark

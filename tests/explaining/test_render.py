@@ -1,4 +1,4 @@
-"""An explanation as text for a terminal of any width, and as a page that stands alone."""
+"""An explanation as text for a terminal of any width, and as a self-contained page."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
 def explanation(text: str, docid: str, k_passage: int = 16) -> Explanation:
-    """With all that there can be, and ``text`` wherever text from outside is shown."""
+    """An explanation with every field set, and ``text`` in every field that shows foreign text."""
     one = Proposal(text, text, text, 0.42, 1.5, True, False)
     end = Proposal("[SEP]", "[SEP]", None, 0.0001, 2.5, False, True)
     positions = (MaskPosition((one, end), (one,), True), MaskPosition((end, one), (), False))
     cells = tuple(tuple(0.01 * (i + j) - 0.05 for j in range(k_passage)) for i in range(3))
-    gone = tuple(j == 1 for j in range(k_passage))
+    empty = tuple(j == 1 for j in range(k_passage))
     last = k_passage - 1
-    pairs = Interaction(cells, (last, last, None), (0.1, 0.11, 0.0), (False, False, True), gone, 0.21, 0.07)
+    pairs = Interaction(cells, (last, last, None), (0.1, 0.11, 0.0), (False, False, True), empty, 0.21, 0.07)
     term = Term(text, text, 12, 34)
     overlap = Overlap((term,), (term,), (term,), 2, 2)
     contributions = (
@@ -105,7 +105,7 @@ def test_the_page_is_whole_and_holds_nothing_foreign(text: str) -> None:
         assert "alert('1')</script>" in reader.text and "\\u202e\\ud800" in reader.text
 
 
-def test_tables_are_made_for_all_readers() -> None:
+def test_tables_are_accessible() -> None:
     reader = Reader()
     reader.feed(to_html([explanation("plain", "d1")]))
     html = next(attributes for tag, attributes in reader.tags if tag == "html")
@@ -120,18 +120,18 @@ def test_tables_are_made_for_all_readers() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_terminal_gets_lines_that_fit(width: int) -> None:
-    shown = [explanation(text, text) for text in ("a plain word", EVIL, "東京タワー" * 30, "e\u0301" * 300)]
-    text = to_text(shown, text_console(io.StringIO(), width))
+    explanations = [explanation(text, text) for text in ("a plain word", EVIL, "東京タワー" * 30, "e\u0301" * 300)]
+    text = to_text(explanations, text_console(io.StringIO(), width))
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800]", text)
     for line in text.splitlines():
         assert cell_len(line) <= width, line
-    said = " ".join(text.split())
-    assert said.count("Rank 17 of 61") == 8 and said.count("sum 0.2100") == 4
-    assert "q3 is empty" in said and "q1 → p16 0.1000" in said and "*0.100" in said
-    assert "lexical: not in the list: its score is 0, so it adds 0" in said
-    assert "…" not in said.replace(" … (", "")  # no figure is cut
+    unwrapped = " ".join(text.split())
+    assert unwrapped.count("Rank 17 of 61") == 8 and unwrapped.count("sum 0.2100") == 4
+    assert "q3 is empty" in unwrapped and "q1 → p16 0.1000" in unwrapped and "*0.100" in unwrapped
+    assert "lexical: not in the list: its score is 0, so it adds 0" in unwrapped
+    assert "…" not in unwrapped.replace(" … (", "")  # no figure is cut
     for figures in (("12", "34", "408"), ("3 of 60", "0.2135", "0.1000 to 0.9000", "0.1400", "0.5000", "0.0700")):
-        assert len(re.findall(".{1,20}?".join(map(re.escape, figures)), said)) == 4, figures
+        assert len(re.findall(".{1,20}?".join(map(re.escape, figures)), unwrapped)) == 4, figures
 
 
 def test_nothing_is_wrapped_or_cut_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_nothing_is_wrapped_or_cut_in_a_pipe(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(line.split() == ["", *(f"p{j}" for j in range(1, 65))][1:] for line in lines) == 1
 
 
-def test_colours_are_for_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_terminals_get_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -153,9 +153,9 @@ def test_colours_are_for_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         def isatty(self) -> bool:
             return True
 
-    shown = [explanation("[red]plain :smile:", "d1")]
-    plain = to_text(shown, text_console(io.StringIO(), 80))
-    coloured = to_text(shown, text_console(Terminal(), 80))
+    explanations = [explanation("[red]plain :smile:", "d1")]
+    plain = to_text(explanations, text_console(io.StringIO(), 80))
+    coloured = to_text(explanations, text_console(Terminal(), 80))
     assert "\x1b" not in plain and "\x1b[1m" in coloured
     without = "\n".join(line.rstrip() for line in re.sub("\x1b\\[[0-9;]*m", "", coloured).splitlines())
     assert without == plain and "[red]plain :smile:" in plain
@@ -165,8 +165,8 @@ def test_without_a_text_what_is_known_is_shown() -> None:
     bare = dataclasses.replace(
         explanation("plain", "d1"), passage=None, vectors=None, indexed_vectors=None, terms=None, indexed_terms=None
     )
-    for said in (to_text([bare]), to_html([bare])):
-        assert "othing is known of the terms" in said
+    for rendered in (to_text([bare]), to_html([bare])):
+        assert "he terms are not known" in rendered
     assert "(text not known)" in to_text([bare])
 
 

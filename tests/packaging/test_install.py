@@ -1,4 +1,4 @@
-"""Installing for real: from a folder, from an sdist and editable, into a throwaway environment, and out again."""
+"""Real installation from a folder, from an sdist and editable, into a temporary environment, and uninstallation."""
 
 import subprocess
 import sys
@@ -42,10 +42,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with pip; what this one has installed is on its path, but none of its start-up files run."""
+    """A new environment with pip; this one's packages are on its path, but not its start-up files."""
     folder = tmp_path_factory.mktemp("environment")
     venv.EnvBuilder(with_pip=True, symlinks=True).create(folder)
-    site_packages(folder).joinpath("zz-host.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    site_packages(folder).joinpath("zz-packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder
 
 
@@ -68,8 +68,8 @@ def test_it_installs_works_and_leaves_nothing_behind(
     kind: str, source: Path, environment: Path, tmp_path: Path
 ) -> None:
     before = sorted(path.name for path in site_packages(environment).iterdir())
-    what = {"folder": [source], "editable": ["-e", source], "sdist": []}[kind] or [built_sdist(source, tmp_path)]
-    pip(environment, "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", *what)
+    target = {"folder": [source], "editable": ["-e", source], "sdist": []}[kind] or [built_sdist(source, tmp_path)]
+    pip(environment, "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", *target)
     installed = {path.name for path in site_packages(environment).iterdir()} - set(before)
     python = environment / "bin/python"
     models = len(list((ROOT / "prebuilt_configs/models").glob("*.yaml")))
@@ -79,8 +79,8 @@ def test_it_installs_works_and_leaves_nothing_behind(
         out = run(python, "-c", f"import os; os.environ['DIFFRETRIEVER_NO_PLUGIN'] = '1'; {STATE}", cwd=tmp_path)
         assert out == f"None True {models}\n"
         assert run(python, "-S", "-c", "print('up')", cwd=tmp_path) == "up\n"
-        place = run(python, "-c", "import diffretriever_pyserini as d; print(d.__file__)", cwd=tmp_path)
-        assert Path(place.strip()).is_relative_to(source if kind == "editable" else environment)
+        file = run(python, "-c", "import diffretriever_pyserini as d; print(d.__file__)", cwd=tmp_path)
+        assert Path(file.strip()).is_relative_to(source if kind == "editable" else environment)
         assert (environment / "bin/diffretriever").is_file()
     finally:
         pip(environment, "uninstall", "--quiet", "--yes", "diffretriever-pyserini")
@@ -89,7 +89,7 @@ def test_it_installs_works_and_leaves_nothing_behind(
 
 
 def test_start_up_files_without_the_module_are_harmless(source: Path, environment: Path, tmp_path: Path) -> None:
-    """An editable checkout that was moved away, or an uninstall cut short."""
+    """As after moving an editable checkout, or an interrupted uninstallation."""
     program = (
         "import runpy; print(runpy.run_path('setup.py', run_name='x')['STARTUP_FILES']['diffretriever-pyserini.pth'])"
     )
@@ -114,7 +114,7 @@ def test_the_start_file_names_a_function_without_parameters() -> None:
     assert not signature(function).parameters
 
 
-def test_a_wheel_holds_everything_that_is_read_at_run_time(source: Path, tmp_path: Path) -> None:
+def test_a_wheel_has_every_file_that_is_read_at_run_time(source: Path, tmp_path: Path) -> None:
     program = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
     wheel = tmp_path / run(sys.executable, "-c", program, tmp_path, cwd=source).splitlines()[-1]
     with zipfile.ZipFile(wheel) as archive:
@@ -146,7 +146,7 @@ def test_a_wheel_holds_everything_that_is_read_at_run_time(source: Path, tmp_pat
     assert not {name for name in names if name.startswith(("tests/", "docs/", "scripts/"))}
 
 
-def test_an_sdist_holds_what_a_build_needs(source: Path, tmp_path: Path) -> None:
+def test_an_sdist_has_every_file_that_a_build_needs(source: Path, tmp_path: Path) -> None:
     with tarfile.open(built_sdist(source, tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "pyproject.toml", "_diffretriever_pyserini_startup.py", "requirements.lock"} <= names

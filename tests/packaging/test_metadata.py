@@ -1,4 +1,4 @@
-"""The lock file and the requirements agree, and neither names where this was made."""
+"""The lock file and the requirements agree, and neither names a private index or path."""
 
 import re
 import tomllib
@@ -13,12 +13,12 @@ LOCK = ROOT / "requirements.lock"
 
 
 def locked() -> dict[str, list[Requirement]]:
-    found: dict[str, list[Requirement]] = {}
+    pins: dict[str, list[Requirement]] = {}
     for line in LOCK.read_text().splitlines():
         if line and not line.startswith("#"):
             requirement = Requirement(line)
-            found.setdefault(re.sub(r"[-_.]+", "-", requirement.name).lower(), []).append(requirement)
-    return found
+            pins.setdefault(re.sub(r"[-_.]+", "-", requirement.name).lower(), []).append(requirement)
+    return pins
 
 
 def required() -> list[Requirement]:
@@ -37,19 +37,19 @@ def test_every_requirement_is_locked_within_its_bounds(requirement: Requirement)
         assert requirement.specifier.contains(specifier.version)
 
 
-def test_the_lock_holds_pins_only() -> None:
+def test_the_lock_file_has_only_pins() -> None:
     text = LOCK.read_text()
     assert "://" not in text
     assert not re.search(r"^[-/.]", text, re.MULTILINE)
 
 
-def test_every_dependency_has_its_reason() -> None:
+def test_every_dependency_has_a_comment_with_its_reason() -> None:
     lines = (ROOT / "pyproject.toml").read_text().split("dependencies = [\n", 1)[1].split("]\n", 1)[0].splitlines()
     assert len(lines) > 15
     assert all(re.search(r'",\s+# \S+', line) for line in lines)
 
 
-def test_the_project_says_what_it_is_and_for_which_python() -> None:
+def test_the_project_has_authors_keywords_and_python_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     readme = (ROOT / project["readme"]).read_text(encoding="utf-8")
     assert [author["name"] for author in project["authors"]] == ["DiffRetriever in Pyserini developers"]

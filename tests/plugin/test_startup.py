@@ -1,4 +1,4 @@
-"""The start-up hook in fresh Pythons, with a make-believe Pyserini first on the path."""
+"""The start-up hook in new Python processes, with a fake Pyserini first on the path."""
 
 import os
 import subprocess
@@ -10,12 +10,12 @@ import pytest
 pytestmark = pytest.mark.usefixtures("hook_installed")
 
 ROUTE = "from diffretriever_pyserini.plugin import registry; print('route', registry.route())"
-WORKING_HOST = {
+WORKING_PYSERINI = {
     "__init__.py": "",
     "encode/__init__.py": (
         "document_encoder_class_map = {'ance': int, 'dpr': float}\n"
         "query_encoder_class_map = {'ance': int}\n"
-        "class JsonlCollectionIterator:\n    def _load(self, collection_path): return 'host'\n"
+        "class JsonlCollectionIterator:\n    def _load(self, collection_path): return 'pyserini'\n"
         "class JsonlRepresentationWriter:\n"
         "    def __enter__(self): pass\n    def __exit__(self, exc_type, *rest): pass\n"
     ),
@@ -23,7 +23,7 @@ WORKING_HOST = {
 }
 
 
-def make_host(folder: Path, files: dict[str, str]) -> Path:
+def make_pyserini(folder: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = folder / "pyserini" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,53 +53,53 @@ def test_a_start_imports_the_hook_and_nothing_else_of_ours() -> None:
     assert done.stderr == ""
 
 
-def test_the_hook_fires_when_the_host_is_imported(tmp_path: Path) -> None:
-    host = make_host(tmp_path, WORKING_HOST)
+def test_the_hook_fires_when_pyserini_is_imported(tmp_path: Path) -> None:
+    pyserini = make_pyserini(tmp_path, WORKING_PYSERINI)
     program = f"import pyserini.encode as e; print(list(e.document_encoder_class_map)); {ROUTE}"
-    done = python("-c", program, path=host)
+    done = python("-c", program, path=pyserini)
     assert done.stdout.splitlines() == ["['diffretriever', 'ance', 'dpr']", "route hook"]
     assert done.stderr == ""
 
 
-def test_running_a_module_of_the_host_fires_it_too(tmp_path: Path) -> None:
-    done = python("-m", "pyserini.tool", path=make_host(tmp_path, WORKING_HOST))
+def test_running_a_module_of_pyserini_fires_it_too(tmp_path: Path) -> None:
+    done = python("-m", "pyserini.tool", path=make_pyserini(tmp_path, WORKING_PYSERINI))
     assert done.stdout.splitlines() == ["route hook", "name __main__ pyserini.tool SourceFileLoader"]
     assert done.stderr == ""
 
 
 def test_running_a_module_that_we_touch_works(tmp_path: Path) -> None:
-    """runpy asks for the spec, and then for the code, of a module that it never imports under its own name."""
-    files = WORKING_HOST | {"_jvm.py": "def configure_classpath(anserini_root='.'): pass\nprint('ran', __name__)\n"}
-    done = python("-m", "pyserini._jvm", path=make_host(tmp_path, files))
+    """runpy gets the spec and then the code of a module, which it never imports under its own name."""
+    files = WORKING_PYSERINI | {"_jvm.py": "def configure_classpath(anserini_root='.'): pass\nprint('ran', __name__)\n"}
+    done = python("-m", "pyserini._jvm", path=make_pyserini(tmp_path, files))
     assert done.stdout.splitlines() == ["ran __main__"]
     assert done.stderr == ""
 
 
 def test_asking_for_a_spec_does_not_use_the_hook_up(tmp_path: Path) -> None:
-    host = make_host(tmp_path, WORKING_HOST)
+    pyserini = make_pyserini(tmp_path, WORKING_PYSERINI)
     program = (
         "import importlib.util, sys; importlib.util.find_spec('pyserini'); assert 'pyserini' not in sys.modules; "
         f"import pyserini; {ROUTE}; print(type(pyserini.__spec__.loader).__name__, pyserini.__loader__ is "
         "pyserini.__spec__.loader)"
     )
-    assert python("-c", program, path=host).stdout.splitlines() == ["route hook", "SourceFileLoader True"]
+    assert python("-c", program, path=pyserini).stdout.splitlines() == ["route hook", "SourceFileLoader True"]
 
 
 @pytest.mark.parametrize("value", ["1", "true", "yes"])
 def test_the_environment_opts_out(tmp_path: Path, value: str) -> None:
-    host = make_host(tmp_path, WORKING_HOST)
+    pyserini = make_pyserini(tmp_path, WORKING_PYSERINI)
     program = f"import pyserini.encode as e; print(list(e.document_encoder_class_map)); {ROUTE}"
-    done = python("-c", program, path=host, DIFFRETRIEVER_NO_PLUGIN=value)
+    done = python("-c", program, path=pyserini, DIFFRETRIEVER_NO_PLUGIN=value)
     assert done.stdout.splitlines() == ["['ance', 'dpr']", "route None"]
     assert done.stderr == ""
 
 
 def test_opting_out_is_read_when_the_hook_fires(tmp_path: Path) -> None:
-    host = make_host(tmp_path, WORKING_HOST)
+    pyserini = make_pyserini(tmp_path, WORKING_PYSERINI)
     late = f"import os; os.environ['DIFFRETRIEVER_NO_PLUGIN'] = '1'; import pyserini; {ROUTE}"
-    assert python("-c", late, path=host).stdout == "route None\n"
+    assert python("-c", late, path=pyserini).stdout == "route None\n"
     withdrawn = f"import os; os.environ['DIFFRETRIEVER_NO_PLUGIN'] = '0'; import pyserini; {ROUTE}"
-    assert python("-c", withdrawn, path=host, DIFFRETRIEVER_NO_PLUGIN="1").stdout == "route hook\n"
+    assert python("-c", withdrawn, path=pyserini, DIFFRETRIEVER_NO_PLUGIN="1").stdout == "route hook\n"
 
 
 def test_a_start_without_site_is_left_alone(tmp_path: Path) -> None:
@@ -107,27 +107,27 @@ def test_a_start_without_site_is_left_alone(tmp_path: Path) -> None:
         "-S",
         "-c",
         "import pyserini.encode as e; print(list(e.query_encoder_class_map))",
-        path=make_host(tmp_path, WORKING_HOST),
+        path=make_pyserini(tmp_path, WORKING_PYSERINI),
     )
     assert done.stdout == "['ance']\n"
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize("flags", [[], ["-W", "error"]])
-def test_a_host_that_lacks_what_we_touch_works_on_with_one_warning_each(tmp_path: Path, flags: list[str]) -> None:
-    files = WORKING_HOST | {
+def test_another_pyserini_works_with_one_warning_per_touch_point_that_differs(tmp_path: Path, flags: list[str]) -> None:
+    files = WORKING_PYSERINI | {
         "encode/__init__.py": "document_encoder_class_map = []\nclass JsonlCollectionIterator: _load = 3\n"
         "class JsonlRepresentationWriter:\n    def __enter__(self): pass\n    def __exit__(self, kind): pass\n"
     }
     program = "import importlib, pyserini.encode as e; importlib.reload(e); print(e.document_encoder_class_map)"
-    done = python(*flags, "-c", program, path=make_host(tmp_path, files))
+    done = python(*flags, "-c", program, path=make_pyserini(tmp_path, files))
     assert done.returncode == 0
     assert done.stdout == "[]\n"
     warnings = done.stderr.splitlines()
     expected = {
-        "document_encoder_class_map": "it is no dictionary but list",
+        "document_encoder_class_map": "it is not a dictionary but list",
         "query_encoder_class_map": "it does not exist",
-        "JsonlCollectionIterator._load": "it is no Python function but int",
+        "JsonlCollectionIterator._load": "it is not a Python function but int",
         "JsonlRepresentationWriter.__exit__": "its parameters are (self, kind)",
     }
     assert len(warnings) == len(expected)
@@ -135,20 +135,21 @@ def test_a_host_that_lacks_what_we_touch_works_on_with_one_warning_each(tmp_path
         assert f"pyserini.encode.{attribute} ({problem}" in warning
 
 
-def test_a_package_that_cannot_be_loaded_never_breaks_the_host(tmp_path: Path) -> None:
-    host = make_host(tmp_path, WORKING_HOST)
-    (host / "diffretriever_pyserini").mkdir()
-    (host / "diffretriever_pyserini/__init__.py").write_text("raise RuntimeError('half an upgrade')")
-    done = python("-c", "import pyserini.encode as e; print(list(e.query_encoder_class_map))", path=host)
+def test_a_package_that_cannot_be_loaded_never_breaks_pyserini(tmp_path: Path) -> None:
+    pyserini = make_pyserini(tmp_path, WORKING_PYSERINI)
+    (pyserini / "diffretriever_pyserini").mkdir()
+    (pyserini / "diffretriever_pyserini/__init__.py").write_text("raise RuntimeError('half an upgrade')")
+    done = python("-c", "import pyserini.encode as e; print(list(e.query_encoder_class_map))", path=pyserini)
     assert done.stdout == "['ance']\n"
     assert len(done.stderr.splitlines()) == 1
     assert "half an upgrade" in done.stderr and "diffretriever doctor" in done.stderr
 
 
-def test_a_host_that_fails_to_import_fails_as_it_would_without_us(tmp_path: Path) -> None:
-    host = make_host(tmp_path, {"__init__.py": "import os\nif os.environ.get('BROKEN'): raise ImportError('no')\n"})
+def test_a_pyserini_that_fails_to_import_fails_as_it_would_without_us(tmp_path: Path) -> None:
+    files = {"__init__.py": "import os\nif os.environ.get('BROKEN'): raise ImportError('no')\n"}
+    pyserini = make_pyserini(tmp_path, files)
     program = (
         "import os\ntry:\n    import pyserini\nexcept ImportError as error:\n    print(error)\n"
         f"del os.environ['BROKEN']\nimport pyserini\n{ROUTE}"
     )
-    assert python("-c", program, path=host, BROKEN="1").stdout.splitlines() == ["no", "route hook"]
+    assert python("-c", program, path=pyserini, BROKEN="1").stdout.splitlines() == ["no", "route hook"]

@@ -1,4 +1,4 @@
-"""Pyserini's own iterator and writers, with our encoder in play and without it."""
+"""Pyserini's own iterator and writers, with and without our encoder."""
 
 import contextlib
 import json
@@ -54,11 +54,11 @@ GOOD = [
 
 
 @pytest.mark.usefixtures("encoder")
-def test_a_good_corpus_reads_as_the_host_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_corpus_is_read_as_pyserini_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = corpus(tmp_path / "c", *GOOD, "", {"id": "k", "contents": "t\nbody\n"})
     ours = iterate(path).all_info
     monkeypatch.setattr(our_encoders, "_document_encoders", weakref.WeakSet())
-    (path / "a.jsonl").write_text((path / "a.jsonl").read_text().replace("\n\n", "\n"))  # the host takes no blank line
+    (path / "a.jsonl").write_text((path / "a.jsonl").read_text().replace("\n\n", "\n"))  # Pyserini fails on one
     assert ours == iterate(path).all_info
     assert ours == {
         "title": ["a", None, None, "t"],
@@ -106,7 +106,7 @@ def test_a_bad_line_is_named(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.usefixtures("encoder")
 def test_odd_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no passages in this corpus"):
+    with pytest.raises(InputError, match="this corpus has no passages"):
         iterate(corpus(tmp_path / "empty", ""))
     path = corpus(tmp_path / "c", *GOOD)
     (path / "b.jsonl").write_bytes(b'{"id": "9", "title": "\xff", "text": ""}\n')
@@ -114,7 +114,7 @@ def test_odd_files_are_named(tmp_path: Path) -> None:
         iterate(path)
     (path / "b.jsonl").unlink()
     (path / "inner").mkdir()
-    with pytest.raises(InputError, match="inner: a folder inside the corpus folder"):
+    with pytest.raises(InputError, match="inner is a folder inside the corpus folder"):
         iterate(path)
 
 
@@ -134,23 +134,23 @@ def as_command(monkeypatch: pytest.MonkeyPatch, module: str = "pyserini.encode._
 
 
 @pytest.mark.parametrize(
-    ("read", "given", "said"),
+    ("read", "encoded", "message"),
     [
         (
             ["title", "contents"],
             ["text"],
-            "input --fields title contents has no field 'text', which the encoder is given:",
+            "input --fields title contents has no field 'text', which encoder --fields names:",
         ),
-        (["contents"], ["contents"], "no field 'text', which the encoder is given by pyserini.encode whatever it asks"),
+        (["contents"], ["contents"], "no field 'text', which pyserini.encode always needs"),
         (["text"], ["title", "text"], "input --fields text has no field 'title'"),
     ],
 )
-def test_fields_that_cannot_meet_are_refused_before_a_model_is_loaded(
-    monkeypatch: pytest.MonkeyPatch, read: list[str], given: list[str], said: str
+def test_missing_fields_are_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, read: list[str], encoded: list[str], message: str
 ) -> None:
-    arguments = {"input": Namespace(fields=read), "encoder": Namespace(fields=given, multimodal=False)}
+    arguments = {"input": Namespace(fields=read), "encoder": Namespace(fields=encoded, multimodal=False)}
     as_command(monkeypatch, **arguments)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         document_encoder("diffretriever:no model of this name")
 
 
@@ -161,11 +161,11 @@ def test_arguments_of_another_program_are_not_read(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("suffix", "dimension", "said"),
+    ("suffix", "dimension", "message"),
     [("", 64, None), ("", 768, "pass --dimension 64"), ("-lexical", 64, "leave out --to-faiss")],
 )
 def test_what_faiss_cannot_hold_is_refused_before_the_corpus_is_read(
-    monkeypatch: pytest.MonkeyPatch, tiny_name: str, suffix: str, dimension: int, said: str | None
+    monkeypatch: pytest.MonkeyPatch, tiny_name: str, suffix: str, dimension: int, message: str | None
 ) -> None:
     as_command(
         monkeypatch,
@@ -173,12 +173,12 @@ def test_what_faiss_cannot_hold_is_refused_before_the_corpus_is_read(
         encoder=Namespace(fields=["text"], dimension=dimension, multimodal=False),
         output=Namespace(to_faiss=True),
     )
-    with contextlib.nullcontext() if said is None else pytest.raises(InputError, match=said):
+    with contextlib.nullcontext() if message is None else pytest.raises(InputError, match=message):
         document_encoder(tiny_name + suffix)
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_other_encoders_corpora_are_left_to_the_host(tmp_path: Path) -> None:
+def test_other_encoders_corpora_are_left_to_pyserini(tmp_path: Path) -> None:
     assert iterate(corpus(tmp_path / "c", {"id": "a b", "title": "", "text": "x"})).all_info["id"] == ["a b"]
 
 
@@ -193,7 +193,7 @@ def faiss_writer(folder: Path, dimension: int = 64) -> Any:
     return FaissRepresentationWriter(str(folder), dimension=dimension)
 
 
-def test_a_finished_index_says_who_made_it(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
+def test_a_finished_index_records_its_encoder(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
     import faiss
 
     writer = faiss_writer(tmp_path / "D")
@@ -220,7 +220,7 @@ def test_the_encoder_that_made_the_vectors_is_named_not_the_newest(
     assert record.provenance == encoder.provenance != newer.provenance
 
 
-def test_vectors_of_another_encoder_take_the_old_record_away(
+def test_vectors_of_another_encoder_remove_the_old_record(
     tmp_path: Path, encoder: DiffRetrieverDocumentEncoder
 ) -> None:
     writer = faiss_writer(tmp_path / "D")
@@ -232,7 +232,7 @@ def test_vectors_of_another_encoder_take_the_old_record_away(
     assert sorted(path.name for path in (tmp_path / "D").iterdir()) == ["docid", "index"]
 
 
-def test_a_wrong_dimension_is_said_and_leaves_nothing(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
+def test_a_wrong_dimension_is_named_and_leaves_nothing(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
     writer = faiss_writer(tmp_path / "D", dimension=768)
     with (
         pytest.raises(InputError, match=r"vectors of dimension 64, but --dimension is 768: pass --dimension 64"),
@@ -266,7 +266,7 @@ def test_an_interrupted_run_leaves_the_old_index_alone(
     assert {path.name: path.read_bytes() for path in (tmp_path / "D").iterdir()} == before
 
 
-def test_an_index_that_cannot_be_written_is_no_index(
+def test_an_index_that_cannot_be_written_is_removed(
     tmp_path: Path, encoder: DiffRetrieverDocumentEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import faiss
@@ -282,7 +282,7 @@ def test_an_index_that_cannot_be_written_is_no_index(
     assert not (tmp_path / "D").exists()
 
 
-def test_vectors_of_other_encoders_carry_no_name_of_ours(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
+def test_vectors_of_other_encoders_get_no_record(tmp_path: Path, encoder: DiffRetrieverDocumentEncoder) -> None:
     writer = faiss_writer(tmp_path / "D", dimension=4)
     with writer:
         writer.write({"id": ["a"], "vector": np.ones((1, 4), np.float32)}, [])
@@ -290,7 +290,7 @@ def test_vectors_of_other_encoders_carry_no_name_of_ours(tmp_path: Path, encoder
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_other_encoders_files_are_left_to_the_host(tmp_path: Path) -> None:
+def test_other_encoders_files_are_left_to_pyserini(tmp_path: Path) -> None:
     from pyserini.encode import JsonlRepresentationWriter
 
     with pytest.raises(RuntimeError), (writer := JsonlRepresentationWriter(str(tmp_path / "S"))):
@@ -333,13 +333,13 @@ def test_jsonl_embeddings_of_a_failed_run_are_absent(tmp_path: Path, encoder: Di
     (tmp_path / "S").mkdir()
     with pytest.raises(RuntimeError), JsonlRepresentationWriter(str(tmp_path / "S")):
         raise RuntimeError
-    assert [path.name for path in tmp_path.iterdir()] == ["S"], "a folder that was there stays"
+    assert [path.name for path in tmp_path.iterdir()] == ["S"], "an existing folder stays"
 
 
-def test_where_the_folders_parent_cannot_be_used_the_unfinished_file_lies_inside(
+def test_the_unfinished_file_is_inside_the_folder_where_the_parent_cannot_be_used(
     tmp_path: Path, encoder: DiffRetrieverDocumentEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mounted output folder, for instance: nothing can be renamed into it from outside."""
+    """For instance a mounted output folder: no file can be renamed into it from outside."""
     from pyserini.encode import JsonlRepresentationWriter
 
     monkeypatch.setattr("os.access", lambda path, mode: False)
@@ -359,11 +359,11 @@ def test_a_damaged_provenance_is_named(tmp_path: Path) -> None:
     IndexRecord(made_up_provenance(), 8, 3).write(tmp_path)
     whole = json.loads(path.read_text())
     other = whole["provenance"] | {"weights": "x"}
-    for change, said in (
+    for change, message in (
         ({"count": "x"}, "damaged"),
         ({"provenance": None}, "another version"),
         ({"provenance": other}, "does not match its fingerprint"),
     ):
         path.write_text(json.dumps(whole | change))
-        with pytest.raises(InputError, match=rf"diffretriever\.json: .*{said}.*; build the index again"):
+        with pytest.raises(InputError, match=rf"diffretriever\.json: .*{message}.*; build the index again"):
             read_index_record(tmp_path)

@@ -1,4 +1,4 @@
-"""Our errors in Pyserini's commands: a sentence, and the trace for who asks for it."""
+"""Our errors in Pyserini's commands: one sentence, with a traceback on request."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ QUERIES = {
 
 @pytest.fixture(scope="module")
 def indexes(tmp_path_factory: pytest.TempPathFactory, tiny_name: str) -> tuple[str, str]:
-    """A FAISS folder and a Lucene impact index of the passages (the one of stopwords only is not in the latter)."""
+    """A FAISS folder and a Lucene impact index of the passages (without the one of stopwords only)."""
     from pyserini.encode import JsonlRepresentationWriter
     from pyserini.encode.optional import FaissRepresentationWriter
     from pyserini.pyclass import autoclass
@@ -92,7 +92,7 @@ def test_a_name_is_enough_for_both_searchers(indexes: tuple[str, str], tiny_name
         assert isinstance(impact_searcher(indexes, name).query_encoder, LexicalQueryEncoder)
 
 
-def test_other_names_and_cached_queries_stay_the_hosts(
+def test_other_names_and_cached_queries_are_left_to_pyserini(
     indexes: tuple[str, str], tmp_path: Path, tiny_dream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pyserini.encode import CachedDataQueryEncoder, TokFreqQueryEncoder
@@ -111,21 +111,25 @@ def test_other_names_and_cached_queries_stay_the_hosts(
 
 
 @pytest.mark.parametrize("batch", [False, True])
-def test_each_side_scores_as_the_equations_say(
+def test_each_signal_has_the_scores_of_the_equations(
     indexes: tuple[str, str], tiny_name: str, scores: dict[str, Any], batch: bool
 ) -> None:
     dense = dense_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name))
-    # The dense encoder itself serves the impact searcher as well as its lexical side does.
+    # The impact searcher accepts the dense encoder as well as its lexical encoder.
     for encoder in (DiffRetrieverQueryEncoder(tiny_name).lexical, DiffRetrieverQueryEncoder(tiny_name)):
         sparse = impact_searcher(indexes, encoder)
         if batch:
-            found = [side.batch_search(list(QUERIES.values()), list(QUERIES), 10, 2) for side in (dense, sparse)]
+            results = [
+                searcher.batch_search(list(QUERIES.values()), list(QUERIES), 10, 2) for searcher in (dense, sparse)
+            ]
         else:
-            found = [{qid: side.search(text, 10) for qid, text in QUERIES.items()} for side in (dense, sparse)]
+            results = [
+                {qid: searcher.search(text, 10) for qid, text in QUERIES.items()} for searcher in (dense, sparse)
+            ]
         for qid, expected in scores.items():
-            assert hits_of(found[0][qid]) == pytest.approx({docid: s[0] for docid, s in expected.items()}, abs=1e-5)
+            assert hits_of(results[0][qid]) == pytest.approx({docid: s[0] for docid, s in expected.items()}, abs=1e-5)
             positive = {docid: s[1] for docid, s in expected.items() if s[1] > 0}
-            assert hits_of(found[1][qid]) == pytest.approx(positive, abs=0.05)
+            assert hits_of(results[1][qid]) == pytest.approx(positive, abs=0.05)
 
 
 @pytest.mark.parametrize("depth", [2, 4, 10])
@@ -138,16 +142,16 @@ def test_hybrid_is_the_papers_fusion_score_by_score(
     encoder = DiffRetrieverQueryEncoder(tiny_name)
     searcher = HybridSearcher(dense_searcher(indexes, encoder), impact_searcher(indexes, encoder.lexical))
     if batch:
-        found = searcher.batch_search(list(QUERIES.values()), list(QUERIES), depth, 10, 2, 1.0, True)
+        results = searcher.batch_search(list(QUERIES.values()), list(QUERIES), depth, 10, 2, 1.0, True)
     else:
-        found = {qid: searcher.search(text, depth, 10, 1.0, True) for qid, text in QUERIES.items()}
+        results = {qid: searcher.search(text, depth, 10, 1.0, True) for qid, text in QUERIES.items()}
     for qid, expected in scores.items():
         columns = np.array([list(expected.values())], dtype=np.float32)
         fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], depth=depth)[0]
         fused = dict(zip(PASSAGES, fused.tolist(), strict=True))
-        hits = hits_of(found[qid])
+        hits = hits_of(results[qid])
         assert list(hits) == sorted(hits, key=lambda docid: (hits[docid], docid), reverse=True)
-        # A passage that is only in the lexical list, with score 0, is returned by no searcher.
+        # No searcher returns a passage that is only in the lexical list, with score 0.
         in_lists = {docid for docid, score in fused.items() if not np.isnan(score)}
         assert hits.keys() <= in_lists
         assert all(fused[docid] == 0 for docid in in_lists - hits.keys())
@@ -165,18 +169,17 @@ def test_one_lexical_hit_no_longer_ends_the_run(indexes: tuple[str, str], tiny_n
         def encode(self, text: str) -> dict[str, int]:
             return {rare: 1} if text == "finance" else {}
 
-    host_side = impact_searcher(indexes, OneTerm())
-    searcher = HybridSearcher(dense_searcher(indexes, encoder), host_side)
+    searcher = HybridSearcher(dense_searcher(indexes, encoder), impact_searcher(indexes, OneTerm()))
     assert searcher.search("finance", 10, 10, 1.0, True)
     assert len(searcher.search("nothing lexical", 10, 10, 1.0, True)) == len(PASSAGES)
 
 
-def test_sides_that_are_not_ours_are_fused_by_the_host() -> None:
+def test_signals_of_other_encoders_are_fused_by_pyserini() -> None:
     from pyserini.search.hybrid import HybridSearcher
 
     hits = [SimpleNamespace(docid="a", score=2.0), SimpleNamespace(docid="b", score=1.0)]
-    side = SimpleNamespace(search=lambda query, k: hits, batch_search=lambda queries, ids, k, threads: {"q": hits})
-    searcher = HybridSearcher(side, side)
+    theirs = SimpleNamespace(search=lambda query, k: hits, batch_search=lambda queries, ids, k, threads: {"q": hits})
+    searcher = HybridSearcher(theirs, theirs)
     assert hits_of(searcher.search("x", 10, 10, 1.0, True)) == {"a": 1.0, "b": -1.0}  # 2 x ours - 1
     assert hits_of(searcher.batch_search(["x"], ["q"], 10, 10, 1, 1.0, True)["q"]) == {"a": 1.0, "b": -1.0}
     equal = [SimpleNamespace(docid="a", score=2.0)]
@@ -204,21 +207,19 @@ def test_an_index_of_another_k_is_refused(indexes: tuple[str, str], tiny_name: s
     encoder = DiffRetrieverQueryEncoder(tiny_name, k_passage=3)
     with pytest.raises(InputError) as error:
         dense_searcher(indexes, encoder)
-    said, made = str(error.value), DiffRetrieverQueryEncoder(tiny_name)
+    message, builder = str(error.value), DiffRetrieverQueryEncoder(tiny_name)
     first = f"{indexes[0]} holds vectors of another encoder: k_passage is 3, was 1: search with"
-    assert said.startswith(first) and "build the index again" in said
-    assert made.model.passage_fingerprint in said and encoder.model.passage_fingerprint in said
+    assert message.startswith(first) and "build the index again" in message
+    assert builder.model.passage_fingerprint in message and encoder.model.passage_fingerprint in message
 
 
-def test_other_settings_of_the_query_side_are_no_other_model(indexes: tuple[str, str], tiny_name: str) -> None:
+def test_other_query_settings_do_not_make_another_model(indexes: tuple[str, str], tiny_name: str) -> None:
     for options in ({"k_query": 2}, {"lexical_terms": "vocabulary"}, {"max_length": 100}):
         searcher = dense_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name, **options))
         assert len(searcher.search("a text", k=2)) == 2
 
 
-def test_a_record_of_an_index_that_was_replaced_is_not_believed(
-    indexes: tuple[str, str], tiny_name: str, tmp_path: Path
-) -> None:
+def test_the_record_of_a_replaced_index_is_ignored(indexes: tuple[str, str], tiny_name: str, tmp_path: Path) -> None:
     import shutil
 
     import faiss
@@ -250,21 +251,21 @@ def test_a_lexical_name_does_not_search_faiss(indexes: tuple[str, str], tiny_nam
         dense_searcher(indexes, DiffRetrieverQueryEncoder(f"{tiny_name}-lexical"))
 
 
-def test_a_relative_path_is_of_this_process_not_of_the_virtual_machine(
+def test_a_relative_path_is_resolved_by_this_process_not_by_the_jvm(
     indexes: tuple[str, str], tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The JVM has started in another directory, and stays there."""
+    """The JVM was started in another directory and keeps it."""
     from pyserini.search.lucene import LuceneImpactSearcher
 
     (tmp_path / "L").symlink_to(indexes[1])
     monkeypatch.chdir(tmp_path)
     relative = LuceneImpactSearcher("L", f"{tiny_name}-lexical", min_idf=-1)
-    whole = impact_searcher(indexes, f"{tiny_name}-lexical")
-    found, expected = ([(hit.docid, hit.score) for hit in one.search(QUERIES["q2"])] for one in (relative, whole))
-    assert found == expected != []
+    absolute = impact_searcher(indexes, f"{tiny_name}-lexical")
+    expected = [(hit.docid, hit.score) for hit in absolute.search(QUERIES["q2"])]
+    assert expected and [(hit.docid, hit.score) for hit in relative.search(QUERIES["q2"])] == expected
 
 
-def test_threads_get_what_one_thread_gets(indexes: tuple[str, str], tiny_name: str) -> None:
+def test_many_threads_get_the_results_of_one_thread(indexes: tuple[str, str], tiny_name: str) -> None:
     searcher = impact_searcher(indexes, DiffRetrieverQueryEncoder(tiny_name).lexical)
 
     def single(query: str) -> list[tuple[str, float]]:
@@ -285,7 +286,7 @@ def test_threads_get_what_one_thread_gets(indexes: tuple[str, str], tiny_name: s
         sys.setswitchinterval(interval)
 
 
-def test_cached_queries_that_a_kill_left_without_their_folders_name_are_found(tmp_path: Path) -> None:
+def test_cached_queries_that_a_kill_left_without_their_folders_name_are_restored(tmp_path: Path) -> None:
     from pyserini.search.lucene import LuceneImpactSearcher
 
     older = tmp_path / "queries.replaced"
@@ -297,7 +298,7 @@ def test_cached_queries_that_a_kill_left_without_their_folders_name_are_found(tm
 
 
 def test_another_folder_than_the_command_takes(tmp_path: Path, indexes: tuple[str, str], tiny_name: str) -> None:
-    """What a person means, and what to type."""
+    """The error says which folder was given and which to name."""
     from pyserini.search.faiss import FaissSearcher
     from pyserini.search.lucene import LuceneImpactSearcher
 
@@ -305,14 +306,14 @@ def test_another_folder_than_the_command_takes(tmp_path: Path, indexes: tuple[st
     for name, part in (("dense", dense), ("lexical", lexical)):
         (tmp_path / name).symlink_to(part)
     (tmp_path / "index.json").write_text("{}")
-    for open_it, name in ((FaissSearcher, "dense"), (LuceneImpactSearcher, "lexical")):
+    for searcher, name in ((FaissSearcher, "dense"), (LuceneImpactSearcher, "lexical")):
         with pytest.raises(InputError, match=f"an index of `diffretriever index`.*: name {tmp_path / name}"):
-            open_it(str(tmp_path), tiny_name)
+            searcher(str(tmp_path), tiny_name)
         with pytest.raises(InputError, match="nowhere: there is no such folder"):
-            open_it(str(tmp_path / "nowhere"), tiny_name)
-    with pytest.raises(InputError, match="no FAISS folder; it is a Lucene index: name the folder"):
+            searcher(str(tmp_path / "nowhere"), tiny_name)
+    with pytest.raises(InputError, match="not a FAISS folder; it is a Lucene index: name the folder"):
         FaissSearcher(lexical, tiny_name)
-    with pytest.raises(InputError, match="no Lucene index: name the folder of the impact index"):
+    with pytest.raises(InputError, match="not a Lucene index: name the folder of the impact index"):
         LuceneImpactSearcher(dense, tiny_name)
 
 

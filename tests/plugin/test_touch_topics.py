@@ -1,4 +1,4 @@
-"""Topics in Pyserini's own commands: what it cannot read is explained, and no query is lost without a word."""
+"""Topics in Pyserini's own commands: clear errors for what Pyserini cannot read, and no query is lost silently."""
 
 import logging
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_ids_that_pyserini_changes_are_a_warning(tmp_path: Path, caplog: pytest.
 
 
 def test_a_misspelt_name_is_explained() -> None:
-    with pytest.raises(InputError, match="no such topic file, and no topics that Pyserini knows\\."):
+    with pytest.raises(InputError, match="no such topic file, and no topics that Pyserini knows; check the path"):
         topics_of("none.tsv")
     with pytest.raises(InputError, match="did you mean 'msmarco-passage-dev-subset'"):
         topics_of("msmarco-passage-dev-subst")

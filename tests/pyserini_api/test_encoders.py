@@ -22,7 +22,7 @@ def model(tiny_dream: Path) -> DiffRetriever:
     return DiffRetriever.from_pretrained(str(tiny_dream))
 
 
-def test_both_are_the_hosts_encoders(tiny_name: str) -> None:
+def test_both_are_pyserinis_encoders(tiny_name: str) -> None:
     from pyserini.encode import DocumentEncoder, QueryEncoder
 
     assert isinstance(DiffRetrieverDocumentEncoder(tiny_name), DocumentEncoder)
@@ -30,7 +30,7 @@ def test_both_are_the_hosts_encoders(tiny_name: str) -> None:
     assert isinstance(encoder, QueryEncoder) and isinstance(encoder.lexical, QueryEncoder)
 
 
-def test_the_hosts_map_gives_them_by_name(tiny_name: str, tiny_dream: Path) -> None:
+def test_pyserinis_maps_give_them_by_name(tiny_name: str, tiny_dream: Path) -> None:
     from pyserini.encode import document_encoder_class_map, query_encoder_class_map
 
     for mapping, keyword, expected in (
@@ -38,8 +38,7 @@ def test_the_hosts_map_gives_them_by_name(tiny_name: str, tiny_dream: Path) -> N
         (query_encoder_class_map, "encoder_dir", DiffRetrieverQueryEncoder),
     ):
         key = next(key for key in mapping if key in f"diffretriever:{tiny_dream}/../ance-dpr-clip-dse-auto".lower())
-        made = mapping[key](**{keyword: tiny_name, "device": "cpu"})
-        assert isinstance(made, expected)
+        assert isinstance(mapping[key](**{keyword: tiny_name, "device": "cpu"}), expected)
 
 
 def test_passages_are_pooled_vectors(tiny_name: str, model: DiffRetriever) -> None:
@@ -54,15 +53,15 @@ def test_passages_are_term_weights_by_suffix(tiny_name: str, model: DiffRetrieve
     impacts = DiffRetrieverDocumentEncoder(f"{tiny_name}-lexical").encode(TEXTS)
     assert impacts == model.encode(TEXTS, side="passage").impacts
     assert impacts[2] == {}
-    json.dumps(impacts)  # plain ints, as the host's writer needs
+    json.dumps(impacts)  # plain ints, as Pyserini's writer needs
     assert all(type(weight) is int and weight >= 1 for weights in impacts for weight in weights.values())
 
 
 def test_titles_come_first_and_null_is_empty(tiny_name: str, model: DiffRetriever) -> None:
     encoder = DiffRetrieverDocumentEncoder(tiny_name)
-    found = encoder.encode(["text", None, "alone", None], titles=["title", "title", None, None])
+    vectors = encoder.encode(["text", None, "alone", None], titles=["title", "title", None, None])
     expected = model.encode(["title text", "title", "alone", ""], side="passage").pooled
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
 def test_titles_that_do_not_fit_are_refused() -> None:
@@ -74,7 +73,7 @@ def test_titles_that_do_not_fit_are_refused() -> None:
         join_titles("a", None)
 
 
-def test_a_hosts_length_only_shortens(tiny_name: str) -> None:
+def test_pyserinis_max_length_only_shortens(tiny_name: str) -> None:
     long = "word " * 300
     encoder = DiffRetrieverDocumentEncoder(tiny_name)
     whole = encoder.encode([long])
@@ -84,7 +83,7 @@ def test_a_hosts_length_only_shortens(tiny_name: str) -> None:
     assert DiffRetrieverQueryEncoder(tiny_name, max_length=100).model.config.max_length == 100
 
 
-def test_everything_the_host_may_send_is_taken(tiny_name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_option_of_pyserini_is_accepted(tiny_name: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         DiffRetrieverQueryEncoder(
             encoder_dir=tiny_name, tokenizer_name=None, device="cpu", prefix=None, fp16=False, pooling="cls",
@@ -97,15 +96,15 @@ def test_everything_the_host_may_send_is_taken(tiny_name: str, caplog: pytest.Lo
     assert caplog.messages == []
 
 
-def test_what_was_asked_for_in_vain_is_said_once(tiny_name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_option_without_effect_gives_one_warning(tiny_name: str, caplog: pytest.LogCaptureFixture) -> None:
     encoder = DiffRetrieverDocumentEncoder(tiny_name, prefix="passage: ", brand_new_option=3)
     for _ in range(2):
         encoder.encode(["a"], add_sep=True)
-    found = [
+    warnings = [
         message.split(": ", 1)[1] if message.startswith("diffretriever") else message for message in caplog.messages
     ]
-    assert len(found) == 3
-    for message, word in zip(found, ("brand_new_option", "prefix", "add_sep"), strict=True):
+    assert len(warnings) == 3
+    for message, word in zip(warnings, ("brand_new_option", "prefix", "add_sep"), strict=True):
         assert word in message and "no effect" in message
 
 
@@ -120,7 +119,7 @@ def test_a_misspelt_setting_is_refused(tiny_name: str) -> None:
         DiffRetrieverQueryEncoder(tiny_name, k_qery=4)
 
 
-def test_a_model_that_is_nowhere_fails_before_anything_is_read() -> None:
+def test_a_missing_model_fails_before_anything_is_read() -> None:
     with pytest.raises(ModelNotFoundError):
         DiffRetrieverDocumentEncoder("diffretriever:/no/such/folder")
 
@@ -161,9 +160,9 @@ def test_odd_queries_are_harmless_and_others_refused(tiny_name: str) -> None:
 
 def test_lucenes_limit_keeps_the_strongest_terms() -> None:
     impacts = {f"t{i:04d}": 1 + i // 2 for i in range(2000)}
-    kept = strongest(impacts, 1024)
-    assert len(kept) == 1024
-    assert min(kept.values()) == 489 and "t0976" in kept and "t0975" not in kept
+    terms = strongest(impacts, 1024)
+    assert len(terms) == 1024
+    assert min(terms.values()) == 489 and "t0976" in terms and "t0975" not in terms
     assert strongest({"a": 1}, 1024) == {"a": 1}
 
 
@@ -181,13 +180,13 @@ def test_half_precision_is_another_model_of_the_same_name(tiny_name: str) -> Non
 
 def test_settings_of_the_config_can_be_given(tiny_name: str) -> None:
     encoder = DiffRetrieverDocumentEncoder(tiny_name, k_passage=3)
-    made = encoder.record(7).provenance
-    assert (made.encoder, made.k_passage) == (tiny_name, 3)
-    assert made.fingerprint != DiffRetrieverDocumentEncoder(tiny_name).provenance.fingerprint
+    provenance = encoder.record(7).provenance
+    assert (provenance.encoder, provenance.k_passage) == (tiny_name, 3)
+    assert provenance.fingerprint != DiffRetrieverDocumentEncoder(tiny_name).provenance.fingerprint
 
 
 def test_making_an_encoder_attaches_the_plugin_where_the_hook_does_not_run(tiny_name: str) -> None:
-    """Whichever import gave it, since a hybrid search with Pyserini's own fusion would be wrong without a word."""
+    """However it is imported: a hybrid search with Pyserini's own fusion would be wrong without a warning."""
     program = (
         f"import sys; sys.path[:] = {sys.path!r}\n"
         "from diffretriever_pyserini.pyserini_api.encoders import DiffRetrieverQueryEncoder as inner\n"

@@ -1,4 +1,4 @@
-"""MaxSim where Pyserini expects a FaissSearcher: our class, its own given our folders, and its hybrid searcher."""
+"""MaxSim where Pyserini expects a FaissSearcher: our class, Pyserini's with our folders, and its hybrid searcher."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUERIES = ["dense vectors of words", "one more query", "", "zebra"]
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small random BERT, K = 3 on the passage side."""
+    """A small random BERT with K = 3 for passages."""
     folder = tmp_path_factory.mktemp("bert")
     save_masked_lm(folder)
     (folder / "k3.yaml").write_text(f"name: k3\nbackbone: {folder}\nk_passage: 3\n")
@@ -45,7 +45,7 @@ def store(checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def index(store: Store, checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """INDEX/multi with room enough to be nearly exact, and INDEX/lexical."""
+    """INDEX/multi with enough bytes per vector to be nearly exact, and INDEX/lexical."""
     folder = tmp_path_factory.mktemp("index") / "INDEX"
     multi = MultiBuild(bytes_per_vector=64)
     build_index(store, folder, IndexOptions(dense=None, multi=multi, encoder=checkpoint, quiet=True))
@@ -62,7 +62,7 @@ def expected(checkpoint: str, store: Store) -> dict[str, dict[str, float]]:
     return {query: dict(zip(docids, row.tolist(), strict=True)) for query, row in zip(QUERIES, scores, strict=True)}
 
 
-def test_a_store_is_searched_where_the_encoder_is(
+def test_a_store_is_searched_on_the_encoders_device(
     store: Store, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffretriever_pyserini import MaxSimSearcher
@@ -72,14 +72,14 @@ def test_a_store_is_searched_where_the_encoder_is(
     assert vectors.device == "meta"
 
 
-@pytest.mark.parametrize("side", ["store", "multi"])
-def test_a_folder_stays_the_one_that_was_opened_whatever_the_directory(
-    store: Store, index: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+@pytest.mark.parametrize("kind", ["store", "multi"])
+def test_a_folder_stays_the_same_when_the_directory_changes(
+    store: Store, index: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Files are opened when they are first read."""
     from diffretriever_pyserini import MaxSimSearcher
 
-    folder = store.folder if side == "store" else index / "multi"
+    folder = store.folder if kind == "store" else index / "multi"
     expected = MaxSimSearcher(folder, checkpoint).batch_search(QUERIES, QUERIES, 5)
     monkeypatch.chdir(folder.parent)
     searcher = MaxSimSearcher(folder.name, checkpoint)
@@ -110,13 +110,13 @@ def test_pyserinis_searcher_takes_the_folder(
     for encoder in (name, DiffRetrieverQueryEncoder(name)):
         searcher = FaissSearcher(str(index / "multi"), encoder)
         assert isinstance(searcher, MaxSimSearcher)
-        found = searcher.batch_search(QUERIES, list("abcd"), 150, threads=2)
+        results = searcher.batch_search(QUERIES, list("abcd"), 150, threads=2)
         for qid, (query, scores) in zip("abcd", expected.items(), strict=True):
-            assert len(found[qid]) == len({hit.docid for hit in found[qid]}) == 150
-            error = [abs(hit.score - scores[hit.docid]) for hit in found[qid]]
-            assert max(error) < 0.1, query
+            hits = results[qid]
+            assert len(hits) == len({hit.docid for hit in hits}) == 150
+            assert max(abs(hit.score - scores[hit.docid]) for hit in hits) < 0.1, query
             assert [(hit.docid, hit.score) for hit in searcher.search(query, 7)] == [
-                (hit.docid, hit.score) for hit in found[qid][:7]
+                (hit.docid, hit.score) for hit in hits[:7]
             ]
 
 
@@ -150,11 +150,11 @@ def test_vectors_as_queries(index: Path, checkpoint: str) -> None:
     )
     for qid in "ab":
         assert [hit.docid for hit in by_text[qid]] == [hit.docid for hit in by_vector[qid]]
-    with pytest.raises(InputError, match=r"a query of shape \(2, 5\)"):
+    with pytest.raises(InputError, match=r"a query has the shape \(2, 5\)"):
         searcher.search(np.zeros((2, 5), np.float32))
 
 
-def test_what_does_not_fit_is_explained(
+def test_mismatched_arguments_are_explained(
     index: Path, checkpoint: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from pyserini.encode import QueryEncoder
@@ -181,14 +181,14 @@ def test_what_does_not_fit_is_explained(
     for arguments, message in (
         ((["a"], ["1"], 0), "k=0"),
         ((["a"], ["1", "2"]), "2 ids"),
-        ((["a"], ["1"], 5, 1, True), "no one vector a passage"),
+        ((["a"], ["1"], 5, 1, True), "several vectors per passage"),
     ):
         with pytest.raises(InputError, match=message):
             searcher.batch_search(*arguments)
 
 
-def test_eight_threads_lose_and_mix_nothing(index: Path, checkpoint: str) -> None:
-    """For four seconds, or as many as DIFFRETRIEVER_SOAK_SECONDS says."""
+def test_eight_threads_get_the_results_of_one(index: Path, checkpoint: str) -> None:
+    """For four seconds, or DIFFRETRIEVER_SOAK_SECONDS."""
     import os
 
     from diffretriever_pyserini import MaxSimSearcher
@@ -203,13 +203,13 @@ def test_eight_threads_lose_and_mix_nothing(index: Path, checkpoint: str) -> Non
     def ask(number: int) -> None:
         draw = np.random.default_rng(number)
         while time.monotonic() < until:
-            some = [texts[i] for i in draw.integers(len(texts), size=int(draw.integers(1, 6)))]
-            qids = [f"{number}.{i}" for i in range(len(some))]
-            found = searcher.batch_search(some, qids, 15, threads=int(draw.integers(1, 4)))
-            for qid, text in zip(qids, some, strict=True):
-                if [(hit.docid, hit.score) for hit in found[qid]] != expected[text]:
+            queries = [texts[i] for i in draw.integers(len(texts), size=int(draw.integers(1, 6)))]
+            qids = [f"{number}.{i}" for i in range(len(queries))]
+            results = searcher.batch_search(queries, qids, 15, threads=int(draw.integers(1, 4)))
+            for qid, text in zip(qids, queries, strict=True):
+                if [(hit.docid, hit.score) for hit in results[qid]] != expected[text]:
                     wrong.append(text)
-            answered[number] += len(some)
+            answered[number] += len(queries)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
     for thread in threads:

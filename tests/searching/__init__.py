@@ -1,1 +1,1 @@
-"""Searching: what is found, and what is refused."""
+"""Tests of searching."""

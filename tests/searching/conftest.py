@@ -1,4 +1,4 @@
-"""A small index of a tiny real model, in both layouts: one folder, and Pyserini's two."""
+"""A small index of a tiny real model, in both layouts: one index folder, and Pyserini's two folders."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from diffretriever_pyserini import DiffRetrieverDocumentEncoder
 
-# Pyserini is imported inside the fixtures alone: pytest reads this file before it sets up its own handler of signals,
-# which would then replace that of the Java virtual machine and end the process.
+# Pyserini is imported inside the fixtures only: pytest imports this file before it installs its own signal handlers,
+# which would then replace those of the Java virtual machine and end the process.
 
 PASSAGES = {
     "p1": "the quick brown fox jumps over the lazy dog",
@@ -70,11 +70,11 @@ def write_signals(folder: Path, name: str, passages: dict[str, str]) -> None:
     autoclass("io.anserini.index.IndexCollection").main(["-collection", "JsonVectorCollection", *paths, *options])
 
 
-def write_record(folder: Path, made_by: DiffRetrieverDocumentEncoder, **changes: object) -> None:
+def write_record(folder: Path, encoder: DiffRetrieverDocumentEncoder, **changes: object) -> None:
     """``index.json`` as `diffretriever index` writes it."""
     record = {
         "format": 2,
-        "provenance": made_by.model.provenance.record(),
+        "provenance": encoder.model.provenance.record(),
         "dimension": 64,
         "passages": len(PASSAGES),
         "dense": {},

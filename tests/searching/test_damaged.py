@@ -1,4 +1,4 @@
-"""Indexes that are damaged or incomplete, and parameters that they do not have: each is a sentence."""
+"""Damaged and incomplete indexes, and parameters that an index does not have: each error is one sentence."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_a_damaged_index_is_named(folder: Path, tiny_name: str, tmp_path: Path) 
         damaged.search(TOPICS, mode="lexical")
     write_record(tmp_path / "I", DiffRetrieverDocumentEncoder(tiny_name), passages=9)
     shutil.copyfile(folder / "dense/index", tmp_path / "I/dense/index")
-    with pytest.raises(InputError, match="holds 7 passages, but the index was made of 9"):
+    with pytest.raises(InputError, match="holds 7 passages, but the index was built from 9"):
         open_index(tmp_path / "I").search(TOPICS, mode="dense")
 
 
 DAMAGES: dict[str, tuple[str, bytes, str]] = {
-    "a line less": ("docid", b"p1\np2\np3\np4\np5\np6\n", "index holds 7 vectors and docid 6 ids"),
+    "one line too few": ("docid", b"p1\np2\np3\np4\np5\np6\n", "index holds 7 vectors and docid 6 ids"),
     "no lines": ("docid", b"", "docid 0 ids"),
     "a blank line": ("docid", b"p1\np2\n\np4\np5\np6\n007\n", "docid, line 3: no id"),
     "an id twice": ("docid", b"p1\np2\np1\np4\np5\np6\n007\n", "docid: 'p1' is the id of several vectors"),
@@ -45,7 +45,7 @@ DAMAGES: dict[str, tuple[str, bytes, str]] = {
 }
 
 
-def test_vectors_that_are_no_numbers(folder: Path, tiny_name: str, tmp_path: Path) -> None:
+def test_vectors_that_are_not_finite(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     import faiss
 
     shutil.copytree(folder / "dense", tmp_path / "D")
@@ -55,12 +55,12 @@ def test_vectors_that_are_no_numbers(folder: Path, tiny_name: str, tmp_path: Pat
         index = faiss.IndexFlatIP(64)
         index.add(vectors)
         faiss.write_index(index, str(tmp_path / "D/index"))
-        with pytest.raises(InputError, match="D: holds vectors that are no numbers, so it is damaged; build it again"):
+        with pytest.raises(InputError, match="D: holds vectors that are not finite, so it is damaged; build it again"):
             open_index(separate_folders(tmp_path / "D"), tiny_name).search(TOPICS)
 
 
 def test_postings_that_lucene_cannot_read(folder: Path, tmp_path: Path) -> None:
-    """Lucene opens the index, and finds the damage when a query comes."""
+    """Lucene opens the index and meets the damage only in a search."""
     shutil.copytree(folder, tmp_path / "I")
     (postings,) = (tmp_path / "I/lexical").glob("*.tim")
     whole = postings.read_bytes()
@@ -82,7 +82,7 @@ def test_damaged_files_of_faiss(folder: Path, tiny_name: str, tmp_path: Path, ki
 def test_a_file_that_is_missing(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "dense", tmp_path / "D")
     (tmp_path / "D/docid").unlink()
-    with pytest.raises(InputError, match="no FAISS folder .*: the file docid is missing"):
+    with pytest.raises(InputError, match="not a FAISS folder .*: the file docid is missing"):
         separate_folders(tmp_path / "D")
     with pytest.raises(InputError, match="it is a file; name the folder"):
         separate_folders(tmp_path / "D/index")
@@ -107,6 +107,6 @@ def test_parameters_of_faiss(folder: Path, tiny_name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("value", [0, -1, 1_000_001, 2147483648, 10**20, 1.5, "many", True])
 @pytest.mark.parametrize("name", ["nprobe", "efSearch"])
 def test_parameters_out_of_range(folder: Path, name: str, value: Any) -> None:
-    """FAISS takes an efSearch of 0 for one candidate, and what is no int for another number."""
+    """FAISS reads an efSearch of 0 as one candidate, and a value that is not an int as another number."""
     with pytest.raises(InputError, match=rf"{name}={value!r} must be a whole number between 1 and 1,000,000"):
         open_index(folder, parameters={name: value})

@@ -1,4 +1,4 @@
-"""What an index says of itself, and what is no index; nothing heavy is opened for it."""
+"""What an index records of itself, and folders that are not an index; nothing heavy is opened for it."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ def make_index(folder: Path, **changes: object) -> Path:
 
 
 def test_both_signals(tmp_path: Path) -> None:
-    found = read_index(make_index(tmp_path / "I"))
-    assert (found.made, found.passages) == (made_up_provenance(), 3)
-    assert found.modes == ("dense", "lexical", "hybrid")
-    assert [found.mode(asked) for asked in (None, "dense", "lexical", "hybrid")] == [
+    index = read_index(make_index(tmp_path / "I"))
+    assert (index.provenance, index.passages) == (made_up_provenance(), 3)
+    assert index.modes == ("dense", "lexical", "hybrid")
+    assert [index.mode(requested) for requested in (None, "dense", "lexical", "hybrid")] == [
         "hybrid",
         "dense",
         "lexical",
         "hybrid",
     ]
     with pytest.raises(InputError, match="mode 'sparse' is not one of dense, multi, lexical, hybrid"):
-        found.mode("sparse")
+        index.mode("sparse")
 
 
-@pytest.mark.parametrize(("there", "missing"), [("dense", "lexical"), ("lexical", "dense")])
-def test_a_missing_side_is_named(tmp_path: Path, there: str, missing: str) -> None:
-    found = read_index(make_index(tmp_path / "I", **{missing: None}))
-    assert found.mode(None) == there
-    for asked in (missing, "hybrid"):
-        with pytest.raises(InputError, match=rf"I has no {missing} signal, .*--{missing}.*--mode {there}"):
-            found.mode(asked)
+@pytest.mark.parametrize(("present", "missing"), [("dense", "lexical"), ("lexical", "dense")])
+def test_a_missing_signal_is_named(tmp_path: Path, present: str, missing: str) -> None:
+    index = read_index(make_index(tmp_path / "I", **{missing: None}))
+    assert index.mode(None) == present
+    for mode in (missing, "hybrid"):
+        with pytest.raises(InputError, match=rf"I has no {missing} signal, .*--{missing}.*--mode {present}"):
+            index.mode(mode)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
         read_index(tmp_path / "I")
 
 
-def test_an_index_that_a_kill_left_without_its_name_is_found(tmp_path: Path) -> None:
-    """As between the two renames of a folder that is built anew."""
+def test_an_index_that_a_kill_left_without_its_name_is_restored(tmp_path: Path) -> None:
+    """As after a kill between the two renames of a folder that is built again."""
     make_index(tmp_path / "I").rename(tmp_path / "I.replaced")
     assert read_index(tmp_path / "I").passages == 3
     assert not (tmp_path / "I.replaced").exists()
 
 
-def test_the_parts_of_a_demo_that_a_kill_left_without_its_name_are_found(tmp_path: Path) -> None:
+def test_the_parts_of_a_demo_that_a_kill_left_without_its_name_are_restored(tmp_path: Path) -> None:
     make_faiss(tmp_path / "demo.replaced" / "index.dense")
     make_lucene(tmp_path / "demo.replaced" / "index.lexical")
     (tmp_path / "demo.replaced" / "demo.json").touch()
@@ -105,11 +105,11 @@ def test_the_parts_of_a_demo_that_a_kill_left_without_its_name_are_found(tmp_pat
 
 def test_a_part_that_is_gone_is_named(tmp_path: Path) -> None:
     (make_index(tmp_path / "I") / "dense/docid").unlink()
-    with pytest.raises(InputError, match=r"I/dense is no FAISS folder"):
+    with pytest.raises(InputError, match=r"I/dense is not a FAISS folder"):
         read_index(tmp_path / "I")
 
 
-def test_what_is_no_index_is_told_apart(tmp_path: Path) -> None:
+def test_the_error_says_what_a_folder_is_instead_of_an_index(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder, message in (
         (tmp_path / "none", "there is no such folder"),
@@ -123,26 +123,26 @@ def test_what_is_no_index_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_signals_and_their_combinations(tmp_path: Path) -> None:
-    found = read_index(make_index(tmp_path / "I"))
-    both = replace(found, multi=tmp_path / "M")
-    assert both.modes == ("dense", "multi", "lexical", "hybrid")
-    assert both.signals("hybrid") == ("multi", "lexical")
-    assert found.signals("hybrid") == ("dense", "lexical")
-    assert both.signals("lexical,multi,dense") == ("dense", "multi", "lexical")
-    assert replace(both, lexical=None).mode(None) == "multi"
+    two = read_index(make_index(tmp_path / "I"))
+    three = replace(two, multi=tmp_path / "M")
+    assert three.modes == ("dense", "multi", "lexical", "hybrid")
+    assert three.signals("hybrid") == ("multi", "lexical")
+    assert two.signals("hybrid") == ("dense", "lexical")
+    assert three.signals("lexical,multi,dense") == ("dense", "multi", "lexical")
+    assert replace(three, lexical=None).mode(None) == "multi"
     for wrong in ("dense,dense", "dense,sparse", "", "hybrid,dense"):
         with pytest.raises(InputError, match="is not one of|names a signal twice"):
-            both.mode(wrong)
+            three.mode(wrong)
     with pytest.raises(InputError, match=r"has no multi signal, .* `diffretriever index --multi`"):
-        found.mode("dense,multi")
+        two.mode("dense,multi")
 
 
-def test_a_store_is_an_index_of_one_side(tmp_path: Path) -> None:
+def test_a_store_is_an_index_of_one_signal(tmp_path: Path) -> None:
     store = made_up_store(tmp_path / "store", count=20)
-    found = read_index(store.folder)
-    assert (found.modes, found.multi, found.made) == (("multi",), store.folder, store.spec.provenance)
-    assert separate_folders(None, None, store.folder).made == store.spec.provenance
-    with pytest.raises(InputError, match=r"is no multi-vector index .*: it is a FAISS folder"):
+    index = read_index(store.folder)
+    assert (index.modes, index.multi, index.provenance) == (("multi",), store.folder, store.spec.provenance)
+    assert separate_folders(None, None, store.folder).provenance == store.spec.provenance
+    with pytest.raises(InputError, match=r"is not a multi-vector index .*: it is a FAISS folder"):
         separate_folders(None, None, make_faiss(tmp_path / "D"))
 
 
@@ -153,7 +153,7 @@ def test_the_folders_of_pyserini(tmp_path: Path) -> None:
     assert separate_folders(None, lexical).modes == ("lexical",)
     with pytest.raises(InputError, match="no index: give --index"):
         separate_folders(None, None)
-    with pytest.raises(InputError, match="L is no FAISS folder .*it is a Lucene index"):
+    with pytest.raises(InputError, match="L is not a FAISS folder .*it is a Lucene index"):
         separate_folders(lexical, None)
-    with pytest.raises(InputError, match="I is no Lucene index .*give it with --index"):
+    with pytest.raises(InputError, match="I is not a Lucene index .*give it with --index"):
         separate_folders(None, make_index(tmp_path / "I"))

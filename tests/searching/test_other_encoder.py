@@ -1,4 +1,4 @@
-"""What another encoder made is refused, whatever makes it another one: by searching, and by going on with a store."""
+"""Search refuses an index, and encode refuses to resume a store, that another encoder made, whatever the difference."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ..model.conftest import checkpoints, copy_folder, edit_json, tiny_bert, tin
 from ..model.test_fingerprint import DECIDING, editable, tiny_dream_adapter
 
 __all__ = ["checkpoints", "tiny_bert", "tiny_dream_adapter", "tiny_llada"]
-Made = Callable[[str], tuple[Path, Path]]
+Setups = Callable[[str], tuple[Path, Path]]
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Made:
+def setups(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Setups:
     """Fixture name of a checkpoint → a copy of it, and a folder with its corpus, topics, store and index."""
     known: dict[str, tuple[Path, Path]] = {}
 
@@ -48,8 +48,8 @@ def encode(encoder: Path, work: Path, store: str = "S") -> list[str]:
 
 
 def search(encoder: Path | None, work: Path, output: Path) -> list[str]:
-    named = ["--encoder", str(encoder)] if encoder else []
-    return ["search", "--index", f"{work}/I", *named, "--topics", f"{work}/topics.tsv", "--output", str(output)]
+    name = ["--encoder", str(encoder)] if encoder else []
+    return ["search", "--index", f"{work}/I", *name, "--topics", f"{work}/topics.tsv", "--output", str(output)]
 
 
 def half(work: Path) -> dict[Path, bytes]:
@@ -69,9 +69,11 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("name", DECIDING)
-def test_another_encoder_is_refused(name: str, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fixture, change, said = DECIDING[name]
-    encoder, work = made(fixture)
+def test_another_encoder_is_refused(
+    name: str, setups: Setups, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixture, change, difference = DECIDING[name]
+    encoder, work = setups(fixture)
     assert main(search(encoder, work, tmp_path / "run.txt")) == 0
     other = copy_folder(encoder, tmp_path / "other")
     change(other)
@@ -80,7 +82,7 @@ def test_another_encoder_is_refused(name: str, made: Made, tmp_path: Path, capsy
     assert main(search(other, work, tmp_path / "other.txt")) != 0
     error = capsys.readouterr().err
     assert "I holds passages of another encoder: " in error
-    assert said in error
+    assert difference in error
     assert "search with the encoder that built the index" in error
     assert not (tmp_path / "other.txt").exists()
 
@@ -88,7 +90,7 @@ def test_another_encoder_is_refused(name: str, made: Made, tmp_path: Path, capsy
     assert main(encode(other, work, "half")) != 0
     error = capsys.readouterr().err
     assert "half was begun with passages of another encoder: " in error
-    assert said in error
+    assert difference in error
     assert "continue with the same encoder, or name another folder" in error
     assert files(work / "half") == before
 
@@ -98,9 +100,9 @@ def test_another_encoder_is_refused(name: str, made: Made, tmp_path: Path, capsy
     }
 
 
-def test_a_checkpoint_changed_in_its_place(made: Made, tmp_path: Path) -> None:
-    """As it happens: the same command, the same name, another adapter under it."""
-    encoder, work = made("tiny_dream_adapter")
+def test_a_checkpoint_changed_under_the_same_path(setups: Setups, tmp_path: Path) -> None:
+    """The usual case: the same command and name, another adapter in the folder."""
+    encoder, work = setups("tiny_dream_adapter")
     shutil.copytree(work, tmp_path / "work")
     work, index = tmp_path / "work", tmp_path / "work" / "I" / "index.json"
     record = json.loads(index.read_text())
@@ -124,8 +126,8 @@ def test_a_checkpoint_changed_in_its_place(made: Made, tmp_path: Path) -> None:
         (encoder / "adapter_config.json").write_bytes(old)
 
 
-def test_everything_written_names_its_encoder_alike(made: Made, tmp_path: Path) -> None:
-    encoder, work = made("tiny_bert")
+def test_every_output_has_the_same_record_of_its_encoder(setups: Setups, tmp_path: Path) -> None:
+    encoder, work = setups("tiny_bert")
     output = tmp_path / "queries"
     command = ["encode-queries", "--encoder", str(encoder), "--topics", f"{work}/topics.tsv", "--output", str(output)]
     assert main(command) == 0
@@ -138,5 +140,5 @@ def test_everything_written_names_its_encoder_alike(made: Made, tmp_path: Path) 
             output / "manifest.json",
         )
     ]
-    assert all(one == records[0] for one in records)
+    assert all(record == records[0] for record in records)
     assert records[0]["passage"]["k"] == resolve_config(str(encoder)).k_passage

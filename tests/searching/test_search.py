@@ -1,4 +1,4 @@
-"""Searching small real indexes, score by score against the equations and against Pyserini's own hybrid search."""
+"""Searches of small real indexes, compared score by score with the equations and with Pyserini's hybrid search."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def index(folder: Path) -> SearchIndex:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_each_side_is_the_equations_score_by_score(index: SearchIndex, scores: Expected, threads: int) -> None:
+def test_each_signal_has_the_scores_of_the_equations(index: SearchIndex, scores: Expected, threads: int) -> None:
     dense = index.search(TOPICS, mode="dense", threads=threads)
     lexical = index.search(TOPICS, mode="lexical", threads=threads)
     for qid, expected in scores.items():
@@ -51,33 +51,35 @@ def test_each_side_is_the_equations_score_by_score(index: SearchIndex, scores: E
 def test_hybrid_is_the_papers_fusion(
     index: SearchIndex, scores: Expected, hits: int, depth: int | None, alpha: float
 ) -> None:
-    found = index.search(TOPICS, hits=hits, depth=depth, alpha=alpha)
+    results = index.search(TOPICS, hits=hits, depth=depth, alpha=alpha)
     for qid, expected in scores.items():
         columns = np.array([list(expected.values())], dtype=np.float32)
         fused = scoring.fuse(columns[:, :, 0], columns[:, :, 1], weight=1 / (1 + alpha), depth=depth or 1000)[0]
         by_docid = dict(zip(PASSAGES, fused.tolist(), strict=True))
         listed = {docid: score for docid, score in by_docid.items() if not np.isnan(score)}
-        assert found[qid] == ranked(dict(found[qid]))
-        assert len(found[qid]) == min(hits, len(PASSAGES))
-        for docid, score in found[qid]:
+        assert results[qid] == ranked(dict(results[qid]))
+        assert len(results[qid]) == min(hits, len(PASSAGES))
+        for docid, score in results[qid]:
             assert score == pytest.approx(listed[docid], abs=1e-5)
-        # What is cut off, or is in the lexical list with score 0 alone, is no better than the last hit.
-        last = found[qid][-1][1]
-        assert all(score <= last + 1e-5 for docid, score in listed.items() if docid not in dict(found[qid]))
+        # A passage that was cut off, or whose only score is a lexical 0, is no better than the last hit.
+        last = results[qid][-1][1]
+        assert all(score <= last + 1e-5 for docid, score in listed.items() if docid not in dict(results[qid]))
 
 
 @pytest.mark.parametrize("hits", [1, 3, 1000])
-def test_hybrid_is_pyserinis_with_our_plugin(index: SearchIndex, folder: Path, tiny_name: str, hits: int) -> None:
+def test_hybrid_equals_pyserinis_search_with_our_plugin(
+    index: SearchIndex, folder: Path, tiny_name: str, hits: int
+) -> None:
     from pyserini.search.faiss import FaissSearcher
     from pyserini.search.hybrid import HybridSearcher
     from pyserini.search.lucene import LuceneImpactSearcher
 
     encoder = DiffRetrieverQueryEncoder(tiny_name)
-    host = HybridSearcher(
+    pyserini = HybridSearcher(
         FaissSearcher(str(folder / "dense"), encoder),
         LuceneImpactSearcher(str(folder / "lexical"), encoder.lexical, min_idf=-1),
     )
-    theirs = host.batch_search(list(TOPICS.values()), list(TOPICS), hits, hits, 2, 1.0, True)
+    theirs = pyserini.batch_search(list(TOPICS.values()), list(TOPICS), hits, hits, 2, 1.0, True)
     ours = index.search(TOPICS, mode="hybrid", hits=hits, depth=hits)
     assert ours == {qid: [(hit.docid, hit.score) for hit in theirs[qid]] for qid in TOPICS}
 
@@ -92,20 +94,22 @@ def test_a_short_result_is_the_head_of_a_long_one(
     whole = index.search(TOPICS, hits=depth or 1000, **options)
     assert min(map(len, whole.values())) >= 5
     for hits in (1, 2, 4):
-        assert index.search(TOPICS, hits=hits, **options) == {qid: found[:hits] for qid, found in whole.items()}
+        assert index.search(TOPICS, hits=hits, **options) == {qid: listed[:hits] for qid, listed in whole.items()}
 
 
-def test_threads_that_ask_first_at_once_open_one_searcher(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[LexicalSearcher] = []
+def test_threads_that_search_first_at_the_same_time_open_one_searcher(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[LexicalSearcher] = []
     init = LexicalSearcher.__init__
 
     def slow(self: LexicalSearcher, *arguments: Any) -> None:
-        made.append(self)
+        opened.append(self)
         init(self, *arguments)
 
     monkeypatch.setattr(LexicalSearcher, "__init__", slow)
     with open_index(folder) as index, ThreadPoolExecutor(4) as pool:
-        assert len({id(one) for one in pool.map(lambda _: index.lexical, range(8))}) == len(made) == 1
+        assert len({id(one) for one in pool.map(lambda _: index.lexical, range(8))}) == len(opened) == 1
 
 
 def test_scores_of_lexical_ties_are_whole(folder: Path, index: SearchIndex) -> None:
@@ -117,7 +121,7 @@ def test_scores_of_lexical_ties_are_whole(folder: Path, index: SearchIndex) -> N
 
 @pytest.mark.parametrize("mode", ["lexical", "dense"])
 def test_the_first_thing_that_a_process_does(folder: Path, mode: str) -> None:
-    """Lucene's classes are found though nothing imported Pyserini before; a dense search needs no JVM at all."""
+    """Lucene's classes are found although nothing imported Pyserini before; a dense search needs no JVM."""
     program = (
         "import sys\nfrom diffretriever_pyserini.searching import open_index\n"
         f"print(open_index({str(folder)!r}).search({{'q': 'fox and dog'}}, {mode!r}, 1)['q'][0][0])\n"
@@ -127,7 +131,7 @@ def test_the_first_thing_that_a_process_does(folder: Path, mode: str) -> None:
     assert done.stdout.split()[-1] == str(mode == "lexical")
 
 
-def test_depth_is_of_a_fusion(index: SearchIndex) -> None:
+def test_depth_applies_to_fusion_only(index: SearchIndex) -> None:
     deep, shallow = (index.search(TOPICS, hits=1, depth=depth) for depth in (None, 1))
     assert deep != shallow
     for mode in ("dense", "lexical"):
@@ -143,31 +147,31 @@ def test_depth_is_of_a_fusion(index: SearchIndex) -> None:
 def test_a_query_goes_through_the_model_once_for_all_modes(
     folder: Path, tiny_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index, seen = open_index(folder, k_query=2), []  # a model of its own, which has no query in its cache
+    index, seen = open_index(folder, k_query=2), []  # another model than the other tests', so its cache is empty
     forward = index.model.reader.batches
 
     def counted(prepared: Any, *args: Any) -> Any:
-        for places in forward(prepared, *args):
-            seen.extend(places)
-            yield places
+        for rows in forward(prepared, *args):
+            seen.extend(rows)
+            yield rows
 
     monkeypatch.setattr(index.model.reader, "batches", counted)
     topics = {f"q{i}": f"query number {i % 7} about foxes" for i in range(10)}
-    found = index.search(topics, mode="hybrid", batch_size=3)
+    results = index.search(topics, mode="hybrid", batch_size=3)
     assert len(seen) == 7  # ten queries, seven different texts, two searchers
     index.search(topics, mode="dense")
     index.search(topics, mode="lexical")
     assert len(seen) == 7
-    assert found["q0"] == found["q7"]
+    assert results["q0"] == results["q7"]
 
 
 def test_batches_and_threads_change_nothing(index: SearchIndex) -> None:
     topics = {f"{i:03}": f"{text} {i}" for i in range(6) for text in TOPICS.values()}
     expected = index.search(topics, batch_size=64, threads=1)
     for batch_size, threads in ((1, 1), (2, 2), (5, None)):
-        found = index.search(topics, batch_size=batch_size, threads=threads)
+        results = index.search(topics, batch_size=batch_size, threads=threads)
         for qid, hits in expected.items():
-            assert dict(found[qid]) == pytest.approx(dict(hits), abs=1e-5)
+            assert dict(results[qid]) == pytest.approx(dict(hits), abs=1e-5)
     parts = list(index.batches(topics, options=SearchOptions(batch_size=1)))
     assert [len(part) for part in parts] == [min(8, len(topics))]
     assert index.search({}) == {}
@@ -176,25 +180,25 @@ def test_batches_and_threads_change_nothing(index: SearchIndex) -> None:
 @pytest.mark.parametrize("hits", [2, 6, 1000])
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
 def test_the_query_itself_is_removed_before_fusion(index: SearchIndex, scores: Expected, mode: str, hits: int) -> None:
-    found = index.search(TOPICS, mode=mode, hits=hits, remove_query=True)
+    results = index.search(TOPICS, mode=mode, hits=hits, remove_query=True)
     expected = np.array([list(scores["007"].values())], dtype=np.float32)[:, : len(PASSAGES) - 1]  # "007" is the last
     dense, lexical = expected[:, :, 0], expected[:, :, 1]
     fused = {"dense": dense, "lexical": np.where(lexical > 0, lexical, np.nan)}.get(mode)
     if fused is None:
         fused = scoring.fuse(dense, lexical)
-    there = sum(~np.isnan(fused[0]))
-    assert "007" not in dict(found["007"])
-    assert len(found["007"]) == min(hits, there)
+    retrievable = sum(~np.isnan(fused[0]))
+    assert "007" not in dict(results["007"])
+    assert len(results["007"]) == min(hits, retrievable)
     by_docid = dict(zip(PASSAGES, fused[0].tolist(), strict=False))
-    assert dict(found["007"]) == pytest.approx({docid: by_docid[docid] for docid, _ in found["007"]}, abs=1e-5)
-    assert found["q2"] == index.search(TOPICS, mode=mode, hits=hits)["q2"]
+    assert dict(results["007"]) == pytest.approx({docid: by_docid[docid] for docid, _ in results["007"]}, abs=1e-5)
+    assert results["q2"] == index.search(TOPICS, mode=mode, hits=hits)["q2"]
     assert "007" in dict(index.search(TOPICS, mode=mode, hits=1000)["007"])
 
 
 def test_reciprocal_ranks(index: SearchIndex) -> None:
     dense, lexical = (index.search(TOPICS, mode=mode) for mode in ("dense", "lexical"))
-    found = index.search(TOPICS, fusion="rrf", rrf_k=10)
-    for qid, hits in found.items():
+    results = index.search(TOPICS, fusion="rrf", rrf_k=10)
+    for qid, hits in results.items():
         ranks = [{docid: rank for rank, (docid, _) in enumerate(signal[qid], 1)} for signal in (dense, lexical)]
         expected = {docid: sum(1 / (10 + signal[docid]) for signal in ranks if docid in signal) for docid in ranks[0]}
         assert dict(hits) == pytest.approx(expected)
@@ -204,10 +208,10 @@ def test_a_term_of_every_passage_counts(tiny_name: str, tmp_path: Path) -> None:
     from pyserini.search.lucene import LuceneImpactSearcher
 
     write_signals(tmp_path, tiny_name, {"a": "finance", "b": "finance models"})
-    found = open_index(separate_folders(lexical=tmp_path / "lexical"), tiny_name).search({"q": "finance"})
-    assert {docid for docid, _ in found["q"]} == {"a", "b"}
-    host = LuceneImpactSearcher(str(tmp_path / "lexical"), DiffRetrieverQueryEncoder(tiny_name).lexical)
-    assert not list(host.search("finance"))  # its default drops the term: what is tested here is no accident
+    hits = open_index(separate_folders(lexical=tmp_path / "lexical"), tiny_name).search({"q": "finance"})["q"]
+    assert {docid for docid, _ in hits} == {"a", "b"}
+    pyserini = LuceneImpactSearcher(str(tmp_path / "lexical"), DiffRetrieverQueryEncoder(tiny_name).lexical)
+    assert not list(pyserini.search("finance"))  # Pyserini's default drops such a term
 
 
 def test_pyserinis_folders_name_their_encoder_or_need_one(index: SearchIndex, folder: Path, tiny_name: str) -> None:
@@ -237,41 +241,41 @@ def test_another_encoder_is_refused_and_both_are_named(folder: Path, tiny_name: 
     encoder = linked(folder, tmp_path, tiny_name, provenance=theirs.record())
     with pytest.raises(InputError, match="passages of another encoder: .*build the index.*Made by 'theirs'") as error:
         open_index(tmp_path, encoder=tiny_name)
-    for one in (theirs, encoder.model):
-        assert one.passage_fingerprint in str(error.value)
+    for named in (theirs, encoder.model):
+        assert named.passage_fingerprint in str(error.value)
 
 
-def test_the_passages_k_is_the_indexs(folder: Path, tiny_name: str, tmp_path: Path) -> None:
+def test_k_passage_is_read_from_the_index(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     three = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:"), k_passage=3)
     linked(folder, tmp_path, tiny_name, provenance=three.provenance.record())
     index = open_index(tmp_path)
     assert index.model.config.k_passage == 3
     with pytest.raises(
         InputError, match="vectors of another encoder: k_passage is 3, was 1: "
-    ):  # what is really in INDEX/dense
+    ):  # INDEX/dense really holds the vectors of K = 1
         index.search(TOPICS, mode="dense")
 
 
 def test_a_lucene_index_of_other_settings_is_refused(folder: Path, tiny_name: str, tmp_path: Path) -> None:
     shutil.copytree(folder / "lexical", tmp_path / "L")
     own = DiffRetriever.from_pretrained(tiny_name.removeprefix("diffretriever:")).provenance
-    for component, key, value, said in (("config", "rms_norm_eps", 0.5, "the default, was 0.5"),
-                                        ("query", "k", 7, "k_query is 1, was 7")):  # fmt: skip
-        made = replace(own, encoder="theirs", **{component: getattr(own, component) | {key: value}})
-        IndexRecord(made, 64, len(PASSAGES)).write(tmp_path / "L")
-        with pytest.raises(InputError, match=f"L holds term weights of another encoder: .*{said}.*'theirs'"):
+    for component, key, value, difference in (("config", "rms_norm_eps", 0.5, "the default, was 0.5"),
+                                              ("query", "k", 7, "k_query is 1, was 7")):  # fmt: skip
+        theirs = replace(own, encoder="theirs", **{component: getattr(own, component) | {key: value}})
+        IndexRecord(theirs, 64, len(PASSAGES)).write(tmp_path / "L")
+        with pytest.raises(InputError, match=f"L holds term weights of another encoder: .*{difference}.*'theirs'"):
             open_index(separate_folders(lexical=tmp_path / "L"), tiny_name).search(TOPICS)
-    # Settings of the query side are part of a whole encoder, and may be changed on purpose.
+    # Query settings are part of the whole encoder, but may be overridden on purpose.
     assert open_index(separate_folders(lexical=tmp_path / "L"), tiny_name, k_query=2).search(TOPICS)["q1"]
-    made = replace(own, readout=own.readout | {"top_terms": 5})
-    IndexRecord(made, 64, len(PASSAGES)).write(tmp_path / "L")
+    theirs = replace(own, readout=own.readout | {"top_terms": 5})
+    IndexRecord(theirs, 64, len(PASSAGES)).write(tmp_path / "L")
     with pytest.raises(InputError, match="top_terms is 128, was 5"):
         open_index(separate_folders(lexical=tmp_path / "L"), tiny_name, k_query=2).search(TOPICS)
 
 
 def test_a_checkpoint_that_has_moved(folder: Path, tiny_name: str, tmp_path: Path, index: SearchIndex) -> None:
-    made = DiffRetrieverDocumentEncoder(tiny_name).model.provenance
-    linked(folder, tmp_path, tiny_name, provenance=replace(made, encoder=str(tmp_path / "gone")).record())
+    own = DiffRetrieverDocumentEncoder(tiny_name).model.provenance
+    linked(folder, tmp_path, tiny_name, provenance=replace(own, encoder=str(tmp_path / "gone")).record())
     with pytest.raises(ModelNotFoundError, match=r"index\.json names the encoder .*gone.*--encoder"):
         open_index(tmp_path)
     assert open_index(tmp_path, encoder=tiny_name).search(TOPICS) == index.search(TOPICS)
@@ -300,20 +304,20 @@ def test_the_query_side_may_differ(folder: Path, index: SearchIndex) -> None:
         ({"fusion": "sum"}, "fusion='sum' must be one of 'minmax', 'rrf'"),
         ({"mode": "sparse"}, "mode 'sparse'"),
         ({"mode": "dense,dense"}, "names a signal twice"),
-        ({"weights": {"multi": 2.0}}, "a weight for multi, but mode hybrid searches dense and lexical"),
+        ({"weights": {"multi": 2.0}}, "weight for multi has no effect: mode hybrid searches dense and lexical"),
         (
             {"weights": {"sparse": 2.0}},
             "must be a mapping from one of 'dense', 'multi', 'lexical' to a number of at least 0",
         ),
     ],
 )
-def test_options_that_make_no_sense(index: SearchIndex, options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(index: SearchIndex, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         index.search(TOPICS, **options)
 
 
 @pytest.mark.parametrize("topics", [{7: "a"}, {"7": None}, ["a"]])
-def test_topics_that_are_no_strings(index: SearchIndex, topics: Any) -> None:
+def test_topics_that_are_not_strings(index: SearchIndex, topics: Any) -> None:
     with pytest.raises(InputError, match=r"strings|mapping"):
         index.search(topics)
 
@@ -326,7 +330,7 @@ def test_a_closed_index_opens_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_an_index_stays_the_one_that_was_opened_whatever_the_directory(
+def test_an_index_stays_the_same_when_the_directory_changes(
     folder: Path, tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separate: bool
 ) -> None:
     """The JVM resolves relative paths where it started, and searchers are opened when they are first used."""
@@ -341,27 +345,26 @@ def test_an_index_stays_the_one_that_was_opened_whatever_the_directory(
     in_a, late = opened(), opened()
     for index, directory, expected in ((in_a, "B", {"a1"}), (opened, "B", {"b1", "b2"}), (late, tmp_path, {"a1"})):
         monkeypatch.chdir(tmp_path / directory)
-        with index() if callable(index) else index as one:
+        with index() if callable(index) else index as open_one:
             for mode in ("dense", "lexical", "hybrid"):
-                found = {docid for docid, _ in one.search({"q": "fox and dog finance"}, mode=mode)["q"]}
-                assert found and found <= expected, (directory, mode)
+                docids = {docid for docid, _ in open_one.search({"q": "fox and dog finance"}, mode=mode)["q"]}
+                assert docids and docids <= expected, (directory, mode)
 
 
-def test_threads_of_a_server_get_what_one_thread_gets(folder: Path, index: SearchIndex) -> None:
-    """pyjnius keeps the object of a call in the method, one for all threads: terms went into others' queries."""
+def test_many_threads_get_the_results_of_one_thread(folder: Path, index: SearchIndex) -> None:
+    """pyjnius keeps a call's object in the method, which threads share: terms went into other threads' queries."""
     with open_index(folder) as other:
         expected = {qid: other.search({qid: text}, mode="lexical") for qid, text in TOPICS.items()}
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-5)  # threads change as often as they can
         try:
             with ThreadPoolExecutor(20) as pool:
-                asked = [qid for _ in range(100) for qid in TOPICS]
+                qids = [qid for _ in range(100) for qid in TOPICS]
                 indexes = (index, other)  # two open indexes share Java's classes
-                work = [
-                    pool.submit(indexes[i % 2].search, {qid: TOPICS[qid]}, mode="lexical")
-                    for i, qid in enumerate(asked)
+                futures = [
+                    pool.submit(indexes[i % 2].search, {qid: TOPICS[qid]}, mode="lexical") for i, qid in enumerate(qids)
                 ]
-                for qid, one in zip(asked, work, strict=True):
-                    assert one.result() == expected[qid]
+                for qid, future in zip(qids, futures, strict=True):
+                    assert future.result() == expected[qid]
         finally:
             sys.setswitchinterval(interval)

@@ -20,7 +20,7 @@ MODES = ("dense", "lexical", "hybrid")
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory, of Java's heap only what is in use: it grows until it is collected."""
+    """Resident bytes of this process without the unused part of Java's heap, which grows until it is collected."""
     from jnius import autoclass
 
     heap = autoclass("java.lang.Runtime").getRuntime()
@@ -37,20 +37,20 @@ def test_threads_get_their_own_results_and_memory_stays(folder: Path) -> None:
             draw, answered = random.Random(seed), 0
             while time.monotonic() < until:
                 mode, qids = draw.choice(MODES), draw.sample(sorted(TOPICS), draw.randint(1, len(TOPICS)))
-                found = index.search({qid: TOPICS[qid] for qid in qids}, mode=mode, hits=draw.choice((3, 1000)))
-                for qid, hits in found.items():
-                    known = expected[mode, qid][: len(hits)]
-                    assert [docid for docid, _ in hits] == [docid for docid, _ in known]
-                    assert [score for _, score in hits] == pytest.approx([score for _, score in known], abs=2e-6)
+                results = index.search({qid: TOPICS[qid] for qid in qids}, mode=mode, hits=draw.choice((3, 1000)))
+                for qid, hits in results.items():
+                    head = expected[mode, qid][: len(hits)]
+                    assert [docid for docid, _ in hits] == [docid for docid, _ in head]
+                    assert [score for _, score in hits] == pytest.approx([score for _, score in head], abs=2e-6)
                 answered += len(qids)
             return answered
 
         with ThreadPoolExecutor(8) as pool:
-            answered, held = 0, []
+            answered, megabytes = 0, []
             for turn in range(8):
                 end = time.monotonic() + SECONDS / 8
                 answered += sum(pool.map(lambda seed, end=end: serve(seed, end), range(8 * turn, 8 * turn + 8)))
-                held.append(resident() / 1e6)
-        print(f"{answered} queries in {SECONDS:.0f} s, memory in MB: {', '.join(f'{one:.0f}' for one in held)}")
+                megabytes.append(resident() / 1e6)
+        print(f"{answered} queries in {SECONDS:.0f} s, memory in MB: {', '.join(f'{m:.0f}' for m in megabytes)}")
         assert answered > 0
-        assert max(held[4:]) < 1.15 * max(held[:4]), "it still grows when it is warm"
+        assert max(megabytes[4:]) < 1.15 * max(megabytes[:4]), "memory still grows after the warm-up"

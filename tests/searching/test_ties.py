@@ -33,7 +33,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, tiny_dream: Path) -> Path:
     passages |= dict.fromkeys(ALIKE, TOPICS["q"])
     lines = [
         json.dumps({"_id": docid, "text": text})
-        for docid, text in sorted(passages.items(), key=lambda one: one[1] + one[0][::-1])
+        for docid, text in sorted(passages.items(), key=lambda item: item[1] + item[0][::-1])
     ]
     (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
     model = DiffRetriever.from_pretrained(str(tiny_dream), k_passage=2)
@@ -48,7 +48,7 @@ def index(work: Path) -> SearchIndex:
 
 
 def alike_after(hits: Hits) -> int:
-    """How many passages are before the equal ones, which must be whole and in order."""
+    """Number of passages before the equal ones, which must be complete and in order."""
     before = next(i for i, (docid, _) in enumerate(hits) if docid in ALIKE)
     assert [docid for docid, _ in hits[before : before + 60]] == FIRST
     return before
@@ -66,10 +66,10 @@ def test_a_short_list_is_the_head_of_a_long_one(index: SearchIndex, mode: str, f
         assert before == alike_after(whole["q"])  # reciprocal ranks are never equal within a list
     for hits in (before + 1, before + 5, before + 59, 1, 5):
         short = index.search(TOPICS, mode=mode, fusion=fusion, hits=hits)
-        assert short == {qid: found[:hits] for qid, found in whole.items()}
+        assert short == {qid: listed[:hits] for qid, listed in whole.items()}
 
 
-def test_without_the_query_it_is_the_head_too(index: SearchIndex) -> None:
+def test_a_list_without_the_query_is_the_head_too(index: SearchIndex) -> None:
     topics = {"same59": TOPICS["q"]}
     for mode in ("dense", "lexical", "multi"):
         whole = index.search(topics, mode=mode)["same59"]
@@ -82,7 +82,7 @@ def test_a_store_is_searched_in_the_same_order(work: Path) -> None:
     with open_index(work / "store") as exact:
         whole = exact.search(TOPICS)
         hits = alike_after(whole["q"]) + 5
-        assert exact.search(TOPICS, hits=hits) == {qid: found[:hits] for qid, found in whole.items()}
+        assert exact.search(TOPICS, hits=hits) == {qid: listed[:hits] for qid, listed in whole.items()}
 
 
 @pytest.mark.parametrize("kind", ["sq8", "pq", "ivfpq", "hnsw"])
@@ -92,13 +92,13 @@ def test_other_kinds_of_faiss_index(work: Path, tmp_path: Path, kind: str) -> No
     build_index(work / "store", tmp_path / "I", IndexOptions(dense=kind, lexical=False, quiet=True))  # type: ignore[arg-type]
     with open_index(tmp_path / "I") as index:
         whole = index.search(TOPICS)
-        # The graph's scores of equal passages may differ in the last bit, by the way to them.
+        # The graph's scores of equal passages may differ in the last bit, depending on the path to them.
         hits = 7 if kind == "hnsw" else alike_after(whole["q"]) + 5
-        assert index.search(TOPICS, hits=hits) == {qid: found[:hits] for qid, found in whole.items()}
+        assert index.search(TOPICS, hits=hits) == {qid: listed[:hits] for qid, listed in whole.items()}
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "multi", "hybrid"])
-def test_the_run_evaluates_alike_anywhere(work: Path, tmp_path: Path, mode: str) -> None:
+def test_pytrec_eval_and_our_measures_agree_on_the_run(work: Path, tmp_path: Path, mode: str) -> None:
     import pytrec_eval
 
     (tmp_path / "topics.tsv").write_text(f"q\t{TOPICS['q']}\n")

@@ -1,4 +1,4 @@
-"""Damage as files suffer it: cut short, edited by hand, converted, mixed up. The same seed does the same damage."""
+"""Realistic damage to files: truncated, edited by hand, converted, mixed up. The same seed gives the same damage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Damage = Callable[[bytes, random.Random], bytes]
 
 
 def damage_file(path: Path, draw: random.Random) -> str:
-    """Damage one file of a checkpoint, store, index or collection; returns in a few words what was done."""
+    """Damage one file of a checkpoint, store, index or collection, and return a short description."""
     if draw.random() < 0.08:
         return _replace(path, draw)
     data = path.read_bytes()
@@ -43,16 +43,16 @@ def damage_file(path: Path, draw: random.Random) -> str:
             ways += 6 * [values]
     way = draw.choice(ways)
     changed = way(data, draw)
-    path.unlink()  # another file, not other content in a file that is shared with undamaged copies
+    path.unlink()  # the file is hard-linked to undamaged copies, so its content must not change
     path.write_bytes(changed)
     return f"{path.name}: {way.__name__}"
 
 
 def _replace(path: Path, draw: random.Random) -> str:
-    """Something else in the place of the file."""
-    what = draw.choice(("gone", "empty", "folder", "loop", "pointer", "link to nowhere"))
+    """Replace the file by something else."""
+    replacement = draw.choice(("gone", "empty", "folder", "loop", "pointer", "link to nowhere"))
     path.unlink()
-    match what:
+    match replacement:
         case "empty":
             path.touch()
         case "folder":
@@ -63,7 +63,7 @@ def _replace(path: Path, draw: random.Random) -> str:
             path.symlink_to("nowhere")
         case "pointer":
             path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n")
-    return f"{path.name}: {what}"
+    return f"{path.name}: {replacement}"
 
 
 def _text(data: bytes) -> bool:
@@ -75,12 +75,12 @@ def _text(data: bytes) -> bool:
 
 
 def cut(data: bytes, draw: random.Random) -> bytes:
-    """As an interrupted copy leaves it."""
+    """As after an interrupted copy."""
     return data[: draw.randrange(len(data) + 1)]
 
 
 def flip(data: bytes, draw: random.Random) -> bytes:
-    """Some bytes are others."""
+    """Change some bytes."""
     changed = bytearray(data)
     for _ in range(draw.choice((1, 1, 3, 20))):
         if changed:
@@ -89,7 +89,7 @@ def flip(data: bytes, draw: random.Random) -> bytes:
 
 
 def splice(data: bytes, draw: random.Random) -> bytes:
-    """A piece is missing, comes twice, or stands elsewhere."""
+    """Remove, repeat or move a piece."""
     i, j = sorted(draw.randrange(len(data) + 1) for _ in range(2))
     j = min(j, i + draw.choice((1, 10, 1000)))
     k = draw.randrange(len(data) + 1)
@@ -97,43 +97,43 @@ def splice(data: bytes, draw: random.Random) -> bytes:
 
 
 def insert(data: bytes, draw: random.Random) -> bytes:
-    """Odd bytes somewhere."""
+    """Insert unusual bytes."""
     i = draw.randrange(len(data) + 1)
     return data[:i] + draw.choice(ODD_WORDS) * draw.choice((1, 1, 50)) + data[i:]
 
 
 def lines(data: bytes, draw: random.Random) -> bytes:
-    """Lines dropped, doubled, exchanged, joined, blank."""
-    kept = data.split(b"\n")
-    i, j = draw.randrange(len(kept)), draw.randrange(len(kept))
+    """Drop, repeat, exchange, join or blank lines."""
+    rows = data.split(b"\n")
+    i, j = draw.randrange(len(rows)), draw.randrange(len(rows))
     match draw.randrange(5):
         case 0:
-            del kept[i]
+            del rows[i]
         case 1:
-            kept.insert(j, kept[i])
+            rows.insert(j, rows[i])
         case 2:
-            kept[i], kept[j] = kept[j], kept[i]
+            rows[i], rows[j] = rows[j], rows[i]
         case 3:
-            kept[i : i + 2] = [b"".join(kept[i : i + 2])]
+            rows[i : i + 2] = [b"".join(rows[i : i + 2])]
         case 4:
-            kept[i] = draw.choice((b"", b"   ", b"\t", b"\r", b"#", b"\xef\xbb\xbf"))
-    return b"\n".join(kept)
+            rows[i] = draw.choice((b"", b"   ", b"\t", b"\r", b"#", b"\xef\xbb\xbf"))
+    return b"\n".join(rows)
 
 
 def words(data: bytes, draw: random.Random) -> bytes:
-    """A word or number in a line is another, is gone, or comes twice; or the sign between them is another."""
-    kept = data.split(b"\n")
-    i = draw.randrange(len(kept))
-    sign = draw.choice((b" ", b"\t", b","))
-    parts = kept[i].split(sign)
+    """Change, drop or repeat a word or number in a line, or change the separator."""
+    rows = data.split(b"\n")
+    i = draw.randrange(len(rows))
+    separator = draw.choice((b" ", b"\t", b","))
+    parts = rows[i].split(separator)
     j = draw.randrange(len(parts))
     parts[j : j + 1] = draw.choice(([draw.choice(ODD_WORDS)], [], [parts[j]] * 2))
-    kept[i] = draw.choice((sign, sign, b"\t", b"  ")).join(parts)
-    return b"\n".join(kept)
+    rows[i] = draw.choice((separator, separator, b"\t", b"  ")).join(parts)
+    return b"\n".join(rows)
 
 
 def encodings(data: bytes, draw: random.Random) -> bytes:
-    """As another program saves it."""
+    """As saved by another program."""
     text = data.decode()
     match draw.randrange(5):
         case 0:
@@ -149,46 +149,46 @@ def encodings(data: bytes, draw: random.Random) -> bytes:
 
 
 def values(data: bytes, draw: random.Random) -> bytes:
-    """JSON, whole or by lines, in which a value or key is another."""
+    """Change a value or key of a JSON file or of a JSON line."""
     try:
         return json.dumps(_changed(json.loads(data), draw)).encode()
     except ValueError:
-        kept = data.split(b"\n")
-        i = draw.randrange(len(kept))
+        rows = data.split(b"\n")
+        i = draw.randrange(len(rows))
         try:
-            kept[i] = json.dumps(_changed(json.loads(kept[i]), draw)).encode()
+            rows[i] = json.dumps(_changed(json.loads(rows[i]), draw)).encode()
         except ValueError:
             return cut(data, draw)
-        return b"\n".join(kept)
+        return b"\n".join(rows)
 
 
 def _changed(tree: Any, draw: random.Random) -> Any:
-    """``tree`` with one place changed; places near the root are as likely as the many leaves."""
+    """``tree`` with one node changed; nodes near the root are as likely as the many leaves."""
     tree = copy.deepcopy(tree)
-    at, holder, key = tree, None, None
-    while isinstance(at, dict | list) and at and (holder is None or draw.random() < 0.7):
-        key = draw.choice(list(at) if isinstance(at, dict) else range(len(at)))
-        holder, at = at, at[key]
-    if holder is None:
+    node, parent, key = tree, None, None
+    while isinstance(node, dict | list) and node and (parent is None or draw.random() < 0.7):
+        key = draw.choice(list(node) if isinstance(node, dict) else range(len(node)))
+        parent, node = node, node[key]
+    if parent is None:
         return draw.choice(ODD_VALUES)
     match draw.randrange(8):
         case 0:
-            del holder[key]
-        case 1 if isinstance(holder, dict):
-            holder[draw.choice(("x", "text", "", str(key).upper()))] = holder.pop(key)
-        case 2 if isinstance(holder, dict):
-            holder[draw.choice(("x", "extra"))] = draw.choice(ODD_VALUES)
-        case 3 if isinstance(at, int | float):
-            holder[key] = draw.choice((at + 1, at - 1, -at, at * 2, float(at), str(at)))
-        case 4 if isinstance(holder, list):
-            holder.insert(key, at)
+            del parent[key]
+        case 1 if isinstance(parent, dict):
+            parent[draw.choice(("x", "text", "", str(key).upper()))] = parent.pop(key)
+        case 2 if isinstance(parent, dict):
+            parent[draw.choice(("x", "extra"))] = draw.choice(ODD_VALUES)
+        case 3 if isinstance(node, int | float):
+            parent[key] = draw.choice((node + 1, node - 1, -node, node * 2, float(node), str(node)))
+        case 4 if isinstance(parent, list):
+            parent.insert(key, node)
         case _:
-            holder[key] = draw.choice(ODD_VALUES)
+            parent[key] = draw.choice(ODD_VALUES)
     return tree
 
 
 def header(data: bytes, draw: random.Random) -> bytes:
-    """A safetensors file whose header says something else, or has another length."""
+    """Change the header of a safetensors file, or its length."""
     size = int.from_bytes(data[:8], "little")
     if draw.random() < 0.2:
         return draw.choice((0, size - 1, size + 1, 2**40, 2**63)).to_bytes(8, "little") + data[8:]
@@ -197,7 +197,7 @@ def header(data: bytes, draw: random.Random) -> bytes:
 
 
 def copied(source: Path, target: Path) -> Path:
-    """A copy that shares the content of its files until one of them is damaged."""
+    """A copy with hard links, until a file is damaged."""
     if source.is_dir():
         shutil.copytree(source, target, copy_function=_linked)
     else:

@@ -1,6 +1,6 @@
-"""What is damaged, which command reads it, and what must hold where that command accepts it.
+"""The files to damage, the command that reads them, and a check of the result if the command accepts them.
 
-Each check reads the damaged file in its own simple way: what a command accepts, it accepts whole.
+Each check reads the damaged file in a simple way of its own: a command must not accept only a part of a file.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ GRADES = {"1": {"007": 1, "東": 0}, "q2": {"p2": 2, "東": 1}, "07": {"a/b": 1}
 
 @dataclass(frozen=True)
 class Target:
-    """``command`` reads ``files`` of a case's folder; ``check(case, undamaged)`` asserts what holds if it took them.
+    """``command`` reads ``files`` of a case's folder and writes to ``out``.
 
-    The command writes to ``out``. Targets are drawn as often as their ``weight`` says.
+    If it accepts them, ``check(case, undamaged)`` must pass. Targets are drawn in proportion to their ``weight``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Target:
 
 
 def prepare(folder: Path, checkpoints: Path) -> None:
-    """Write what the cases damage, undamaged, and what the commands say to it."""
+    """Write the undamaged files, and the output of the searches on them."""
     for source, name in (("tiny-dream", "tiny-dream"), ("tiny-dream-adapter", "adapter")):
         shutil.copytree(checkpoints / source, folder / name)  # a link would change the file's times for other tests
     _write_collection(folder)
@@ -114,11 +114,11 @@ def _run(command: str, folder: Path) -> None:
 
 
 def _nothing(case: Path, prepared: Path) -> None:
-    """Any result will do."""
+    """Every result is accepted."""
 
 
 def _values(text: str) -> Iterator[Any]:
-    """JSON values that follow each other."""
+    """Consecutive JSON values."""
     decoder, text = json.JSONDecoder(), text.removeprefix("\ufeff").lstrip()
     while text:
         value, end = decoder.raw_decode(text)
@@ -152,7 +152,8 @@ def _rows_of_parquet(case: Path, prepared: Path) -> None:
     assert len(_stored(case)) == table.num_rows
 
 
-def _asked(case: Path) -> list[str]:
+def _answered(case: Path) -> list[str]:
+    """The queries of the run in their order."""
     lines = (case / "out").read_text(encoding="utf-8").splitlines()
     assert all(len(line.split(" ")) == 6 for line in lines)
     return list(dict.fromkeys(line.split(" ")[0] for line in lines))
@@ -167,13 +168,13 @@ def _topics_of(name: str) -> Callable[[Path, Path], None]:
             rows = [_first(row, "qid", "_id", "id") for row in _values(text)]
         else:
             rows = [key for key, _ in json.loads(text, object_pairs_hook=tuple)]
-        assert _asked(case) == rows
+        assert _answered(case) == rows
 
     return check
 
 
 def _measures(case: Path, prepared: Path) -> None:
-    """As pytrec_eval measures what stands in both files."""
+    """The measures equal pytrec_eval's on both files."""
     judged: dict[str, dict[str, int]] = {}
     (name,) = (path.name for path in case.glob("qrels.*"))
     for row in _columns(case / name):
@@ -185,11 +186,11 @@ def _measures(case: Path, prepared: Path) -> None:
         run.setdefault(qid, {})[docid] = float(score)
     theirs = pytrec_eval.RelevanceEvaluator(judged, {"ndcg_cut_10", "recip_rank"}).evaluate(run)
     lines = [line.split("\t") for line in (case / "out").read_text(encoding="utf-8").splitlines()]
-    found = {(qid, measure): float(value) for _, qid, measure, value in lines}
-    assert {qid for qid, _ in found} == set(judged)
-    for (qid, measure), value in found.items():
-        known = theirs.get(qid, {}).get({"nDCG@10": "ndcg_cut_10", "RR": "recip_rank"}[measure], 0.0)
-        assert value == pytest.approx(known, abs=2e-6), (qid, measure)
+    measured = {(qid, measure): float(value) for _, qid, measure, value in lines}
+    assert {qid for qid, _ in measured} == set(judged)
+    for (qid, measure), value in measured.items():
+        expected = theirs.get(qid, {}).get({"nDCG@10": "ndcg_cut_10", "RR": "recip_rank"}[measure], 0.0)
+        assert value == pytest.approx(expected, abs=2e-6), (qid, measure)
 
 
 def _columns(path: Path) -> Iterator[list[str]]:
@@ -198,17 +199,17 @@ def _columns(path: Path) -> Iterator[list[str]]:
 
 
 def _same_model(model: str, store: str) -> Callable[[Path, Path], None]:
-    """An encoder that is accepted makes of the passages what the store has; queries may be encoded otherwise."""
+    """An accepted encoder encodes the passages as in the store; query settings may differ."""
 
     def check(case: Path, prepared: Path) -> None:
         from diffretriever_pyserini import DiffRetriever
 
         (part,) = Store(prepared / store).parts
         texts = [PASSAGES[docid] for docid in part.docids]
-        found = DiffRetriever.from_pretrained(str(case / model), k_passage=part.spec.k_passage)  # as a search does
-        vectors = found.encode(texts).vectors
-        np.testing.assert_allclose(vectors, part.vectors(), atol=2e-3)  # which has float16
-        assert _asked(case) == list(TOPICS)
+        encoder = DiffRetriever.from_pretrained(str(case / model), k_passage=part.spec.k_passage)  # as in a search
+        vectors = encoder.encode(texts).vectors
+        np.testing.assert_allclose(vectors, part.vectors(), atol=2e-3)  # the store has float16
+        assert _answered(case) == list(TOPICS)
 
     return check
 
@@ -219,12 +220,12 @@ def _scores(path: Path) -> dict[tuple[str, str], float]:
 
 
 def _as_many(name: str) -> Callable[[Path, Path], None]:
-    """Every query has as many passages as undamaged, with finite scores."""
+    """The run has as many lines as that of the undamaged files, with finite scores."""
 
     def check(case: Path, prepared: Path) -> None:
-        found, known = (_scores(folder) for folder in (case / "out", prepared / f"{name}.out"))
-        assert len(found) == len(known)
-        assert all(abs(score) < float("inf") for score in found.values())
+        scores, undamaged = _scores(case / "out"), _scores(prepared / f"{name}.out")
+        assert len(scores) == len(undamaged)
+        assert all(abs(score) < float("inf") for score in scores.values())
 
     return check
 
@@ -302,5 +303,5 @@ TARGETS = (
 
 
 def drawn(draw: random.Random) -> Target:
-    """One of TARGETS by their weights."""
+    """A random target of TARGETS by weight."""
     return draw.choices(TARGETS, [target.weight for target in TARGETS])[0]

@@ -1,4 +1,4 @@
-"""A process that tries cases: their seeds come by standard input, one a line, and a line of JSON answers each."""
+"""A process that tries cases: it reads one seed per line of standard input and answers each with a line of JSON."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .mutations import copied, damage_file
 from .targets import drawn, prepare
 
 MESSAGE = "diffretriever: error: "
-LONGEST = 2_000  # characters that somebody reads
+MAX_LENGTH = 2_000  # characters of standard error
 
 
-def tried(seed: int, prepared: Path) -> dict[str, object]:
-    """Damage a file, run the command that reads it, and say what was wrong with what it did, or None."""
+def run_case(seed: int, prepared: Path) -> dict[str, object]:
+    """Damage a file, run the command that reads it, and return what was wrong with the outcome, or None."""
     from diffretriever_pyserini.cli import main
 
     draw = random.Random(seed)
@@ -37,34 +37,33 @@ def tried(seed: int, prepared: Path) -> dict[str, object]:
         damage = [
             damage_file(path, draw) for path in draw.sample(files, 2 if len(files) > 1 and draw.random() < 0.1 else 1)
         ]
-        said, code, wrong = io.StringIO(), None, None
-        with contextlib.chdir(case), contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        stderr, code, wrong = io.StringIO(), None, None
+        with contextlib.chdir(case), contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
             try:
                 code = main(target.command.split())
             except SystemExit as error:
-                wrong = f"ends with {error.code!r} by itself"
+                wrong = f"SystemExit({error.code!r})"
             except BaseException:
                 wrong = traceback.format_exc()
-        errors = [line for line in said.getvalue().splitlines() if line.startswith(MESSAGE)]
+        text = stderr.getvalue()
+        errors = [line for line in text.splitlines() if line.startswith(MESSAGE)]
         if wrong is None and code == 0:
             try:
                 target.check(case, prepared)
             except Exception:
                 wrong = f"accepted, but:\n{traceback.format_exc()}"
-        elif wrong is None and (
-            code != 2 or not errors or len(said.getvalue()) > LONGEST or "Traceback" in said.getvalue()
-        ):
-            wrong = f"code {code}: {said.getvalue()[:5000]}"
+        elif wrong is None and (code != 2 or not errors or len(text) > MAX_LENGTH or "Traceback" in text):
+            wrong = f"code {code}: {text[:5000]}"
         elif wrong is None and any(path.is_file() for path in case.glob("out*")):
-            wrong = f"refused, but its output is there: {errors[0]}"
+            wrong = f"refused, but its output exists: {errors[0]}"
         return {
             "seed": seed, "target": target.name, "damage": damage, "code": code, "wrong": wrong,
-            "said": errors[0].removeprefix(MESSAGE) if errors else "",
+            "error": errors[0].removeprefix(MESSAGE) if errors else "",
         }  # fmt: skip
 
 
 def answer() -> None:
-    """Prepare a folder, say so, and try the seeds of standard input until it ends."""
+    """Prepare a folder, print "ready", and try the seeds of standard input until it ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +74,7 @@ def answer() -> None:
                 os.dup2(nowhere.fileno(), 2)
         print("ready", file=answers, flush=True)
         for line in sys.stdin:
-            print(json.dumps(tried(int(line), Path(folder))), file=answers, flush=True)
+            print(json.dumps(run_case(int(line), Path(folder))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -331,7 +331,7 @@ def test_the_command_shows_the_manifest(index: CompressedIndex, capsys: pytest.C
     out = capsys.readouterr().out
     assert "1,000 passages\n  4 vectors of 32 components by " in out
     assert re.search(
-        r" \d+ bytes a passage\n  when it was built: of the exact top 10, \d+\.\d% are in its top 100", out
+        r" \d+ bytes per passage\n  measured at build time: of the exact top 10, \d+\.\d% are in its top 100", out
     )
     assert "(measured on 64 queries and 1,000 passages" in out
     assert main(["multi", "info", "--index", str(index.folder), "--json"]) == 0
@@ -366,7 +366,7 @@ def test_the_command_shows_what_was_built(
         )
         out = capsys.readouterr().out
         assert message in out
-        assert re.search(r"multi: \d+ bytes a passage, [\d.,]+ \w+ for all, ", out)
+        assert re.search(r"multi: \d+ bytes per passage, [\d.,]+ \w+ for the codec, ", out)
 
 
 def test_a_link_to_another_disk_is_followed_for_outputs_and_work_folders(
