@@ -60,6 +60,13 @@ def evaluate(
     InputError
         For a measure that cannot be computed, a score that is not a number, and judgements without any relevant
         passage or with a grade out of range.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import evaluate
+    >>> run = {"q1": {"p1": 0.9, "p2": 0.8}}
+    >>> evaluate(run, {"q1": {"p2": 1}}, ["RR@10", "R@100"]).means
+    {'RR@10': 0.5, 'R@100': 1.0}
     """
     from ir_measures.measures import SumAgg
 

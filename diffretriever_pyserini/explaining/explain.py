@@ -23,7 +23,7 @@ from .ranking import ranked_entries
 from .records import Explanation, RankedEntry, TextView
 
 if TYPE_CHECKING:
-    from ..model.retriever import QueryRepresentation
+    from ..model.representations import QueryRepresentation
 
 _QID = "query"
 _SAME_TEXT = 0.5  # cosine; compressed vectors of the same text are far above, those of another text mostly below
@@ -51,6 +51,20 @@ def explain(
     ------
     InputError
         For a passage that is not in the index, and for options that contradict each other.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from diffretriever_pyserini import Corpus, DiffRetriever, build_index, encode_corpus, explain, open_index
+    >>> rows = '{"id": "p1", "contents": "Masks follow the text."}\\n{"id": "p2", "contents": "Paris is in France."}\\n'
+    >>> _ = Path("corpus.jsonl").write_text(rows)
+    >>> model = DiffRetriever.from_pretrained("diffretriever")
+    >>> figures = encode_corpus(model, Corpus("corpus.jsonl"), "store")
+    >>> facts = build_index("store", "index")
+    >>> with open_index("index") as index:
+    ...     why = explain(index, "where is Paris", ["p2"], {"p2": "Paris is in France."})
+    >>> why[0].result.rank
+    1
     """
     texts, options = texts or {}, options or SearchOptions()
     if top < 1:

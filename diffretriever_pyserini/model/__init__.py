@@ -8,12 +8,12 @@ from ..lazy import names_of
 
 if TYPE_CHECKING:
     from .config import RetrieverConfig, resolve_config
-    from .representations import Representations
-    from .retriever import DiffRetriever, QueryRepresentation
+    from .representations import QueryRepresentation, Representations
+    from .retriever import DiffRetriever
 
 _HOMES = {
     "DiffRetriever": "retriever",
-    "QueryRepresentation": "retriever",
+    "QueryRepresentation": "representations",
     "Representations": "representations",
     "RetrieverConfig": "config",
     "resolve_config": "config",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -61,3 +61,19 @@ class Representations:
             {self._names.name(c): int(v) for c, v in zip(columns[a:b].tolist(), values[a:b].tolist(), strict=True)}
             for a, b in itertools.pairwise(bounds.tolist())
         ]
+
+
+class MaskOutputs(NamedTuple):
+    """At the K mask positions: float32 ``hidden`` [N, K, H] after the final norm, float32 ``logits`` [N, K, V]."""
+
+    hidden: np.ndarray
+    logits: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRepresentation:
+    """One query, for all searchers: pooled ``vector`` float32 [H], ``impacts`` {term: int}, ``vectors`` [K_q, H]."""
+
+    vector: np.ndarray
+    impacts: dict[str, int]
+    vectors: np.ndarray

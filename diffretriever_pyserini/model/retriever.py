@@ -11,9 +11,8 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence, Set
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from .layout import Layout, special_ids
 from .lexical import TermNames, unknown_ids
 from .method import pool
 from .provenance import Provenance
-from .representations import Representations
+from .representations import MaskOutputs, QueryRepresentation, Representations
 from .tokenization import Prepared, Preparer
 
 if TYPE_CHECKING:
@@ -39,22 +38,6 @@ _SIDE_LEFT_OUT = (
     "encode() was not given a side, so the texts are encoded as passages; queries may have another prompt and K. "
     "Use encode_query or encode_document, or pass side."
 )
-
-
-class MaskOutputs(NamedTuple):
-    """At the K mask positions: float32 ``hidden`` [N, K, H] after the final norm, float32 ``logits`` [N, K, V]."""
-
-    hidden: np.ndarray
-    logits: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class QueryRepresentation:
-    """One query, for all searchers: pooled ``vector`` float32 [H], ``impacts`` {term: int}, ``vectors`` [K_q, H]."""
-
-    vector: np.ndarray
-    impacts: dict[str, int]
-    vectors: np.ndarray
 
 
 class DiffRetriever:

@@ -220,6 +220,16 @@ def register(route: str = "explicit") -> None:
     """Apply all touch points: now for modules that are imported, and for others on import. Idempotent.
 
     The start-up hook calls this. Call it yourself where that does not run (``python -S``, ``pip install --target``).
+
+    Parameters
+    ----------
+    route : what `diffretriever doctor` shows as the caller.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import register, unregister
+    >>> register()
+    >>> from pyserini.search.faiss import FaissSearcher
     """
     global _route, _switched_off
     with _lock:
@@ -233,7 +243,14 @@ def register(route: str = "explicit") -> None:
 
 
 def unregister() -> None:
-    """Undo all changes to Pyserini in this process, and stay off until :func:`register` is called."""
+    """Undo all changes to Pyserini in this process, and stay off until :func:`register` is called.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import register, unregister
+    >>> unregister()
+    >>> register()
+    """
     global _route, _switched_off
     with _lock:
         _switched_off = True

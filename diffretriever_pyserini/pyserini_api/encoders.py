@@ -133,6 +133,13 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
     ------
     ConfigError, ModelNotFoundError
         When the model cannot be used or does not exist.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import DiffRetrieverDocumentEncoder
+    >>> encoder = DiffRetrieverDocumentEncoder("diffretriever")
+    >>> encoder.encode(["is in France."], titles=["Paris"]).shape == (1, encoder.dimension)
+    True
     """
 
     def __init__(self, model_name: str, device: str | None = "cpu", fp16: bool = False, **options: Any):
@@ -195,6 +202,15 @@ class DiffRetrieverQueryEncoder(_Named, QueryEncoder):
 
     ``.lexical`` is the same model's lexical encoder; both signals of a hybrid search share one forward pass per query.
     Parameters and errors are those of :class:`DiffRetrieverDocumentEncoder`.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import DiffRetrieverQueryEncoder
+    >>> encoder = DiffRetrieverQueryEncoder("diffretriever")
+    >>> encoder.encode("where is Paris").shape == (encoder.dimension,)
+    True
+    >>> sorted(encoder.lexical.encode("where is Paris"))
+    ['paris']
     """
 
     def __init__(self, encoder_dir: str, device: str | None = "cpu", fp16: bool = False, **options: Any):

@@ -64,6 +64,18 @@ class MaxSimSearcher(FaissSearcher):
     ------
     InputError
         See :func:`vectors_for`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from diffretriever_pyserini import Corpus, DiffRetriever, MaxSimSearcher, encode_corpus
+    >>> rows = '{"id": "p1", "contents": "Masks follow the text."}\\n{"id": "p2", "contents": "Paris is in France."}\\n'
+    >>> _ = Path("corpus.jsonl").write_text(rows)
+    >>> model = DiffRetriever.from_pretrained("diffretriever")
+    >>> figures = encode_corpus(model, Corpus("corpus.jsonl"), "store")
+    >>> searcher = MaxSimSearcher("store", "diffretriever")
+    >>> [hit.docid for hit in searcher.search("where is Paris", k=1)]
+    ['p2']
     """
 
     def __init__(

@@ -22,7 +22,8 @@ from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Scores, Se
 
 if TYPE_CHECKING:
     from ..indexes.options import MultiOptions
-    from ..model.retriever import DiffRetriever, QueryRepresentation
+    from ..model.representations import QueryRepresentation
+    from ..model.retriever import DiffRetriever
 
 _BATCHES_PER_SEARCH = 8  # a searcher is faster per query when it answers many together
 
@@ -246,6 +247,20 @@ def open_index(
         When the folder is not an index, or the encoder is not the one that made it.
     ConfigError, ModelNotFoundError
         When the encoder cannot be used or found.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from diffretriever_pyserini import Corpus, DiffRetriever, build_index, encode_corpus, open_index
+    >>> rows = '{"id": "p1", "contents": "Masks follow the text."}\\n{"id": "p2", "contents": "Paris is in France."}\\n'
+    >>> _ = Path("corpus.jsonl").write_text(rows)
+    >>> model = DiffRetriever.from_pretrained("diffretriever")
+    >>> figures = encode_corpus(model, Corpus("corpus.jsonl"), "store")
+    >>> facts = build_index("store", "index")
+    >>> with open_index("index") as index:
+    ...     run = index.search({"q1": "where is Paris"}, hits=1)
+    >>> [docid for docid, score in run["q1"]]
+    ['p2']
     """
     folder = index if isinstance(index, IndexFolder) else read_index(index)
     folder.mode(mode)

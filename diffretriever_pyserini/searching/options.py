@@ -25,6 +25,12 @@ class SearchOptions:
     Min-max scaling depends on ``depth``; for the same depth, a shorter result is the head of a longer one. A single
     signal is not fused: its list has ``hits`` passages. ``weights`` holds signal weights other than 1; a weight for
     ``lexical`` overrides ``alpha``. Invalid values raise InputError.
+
+    Examples
+    --------
+    >>> from diffretriever_pyserini import SearchOptions
+    >>> SearchOptions(hits=10, alpha=0.5).all_weights
+    {'lexical': 0.5}
     """
 
     hits: Annotated[Count, Help("passages per query")] = 1000

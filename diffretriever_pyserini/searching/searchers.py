@@ -22,7 +22,7 @@ from ..store.index_record import read_index_record
 from .options import check_effort
 
 if TYPE_CHECKING:
-    from ..model.retriever import QueryRepresentation
+    from ..model.representations import QueryRepresentation
     from .encoder import QueryEncoder
 
 Scores = dict[str, float]
@@ -191,8 +191,8 @@ class LexicalSearcher:
         numbers = [str(number) for number in range(len(terms))]
         try:
             with java.calls:
-                found = self._searcher.batch_search(terms, numbers, depth, threads)
-                answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in found.items()}
+                lists = self._searcher.batch_search(terms, numbers, depth, threads)
+                answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in lists.items()}
         except JavaException as error:
             raise InputError(
                 f"{self._folder}: Lucene cannot search it ({java.said(error)}); if it is damaged, build it again."
