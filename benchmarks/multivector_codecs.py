@@ -32,7 +32,7 @@ from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.indexes.multivector.build import batches_of, sample_vectors
 from diffretriever_pyserini.indexes.multivector.codec import train_codec
-from diffretriever_pyserini.indexes.multivector.exact import ExactIndex, Hits, keep_best, maxsim_block
+from diffretriever_pyserini.indexes.multivector.exact import ExactIndex, RowHits, keep_best, maxsim_block
 from diffretriever_pyserini.runtime.threads import torch_threads
 
 SHARES = (16, 32)
@@ -251,7 +251,7 @@ def merge(vectors: np.ndarray, count: int) -> np.ndarray:
 
 def ranked(bench: Bench, queries: np.ndarray, coder: Coder, name: str) -> list[np.ndarray]:
     """The best passages for each of ``queries`` by the vectors that ``coder`` returns."""
-    best: list[Hits] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
+    best: list[RowHits] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
     docids = ExactIndex(bench.store).docids
     flat, start = torch.from_numpy(np.ascontiguousarray(queries.reshape(-1, queries.shape[2]))), 0
     for part in tqdm(bench.store.parts, desc=name, disable=None):

@@ -75,7 +75,7 @@ def build(folder: Path, options: argparse.Namespace) -> dict[str, str]:
     settings = EncodeOptions(rows_per_part=len(texts))
     spec = spec_for(model, Corpus([folder / "corpus.jsonl"]), settings)
     spec.write(folder / "store")
-    real = model.encode(texts, progress=None)
+    real = model.encode_document(texts, progress=None)
     for copy in range(options.copies):
         draw = np.random.default_rng(copy)
         vectors, weights = real.vectors, real.weights.copy()

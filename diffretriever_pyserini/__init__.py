@@ -53,4 +53,8 @@ _HOMES = {
     "unregister": "plugin",
 }
 __all__ = [*_HOMES, "__version__"]
-__getattr__, __dir__ = names_of(__name__, _HOMES)
+__getattr__, _ = names_of(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -35,17 +35,21 @@ def trace_wanted() -> bool:
 def reason(error: Exception) -> str:
     """Class and start of the message of a library's ``error``, to quote within a sentence."""
     message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message:.300}" if message else type(error).__name__
+    return f"{type(error).__name__}: {message[:300].rstrip('.')}" if message else type(error).__name__
+
+
+class Panic(RuntimeError):
+    """A failure of a Rust library, which is no Exception to Python."""
 
 
 @contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Raise a panic of a Rust library (tokenizers, safetensors), which is no Exception to Python, as a RuntimeError."""
+    """Raise a panic of the tokenizers library as a :class:`Panic`."""
     try:
         yield
     except BaseException as error:
         if type(error).__name__ == "PanicException":
-            raise RuntimeError(str(error)) from error
+            raise Panic(str(error)) from error
         raise
 
 
@@ -94,7 +98,7 @@ class NumericalError(DiffRetrieverError):
     Examples
     --------
     >>> from diffretriever_pyserini import NumericalError
-    >>> error = NumericalError("text 3: the model answered NaN")
+    >>> error = NumericalError("text 3: the model returned NaN or infinity")
     >>> error.index is None
     True
     """

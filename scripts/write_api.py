@@ -15,7 +15,7 @@ from diffretriever_pyserini.settings import Help
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 HEAD = """# Python API
 
-<!-- Written by scripts/write_api.py from the docstrings; change these. -->
+<!-- Written by scripts/write_api.py from the docstrings: edit those. -->
 
 `from diffretriever_pyserini import DiffRetriever, open_index, ...`: these names are public and stay. Some packages list
 more in their `__all__` (last section); what is in no `__all__` may change without notice. Every example here runs as
@@ -27,12 +27,16 @@ GROUPS = {
     "From a corpus to an index": (
         *("Corpus", "EncodeOptions", "encode_corpus", "Store", "IndexOptions", "build_index"),
     ),
-    "Searching, measuring, explaining": ("open_index", "SearchOptions", "evaluate", "explain"),
+    "Searching, measuring, explaining": ("open_index", "searching.SearchIndex", "SearchOptions", "evaluate", "explain"),
     "Inside Pyserini": (
         *("DiffRetrieverQueryEncoder", "DiffRetrieverDocumentEncoder", "MaxSimSearcher", "register", "unregister"),
     ),
     "Exact scores on arrays": tuple(f"scoring.{name}" for name in diffretriever_pyserini.scoring.__all__),
     "Errors": ("DiffRetrieverError", "ConfigError", "InputError", "ModelNotFoundError", "NumericalError"),
+}
+NOT_OPTIONS = {  # fields without an option of their own, so without its help
+    "IndexOptions.multi": "a ``MultiBuild``: how the K vectors are stored for MaxSim; None builds no such index",
+    "SearchOptions.weights": "signal → weight in a fusion, where not 1; ``lexical`` overrides ``alpha``",
 }
 PACKAGES = ("corpora", "encoding", "evaluation", "explaining", "indexes", "model", "searching", "store", "training")
 
@@ -76,15 +80,20 @@ def fields(target: Any) -> list[str]:
     for field in dataclasses.fields(target):
         hint = next((one for one in getattr(hints[field.name], "__metadata__", ()) if isinstance(one, Help)), Help(""))
         default = "" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
-        switch = "False: " if field.default is True and hint.text else ""  # the option turns it off
-        rows.append(f"| `{field.name}` | {hint.default or default} | {inline(switch + hint.text)} |\n")
+        off = "False: " if field.default is True and hint.text.startswith("do not") else ""  # what its option does
+        text = hint.text or NOT_OPTIONS.get(f"{target.__name__}.{field.name}", "")
+        rows.append(f"| `{field.name}` | {hint.default or default} | {inline(off + text)} |\n")
     return rows
 
 
 def signature(target: Any) -> str:
     """Parameters and defaults, a line each where there are several, without annotations that only repeat the text."""
     parameters = inspect.signature(target).parameters.values()
-    shown = [str(one.replace(annotation=inspect.Parameter.empty)) for one in parameters if one.name != "self"]
+    shown = [
+        str(one.replace(annotation=inspect.Parameter.empty))
+        for one in parameters
+        if not one.name.startswith(("self", "_"))
+    ]
     return f"({', '.join(shown)})" if len(", ".join(shown)) < 90 else "(\n    " + ",\n    ".join(shown) + ",\n)"
 
 

@@ -43,7 +43,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--docid", nargs="+", required=True, metavar="ID", help="passages to explain")
     text = parser.add_mutually_exclusive_group()
     text.add_argument("--corpus", nargs="+", metavar="SOURCE", help="where the texts are, as for `encode`")
-    text.add_argument("--text", help="text of the one passage (title and text with a blank between)")
+    text.add_argument("--text", help="text of the one passage (title and text with a space between)")
     parser.add_argument("--html", type=parser_of(Path), metavar="FILE", help="also write a self-contained page")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(

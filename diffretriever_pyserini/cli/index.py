@@ -16,7 +16,7 @@ _HEAP_MEGABYTES = 192  # enough to write an index of any size, not to search one
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
 Without --dense, --lexical and --multi, a flat dense and a lexical index are built. The output appears when it is
-complete; after a kill, run the command again. Existing signals of the same store are kept. Pyserini searches
+complete; after a kill, run the command again. Existing indexes of the same store are kept. Pyserini searches
 OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
 
 dense indexes, with bytes per passage at dimension 384 (4096):

@@ -74,7 +74,7 @@ class Corpus:
         _refuse_repeated(self._sources)
 
     def __repr__(self) -> str:
-        return f"Corpus({_files_in_words(self.files)})"
+        return f"Corpus({_files_in_words(self.files)!r})"
 
     @property
     def files(self) -> tuple[str, ...]:

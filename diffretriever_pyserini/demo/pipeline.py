@@ -107,7 +107,7 @@ def vector_width(model: RetrieverConfig) -> int:
     values = read_json(path)
     width = next((values[key] for key in ("hidden_size", "d_model", "dim") if key in values), None)
     if not isinstance(width, int):
-        raise ConfigError(f"{path} gives no dimension of the vectors: it has none of hidden_size, d_model and dim.")
+        raise ConfigError(f"{path}: none of hidden_size, d_model and dim is a whole number; check the checkpoint.")
     return width
 
 

@@ -63,13 +63,14 @@ def encode_corpus(
 
     Parameters
     ----------
+    model, corpus : what encodes, and what is encoded.
     output : folder of the store; a second run into it encodes what the first left.
-    options : how; None is all vectors in float16, from one process.
+    options : how; None is all vectors in float16, as one shard.
     progress : shows what is done; None is a bar on a terminal.
 
     Returns
     -------
-    Counts, rates and times; see `Progress.summary`.
+    Counts (passages, skipped rows, parts), rates and times, as the last line of ``diffretriever encode --json``.
 
     Raises
     ------

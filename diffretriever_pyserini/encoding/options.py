@@ -11,7 +11,7 @@ from ..settings import Count, CountFrom0, Help, OnError, validate
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """The options of encoding a corpus, described at each field; invalid values raise InputError.
+    """The options of encoding a corpus; invalid values raise InputError.
 
     Examples
     --------
@@ -35,7 +35,7 @@ class EncodeOptions:
     token_budget: Annotated[
         Count | None, Help("tokens per batch, with padding if the model pads", default="by the device")
     ] = None
-    verify: Annotated[bool, Help("trust existing parts without verifying their checksums")] = True
+    verify: Annotated[bool, Help("do not verify the checksums of existing parts")] = True
 
     def __post_init__(self) -> None:
         validate(self, InputError)

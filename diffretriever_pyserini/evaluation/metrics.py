@@ -53,7 +53,13 @@ def evaluate(
 
     Parameters
     ----------
+    run : query id → docid → score.
+    qrels : query id → docid → grade.
     measures : ir-measures' names; the result has each once, as written here.
+
+    Returns
+    -------
+    An Evaluation: values per query, ``means``, and what was left out.
 
     Raises
     ------

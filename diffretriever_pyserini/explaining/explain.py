@@ -43,8 +43,10 @@ def explain(
 
     Parameters
     ----------
-    texts : docid → text of the passages whose text is known (title and text joined by one blank).
-    mode, options : those of the search, as for :meth:`SearchIndex.search`.
+    index : open; its model encodes the query and the texts.
+    query, docids : one query, and the passages to explain.
+    texts : docid → text of the passages whose text is known (title and text joined by one space).
+    mode, options : those of the search that is explained; see ``SearchIndex`` and ``SearchOptions``.
     top : number of tokens to show per mask position; twice as many terms that only one of the texts has.
 
     Raises

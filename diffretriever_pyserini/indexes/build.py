@@ -36,6 +36,8 @@ def build_index(
 
     Parameters
     ----------
+    store, output : folders; ``output`` may hold an older index, which is replaced.
+    options : which indexes, and how; None is a flat FAISS index and a Lucene index.
     names : Lucene's names of the terms, for a model with changed settings, which has no encoder name.
 
     Raises

@@ -49,7 +49,7 @@ _FINE_TUNED = {
 class RetrieverConfig:
     """The complete settings of one retriever: weights, token layout and read-out.
 
-    Each field has its own description; docs/configs.md explains them. An invalid value raises ConfigError.
+    docs/configs.md says how to set the fields in a YAML file. An invalid value raises ConfigError.
 
     Examples
     --------
@@ -161,6 +161,7 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
 
     Parameters
     ----------
+    name : prebuilt name, YAML file, checkpoint folder or hub id; a prebuilt name wins over a folder of that name.
     overrides : fields of :class:`RetrieverConfig`; None leaves a field unchanged.
 
     Raises

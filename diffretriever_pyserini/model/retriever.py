@@ -246,7 +246,7 @@ class DiffRetriever:
     def forward_masks(
         self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32
     ) -> MaskOutputs:
-        """The model's outputs at the K masks, before normalisation, filter and cut. See :class:`MaskOutputs`."""
+        """The model's outputs at the K masks, before normalisation, filter and cut: ``hidden``, ``logits``."""
         texts, batch_size = _checked(texts, batch_size)
         prepared = self.prepare(texts, side, max_length)
         k = prepared.layout.k

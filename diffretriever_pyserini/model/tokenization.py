@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, panics_as_errors, reason
+from ..errors import ConfigError, Panic, panics_as_errors, reason
 from ..settings import parsed
 from .backbones.loading import load_tokenizer
 from .config import RetrieverConfig, check_side
@@ -94,15 +94,27 @@ class Preparer:
         return self.layouts[check_side(side)].shortened(max_length, f"{self.config.name}, {side} side")
 
     def __call__(self, texts: Sequence[str], side: str, max_length: int | None = None) -> Prepared:
-        """Ids and content ids of ``texts``; raises ConfigError if ``max_length`` leaves no token for text."""
+        """Ids and content ids of ``texts``.
+
+        Raises ConfigError if ``max_length`` leaves no token for text, or the tokenizer fails at one.
+        """
         layout = self.layout(side, max_length)
         try:
-            with panics_as_errors():
-                ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
-                if self.config.lexical_terms == "vocabulary":
-                    return Prepared(layout, ids, None)
-                return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]))
-        except RuntimeError as error:
-            raise ConfigError(
-                f"{self.config.name}: the tokenizer failed at a text ({reason(error)}); check its tokenizer.json."
-            ) from error
+            return self._prepared(texts, layout)
+        except Panic:
+            for text in texts:  # one by one, to name the text
+                try:
+                    self._prepared([text], layout)
+                except Panic as error:
+                    raise ConfigError(
+                        f"{self.config.name}: the tokenizer failed at the text {text!r:.60} ({reason(error)}); check "
+                        "its tokenizer.json."
+                    ) from error
+            raise
+
+    def _prepared(self, texts: Sequence[str], layout: Layout) -> Prepared:
+        with panics_as_errors():
+            ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
+            if self.config.lexical_terms == "vocabulary":
+                return Prepared(layout, ids, None)
+            return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]))

@@ -70,7 +70,7 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini._jvm",
         "configure_classpath",
-        "the JVM option for the vector module ends the process where Java lacks it; a missing Java is a clear error",
+        "a Java without the vector module works, and a missing Java is a clear error",
         "touch_java:configure_classpath",
         ("anserini_root",),
     ),
@@ -173,7 +173,7 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.search.lucene",
         "LuceneImpactSearcher.search",
-        "threads take turns, as above",
+        "threads take turns, because pyjnius mixes up their objects",
         "touch_search:impact_search",
         ("self", "q"),
     ),
@@ -195,14 +195,15 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     TouchPoint(
         "pyserini.search.hybrid",
         "HybridSearcher.search",
-        "Pyserini's fusion divides by zero on one hit and scales short lexical lists wrongly (docs/method.md §5)",
+        "a list of one hit is fused without a division by zero, and the minimum of a short lexical list is 0 "
+        "(docs/method.md §5)",
         "touch_search:hybrid_search",
         ("self", "query", "k0", "k", "alpha", "normalization", "weight_on_dense"),
     ),
     TouchPoint(
         "pyserini.search.hybrid",
         "HybridSearcher.batch_search",
-        "as above, for batches",
+        "batches are fused as single queries are",
         "touch_search:hybrid_batch_search",
         ("self", "queries", "q_ids", "k0", "k", "threads", "alpha", "normalization", "weight_on_dense"),
     ),
@@ -217,7 +218,7 @@ _switched_off = False
 
 
 def register(route: str = "explicit") -> None:
-    """Apply all touch points: now for modules that are imported, and for others on import. Idempotent.
+    """Apply all touch points: now for modules that are imported, and for others on import. A second call changes nothing.
 
     The start-up hook calls this. Call it yourself where that does not run (``python -S``, ``pip install --target``).
 

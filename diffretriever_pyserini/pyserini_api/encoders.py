@@ -45,7 +45,7 @@ IGNORED_OPTIONS = {
     "multimodal": "the model reads texts only",
     "instruction_config": "the prompt is part of the model's configuration",
     "explicit_truncate": "texts are always cut to max_length",
-    "add_sep": "title and text are joined by one blank",
+    "add_sep": "title and text are joined by one space",
 }
 # Pyserini passes these by itself; it passes the others only where the user set them, which gives a warning.
 _SET_BY_PYSERINI = ("tokenizer_name", "pooling", "l2_norm", "explicit_truncate")
@@ -127,7 +127,7 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
         :func:`~..model.encoder_names.parse_encoder_name`.
     device : ``cpu``, ``cuda:0`` …; None is the device on which the model is already loaded, else the CPU.
     options : any field of :class:`~diffretriever_pyserini.model.config.RetrieverConfig`, and Pyserini's own
-        (:data:`IGNORED_OPTIONS`).
+        options, which have no effect here.
 
     Raises
     ------
@@ -159,7 +159,7 @@ class DiffRetrieverDocumentEncoder(_Named, DocumentEncoder):
 
         Parameters
         ----------
-        texts, titles : N strings each; None is an empty string. Title and text are joined by one blank and stripped.
+        texts, titles : N strings each; None is an empty string. Title and text are joined by one space and stripped.
         fp16 : half precision (bfloat16 where the device has it), for this call and all later ones.
         max_length : tokens of prompt and text; it can only shorten the model's own length.
 
@@ -270,7 +270,7 @@ class LexicalQueryEncoder(QueryEncoder):
 
 
 def join_titles(texts: Sequence[str | None], titles: Sequence[str | None] | None) -> list[str]:
-    """Passages as the model reads them: title and text joined by one blank and stripped; None is empty."""
+    """Passages as the model reads them: title and text joined by one space and stripped; None is empty."""
     if isinstance(texts, str) or isinstance(titles, str):
         raise InputError("encode takes a list of texts (and a list of titles); put a single text in brackets.")
     if titles is None:

@@ -59,7 +59,9 @@ def run_step(step: Step, folder: Path, log: Path, screen: TextIO = sys.stderr, k
     if code != 0:
         raise StepError(f"{step.title}: the command ended with exit code {code}.\n{_tail(log, keeps)}")
     product = folder / step.produces
-    if not (any(product.iterdir()) if product.is_dir() else product.exists() and product.stat().st_size):
+    empty_file = product.is_file() and product.stat().st_size == 0
+    empty_folder = product.is_dir() and not any(product.iterdir())
+    if empty_file or empty_folder or not product.exists():
         raise StepError(f"{step.title}: the command produced no {step.produces}.\n{_tail(log, keeps)}")
     return time.monotonic() - started
 

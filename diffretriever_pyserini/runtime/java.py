@@ -317,7 +317,7 @@ def jvm_running() -> bool:
 def bound_heap(megabytes: int) -> None:
     """Give a JVM that has not started yet a heap of this fixed size, unless an option limits it already.
 
-    Without a limit its heap grows to a quarter of the machine's memory.
+    Without a limit its heap may grow to a quarter of the machine's memory.
     """
     import jnius_config
 

@@ -27,6 +27,11 @@ def pooled_scores(queries: Array, passages: Array) -> Array:
     -------
     float32 [Nq, Np]
 
+    Raises
+    ------
+    InputError
+        For arrays of the wrong number of dimensions, or of two widths.
+
     Examples
     --------
     >>> import numpy as np
@@ -50,6 +55,11 @@ def maxsim(queries: Array, passages: Array, chunk: int = 1024) -> Array:
     Returns
     -------
     float32 [Nq, Np]
+
+    Raises
+    ------
+    InputError
+        For arrays of the wrong number of dimensions, or of two widths.
 
     Examples
     --------
@@ -84,6 +94,11 @@ def lexical_scores(queries: scipy.sparse.csr_matrix, passages: scipy.sparse.csr_
     Returns
     -------
     float32 [Nq, Np], exact up to 2**24.
+
+    Raises
+    ------
+    InputError
+        For arrays of the wrong number of dimensions, or of two widths.
 
     Examples
     --------
@@ -142,6 +157,7 @@ def cut(scores: Array, depth: int) -> Array:
     Parameters
     ----------
     scores : float [Nq, Np]; the result has the same shape and type.
+    depth : how many stay.
 
     Examples
     --------
@@ -165,6 +181,7 @@ def min_max(scores: Array, floors: Array | None = None) -> Array:
 
     Parameters
     ----------
+    scores : float [N, D].
     floors : float [N, 1], the minimum per row; NaN for the lowest score of the row, as without ``floors``.
 
     Examples

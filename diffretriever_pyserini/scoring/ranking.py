@@ -18,7 +18,7 @@ Hits = list[tuple[str, float]]
 DECIMALS = 9  # of scores in a run; with six, adjacent scores of a reciprocal rank list would be equal
 MOST_TIED = 1 << 16  # documents of one list that are examined for a tie at its cut
 _SPARE = 64  # documents requested beyond a list's end; ties at the cut are rarely longer
-_GROWTH = 8  # how many times as many are spare in the next request, if the tie goes on
+_GROWTH = 8  # factor of the spare documents in the next request
 
 
 def as_written(scores: np.ndarray, decimals: int = DECIMALS) -> np.ndarray:

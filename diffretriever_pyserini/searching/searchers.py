@@ -185,7 +185,7 @@ class LexicalSearcher:
         return through_ties(search, len(terms), depth, self.documents)
 
     def _search(self, terms: Sequence[Mapping[str, int]], depth: int, threads: int) -> list[Scores]:
-        """Lucene's own lists, which end in the midst of ties."""
+        """Lucene's own lists, which may end within a tie."""
         from jnius import JavaException
 
         numbers = [str(number) for number in range(len(terms))]

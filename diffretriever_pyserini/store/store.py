@@ -99,8 +99,8 @@ class Store:
 
     def __repr__(self) -> str:
         spec = self.spec
-        kept = f"{spec.vectors} vectors [{spec.k_passage}, {spec.dimension}] {spec.dtype}"
-        return f"Store({str(self.folder)!r}, {len(self)} passages, {kept}, encoder={spec.provenance.encoder!r})"
+        vectors = f"{spec.vectors} vectors [{spec.stored_k}, {spec.dimension}] {spec.dtype}"
+        return f"Store({str(self.folder)!r}, {self.rows} rows, {vectors}, encoder={spec.encoder!r})"
 
     def __len__(self) -> int:
         return int(self.bounds[-1])

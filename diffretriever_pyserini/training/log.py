@@ -29,7 +29,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 class RunLog(TrainerCallback):
     """Append every log of the trainer to ``path`` as a JSON object with its step, and report it in one line.
 
-    A resumed run first removes the records after the checkpoint's step, so the file reads like an unbroken run's.
+    A resumed run first removes the records after the checkpoint's step, so the file reads like an uninterrupted run's.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]):

@@ -31,18 +31,18 @@ class MaskReader(nn.Module):
     backbone : its ``model`` is trained in place (add LoRA first, see lora.py).
     layouts : the token layout of "query" and "passage".
     chunk : texts encoded at a time; 0 encodes a side at once and keeps its activations.
-    never : ids that are not terms (the unknown word); content ids do not contain them.
+    excluded : ids that are not terms (the unknown word); content ids do not contain them.
     """
 
     def __init__(
-        self, backbone: Backbone, layouts: dict[str, Layout], chunk: int = 0, never: frozenset[int] = frozenset()
+        self, backbone: Backbone, layouts: dict[str, Layout], chunk: int = 0, excluded: frozenset[int] = frozenset()
     ):
         super().__init__()
         self.network = backbone.model
         self.backbone = backbone
         self.layouts = layouts
         self.chunk = chunk
-        self.never = sorted(never)
+        self.excluded = sorted(excluded)
         # A key-value cache is of no use here and would hold every layer's keys.
         self.network.config.use_cache = False
 
@@ -84,8 +84,8 @@ class MaskReader(nn.Module):
         states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
         rows = states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
         logits = self.backbone.head(rows)
-        if content is None and self.never:
-            logits = logits.index_fill(2, torch.tensor(self.never, device=logits.device), -torch.inf)
+        if content is None and self.excluded:
+            logits = logits.index_fill(2, torch.tensor(self.excluded, device=logits.device), -torch.inf)
         return rows.float(), lexical_activations(logits, content)
 
     @torch.no_grad()

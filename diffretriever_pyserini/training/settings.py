@@ -22,7 +22,7 @@ SaveDtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 Share = Annotated[float, Ge(0), Lt(1)]
 _MODELS = "the model's"
-_EVERY = "if only one of the two is set it counts for both; if none, each epoch with development rows"
+_EVERY = "if only one of the two is set it counts for both; if neither, once per epoch where there are development rows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -337,7 +337,7 @@ def test_the_unknown_word_is_no_term_in_training(tmp_path: Path) -> None:
         batch = Collator(tokenizer, layouts, backbone.pad_left, terms).side(["🦄", "dense 🦄 𓀀"], "query")
         assert tokenizer.unk_token_id not in batch["content"]
     batch = Collator(tokenizer, layouts, backbone.pad_left, "vocabulary").side(["🦄", "dense 🦄 𓀀"], "query")
-    model = MaskReader(backbone, layouts, never=unknown_ids(tokenizer))
+    model = MaskReader(backbone, layouts, excluded=unknown_ids(tokenizer))
     weights = model(query=batch)["query_lexical"]
     assert not weights[:, tokenizer.unk_token_id].any() and weights.any()
     unfiltered = MaskReader(backbone, layouts)(query=batch)["query_lexical"]

@@ -20,8 +20,8 @@ _CHUNK_BYTES = 64 << 20  # of passage vectors in float32
 _PRODUCT_BYTES = 64 << 20  # of similarities at once
 _QUERIES = 128  # scored together, so that the vectors are read and converted once for all of them
 
-Hits = tuple[np.ndarray, np.ndarray]
-"""Passage numbers int64 [n] and scores float32 [n], in the one order of :mod:`...scoring.ranking`."""
+RowHits = tuple[np.ndarray, np.ndarray]
+"""Passage numbers int64 [n] and scores float32 [n], in the order of :mod:`...scoring.ranking`."""
 
 
 class ExactIndex:
@@ -56,19 +56,19 @@ class ExactIndex:
         """The encoder that made the vectors."""
         return self.store.spec.provenance
 
-    def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Hits:
+    def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> RowHits:
         """Return the best ``depth`` passages for ``query``, float32 [K_q, H]."""
         return self.search_many([query], depth, threads)[0]
 
-    def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Hits]:
+    def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[RowHits]:
         """Return :meth:`search` of several queries; each block of 128 queries reads the vectors once."""
-        hits: list[Hits] = []
+        hits: list[RowHits] = []
         with torch_threads(threads):
             for start in range(0, len(queries), _QUERIES):
                 hits += self._block(_stacked(queries[start : start + _QUERIES]), depth)
         return hits
 
-    def _block(self, queries: np.ndarray, depth: int) -> list[Hits]:
+    def _block(self, queries: np.ndarray, depth: int) -> list[RowHits]:
         import torch
 
         best = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
@@ -140,8 +140,8 @@ def maxsim_block(queries: Any, passages: Any, count: int) -> Any:
 
 
 def keep_best(
-    known: Hits, scores: np.ndarray, begin: int, depth: int, docids: Callable[[np.ndarray], list[str]]
-) -> Hits:
+    known: RowHits, scores: np.ndarray, begin: int, depth: int, docids: Callable[[np.ndarray], list[str]]
+) -> RowHits:
     """Return the best ``depth`` of ``known`` and of the passages ``begin``, ``begin`` + 1 ... with ``scores``."""
     rows, values = known
     scores = as_written(scores)

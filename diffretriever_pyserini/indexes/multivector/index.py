@@ -18,7 +18,7 @@ from ...scoring.ranking import best_rows
 from ..options import MultiOptions
 from .candidates import propose
 from .codec import read_codec
-from .exact import Hits, maxsim_block
+from .exact import RowHits, maxsim_block
 from .manifest import CANDIDATES, CODEC, read_manifest
 from .records import Records
 from .scorer import QueryScorer
@@ -60,7 +60,7 @@ class CompressedIndex:
         """The number of passages."""
         return self.manifest.passages
 
-    def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> Hits:
+    def search(self, query: np.ndarray, depth: int, threads: int | None = None) -> RowHits:
         """Return the best ``depth`` passages for ``query``, float32 [K_q, H].
 
         At most ``threads`` threads (None: all processors) share a query of much work. For a few milliseconds of work,
@@ -72,7 +72,7 @@ class CompressedIndex:
         rows = self._threads.run(self._proposed, query, depth)
         return self.rank(query, rows, depth, self._threads, threads)
 
-    def _search(self, query: np.ndarray, depth: int) -> Hits:
+    def _search(self, query: np.ndarray, depth: int) -> RowHits:
         return self.rank(query, self._proposed(query, depth), depth)
 
     def _proposed(self, query: np.ndarray, depth: int) -> np.ndarray:
@@ -89,7 +89,7 @@ class CompressedIndex:
         depth: int,
         workers: Workers | None = None,
         threads: int | None = None,
-    ) -> Hits:
+    ) -> RowHits:
         """Return the best ``depth`` of the passages ``rows``; at most ``threads`` of ``workers`` share the work."""
         query = np.ascontiguousarray(query, np.float32)
         if not query.any():
@@ -99,14 +99,14 @@ class CompressedIndex:
             return self._refined(query, rows, scores, depth)
         return best_rows(rows, scores, depth, self.docids)
 
-    def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Hits]:
+    def search_many(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[RowHits]:
         """Return :meth:`search` of several queries, one per thread; the results do not depend on ``threads``."""
         if threads is None or min(threads, len(queries)) <= 1:
             return [self.search(query, depth, threads) for query in queries]
         with Workers(min(threads, len(queries))) as workers:
             return workers.map(lambda query: self._search(query, depth), queries)
 
-    def _refined(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, depth: int) -> Hits:
+    def _refined(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, depth: int) -> RowHits:
         """Return the hits with the best rows scored by their vectors, above all others."""
         import torch
 

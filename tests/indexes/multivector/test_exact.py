@@ -12,7 +12,7 @@ import torch
 
 from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.indexes.multivector import exact
-from diffretriever_pyserini.indexes.multivector.exact import ExactIndex, Hits
+from diffretriever_pyserini.indexes.multivector.exact import ExactIndex, RowHits
 from diffretriever_pyserini.runtime.threads import torch_threads
 from diffretriever_pyserini.scoring.pairwise import maxsim
 from diffretriever_pyserini.store.store import Store
@@ -21,7 +21,7 @@ from ..conftest import made_up_store
 from .conftest import made_up_vectors, write_store
 
 
-def assert_best(hits: Hits, expected: np.ndarray, depth: int) -> None:
+def assert_best(hits: RowHits, expected: np.ndarray, depth: int) -> None:
     """Assert that ``hits`` are the best ``depth`` of the scores ``expected`` [n]."""
     rows, scores = hits
     assert len(rows) == len(set(rows.tolist())) == min(depth, len(expected))
