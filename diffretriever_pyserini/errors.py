@@ -38,18 +38,18 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {message[:300].rstrip('.')}" if message else type(error).__name__
 
 
-class Panic(RuntimeError):
+class PanicError(RuntimeError):
     """A failure of a Rust library, which is no Exception to Python."""
 
 
 @contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Raise a panic of the tokenizers library as a :class:`Panic`."""
+    """Raise a panic of the tokenizers library as a :class:`PanicError`."""
     try:
         yield
     except BaseException as error:
         if type(error).__name__ == "PanicException":
-            raise Panic(str(error)) from error
+            raise PanicError(str(error)) from error
         raise
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, Panic, panics_as_errors, reason
+from ..errors import ConfigError, PanicError, panics_as_errors, reason
 from ..settings import parsed
 from .backbones.loading import load_tokenizer
 from .config import RetrieverConfig, check_side
@@ -101,11 +101,11 @@ class Preparer:
         layout = self.layout(side, max_length)
         try:
             return self._prepared(texts, layout)
-        except Panic:
+        except PanicError:
             for text in texts:  # one by one, to name the text
                 try:
                     self._prepared([text], layout)
-                except Panic as error:
+                except PanicError as error:
                     raise ConfigError(
                         f"{self.config.name}: the tokenizer failed at the text {text!r:.60} ({reason(error)}); check "
                         "its tokenizer.json."

@@ -218,7 +218,7 @@ _switched_off = False
 
 
 def register(route: str = "explicit") -> None:
-    """Apply all touch points: now for modules that are imported, and for others on import. A second call changes nothing.
+    """Apply all touch points, now or when their modules are imported. A second call changes nothing.
 
     The start-up hook calls this. Call it yourself where that does not run (``python -S``, ``pip install --target``).
 

@@ -63,8 +63,8 @@ class MaxSimSearcher(FaissSearcher):
     Raises
     ------
     InputError
-        When there is no index, it is damaged or unfinished, its vectors were made by another model or with another K, or
-        the encoder has no vectors for MaxSim.
+        When there is no index, it is damaged or unfinished, its vectors were made by another model or with another K,
+        or the encoder has no vectors for MaxSim.
 
     Examples
     --------

@@ -174,5 +174,5 @@ def test_a_panic_at_a_text_names_the_tokenizer(tiny_dream: Path) -> None:
         raise PanicException("index out of range")
 
     prepare.tokenizer = panics
-    with pytest.raises(ConfigError, match=r"the tokenizer failed at the text 'text' \(Panic: index out of range\)"):
+    with pytest.raises(ConfigError, match=r"failed at the text 'text' \(PanicError: index out of range\)"):
         prepare(["text"], "passage")

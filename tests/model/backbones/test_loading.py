@@ -387,7 +387,7 @@ def test_a_panic_of_the_tokenizers_library_is_an_error_like_others(tiny_dream: P
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["continuing_subword_prefix"] = "a prefix longer than every token"
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ConfigError, match=r"copy: the tokenizer cannot be loaded \(Panic: "):
+    with pytest.raises(ConfigError, match=r"copy: the tokenizer cannot be loaded \(PanicError: "):
         load_tokenizer(resolve_config(str(folder)))
 
 
