@@ -102,3 +102,8 @@ def test_measures_of_a_small_package(tmp_path: Path) -> None:
         ("outer.py:f", 3, 6),
     ]
     assert [one.where for one in code.many_parameters(package)] == ["outer.py:f"]
+
+
+def test_imports_inside_the_package_are_relative() -> None:
+    absolute = re.compile(rf"^\s*(from|import) {code.PACKAGE}\b", re.M)
+    assert not [path for path in code.python_files(PACKAGE) if absolute.search(path.read_text(encoding="utf-8"))]
