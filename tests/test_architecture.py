@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -105,5 +106,11 @@ def test_measures_of_a_small_package(tmp_path: Path) -> None:
 
 
 def test_imports_inside_the_package_are_relative() -> None:
-    absolute = re.compile(rf"^\s*(from|import) {code.PACKAGE}\b", re.M)
-    assert not [path for path in code.python_files(PACKAGE) if absolute.search(path.read_text(encoding="utf-8"))]
+    absolute = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in code.python_files(PACKAGE)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if code.PACKAGE in ([name.name.split(".")[0] for name in node.names] if isinstance(node, ast.Import) else [])
+        or (isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == code.PACKAGE)
+    ]
+    assert not absolute
