@@ -59,8 +59,6 @@ def encode_corpus(
 ) -> dict[str, Any]:
     """Encode ``corpus`` into the store ``output``, or the parts of it that are missing.
 
-    A run that fails before it has written a part removes what it created.
-
     Parameters
     ----------
     model, corpus : what encodes, and what is encoded.

@@ -76,7 +76,6 @@ def evaluate(
     """
     from ir_measures.measures import SumAgg
 
-    from ..scoring.ranking import trec_eval_order
     from .measures import parse_measure, values
 
     parsed = {name: parse_measure(name) for name in measures}
@@ -85,12 +84,7 @@ def evaluate(
         raise InputError("the judgements hold no relevant passage, so nothing can be measured.")
     # ir-measures' packages order ties differently, and one of them takes only numbers as query ids.
     numbers = {qid: str(number) for number, qid in enumerate(judged, start=1)}
-    ranks: dict[str, dict[str, float]] = {}
-    for qid, number in numbers.items():
-        if hits := run.get(qid):
-            if any(map(math.isnan, hits.values())):
-                raise InputError(f"the run has a score for query '{qid}' that is not a number.")
-            ranks[number] = {docid: float(len(hits) - i) for i, docid in enumerate(trec_eval_order(hits))}
+    ranks = {number: _ranks(qid, run[qid]) for qid, number in numbers.items() if run.get(qid)}
     grades = {numbers[qid]: query_grades for qid, query_grades in judged.items()}
     computed = {measure: dict.fromkeys(judged, 0.0) for measure in parsed.values()}
     qids = dict(zip(numbers.values(), numbers, strict=True))
@@ -106,6 +100,15 @@ def evaluate(
         unjudged=[qid for qid in run if qid not in judged],
         sums=frozenset(name for name, measure in parsed.items() if isinstance(measure.aggregator(), SumAgg)),
     )
+
+
+def _ranks(qid: str, hits: Mapping[str, float]) -> dict[str, float]:
+    """Scores without ties, in trec_eval's order."""
+    from ..scoring.ranking import trec_eval_order
+
+    if any(map(math.isnan, hits.values())):
+        raise InputError(f"the run has a score for query '{qid}' that is not a number.")
+    return {docid: float(len(hits) - i) for i, docid in enumerate(trec_eval_order(hits))}
 
 
 def _grades(qid: str, grades: Mapping[str, int]) -> dict[str, int]:

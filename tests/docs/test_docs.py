@@ -1,4 +1,7 @@
-"""The documentation is executed: the fences of a page marked ``run``, in order, in one empty folder."""
+"""The documentation is executed: the fences of a page marked ``run``, in order, in one empty folder.
+
+A fence marked ``text output`` shows the last lines that the ``run`` fence before it prints.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FRESH = ("README.md",)  # pages whose commands start a new Python process, as a user's do
 CITING = ("diffretriever_pyserini", "docs", "tests", "benchmarks", "examples", "scripts", "prebuilt_configs")
-_FENCE = re.compile(r"^```(bash|python) run\n(.*?)^```", re.M | re.S)
+_FENCE = re.compile(r"^```(bash run|python run|text output)\n(.*?)^```", re.M | re.S)
 _HEADING = re.compile(r"^##+ (.+)$", re.M)
 _SECTION_LINK = re.compile(r"\]\(([^)#:\s]*\.md|)#([^)\s]+)\)")
 _CITED = re.compile(r"docs/method\.md (§\d+(?:(?:,| and| to) §\d+)*)")
@@ -24,9 +27,15 @@ _LINKED = re.compile(r"\[method §(\d+)\]\([./a-z]*method\.md#([^)]+)\)")
 _UNNUMBERED = re.compile(r"METHOD[ ](?:sections?|\d)")
 
 
-def fences(page: Path) -> list[tuple[str, str]]:
-    """(language, code) of every fence of ``page`` that is marked ``run``."""
-    return _FENCE.findall(page.read_text(encoding="utf-8"))
+def fences(page: Path) -> list[tuple[str, str, str]]:
+    """(language, code, shown output) of every fence of ``page`` that is marked ``run``."""
+    executed: list[tuple[str, str, str]] = []
+    for kind, content in _FENCE.findall(page.read_text(encoding="utf-8")):
+        if kind == "text output":
+            executed[-1] = (*executed[-1][:2], content)
+        else:
+            executed.append((kind.split()[0], content, ""))
+    return executed
 
 
 def slug(title: str) -> str:
@@ -45,12 +54,13 @@ def test_page_runs(page: Path, tmp_path: Path) -> None:
     python = Path(sys.executable if page.name in FRESH else warm.python())
     folders = (str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"])
     environment = os.environ | {"PATH": os.pathsep.join(folders)}
-    for number, (language, code) in enumerate(fences(page), 1):
+    for number, (language, code, output) in enumerate(fences(page), 1):
         script = tmp_path / f".fence{number}"
         script.write_text(code, encoding="utf-8")
         command = ["bash", "-euo", "pipefail", script] if language == "bash" else [python, script]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, f"{page.name}, fence {number}:\n{code}\n{done.stdout}\n{done.stderr[-4000:]}"
+        assert done.stdout.endswith(output), f"{page.name}, fence {number} prints:\n{done.stdout[-2000:]}"
 
 
 def test_pages_that_must_run_do() -> None:

@@ -1,4 +1,4 @@
-"""The shipped example runs on the CPU, and its model retrieves better than the base."""
+"""The shipped example, cut to 12 of its 30 steps, runs on the CPU, and its model retrieves better than the base."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train" / "quick.ya
 
 @pytest.mark.slow
 def test_the_example_learns_to_retrieve(tmp_path: Path) -> None:
-    settings = dataclasses.replace(read_settings(EXAMPLE), output=str(tmp_path / "out"))
+    settings = dataclasses.replace(read_settings(EXAMPLE), output=str(tmp_path / "out"), max_steps=12, eval_steps=12)
     figures = train(settings, say=print)
     before, after = figures["development_before"], figures["development_after"]
     assert after["eval_dense"] > before["eval_dense"] + 0.2
