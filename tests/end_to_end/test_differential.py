@@ -1,6 +1,7 @@
 """Random collections, topics and judgements: every way to search gives the results of the equations and of trec_eval.
 
-``DIFFERENTIAL_CASES=2000 pytest tests/end_to_end/test_differential.py`` tries 2,000 cases; a normal run tries a few.
+``DIFFERENTIAL_CASES=2000 pytest -s tests/end_to_end/test_differential.py`` tries 2,000 cases and counts them; a
+normal run tries a few.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from diffretriever_pyserini.searching import SearchIndex, open_index
 
 pytestmark = pytest.mark.java
 CASES = int(os.environ.get("DIFFERENTIAL_CASES", "6"))
+TRIED = {"cases": 0}
 
 # No shrinking: each case takes a second, so shrinking a failing case takes minutes.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -131,11 +133,19 @@ def check_pyserini(folder: Path, name: str, index: SearchIndex, queries: dict[st
             assert {hit.docid: hit.score for hit in theirs[qid]} == pytest.approx(dict(hits), abs=tolerance)
 
 
+def count_case() -> None:
+    """Print the number of cases, every hundred."""
+    TRIED["cases"] += 1
+    if TRIED["cases"] % 100 == 0:
+        print(f"{TRIED['cases']} cases", flush=True)
+
+
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(passages=corpora, queries=topics, long=texts)
 def test_every_search_equals_the_equations(
     tiny_name: str, tiny_dream: Path, passages: dict[str, str], queries: dict[str, str], long: str
 ) -> None:
+    count_case()
     queries = queries | {
         "the query of a passage": next(iter(passages.values())) or "moon",
         "long": f"{long} moon " * 40,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.corpora.beir import open_beir
 from diffretriever_pyserini.corpora.corpus import Corpus
 from diffretriever_pyserini.corpora.qrels import judged_queries, read_qrels
@@ -113,8 +114,12 @@ def three(work: Path) -> Path:
 def test_a_short_run_is_the_head_of_a_long_one(work: Path, three: Path, mode: str) -> None:
     runs = []
     for hits in (10, 1000):
-        ours(f"search --index THREE --topics T.tsv --mode {mode} --hits {hits} --output run.{hits}.txt", work)
-        runs.append((work / f"run.{hits}.txt").read_text().splitlines())
+        run = work / f"run.{hits}.txt"
+        assert (
+            main(f"search --index {three} --topics {work}/T.tsv --mode {mode} --hits {hits} --output {run}".split())
+            == 0
+        )
+        runs.append(run.read_text().splitlines())
     short, long = runs
     assert len(short) == 10 * QUERIES < len(long)
     assert short == [line for line in long if int(line.split()[3]) <= 10]
