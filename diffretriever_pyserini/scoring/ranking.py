@@ -17,7 +17,7 @@ Hits = list[tuple[str, float]]
 
 DECIMALS = 9  # of scores in a run; with six, adjacent scores of a reciprocal rank list would be equal
 MOST_TIED = 1 << 16  # documents of one list that are examined for a tie at its cut
-_SPARE = 64  # documents requested beyond a list's end; ties at the cut are rarely longer
+_SPARE = 64  # documents requested beyond a list's end, or a quarter of it; ties at the cut are rarely longer
 _GROWTH = 8  # factor of the spare documents in the next request
 
 
@@ -86,7 +86,7 @@ def through_ties(
     """
     depth = max(1, min(depth, documents))
     longest = max(1, min(documents, max(2 * depth, MOST_TIED)))
-    spare = _SPARE
+    spare = max(_SPARE, depth // 4)  # asking again takes longer than listing more
     lists: dict[int, dict[str, float]] = {}
     pending: Sequence[int] = range(queries)
     while pending:
