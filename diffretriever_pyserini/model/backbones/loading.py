@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +33,7 @@ _HARMLESS = {
     "runtime_config", "merge_weights",
 }
 # fmt: on
+_MOST_ALPHA = 1e6  # of an int, too, that is beyond every float
 _LORA_FILE, _HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "vocab.json")
 _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$")
@@ -115,9 +115,9 @@ def lora_settings(folder: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: {key} is not supported; only plain LoRA is.")
     rank, alpha = raw.get("r"), raw.get("lora_alpha")
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise ConfigError(f"{path}: r must be a whole number of at least 1, not {rank!r}.")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise ConfigError(f"{path}: lora_alpha must be a number, not {alpha!r}.")
+        raise ConfigError(f"{path}: r must be a whole number of at least 1, not {rank!r:.40}.")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not -_MOST_ALPHA < alpha < _MOST_ALPHA:
+        raise ConfigError(f"{path}: lora_alpha must be a number below {_MOST_ALPHA:,.0f}, not {alpha!r:.40}.")
     return {"r": rank, "lora_alpha": alpha, "use_rslora": bool(raw.get("use_rslora"))}
 
 
@@ -136,7 +136,7 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     path = folder / _LORA_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read).")
-    module = _FAMILIES[family]
+    module, settings = _FAMILIES[family], lora_settings(folder)
     weights: dict[str, Any] = {}
     for key, tensor in read_tensors(path).items():
         match = _LORA.match(key)
@@ -145,6 +145,11 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
         name = f"base_model.model.{module.adapter_key(match[1])}.lora_{match[2]}.weight"
         if name in weights:
             raise ConfigError(f"{path}: {key!r} occurs twice, under two names; keep one of them.")
+        if tensor.dim() != 2 or tensor.shape["AB".index(match[2])] != settings["r"]:  # peft would allocate r rows first
+            raise ConfigError(
+                f"{path}: {key!r} has shape {list(tensor.shape)}, but adapter_config.json says r={settings['r']}; the "
+                "two files do not belong together."
+            )
         weights[name] = tensor
     targets = sorted({key.removeprefix("base_model.model.").rpartition(".lora_")[0] for key in weights})
     known = {name for name, _ in backbone.model.named_modules()}
@@ -156,8 +161,8 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
     if backbone.head_name in targets:
         backbone.untie_head()
     with quiet_loading():
-        settings = LoraConfig(**lora_settings(folder), lora_dropout=0.0, target_modules=targets, bias="none")
-        peft = get_peft_model(backbone.model, settings)
+        config = LoraConfig(**settings, lora_dropout=0.0, target_modules=targets, bias="none")
+        peft = get_peft_model(backbone.model, config)
     try:
         result: Any = set_peft_model_state_dict(peft, weights)
     except RuntimeError as error:  # torch raises it for tensors of another shape

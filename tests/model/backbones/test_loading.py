@@ -382,6 +382,22 @@ def test_a_tokenizer_setting_that_fails_late_is_named(tiny_dream: Path, tmp_path
         load_tokenizer(resolve_config(str(folder)))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 2**63}, "has shape .*, but adapter_config.json says r=9223372036854775808"),
+        ({"r": 10**9}, "has shape .*, but adapter_config.json says r=1000000000"),
+        ({"lora_alpha": 10**400}, "lora_alpha must be a number below 1,000,000"),
+    ],
+)
+def test_a_rank_that_is_not_the_weights_is_refused_before_it_is_allocated(
+    bert_lora: Path, changes: dict[str, int], message: str
+) -> None:
+    edit_json(bert_lora / "adapter_config.json", **changes)
+    with pytest.raises(ConfigError, match=message):
+        load_backbone(resolve_config(str(bert_lora)), torch.float32, "cpu")
+
+
 def test_a_panic_of_the_tokenizers_library_is_an_error_like_others(tiny_dream: Path, tmp_path: Path) -> None:
     folder = copy_folder(tiny_dream, tmp_path / "copy")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
