@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATASET ?=
 OUTPUT ?= .demo/$(if $(DATASET),$(notdir $(patsubst %/,%,$(DATASET))),python-docs)
-WORKERS ?= 2
+# Many tests wait for the processes that they start, so two cores have time for three.
+WORKERS ?= 3
 BENCH_SETS ?=
 
 .DEFAULT_GOAL := help
