@@ -53,8 +53,4 @@ _HOMES = {
     "unregister": "plugin",
 }
 __all__ = [*_HOMES, "__version__"]
-__getattr__, _ = names_of(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = names_of(__name__, _HOMES)

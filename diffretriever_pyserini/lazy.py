@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
 def names_of(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of ``package``, whose public names are the keys of ``homes``.
+    """``__getattr__`` and ``__dir__`` of ``package``, whose ``__all__`` has the keys of ``homes``.
 
     ``homes`` says in which module of the package each name is defined; an empty string means that it is a module.
     """
@@ -20,4 +21,4 @@ def names_of(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], An
             return import_module(f".{name}", package)
         return getattr(import_module(f".{homes[name]}", package), name)
 
-    return get, lambda: sorted(homes)
+    return get, lambda: list(sys.modules[package].__all__)

@@ -106,11 +106,15 @@ def test_measures_of_a_small_package(tmp_path: Path) -> None:
 
 
 def test_imports_inside_the_package_are_relative() -> None:
+    def modules(node: ast.AST) -> list[str]:
+        if isinstance(node, ast.Import):
+            return [alias.name for alias in node.names]
+        return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+
     absolute = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in code.python_files(PACKAGE)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if code.PACKAGE in ([name.name.split(".")[0] for name in node.names] if isinstance(node, ast.Import) else [])
-        or (isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == code.PACKAGE)
+        if any(module.split(".")[0] == code.PACKAGE for module in modules(node))
     ]
     assert not absolute

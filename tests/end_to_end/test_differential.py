@@ -6,6 +6,7 @@ normal run tries a few.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import string
@@ -34,7 +35,7 @@ from diffretriever_pyserini.searching import SearchIndex, open_index
 
 pytestmark = pytest.mark.java
 CASES = int(os.environ.get("DIFFERENTIAL_CASES", "6"))
-TRIED = {"cases": 0}
+TRIED = itertools.count(1)
 
 # No shrinking: each case takes a second, so shrinking a failing case takes minutes.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -135,9 +136,8 @@ def check_pyserini(folder: Path, name: str, index: SearchIndex, queries: dict[st
 
 def count_case() -> None:
     """Print the number of cases, every hundred."""
-    TRIED["cases"] += 1
-    if TRIED["cases"] % 100 == 0:
-        print(f"{TRIED['cases']} cases", flush=True)
+    if (number := next(TRIED)) % 100 == 0:
+        print(f"{number} cases", flush=True)
 
 
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
