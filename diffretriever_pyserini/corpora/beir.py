@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.atomic import restore
+from ..files.folders import restore
 
 
 @dataclass(frozen=True)

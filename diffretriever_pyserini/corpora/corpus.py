@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.atomic import restore, whole_file
+from ..files.atomic import whole_file
+from ..files.folders import restore
 from ..files.jsonl import compression_of, regular
 from ..model.hub import is_hub_id
 from .formats import Passage, RawRow, line_rows, parse_row, record_rows

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.atomic import restore, write_whole
+from ..files.atomic import write_whole
+from ..files.folders import restore
 from ..files.jsonl import checked_id, read_lines, read_objects, refuse_deep, text_field
 
 _ID_KEYS = ("qid", "_id", "id")

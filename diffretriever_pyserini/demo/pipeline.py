@@ -10,7 +10,8 @@ from ..errors import ConfigError
 from ..evaluation.metrics import Evaluation, evaluate
 from ..evaluation.report import measures_table
 from ..evaluation.runs import read_run
-from ..files.atomic import read_json, whole_folder, write_json
+from ..files.atomic import read_json, write_json
+from ..files.folders import whole_folder
 from ..files.outputs import refuse_inputs
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.encoder_names import parse_encoder_name

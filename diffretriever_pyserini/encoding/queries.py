@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..files.atomic import whole_folder, write_json
+from ..files.atomic import write_json
+from ..files.folders import whole_folder
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.representations import Representations
 from ..model.retriever import DiffRetriever

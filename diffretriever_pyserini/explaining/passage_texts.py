@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..corpora.corpus import Corpus
 from ..errors import InputError
-from ..files.atomic import read_json, restore_folder
+from ..files.atomic import read_json
+from ..files.folders import restore_folder
 from ..indexes.build import INDEX
 from ..store.spec import SPEC, read_spec
 

@@ -17,15 +17,16 @@ from typing import Any
 
 from ..errors import DiffRetrieverError, InputError
 from .jsonl import refuse_deep
-from .outputs import exchanged, real_target, refuse_unmovable
+from .outputs import real_target
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP))
 _BROKEN = frozenset((errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO, errno.ENOTCONN))  # of the disk or file server
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/)|/proc/")  # names of files that a process has open already
 _DESCRIPTOR = re.compile(r"/(?:dev/(?P<name>stdout|stderr)|(?:dev|proc/self)/fd/(?P<number>\d+))\Z")
-_OUR_SUFFIX = r"(\.partial|\.lock|(\.multi)?\.unfinished|\.replaced)?(/|\Z)"  # of the work files beside an output
-_MARKERS = ("index.json", "manifest.json", "mined.json", "demo.json")  # of the folders that commands replace whole
+_OUR_SUFFIX = (
+    r"(\.partial|\.lock|(\.multi|\.shards)?\.unfinished|\.replaced)?(/|\Z)"  # of the work files beside an output
+)
 _LOCK_TIMEOUT = 0.2  # seconds: `held` takes a lock for a moment, and a process that ends still holds its own
 
 
@@ -50,13 +51,13 @@ def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
     """
     given, path = Path(path).expanduser(), real_target(path)
     if _STREAM.match(str(given.absolute())) or (given.exists() and not given.is_file() and not given.is_dir()):
-        with _explained(given, given), _opened_stream(given) as name:
+        with explained(given, given), _opened_stream(given) as name:
             if given.is_block_device():
                 raise OSError(errno.EINVAL, "it is a disk", str(given))
             yield name
         return
     partial = partial or path.with_name(f"{path.name}.partial")
-    with _explained(given, path, partial), contextlib.ExitStack() as stack:
+    with explained(given, path, partial), contextlib.ExitStack() as stack:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
         if not path.parent.is_dir():
@@ -65,14 +66,14 @@ def whole_file(path: str | Path, partial: Path | None = None) -> Iterator[Path]:
             partial = partial.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
         try:
             yield partial
-            _flush(partial)
+            flush(partial)
             if path.exists():
                 shutil.copymode(path, partial)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        flush(path.parent)
 
 
 @contextlib.contextmanager
@@ -133,108 +134,7 @@ def read_json(path: str | Path, remedy: str = "", error: type[DiffRetrieverError
 
 
 @contextlib.contextmanager
-def whole_folder(target: str | Path, marker: str) -> Iterator[Path]:
-    """Yield a work folder beside ``target`` that replaces it, on the disk, when the block ends without an error.
-
-    The block must write the file ``marker``; an older folder is replaced only if it holds this file too. After an error
-    the older folder is unchanged, and the work folder stays (``TARGET.unfinished``) for inspection; the next attempt
-    starts with an empty one. A symbolic link stays a link, and the folder that it names is replaced.
-
-    Where the system can (Linux, macOS; most local file systems), the two exchange names in one step, so ``target``
-    exists at every moment. Elsewhere a kill may leave the older folder as ``TARGET.replaced``; the next attempt,
-    `restore_folder` and `restore` rename it back.
-
-    Raises
-    ------
-    DiffRetrieverError
-        When ``target`` is a file, a folder with other contents, cannot be written or replaced (the current directory,
-        a mount point), or is being written by another process.
-    """
-    given = Path(target).expanduser()
-    target = real_target(target)
-    refuse_unmovable(given, target)
-    work, old = (target.with_name(f"{target.name}.{state}") for state in ("unfinished", "replaced"))
-    with _explained(given, target), _only_writer_of_folder(target, wait=False):
-        _restore(target, marker)
-        if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
-            raise DiffRetrieverError(f"{given} exists and is not an output of this command; name another folder.")
-        _remove(work)
-        work.mkdir()
-        yield work
-        if not (work / marker).is_file():
-            raise DiffRetrieverError(f"{work}: {marker} is missing, so the output is not complete.")
-        for folder, _, names in os.walk(work):
-            for name in names:
-                _flush(Path(folder, name))
-            _flush(Path(folder))
-        _remove(old)
-        if not target.exists():
-            work.rename(target)
-        elif not exchanged(work, target):
-            try:
-                target.rename(old)
-                work.rename(target)
-            except BaseException:
-                _restore(target, marker)
-                raise
-            old.rename(work)
-        _flush(target.parent)
-        if work.exists():  # the older folder, after the exchange
-            (work / marker).unlink(missing_ok=True)  # first: what a kill leaves of it must not look complete
-            _remove(work)
-
-
-def restore(path: str | Path) -> None:
-    """If ``path`` is missing, call :func:`restore_folder` for it and the folders above it.
-
-    Call this before reading a file that may be in a folder that :func:`whole_folder` writes.
-    """
-    path = Path(path).expanduser()
-    if path.exists():
-        return
-    for folder in reversed((path, *path.absolute().parents)):
-        for marker in _MARKERS:
-            if not folder.exists() and Path(f"{os.path.realpath(folder)}.replaced", marker).is_file():
-                restore_folder(folder, marker)
-
-
-def restore_folder(target: str | Path, marker: str) -> None:
-    """Rename the older folder back to ``target`` if :func:`whole_folder` was killed while replacing it.
-
-    Call this before reading such a folder; it does nothing if ``target`` exists.
-    """
-    given = Path(target).expanduser()
-    target = Path(os.path.realpath(given))
-    if not target.exists() and target.with_name(f"{target.name}.replaced").is_dir():
-        with _explained(given, target), _only_writer_of_folder(target, wait=True):
-            _restore(target, marker)
-
-
-def _restore(target: Path, marker: str) -> None:
-    old = target.with_name(f"{target.name}.replaced")
-    if not target.exists() and (old / marker).is_file():
-        old.rename(target)
-
-
-@contextlib.contextmanager
-def _only_writer_of_folder(target: Path, wait: bool) -> Iterator[None]:
-    lock = target.with_name(f"{target.name}.lock")  # beside the folder: a lock inside would be renamed with it
-    with only_writer(lock, str(target), wait=wait):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder)
-    else:
-        folder.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _explained(given: Path, *targets: Path) -> Iterator[None]:
+def explained(given: Path, *targets: Path) -> Iterator[None]:
     """Turn an OSError about ``targets``, files in or beside them, or their disk into a DiffRetrieverError."""
     try:
         yield
@@ -261,12 +161,8 @@ def link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def flush_folder(folder: Path) -> None:
-    """Flush the names in ``folder`` to the disk."""
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

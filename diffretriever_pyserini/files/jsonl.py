@@ -37,7 +37,7 @@ def regular(path: Path) -> Path:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading lines of bytes, decompressed if its name ends in .gz or .zst."""
-    from .atomic import restore
+    from .folders import restore
 
     restore(path)
     compression = compression_of(path)

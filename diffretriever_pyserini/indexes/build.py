@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DiffRetrieverError, InputError
-from ..files.atomic import link, read_json, restore_folder, whole_folder, write_json
+from ..files.atomic import link, read_json, write_json
+from ..files.folders import restore_folder, whole_folder
 from ..files.outputs import real_target, refuse_inputs
 from ..model.lexical import TermNames
 from ..runtime.memory import available_bytes

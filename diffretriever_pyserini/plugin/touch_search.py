@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files.atomic import restore
+from ..files.folders import restore
 from ..indexes.faiss import read_faiss_folder
 from ..indexes.multivector.manifest import holds_vectors
 from ..model.encoder_names import is_ours

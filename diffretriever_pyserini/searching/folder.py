@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from ..errors import InputError, reason
-from ..files.atomic import read_json, restore, restore_folder
+from ..files.atomic import read_json
+from ..files.folders import restore, restore_folder
 from ..indexes.build import FORMAT
 from ..indexes.build import INDEX as FILE_NAME
 from ..indexes.multivector.manifest import MANIFEST, is_multi, read_manifest

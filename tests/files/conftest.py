@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffretriever_pyserini.files.atomic import whole_folder
+from diffretriever_pyserini.files.folders import whole_folder
 
 
 def fill(target: Path, text: str) -> None:

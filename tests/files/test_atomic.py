@@ -17,10 +17,10 @@ from diffretriever_pyserini.files.atomic import (
     only_writer,
     read_json,
     whole_file,
-    whole_folder,
     write_json,
     write_whole,
 )
+from diffretriever_pyserini.files.folders import whole_folder
 
 from .conftest import fill
 
@@ -155,7 +155,8 @@ def test_a_full_disk_leaves_the_older_output_and_says_so(tmp_path: Path, kind: s
     fill(tmp_path / "folder", "first")
     code = """
 import resource, sys
-from diffretriever_pyserini.files.atomic import whole_file, whole_folder
+from diffretriever_pyserini.files.atomic import whole_file
+from diffretriever_pyserini.files.folders import whole_folder
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 output = whole_file(sys.argv[1]) if sys.argv[1].endswith("file") else whole_folder(sys.argv[1], "marker")
 with output as path:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
-from diffretriever_pyserini.files.atomic import whole_folder, write_whole
+from diffretriever_pyserini.files.atomic import write_whole
+from diffretriever_pyserini.files.folders import whole_folder
 from diffretriever_pyserini.files.outputs import exchanged, real_target, refuse_inputs
 
 

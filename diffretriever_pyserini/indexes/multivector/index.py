@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ...files.atomic import restore
+from ...files.folders import restore
 from ...model.provenance import Provenance
 from ...runtime.faiss import said
 from ...runtime.threads import Workers

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
-from ...files.atomic import flush_folder
+from ...files.atomic import flush
 
 RECORDS, DOCIDS, BOUNDS = "records.u8", "docids.utf8", "docid_bounds.i64"
 VECTORS, SCALES = "vectors.i8", "scales.f32"
@@ -107,7 +107,7 @@ class RecordsWriter:
             file.flush()
             os.fsync(file.fileno())
         for folder in (self._folder, self._folder.parent):
-            flush_folder(folder)
+            flush(folder)
         return {name: file.tell() for name, file in self._files.items()}
 
     def close(self) -> None:

@@ -20,7 +20,8 @@ from ...corpora.corpus import Corpus, parse_row
 from ...corpora.qrels import judgements, read_qrels
 from ...corpora.topics import read_topics
 from ...errors import InputError, reason
-from ...files.atomic import restore, whole_file
+from ...files.atomic import whole_file
+from ...files.folders import restore
 from ...files.jsonl import read_blocks, regular
 from ...model.hub import is_hub_id
 from .rows import Row, ScoredPassage, to_record

@@ -17,7 +17,8 @@ import numpy as np
 
 from ...corpora.corpus import Corpus, Passage, write_corpus
 from ...errors import InputError
-from ...files.atomic import whole_folder, write_json
+from ...files.atomic import write_json
+from ...files.folders import whole_folder
 from ...files.outputs import refuse_inputs
 from ..data import rows
 from ..data.documents import generated_rows, read_documents

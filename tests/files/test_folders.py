@@ -8,12 +8,8 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini.errors import DiffRetrieverError
-from diffretriever_pyserini.files import atomic
-from diffretriever_pyserini.files.atomic import (
-    restore,
-    restore_folder,
-    whole_folder,
-)
+from diffretriever_pyserini.files import folders
+from diffretriever_pyserini.files.folders import restore, restore_folder, whole_folder
 
 from .conftest import fill
 
@@ -74,21 +70,21 @@ def test_the_folder_exists_whenever_a_kill_comes(tmp_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
-from diffretriever_pyserini.files import atomic
-exchanged = atomic.exchanged
+from diffretriever_pyserini.files import folders
+exchanged = folders.exchanged
 def killed(one, other):
     if sys.argv[2] == "after":
         assert exchanged(one, other)
     os.kill(os.getpid(), 9)
-atomic.exchanged = killed
-with atomic.whole_folder(sys.argv[1], "marker") as folder:
+folders.exchanged = killed
+with folders.whole_folder(sys.argv[1], "marker") as folder:
     (folder / "data").write_text("second")
     (folder / "marker").touch()
 """
     out = tmp_path / "out"
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    if not atomic.exchanged(tmp_path / "one", tmp_path / "two"):
+    if not folders.exchanged(tmp_path / "one", tmp_path / "two"):
         pytest.skip("this file system cannot exchange two names")
     fill(out, "first")
     for when, expected in (("before", "first"), ("after", "second")):
@@ -115,8 +111,8 @@ def test_a_reader_of_a_file_inside_restores_the_older_folder(tmp_path: Path) -> 
 KILLED = """
 import os, sys
 from pathlib import Path
-from diffretriever_pyserini.files import atomic
-atomic.exchanged = lambda one, other: False  # as on a file system that cannot
+from diffretriever_pyserini.files import folders
+folders.exchanged = lambda one, other: False  # as on a file system that cannot
 rename, done = Path.rename, []
 def renamed(self, target):
     if len(done) == int(sys.argv[2]):
@@ -124,9 +120,9 @@ def renamed(self, target):
     done.append(target)
     return rename(self, target)
 Path.rename = renamed
-remove = atomic._remove
-atomic._remove = lambda folder: os.kill(os.getpid(), 9) if len(done) == 2 else remove(folder)  # the last step
-with atomic.whole_folder(sys.argv[1], "marker") as folder:
+remove = folders._remove
+folders._remove = lambda folder: os.kill(os.getpid(), 9) if len(done) == 2 else remove(folder)  # the last step
+with folders.whole_folder(sys.argv[1], "marker") as folder:
     (folder / "data").write_text("second")
     (folder / "marker").touch()
 """
@@ -158,7 +154,7 @@ def test_a_failed_rename_restores_the_older_folder(tmp_path: Path, monkeypatch: 
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", renamed)
-    monkeypatch.setattr(atomic, "exchanged", lambda one, other: False)
+    monkeypatch.setattr(folders, "exchanged", lambda one, other: False)
     with pytest.raises(DiffRetrieverError, match=r"out: cannot be written \(Permission denied\)"):
         fill(tmp_path / "out", "second")
     assert (tmp_path / "out" / "data").read_text() == "first"
