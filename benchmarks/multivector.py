@@ -40,7 +40,7 @@ from diffretriever_pyserini.corpora.qrels import read_qrels
 from diffretriever_pyserini.corpora.topics import read_topics
 from diffretriever_pyserini.evaluation.metrics import evaluate
 from diffretriever_pyserini.evaluation.report import markdown_table
-from diffretriever_pyserini.indexes.multivector.build import MultiBuild, build_multi
+from diffretriever_pyserini.indexes.multivector.build import MultiBuild, MultiJob
 from diffretriever_pyserini.indexes.multivector.codec import RecordCodec, train_codec
 from diffretriever_pyserini.indexes.multivector.exact import ExactIndex, maxsim_block
 from diffretriever_pyserini.indexes.multivector.index import CompressedIndex, MultiOptions
@@ -130,7 +130,7 @@ class Bench:
         folder = self.folder / f"multi-{share}{'-' + refine if refine else ''}"
         if not folder.is_dir():
             work = folder.with_name(f"{folder.name}.work")
-            build_multi(self.store, folder, self.settings(share, refine), work)
+            MultiJob(self.store, self.settings(share, refine), work).build(folder)
             shutil.rmtree(work)
         return CompressedIndex(folder)
 

@@ -99,7 +99,7 @@ class _ExplainedQuery:
         folder = index.folder
         store = folder.multi is not None and (folder.multi / SPEC).is_file()
         self._max_length = read_spec(folder.multi).max_length if folder.multi is not None and store else None
-        self._postings = _Postings(folder.lexical) if "lexical" in signals and folder.lexical is not None else None
+        self._postings = [_Postings(path) for path in folder.folders("lexical")] if "lexical" in signals else []
 
     @cached_property
     def _prepare(self) -> Preparer:
@@ -110,8 +110,8 @@ class _ExplainedQuery:
 
     def close(self) -> None:
         """Close Lucene's files."""
-        if self._postings is not None:
-            self._postings.close()
+        for postings in self._postings:
+            postings.close()
 
     def about(self, docid: str, text: str | None, result: RankedEntry) -> Explanation:
         """The explanation of one passage."""
@@ -136,9 +136,9 @@ class _ExplainedQuery:
             dense=None if dense is None else float(self._query.vector @ dense),
             terms=None,
             indexed_terms=None
-            if self._postings is None
+            if not self._postings
             else overlap(self._terms, impacts or {}, show, 2 * self._top, whole=False),
-            lucene_document=None if self._postings is None else impacts is not None,
+            lucene_document=impacts is not None if self._postings else None,
             result=result,
             notes=(),
         )
@@ -150,13 +150,13 @@ class _ExplainedQuery:
         """The index's vectors [K, H], pooled vector [H] and impacts of the query's terms; None for each it lacks."""
         vectors = dense = impacts = None
         if "multi" in self._signals:
-            index_vectors = self._index.multi.vectors
-            row = index_vectors.row_of(docid)
-            vectors = None if row is None else index_vectors.vectors(np.array([row]))[0]
+            vectors = self._index.searcher("multi").vectors(docid)
         if "dense" in self._signals:
-            dense = self._index.dense.vector(docid)
-        if self._postings is not None:
-            impacts = self._postings.impacts(docid, self._terms)
+            pooled = self._index.searcher("dense").vectors(docid)
+            dense = None if pooled is None else pooled[0]
+        for postings in self._postings:
+            if (impacts := postings.impacts(docid, self._terms)) is not None:
+                break  # the other shards do not hold it
         return vectors, dense, impacts
 
     def _with_text(self, explanation: Explanation, text: str, indexed: np.ndarray | None) -> Explanation:

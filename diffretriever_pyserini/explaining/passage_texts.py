@@ -9,7 +9,7 @@ from ..corpora.corpus import Corpus
 from ..errors import InputError
 from ..files.atomic import read_json
 from ..files.folders import restore_folder
-from ..indexes.build import INDEX
+from ..indexes.job import INDEX
 from ..store.spec import SPEC, read_spec
 
 

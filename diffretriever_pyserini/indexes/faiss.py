@@ -13,6 +13,7 @@ from ..runtime.faiss import said
 from ..runtime.threads import processors
 from ..store.index_record import IndexRecord
 from ..store.part import Part
+from ..store.spec import StoreSpec
 from ..store.store import Store
 from .codes import CodesFile, file_layout
 from .inverted_lists import ListsFile, lists_head
@@ -29,11 +30,16 @@ _LINKS, _CONSTRUCTION, _HNSW_SEARCH = 32, 200, 128
 
 @dataclass(frozen=True)
 class DensePlan:
-    """The sizes of an index of this ``kind`` for ``count`` vectors of ``dimension`` components."""
+    """The sizes of an index of this ``kind`` for ``count`` vectors of ``dimension`` components.
+
+    A shard is trained like an index of the whole ``collection`` (its number of vectors; None: ``count``), so that all
+    shards give a vector the same code.
+    """
 
     kind: str
     count: int
     dimension: int
+    collection: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -50,13 +56,18 @@ class DensePlan:
         return next(m for m in range(most, 0, -1) if self.dimension % m == 0)
 
     @property
+    def _trained_for(self) -> int:
+        return self.count if self.collection is None else self.collection
+
+    @property
     def lists(self) -> int:
         """Number of inverted lists of ``ivfpq``: the power of two next to 4 sqrt(N), at most 1,024 and N / 40.
 
         More lists need a larger sample and longer training, and change the recall little, as a search reads the same
         share of the collection.
         """
-        target = min(1024, 4 * self.count**0.5, self.count / _SAMPLE_PER_LIST)
+        count = self._trained_for
+        target = min(1024, 4 * count**0.5, count / _SAMPLE_PER_LIST)
         return 1 << round(np.log2(max(1.0, target)))
 
     @property
@@ -76,8 +87,8 @@ class DensePlan:
         if self.kind in ("flat", "hnsw"):
             return 0
         if self.kind == "sq8":  # it learns only the range of each component
-            return min(self.count, _RANGE_SAMPLE)
-        return min(self.count, max(_LEAST_SAMPLE, _SAMPLE_PER_LIST * self.lists if self.kind == "ivfpq" else 0))
+            return min(self._trained_for, _RANGE_SAMPLE)
+        return min(self._trained_for, max(_LEAST_SAMPLE, _SAMPLE_PER_LIST * self.lists if self.kind == "ivfpq" else 0))
 
     def check_memory(self, limit: int, why: str) -> None:
         """Raise DiffRetrieverError, naming smaller kinds, if a flat or HNSW index does not fit into ``limit`` bytes."""
@@ -118,6 +129,13 @@ def training_sample(store: Store, size: int) -> np.ndarray:
                 for i, row in enumerate(rows.tolist(), int(low)):
                     sample[i] = part.pooled(row, row + 1)[0]
     return sample
+
+
+def trained_index(plan: DensePlan, store: Store, gpu: bool = False) -> Any:
+    """Return the FAISS index of ``plan``, trained on a sample of ``store`` and empty."""
+    index = empty_index(plan)
+    train(index, plan, store, gpu)
+    return index
 
 
 def empty_index(plan: DensePlan) -> Any:
@@ -186,14 +204,13 @@ def codes_file(path: Path, index: Any, plan: DensePlan) -> CodesFile | ListsFile
 class DenseWriter:
     """Writes Pyserini's FAISS folder (``index``, ``docid``, ``diffretriever.json``).
 
-    Codes are written at once; HNSW's graph and vectors stay in memory until the end.
+    Codes are written at once; HNSW's graph and vectors stay in memory until the end. ``index`` is trained and empty.
     """
 
-    def __init__(self, folder: Path, plan: DensePlan, store: Store, gpu: bool = False):
-        self._folder, self._plan, self._spec = folder, plan, store.spec
+    def __init__(self, folder: Path, plan: DensePlan, spec: StoreSpec, index: Any):
+        self._folder, self._plan, self._spec = folder, plan, spec
         folder.mkdir(parents=True)
-        self._index = empty_index(plan)
-        train(self._index, plan, store, gpu)
+        self._index = index
         self._codes = codes_file(folder / "index", self._index, plan)
         self._docids = (folder / "docid").open("w", encoding="utf-8")
         if plan.kind == "hnsw":  # reserve memory: growing would hold the vectors twice at times

@@ -79,6 +79,7 @@ class IndexOptions:
     dense: Annotated[DenseKind | None, Help("build this FAISS index")] = "flat"
     lexical: Annotated[bool, Help("build the Lucene impact index")] = True
     multi: MultiBuild | None = None
+    shards: Annotated[Count, Help("build an index in N shards, each over consecutive parts of the store")] = 1
     threads: Annotated[
         Threads | None, Help("threads for FAISS", default="all; 1 for hnsw, whose graph depends on timing")
     ] = None

@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class EncoderIdentity:
+    """What an index is compared with before it is searched: what decides the encoder's vectors, and their width.
+
+    ``own_query_side`` is False where a query setting was overridden. The encoder as a whole is then another one than
+    that of the index, though its passage representations are the same.
+    """
+
+    provenance: Provenance
+    dimension: int
+    own_query_side: bool = True
+
+
+@dataclass(frozen=True)
 class QueryEncoder:
     """A model that encodes queries.
 
@@ -25,8 +38,7 @@ class QueryEncoder:
     ----------
     name : the name that it was loaded by.
     model : shared with all other users of the same name and settings.
-    own_query_side : False where a query setting was overridden. The encoder as a whole is then another one than that
-        of the index, though its passage representations are the same.
+    own_query_side : False where a query setting was overridden, see :class:`EncoderIdentity`.
     """
 
     name: EncoderName
@@ -37,6 +49,11 @@ class QueryEncoder:
     def provenance(self) -> Provenance:
         """What decides this encoder's representations, under its name."""
         return replace(self.model.provenance, encoder=str(self.name))
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """What an index is compared with."""
+        return EncoderIdentity(self.provenance, self.model.dimension, self.own_query_side)
 
 
 def open_encoder(folder: IndexFolder, name: str | None = None, **options: Any) -> QueryEncoder:
@@ -80,5 +97,5 @@ def open_encoder(folder: IndexFolder, name: str | None = None, **options: Any) -
 
 def _recorded_name(folder: IndexFolder) -> str | None:
     """The encoder that the record beside an index of Pyserini's own commands names."""
-    records = (read_index_record(path) for path in (folder.dense, folder.lexical) if path is not None)
+    records = (read_index_record(path) for signal in ("dense", "lexical") for path in folder.folders(signal))
     return next((record.provenance.encoder for record in records if record is not None), None)

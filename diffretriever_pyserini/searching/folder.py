@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from ..errors import InputError, reason
 from ..files.atomic import read_json
 from ..files.folders import restore, restore_folder
-from ..indexes.build import FORMAT
-from ..indexes.build import INDEX as FILE_NAME
+from ..indexes.job import FORMAT
+from ..indexes.job import INDEX as FILE_NAME
 from ..indexes.multivector.manifest import MANIFEST, is_multi, read_manifest
 from ..model.provenance import Provenance, read_provenance
 from ..store.spec import SPEC, read_spec
@@ -31,6 +31,7 @@ class IndexFolder:
     multi : a folder of compressed vectors, or a store, which is searched exactly; or None.
     provenance : the encoder that made it, None where the folders do not say.
     passages : size of the collection, None where that is not known before the index is opened.
+    shards : the indexes of which this one consists; then it has no folders of its own.
     """
 
     name: str
@@ -39,11 +40,19 @@ class IndexFolder:
     provenance: Provenance | None = None
     passages: int | None = None
     multi: Path | None = None
+    shards: tuple[IndexFolder, ...] = ()
+
+    def folders(self, signal: str) -> tuple[Path, ...]:
+        """The folders of ``signal``: one, one per shard, or none."""
+        if self.shards:
+            return tuple(path for shard in self.shards for path in shard.folders(signal))
+        path = getattr(self, signal)
+        return () if path is None else (path,)
 
     @property
     def modes(self) -> tuple[str, ...]:
         """The modes of searching that this index allows, besides other combinations of its signals."""
-        signals = tuple(signal for signal in SIGNALS if getattr(self, signal) is not None)
+        signals = tuple(signal for signal in SIGNALS if self.folders(signal))
         return (*signals, "hybrid") if "lexical" in signals and len(signals) > 1 else signals
 
     def mode(self, requested: str | None) -> str:
@@ -57,7 +66,7 @@ class IndexFolder:
         if requested is None:
             return self.modes[-1]
         for signal in self._parse_mode(requested):
-            if getattr(self, signal) is None:
+            if not self.folders(signal):
                 raise InputError(
                     f"{self.name} has no {signal} signal, so it cannot be searched in mode {requested}: build it with "
                     f"`diffretriever index --{signal}`, give it with --{signal}-index, or search with "
@@ -71,7 +80,7 @@ class IndexFolder:
 
     def _parse_mode(self, mode: str) -> tuple[str, ...]:
         if mode == "hybrid":
-            return ("multi" if self.multi is not None else "dense", "lexical")
+            return ("multi" if self.folders("multi") else "dense", "lexical")
         names = mode.split(",")
         if len(set(names)) < len(names):
             raise InputError(f"mode {mode!r} names a signal twice.")
@@ -104,6 +113,8 @@ def read_index(path: str | Path) -> IndexFolder:
         )
     provenance = read_provenance(record.get("provenance"), record_file)
     root = folder.absolute()  # the parts are opened when first used, perhaps in another directory
+    if record.get("shards") is not None:
+        return _sharded(folder, record, provenance)
     try:
         index = IndexFolder(
             str(folder),
@@ -119,6 +130,25 @@ def read_index(path: str | Path) -> IndexFolder:
         raise InputError(f"{record_file} names no signal; build the index again.")
     _check_signals(index)
     return index
+
+
+def _sharded(folder: Path, record: dict[str, Any], provenance: Provenance) -> IndexFolder:
+    """An index in shards, each of which must be the one that was built with the others."""
+    damaged = f"{folder / FILE_NAME}: damaged, or of other shards"
+    shards = []
+    try:
+        for entry in record["shards"]:
+            path = folder / str(entry["folder"])
+            one = read_json(path / FILE_NAME, "build the index again")
+            if (one.get("passages"), one.get("store")) != (entry["passages"], entry["store"]):
+                raise InputError(f"{path} is not the shard that {folder / FILE_NAME} names; build the index again.")
+            shards.append(read_index(path))
+        passages = int(record["passages"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{damaged} ({reason(error)}); build the index again.") from error
+    if sum(shard.passages or 0 for shard in shards) != passages or len({shard.modes for shard in shards}) != 1:
+        raise InputError(f"{damaged} (their passages or signals differ); build the index again.")
+    return IndexFolder(str(folder), None, None, provenance, passages, shards=tuple(shards))
 
 
 def _store_as_index(folder: Path) -> IndexFolder:
@@ -176,6 +206,11 @@ def check_part(folder: str | Path, part: str) -> None:
     """
     path = Path(folder)
     if (path / FILE_NAME).is_file():
+        if shards := sorted((path / "shards").glob("*")):
+            raise InputError(
+                f"{folder} is an index in {len(shards)} shards, and Pyserini's commands read one at a time: name "
+                f"{shards[0] / part}, or use `diffretriever search`, which reads all."
+            )
         parts = " and ".join(str(path / signal) for signal in SIGNALS if (path / signal).is_dir())
         remedy = f"name {path / part}" if (path / part).is_dir() else f"it has no {part} signal, only {parts}"
         raise InputError(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import batched
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..runtime.threads import processors
@@ -17,8 +17,9 @@ from ..scoring.fusion import RankedList, fuse_lists, lexical_floor
 from ..scoring.ranking import Hits, best
 from .encoder import QueryEncoder, open_encoder
 from .folder import IndexFolder, read_index
+from .opening import Opener
 from .options import SearchOptions, check_effort
-from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Scores, Searcher
+from .searchers import Scores, Searcher
 
 if TYPE_CHECKING:
     from ..indexes.options import MultiOptions
@@ -35,17 +36,12 @@ class SearchIndex:
     """
 
     def __init__(
-        self,
-        folder: IndexFolder,
-        encoder: QueryEncoder,
-        parameters: Mapping[str, int] | None = None,
-        multi_options: MultiOptions | None = None,
+        self, folder: IndexFolder, encoder: QueryEncoder, open_searcher: Callable[[IndexFolder, str], Searcher]
     ):
         self.folder = folder
         self.encoder = encoder
+        self._open_searcher = open_searcher
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._parameters = dict(parameters or {})
-        self._multi_options = multi_options
         self._searchers: dict[str, Searcher] = {}
         self._opening = threading.RLock()
 
@@ -59,56 +55,18 @@ class SearchIndex:
         """The query encoder's model, shared with all other users of the same name and settings."""
         return self.encoder.model
 
-    @property
-    def dense(self) -> DenseSearcher:
-        """Opened on first use. Raises InputError where there is none, or it belongs to another index or encoder."""
-
-        def open_dense() -> DenseSearcher:
-            folder = self._part("dense")
-            return self._checked(folder, DenseSearcher(folder, self.encoder, self._parameters))
-
-        return self._open_once("dense", open_dense)
-
-    @property
-    def multi(self) -> MultiSearcher:
-        """Opened on first use. Raises InputError where there is none, or it belongs to another index or encoder."""
-
-        def open_multi() -> MultiSearcher:
-            folder = self._part("multi")
-            return self._checked(folder, MultiSearcher(folder, self.encoder, self._multi_options))
-
-        return self._open_once("multi", open_multi)
-
-    @property
-    def lexical(self) -> LexicalSearcher:
-        """Opened on first use. Raises InputError where there is none, or it belongs to another encoder."""
-        return self._open_once("lexical", lambda: LexicalSearcher(self._part("lexical"), self.encoder))
-
     def searcher(self, signal: str) -> Searcher:
-        """The searcher of ``dense``, ``multi`` or ``lexical``, opened on first use."""
-        if signal == "dense":
-            return self.dense
-        return self.multi if signal == "multi" else self.lexical
+        """The searcher of ``dense``, ``multi`` or ``lexical``, opened on first use.
 
-    def _open_once[S: Searcher](self, signal: str, open_searcher: Callable[[], S]) -> S:
+        Raises
+        ------
+        InputError
+            Where there is none, or it belongs to another index or encoder.
+        """
         with self._opening:  # threads that ask at the same time share one searcher
             if signal not in self._searchers:
-                self._searchers[signal] = open_searcher()
-            return cast(S, self._searchers[signal])
-
-    def _part(self, signal: str) -> Path:
-        self.folder.mode(signal)
-        folder: Path | None = {"dense": self.folder.dense, "multi": self.folder.multi}.get(signal, self.folder.lexical)
-        assert folder is not None
-        return folder
-
-    def _checked[S: Searcher](self, folder: Path, searcher: S) -> S:
-        if self.folder.passages not in (None, searcher.documents):
-            raise InputError(
-                f"{folder} holds {searcher.documents} passages, but the index was built from {self.folder.passages}: "
-                "it is damaged or was replaced; build it again."
-            )
-        return searcher
+                self._searchers[signal] = self._open_searcher(self.folder, signal)
+            return self._searchers[signal]
 
     def open(self, mode: str | None = None) -> str:
         """Open the searchers that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""
@@ -266,7 +224,9 @@ def open_index(
     folder.mode(mode)
     parameters = check_effort(parameters or {})
     started = time.perf_counter()
-    search_index = SearchIndex(folder, open_encoder(folder, encoder, **model_options), parameters, multi_options)
+    query_encoder = open_encoder(folder, encoder, **model_options)
+    opener = Opener(query_encoder.identity, parameters, multi_options, query_encoder.model.device)
+    search_index = SearchIndex(folder, query_encoder, opener.open)
     search_index.seconds["open"] = time.perf_counter() - started
     return search_index
 

@@ -23,7 +23,7 @@ from .options import check_effort
 
 if TYPE_CHECKING:
     from ..model.representations import QueryRepresentation
-    from .encoder import QueryEncoder
+    from .encoder import EncoderIdentity
 
 Scores = dict[str, float]
 """docid → score."""
@@ -34,9 +34,14 @@ class Searcher(Protocol):
 
     documents: int
     """Number of documents in the collection."""
+    exact: bool
+    """Whether it is MaxSim over the vectors of a store."""
 
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
         """The best ``depth`` documents of each query, in the order of :mod:`..scoring.ranking`."""
+
+    def vectors(self, docid: str) -> np.ndarray | None:
+        """The vectors of a passage, float32 [n, H]; None where the signal has none."""
 
     def close(self) -> None:
         """Close all files."""
@@ -53,14 +58,16 @@ class DenseSearcher:
         For a damaged index, an index of another encoder or metric, or a parameter that the index does not have.
     """
 
-    def __init__(self, folder: Path, encoder: QueryEncoder, parameters: Mapping[str, int] | None = None):
+    exact = False
+
+    def __init__(self, folder: Path, encoder: EncoderIdentity, parameters: Mapping[str, int] | None = None):
         import faiss
 
         self._folder = folder
         self._index, self._docids = read_faiss_folder(folder)
         self._compares_all = isinstance(self._index, faiss.IndexFlatCodes) and self._index.ntotal > 0
         self.documents = len(self._docids)
-        check_dense(folder, encoder.provenance, encoder.model.dimension, (self.documents, self._index.d))
+        check_dense(folder, encoder.provenance, encoder.dimension, (self.documents, self._index.d))
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise InputError(f"{folder}: this FAISS index scores by distance; build one with inner products.")
         for name, value in check_effort(parameters or {}).items():
@@ -95,18 +102,18 @@ class DenseSearcher:
             raise InputError(f"{self._folder / 'docid'}: {repeated!r} is the id of several vectors; build it again.")
         return by_docid
 
-    def vector(self, docid: str) -> np.ndarray | None:
-        """The index's vector of a passage, float32 [H], decoded if need be; None where the index has none."""
+    def vectors(self, docid: str) -> np.ndarray | None:
+        """The pooled vector of a passage, float32 [1, H], decoded if need be."""
         import faiss
 
         if docid not in self._docids:
             return None
         row = self._docids.index(docid)
         try:
-            return self._index.reconstruct(row)
+            return self._index.reconstruct(row)[None]
         except RuntimeError:  # an inverted file needs a map from row to list first
             faiss.extract_index_ivf(self._index).make_direct_map()
-            return self._index.reconstruct(row)
+            return self._index.reconstruct(row)[None]
 
     def close(self) -> None:
         """Nothing to close."""
@@ -121,21 +128,28 @@ class MultiSearcher:
         For a damaged index, or one of another encoder.
     """
 
-    def __init__(self, folder: Path, encoder: QueryEncoder, options: MultiOptions | None = None):
-        self.vectors = open_vectors(folder, options)
-        require_same_encoder(self.vectors.provenance, encoder.provenance, f"{folder} holds vectors", needed="vectors")
-        if isinstance(self.vectors, ExactIndex):
-            self.vectors.device = encoder.model.device
-        self.documents = self.vectors.passages
-        self.exact = isinstance(self.vectors, ExactIndex)
+    def __init__(
+        self, folder: Path, encoder: EncoderIdentity, options: MultiOptions | None = None, device: str = "cpu"
+    ):
+        self._index = open_vectors(folder, options)
+        require_same_encoder(self._index.provenance, encoder.provenance, f"{folder} holds vectors", needed="vectors")
+        if isinstance(self._index, ExactIndex):
+            self._index.device = device
+        self.documents = self._index.passages
+        self.exact = isinstance(self._index, ExactIndex)
 
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
         """By MaxSim with the K_q vectors."""
         vectors = [query.vectors for query in queries]
         return [
-            dict(zip(self.vectors.docids(rows), scores.tolist(), strict=True))
-            for rows, scores in self.vectors.search_many(vectors, max(1, min(depth, self.documents)), threads)
+            dict(zip(self._index.docids(rows), scores.tolist(), strict=True))
+            for rows, scores in self._index.search_many(vectors, max(1, min(depth, self.documents)), threads)
         ]
+
+    def vectors(self, docid: str) -> np.ndarray | None:
+        """The K vectors of a passage, float32 [K, H], decoded if need be."""
+        row = self._index.row_of(docid)
+        return None if row is None else self._index.vectors(np.array([row]))[0]
 
     def close(self) -> None:
         """Nothing to close but memory maps, which Python closes."""
@@ -150,7 +164,9 @@ class LexicalSearcher:
         When Lucene cannot open the folder, or its record names another encoder.
     """
 
-    def __init__(self, folder: Path, encoder: QueryEncoder):
+    exact = False
+
+    def __init__(self, folder: Path, encoder: EncoderIdentity):
         java.check_process()
         java.prepare()
         make = _impact_searcher()  # imports Pyserini, which sets jnius's class path before the JVM starts
@@ -204,6 +220,9 @@ class LexicalSearcher:
                 f"with the terms {', '.join(sorted(lost[0])):.200}; its own message is above."
             )
         return [whole_scores(answers[number]) for number in numbers]
+
+    def vectors(self, docid: str) -> None:
+        """Lucene holds no vectors."""
 
     def close(self) -> None:
         """Close Lucene's files."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError
@@ -126,6 +128,32 @@ class Store:
         """SHA-256 of the parts' checksums: two stores of equal digest have equal contents."""
         checksums = "".join(str(part.header["sha256"]) for part in self.parts)
         return hashlib.sha256(checksums.encode()).hexdigest()
+
+    def portions(self, count: int) -> list[Store]:
+        """Return ``count`` stores of about equal size: consecutive runs of the parts that have passages.
+
+        Raises
+        ------
+        InputError
+            If fewer parts than ``count`` have passages.
+        """
+        filled = [number for number, (low, high) in enumerate(pairwise(self.bounds)) if low < high]
+        if len(filled) < count:
+            raise InputError(
+                f"{self.folder} has {len(filled)} parts with passages, too few for {count} shards: use fewer shards, "
+                f"or encode with a smaller --part-size (it is {self.spec.rows_per_part:,})."
+            )
+        bounds = [len(filled) * shard // count for shard in range(count + 1)]
+        return [self.portion(filled[low], filled[high - 1] + 1) for low, high in pairwise(bounds)]
+
+    def portion(self, start: int, stop: int) -> Store:
+        """Return the parts ``start`` to ``stop`` as a store, which numbers its passages from 0."""
+        portion = copy.copy(self)
+        portion.parts = self.parts[start:stop]
+        portion.rows = sum(int(part.header["rows"]) for part in portion.parts)
+        portion.bounds = [bound - self.bounds[start] for bound in self.bounds[start : stop + 1]]
+        vars(portion).pop("digest", None)  # of all parts
+        return portion
 
     def docids(self) -> Iterator[str]:
         """Yield all ids, in the order of the corpus."""

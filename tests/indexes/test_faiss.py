@@ -141,10 +141,10 @@ def test_too_little_memory_is_an_error_before_anything_is_read(store: Store, tmp
 def test_the_default_limit_is_a_share_of_the_free_memory(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffretriever_pyserini.indexes.build.available_bytes", lambda: 50_000)
+    monkeypatch.setattr("diffretriever_pyserini.indexes.job.available_bytes", lambda: 50_000)
     with pytest.raises(DiffRetrieverError, match="80% of the free memory"):
         build(store, tmp_path / "I")
-    monkeypatch.setattr("diffretriever_pyserini.indexes.build.available_bytes", lambda: 60_000)
+    monkeypatch.setattr("diffretriever_pyserini.indexes.job.available_bytes", lambda: 60_000)
     build(store, tmp_path / "I")  # 700 x 16 x 4 = 44,800 bytes
 
 

@@ -109,13 +109,13 @@ def test_threads_that_search_first_at_the_same_time_open_one_searcher(
 
     monkeypatch.setattr(LexicalSearcher, "__init__", slow)
     with open_index(folder) as index, ThreadPoolExecutor(4) as pool:
-        assert len({id(one) for one in pool.map(lambda _: index.lexical, range(8))}) == len(opened) == 1
+        assert len({id(one) for one in pool.map(lambda _: index.searcher("lexical"), range(8))}) == len(opened) == 1
 
 
 def test_scores_of_lexical_ties_are_whole(folder: Path, index: SearchIndex) -> None:
     """Anserini lowers the second of two equal scores by about 1e-6."""
     query = index.model.encode_queries_cached(["fox and dog"])[0]
-    for hit in index.lexical.search([query, query], 10, 1)[1].values():
+    for hit in index.searcher("lexical").search([query, query], 10, 1)[1].values():
         assert hit == int(hit)
 
 

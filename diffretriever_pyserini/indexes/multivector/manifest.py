@@ -52,6 +52,10 @@ class Manifest:
         """The number of vectors per passage."""
         return self.provenance.k_passage
 
+    def facts(self) -> dict[str, Any]:
+        """Return the entry in ``index.json``."""
+        return {"bytes_per_passage": self.stride + self.candidate_bytes, "recall": self.recall}
+
     def write(self, folder: Path) -> None:
         """Write ``multi.json``."""
         write_json(folder / MANIFEST, asdict(self) | {"provenance": self.provenance.record()})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from diffretriever_pyserini.indexes.multivector.build import MultiBuild, build_multi
+from diffretriever_pyserini.indexes.multivector.build import MultiBuild, MultiJob
 from diffretriever_pyserini.indexes.multivector.index import CompressedIndex
 from diffretriever_pyserini.model.representations import Representations
 from diffretriever_pyserini.store.part import PartRows, write_part
@@ -53,7 +53,7 @@ def write_store(
 
 def built(store: Store, folder: Path, **options: object) -> CompressedIndex:
     """Build and open the index of ``store``."""
-    build_multi(store, folder, MultiBuild(**options), folder.with_name(f"{folder.name}.work"), quiet=True)
+    MultiJob(store, MultiBuild(**options), folder.with_name(f"{folder.name}.work")).build(folder)
     return CompressedIndex(folder)
 
 

@@ -22,7 +22,7 @@ from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.indexes.multivector import build, candidates, measure
 from diffretriever_pyserini.indexes.multivector import index as multi_index
-from diffretriever_pyserini.indexes.multivector.build import MultiBuild, build_multi
+from diffretriever_pyserini.indexes.multivector.build import MultiBuild, MultiJob
 from diffretriever_pyserini.indexes.multivector.exact import ExactIndex
 from diffretriever_pyserini.indexes.multivector.index import CompressedIndex, MultiOptions
 from diffretriever_pyserini.indexes.multivector.manifest import read_manifest
@@ -219,7 +219,7 @@ def test_a_build_continues_after_a_kill(
     monkeypatch.setattr(build, "record_arrays", interrupted)
     for _ in range(10):
         try:
-            build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=12), work, quiet=True)
+            MultiJob(store, MultiBuild(bytes_per_vector=12), work).build(tmp_path / "multi")
             break
         except KeyboardInterrupt:
             assert not (tmp_path / "multi").exists()
@@ -233,10 +233,10 @@ def test_a_build_continues_after_a_kill(
 _BUILD = """
 import sys
 from pathlib import Path
-from diffretriever_pyserini.indexes.multivector.build import MultiBuild, build_multi
+from diffretriever_pyserini.indexes.multivector.build import MultiBuild, MultiJob
 from diffretriever_pyserini.store.store import Store
 folder = Path(sys.argv[2])
-build_multi(Store(sys.argv[1]), folder, MultiBuild(bytes_per_vector=12), folder.with_name("work"), quiet=True)
+MultiJob(Store(sys.argv[1]), MultiBuild(bytes_per_vector=12), folder.with_name("work")).build(folder)
 """
 
 
@@ -259,10 +259,10 @@ def test_kill_9(store: Store, index: CompressedIndex, tmp_path: Path) -> None:
 def test_other_options_start_again(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / "work"
     with monkeypatch.context() as patch:
-        patch.setattr(build, "_stream", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(MultiJob, "_stream", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=3), work, quiet=True)
-    build_multi(store, tmp_path / "multi", MultiBuild(bytes_per_vector=12), work, quiet=True)
+            MultiJob(store, MultiBuild(bytes_per_vector=3), work).build(tmp_path / "multi")
+    MultiJob(store, MultiBuild(bytes_per_vector=12), work).build(tmp_path / "multi")
     assert read_manifest(tmp_path / "multi").stride > 12
 
 
@@ -276,8 +276,8 @@ def test_another_store_of_the_same_shape_starts_again(
     with monkeypatch.context() as patch:
         patch.setattr(measure, "measure_recall", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            build_multi(other, tmp_path / "multi", options, work, quiet=True)
-    build_multi(store, tmp_path / "multi", options, work, quiet=True)
+            MultiJob(other, options, work).build(tmp_path / "multi")
+    MultiJob(store, options, work).build(tmp_path / "multi")
     assert files(tmp_path / "multi") == files(built(store, tmp_path / "alone", bytes_per_vector=12).folder)
 
 
@@ -386,9 +386,9 @@ def test_a_link_to_another_disk_is_followed_for_outputs_and_work_folders(
         original(*arguments)
         raise RuntimeError
 
-    original = building.build_multi
+    original = MultiJob.build
     for attempt in (failing, original, original):
-        monkeypatch.setattr(building, "build_multi", attempt)
+        monkeypatch.setattr(MultiJob, "build", attempt)
         if attempt is failing:
             with pytest.raises(RuntimeError):
                 building.build_index(store, link, options)

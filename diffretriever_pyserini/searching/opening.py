@@ -1,0 +1,60 @@
+"""Opening the searchers of an index, in this process or in another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .folder import IndexFolder
+from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Searcher
+from .shards import ShardedSearcher
+
+if TYPE_CHECKING:
+    from ..indexes.options import MultiOptions
+    from .encoder import EncoderIdentity
+
+
+@dataclass(frozen=True)
+class Opener:
+    """How searchers are opened. It can be sent to another process.
+
+    Attributes
+    ----------
+    encoder : the encoder that must have made the index.
+    parameters : FAISS's own for searching, ``nprobe`` or ``efSearch``.
+    multi_options : how many candidates a multi-vector searcher considers.
+    device : where MaxSim over a store is computed.
+    """
+
+    encoder: EncoderIdentity
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    multi_options: MultiOptions | None = None
+    device: str = "cpu"
+
+    def open(self, index: IndexFolder, signal: str) -> Searcher:
+        """Open the searcher of ``signal``, over all shards if ``index`` has some.
+
+        Raises
+        ------
+        InputError
+            Where there is none, or it belongs to another index or encoder.
+        """
+        index.mode(signal)
+        if index.shards:
+            return ShardedSearcher([self.open(shard, signal) for shard in index.shards])
+        (folder,) = index.folders(signal)
+        if signal == "lexical":  # Lucene leaves out passages without terms, so their number says nothing
+            return LexicalSearcher(folder, self.encoder)
+        searcher: Searcher
+        if signal == "dense":
+            searcher = DenseSearcher(folder, self.encoder, self.parameters)
+        else:
+            searcher = MultiSearcher(folder, self.encoder, self.multi_options, self.device)
+        if index.passages not in (None, searcher.documents):
+            raise InputError(
+                f"{folder} holds {searcher.documents} passages, but the index was built from {index.passages}: "
+                "it is damaged or was replaced; build it again."
+            )
+        return searcher
