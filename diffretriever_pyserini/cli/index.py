@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -91,18 +92,25 @@ def _summary(facts: dict, output: Path, seconds: float) -> str:
     from ..indexes.multivector.manifest import CODEC, recall_text
 
     lines = [f"{facts['passages']:,} passages indexed in {seconds:,.1f} s: {output}"]
+    shards = [output / shard["folder"] for shard in facts.get("shards", [{"folder": "."}])]
+    if len(shards) > 1:
+        lines[0] += f": {len(shards)} shards"
+
+    def folder_of(signal: str) -> Path:
+        return output / ("shards/*" if len(shards) > 1 else ".") / signal
+
     for part in ("dense", "lexical"):
         if facts[part]:
             content = facts[part].get("kind") or f"{facts[part]['documents']:,} passages with terms"
-            lines.append(f"  {output / part}: {content}, {_size_of(output / part)}")
+            lines.append(f"  {folder_of(part)}: {content}, {_size_of(shards, part)}")
     if facts["multi"]:
-        folder, per_passage = output / "multi", facts["multi"]["bytes_per_passage"]
-        codec = size((folder / CODEC).stat().st_size)
-        lines.append(f"  {folder}: {per_passage:,} bytes per passage, {codec} for the codec, {_size_of(folder)}")
-        lines.append(f"    {recall_text(facts['multi']['recall'])}")
+        per_passage, codec = facts["multi"]["bytes_per_passage"], size((shards[0] / "multi" / CODEC).stat().st_size)
+        content = f"{per_passage:,} bytes per passage, {codec} for the codec, {_size_of(shards, 'multi')}"
+        lines += [f"  {folder_of('multi')}: {content}", f"    {recall_text(facts['multi']['recall'])}"]
     return "\n".join(lines)
 
 
-def _size_of(folder: Path) -> str:
-    """Total size of the files in ``folder``."""
-    return size(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+def _size_of(shards: Sequence[Path], signal: str) -> str:
+    """Total size of the files of ``signal``."""
+    files = (path for shard in shards for path in (shard / signal).rglob("*") if path.is_file())
+    return size(sum(path.stat().st_size for path in files))
