@@ -53,6 +53,10 @@ def panics_as_errors() -> Iterator[None]:
         raise
 
 
+class BusyError(DiffRetrieverError):
+    """An output that another process is writing."""
+
+
 class ConfigError(DiffRetrieverError):
     """A configuration, checkpoint folder or model name that cannot be used.
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
+from ..encoding.progress import total_figures
 from ..errors import DiffRetrieverError
 from .format import counted
 
@@ -197,10 +198,6 @@ def _summarised(
     devices: list[str], summaries: list[dict[str, Any]], seconds: float
 ) -> tuple[dict[str, Any], list[str]]:
     """The sum of all shards, and a line of text for each."""
-    names = ("passages", "skipped", "parts", "kept", "encoded", "tokens")
-    total: dict[str, Any] = {name: sum(summary[name] for summary in summaries) for name in names}
-    rates = {"passages/s": total["encoded"] / seconds, "tokens/s": total["tokens"] / seconds}
-    total |= {name: round(value, 2) for name, value in {"seconds": seconds, **rates}.items()}
     lines = []
     for label, summary in zip(Bars.labels(devices), summaries, strict=True):
         share = f", {summary['MFU']:.0%} of its peak" if "MFU" in summary else ""
@@ -208,4 +205,4 @@ def _summarised(
             f"  {label}: {counted(summary['passages'], 'passage')} in {counted(summary['parts'], 'part')}, "
             f"{summary['seconds']:,.1f} s, {summary['passages/s']:,.1f} passages/s{share}"
         )
-    return total, lines
+    return total_figures(summaries, seconds), lines

@@ -7,17 +7,20 @@ import contextlib
 import json
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
 from ..encoding.options import EncodeOptions
 from ..errors import DiffRetrieverError
-from ..settings import Masks, add_options, from_arguments, parser_of
+from ..settings import Count, Masks, add_options, from_arguments, parser_of
 from .format import counted
 
 if TYPE_CHECKING:
     from ..corpora.corpus import Corpus
     from ..encoding.progress import Progress
+    from .cluster import ClusterView
 
 _HELP = "Encode a corpus into a store: K vectors and term weights of each passage, from one forward pass."
 _DETAILS = """\
@@ -30,6 +33,7 @@ examples:
   diffretriever encode --corpus part1.jsonl.gz part2.jsonl.gz --output store --on-error skip
   diffretriever encode --encoder my-checkpoint --corpus corpus --output store --device cuda --dtype bfloat16
   diffretriever encode --encoder my-checkpoint --corpus corpus --output store --devices cuda:0,cuda:1
+  diffretriever encode --corpus corpus --output store --ray auto --shards 64 --gpus-per-worker 1 --dtype bfloat16
   diffretriever encode --corpus corpus --output store --shard-id $SLURM_ARRAY_TASK_ID --shard-num 16 --device cuda
 """
 
@@ -50,6 +54,10 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--k-passage", type=parser_of(Masks), metavar="K", help="masks per passage (default: the model's own)"
     )
     add_options(parser, EncodeOptions)
+    add_ray_options(parser, gpus=True)
+    parser.add_argument(
+        "--shards", type=parser_of(Count), metavar="N", help="with --ray: number of shards, at least one per worker"
+    )
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
     parser.add_argument("--json", action="store_true", help="progress and summary as JSON lines on standard output")
     parser.set_defaults(function=_run)
@@ -57,7 +65,15 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if arguments.devices is None:
+    cluster = cluster_options(arguments)
+    if cluster is not None:
+        figures, lines = _encode_on_ray(arguments, cluster)
+        shard = {"shards": arguments.shards}
+    elif arguments.shards is not None:
+        raise DiffRetrieverError(
+            "--shards belongs to --ray; without it, each process has its --shard-id and --shard-num."
+        )
+    elif arguments.devices is None:
         shard = {"shard": arguments.shard_id, "shards": arguments.shard_num}
         figures, lines = _encode(arguments), list[str]()
     else:
@@ -94,7 +110,39 @@ def _encode(arguments: argparse.Namespace) -> dict[str, Any]:
     return encode_corpus(model, corpus, arguments.output, options, progress)
 
 
-def _count(corpus: Corpus, options: EncodeOptions, progress: Progress) -> None:
+def _encode_on_ray(arguments: argparse.Namespace, cluster: ClusterOptions) -> tuple[dict[str, Any], list[str]]:
+    """Encode on a cluster; returns the figures of all shards, and no lines."""
+    from ..cluster.encoding import EncodeTask, encode_on_ray
+    from ..corpora.corpus import Corpus
+    from ..files.outputs import refuse_inputs
+    from ..model.encoder_names import parse_encoder_name
+    from .cluster import ClusterView
+
+    if arguments.devices is not None or (arguments.shard_id, arguments.shard_num) != (0, 1):
+        raise DiffRetrieverError("--ray makes its own shards and selects the devices: omit --devices and --shard-….")
+    if arguments.shards is None:
+        raise DiffRetrieverError("--ray needs --shards N: at least one shard per worker, better some more.")
+    options = replace(from_arguments(EncodeOptions, arguments), shards=arguments.shards)
+    corpus = Corpus(arguments.corpus)
+    refuse_inputs({"--output": arguments.output}, {"--corpus": corpus.folders})
+    task = EncodeTask(
+        parse_encoder_name(arguments.encoder).target,
+        tuple(arguments.corpus),
+        str(arguments.output),
+        options,
+        "cuda" if cluster.gpus_per_worker else arguments.device,
+        arguments.dtype,
+        arguments.k_passage,
+    )
+    log = sys.stdout if arguments.json else None
+    with ClusterView("Encoding", options.shards, arguments.quiet, log) as view:
+        if log is None and sys.stderr.isatty() and not arguments.quiet:
+            threading.Thread(target=_count, args=(corpus, replace(options, shards=1), view), daemon=True).start()
+        figures, _ = encode_on_ray(task, cluster, view)
+    return figures, []
+
+
+def _count(corpus: Corpus, options: EncodeOptions, progress: Progress | ClusterView) -> None:
     """Count the corpus during encoding, to estimate the remaining time; hub data is not fetched a second time."""
     if all(Path(name).exists() for name in corpus.files):
         with contextlib.suppress(DiffRetrieverError):  # encoding raises the same error

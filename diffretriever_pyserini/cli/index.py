@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
 from ..errors import DiffRetrieverError
 from ..indexes.options import DenseKind, IndexOptions, MultiBuild
 from ..settings import add_options, from_arguments, given, parser_of
 from .format import size
 
-_HEAP_MEGABYTES = 192  # enough to write an index of any size, not to search one too
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
 Without --dense, --lexical and --multi, a flat dense and a lexical index are built. The output appears when it is
@@ -37,6 +37,7 @@ examples:
   diffretriever index --store store --output index --dense ivfpq --lexical
   diffretriever index --store store --output dense-only --dense hnsw --threads 8 --max-memory 64
   diffretriever index --store store --output lexical-only --lexical
+  diffretriever index --store store --output index --multi --lexical --shards 8 --ray auto
 """
 
 
@@ -59,12 +60,14 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         help="build the compressed index of all K vectors for MaxSim (alone: only this one)",
     )
     add_options(parser, MultiBuild, groups={"multi-vector index": multi})
+    add_ray_options(parser)
     parser.set_defaults(function=_run)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from ..indexes.build import build_index
+    from ..indexes.lucene import HEAP_MEGABYTES
     from ..model.encoder_names import parse_encoder_name
     from ..runtime.java import bound_heap
 
@@ -80,11 +83,31 @@ def _run(arguments: argparse.Namespace) -> None:
         lexical=default or arguments.lexical,
         multi=from_arguments(MultiBuild, arguments) if arguments.multi else None,
     )
-    bound_heap(_HEAP_MEGABYTES)
+    cluster = cluster_options(arguments)
+    bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
-    facts = build_index(arguments.store, arguments.output, options)
+    if cluster is None:
+        facts = build_index(arguments.store, arguments.output, options)
+    else:
+        facts = _build_on_ray(arguments, options, cluster)
     if not arguments.quiet:
         print(_summary(facts, arguments.output, time.perf_counter() - started))
+
+
+def _build_on_ray(arguments: argparse.Namespace, options: IndexOptions, cluster: ClusterOptions) -> dict:
+    """Build the shards on a cluster."""
+    from ..cluster.indexing import build_on_ray
+    from ..store.store import Store
+    from .cluster import ClusterView
+
+    if options.shards == 1:
+        raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
+    store = Store(arguments.store)
+    with ClusterView("Indexing", options.shards, options.quiet) as view:
+        view.expect(
+            len(store) * (options.multi is not None) + len(store) * (options.dense is not None or options.lexical)
+        )
+        return build_on_ray(store, arguments.output, options, cluster, view)
 
 
 def _summary(facts: dict, output: Path, seconds: float) -> str:

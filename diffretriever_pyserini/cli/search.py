@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
 from ..indexes.options import MultiOptions
 from ..searching.options import SearchOptions
 from ..settings import Count, Effort, Masks, add_options, from_arguments, parser_of
@@ -17,6 +18,7 @@ _EXAMPLES = """examples:
   diffretriever search --index INDEX --topics topics.tsv --mode dense --hits 100 --output run.dense.txt
   diffretriever search --index INDEX --topics topics.tsv --mode dense,multi,lexical --weights multi=2 --output run.txt
   diffretriever search --index STORE --topics topics.tsv --mode multi --output run.exact.txt
+  diffretriever search --index INDEX --topics topics.tsv --output run.txt --ray auto
   diffretriever search --index INDEX --topics queries.jsonl --remove-query --output run.txt --json
   diffretriever search --dense-index D --lexical-index L --encoder diffretriever --topics topics.tsv --output run.txt
 An INDEX comes from `diffretriever index`, a STORE (searched exactly) from `diffretriever encode`; D and L from
@@ -39,6 +41,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--tag", default="diffretriever", help="last column of the run (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print counts and times as JSON")
     add_search_options(parser)
+    add_ray_options(parser)
     parser.set_defaults(function=_run)
     return parser
 
@@ -85,7 +88,8 @@ def _run(arguments: argparse.Namespace) -> None:
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics} | folders_of(arguments))
     topics = read_topics(arguments.topics)  # before the model is loaded, so that a broken file fails at once
     # The run is opened before the model as well, so that a wrong path fails at once.
-    with run_writer(arguments.output, arguments.tag) as write, index_of(arguments) as index:
+    cluster = cluster_options(arguments)
+    with run_writer(arguments.output, arguments.tag) as write, index_of(arguments, cluster) as index:
         summary = _search(index, topics, options, arguments.mode, write)
     summary = {"output": str(arguments.output), **summary}
     print(json.dumps(summary, indent=2) if arguments.json else _text(summary))
@@ -109,8 +113,8 @@ def folders_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
     return {f"--{name}": getattr(arguments, name.replace("-", "_")) for name in names}
 
 
-def index_of(arguments: argparse.Namespace) -> Any:
-    """Open the index that the arguments of :func:`add_search_options` name."""
+def index_of(arguments: argparse.Namespace, cluster: ClusterOptions | None = None) -> Any:
+    """Open the index that the arguments of :func:`add_search_options` name, here or on the nodes of ``cluster``."""
     from ..errors import InputError
     from ..searching import open_index, separate_folders
 
@@ -118,14 +122,18 @@ def index_of(arguments: argparse.Namespace) -> Any:
     separate = (arguments.dense_index, arguments.lexical_index, arguments.multi_index)
     if arguments.index is not None and separate != (None, None, None):
         raise InputError("give either --index, or some of --dense-index, --multi-index and --lexical-index.")
-    return open_index(
-        arguments.index if arguments.index is not None else separate_folders(*separate),
-        arguments.encoder,
+    folder = arguments.index if arguments.index is not None else separate_folders(*separate)
+    options = dict(
         mode=arguments.mode,
         parameters={name: value for name, value in parameters if value is not None},
         multi_options=from_arguments(MultiOptions, arguments),
         **{name: getattr(arguments, name) for name in ("device", "dtype", "k_query", "max_length")},
     )
+    if cluster is None:
+        return open_index(folder, arguments.encoder, **options)
+    from ..cluster.searching import open_on_ray
+
+    return open_on_ray(folder, cluster, arguments.encoder, **options)
 
 
 def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, write: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -160,6 +160,14 @@ class Progress:
     def close(self) -> None:
         """Close the bar."""
         self._bar.close()
+
+
+def total_figures(summaries: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """Return the sums of the shards' :meth:`Progress.summary`, and rates over ``seconds``."""
+    names = ("passages", "skipped", "parts", "kept", "encoded", "tokens")
+    total: dict[str, Any] = {name: sum(summary[name] for summary in summaries) for name in names}
+    rates = {"passages/s": total["encoded"] / seconds, "tokens/s": total["tokens"] / seconds}
+    return total | {name: round(value, 2) for name, value in {"seconds": seconds, **rates}.items()}
 
 
 def block_parameters(model: DiffRetriever) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DiffRetrieverError, InputError
+from ..errors import BusyError, DiffRetrieverError, InputError
 from .jsonl import refuse_deep
 from .outputs import real_target
 
@@ -186,8 +186,10 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
 
     Raises
     ------
+    BusyError
+        When another process holds the lock.
     DiffRetrieverError
-        When another process holds the lock, or the file system has no locks.
+        When the file system has no locks.
     OSError
         When the lock file cannot be created.
     """
@@ -207,7 +209,7 @@ def only_writer(path: Path, what: str, wait: bool = False, required: bool = True
         except FileNotFoundError:
             continue  # the folder was removed at this moment
         except filelock.Timeout as error:
-            raise DiffRetrieverError(
+            raise BusyError(
                 f"{what} is being written by another process (it holds {path}); wait for it or stop it."
             ) from error
         except OSError as error:
@@ -240,7 +242,5 @@ def held(path: Path) -> bool:
     try:
         with only_writer(path, str(path)):
             return False
-    except DiffRetrieverError as error:
-        if isinstance(error.__cause__, TimeoutError):
-            return True
-        raise
+    except BusyError:
+        return True

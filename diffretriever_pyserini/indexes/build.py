@@ -50,10 +50,18 @@ def build_index(
     >>> sorted(path.name for path in Path("index").iterdir())
     ['dense', 'index.json', 'lexical']
     """
+    job = index_job(store, output, options, names)
+    return job.run() if job.options.shards == 1 else build_shards(job)
+
+
+def index_job(
+    store: Store | str | Path, output: str | Path, options: IndexOptions | None = None, names: TermNames | None = None
+) -> IndexJob:
+    """Return the job of :func:`build_index`, after all checks that need no work."""
     options = options or IndexOptions()
     refuse_inputs({"--output": output}, {"--store": store.folder if isinstance(store, Store) else store})
     store = store if isinstance(store, Store) else Store(store)
     job = IndexJob(store, Path(output).expanduser(), options, terminal_bars(options.quiet), names)
     job.check()
     check_unique(store)
-    return job.run() if options.shards == 1 else build_shards(job)
+    return job

@@ -20,6 +20,7 @@ from ..store.spec import StoreSpec
 
 # Between a term and its impact: names of terms have no control characters, and Java does not split at this one.
 DELIMITER = "\x01"
+HEAP_MEGABYTES = 192  # of a JVM that writes an index of any size, and searches none
 _BUFFER_MEGABYTES = 16.0
 _LONGEST = 300  # of a term (255), delimiter and impact
 _TOKEN_FIELD = (

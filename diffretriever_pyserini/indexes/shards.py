@@ -41,7 +41,9 @@ class ShardBuild:
     passages: int
 
     def build(self, shard: int, portion: Store, bars: Bars) -> None:
-        """Build ``shard`` from its ``portion`` of the store."""
+        """Build ``shard`` from its ``portion`` of the store, unless that is done."""
+        if self._finished(shard).is_file():
+            return
         trained = Trained(self.work / _BUILDING, self.passages)
         options = replace(self.options, shards=1)
         IndexJob(portion, self.work / shard_folder(shard), options, bars, trained=trained).run()
@@ -49,6 +51,10 @@ class ShardBuild:
 
     def _finished(self, shard: int) -> Path:
         return self.work / _BUILDING / f"{shard:05d}.finished"
+
+    def log(self, shard: int) -> Path:
+        """Return the path of a log of building ``shard``."""
+        return self.work / _BUILDING / f"{shard:05d}.log"
 
     @property
     def missing(self) -> list[int]:

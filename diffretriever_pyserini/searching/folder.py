@@ -14,6 +14,7 @@ from ..indexes.job import INDEX as FILE_NAME
 from ..indexes.multivector.manifest import MANIFEST, is_multi, read_manifest
 from ..model.provenance import Provenance, read_provenance
 from ..store.spec import SPEC, read_spec
+from ..store.store import Store
 from .options import Signal
 
 SIGNALS = get_args(Signal)
@@ -32,6 +33,7 @@ class IndexFolder:
     provenance : the encoder that made it, None where the folders do not say.
     passages : size of the collection, None where that is not known before the index is opened.
     shards : the indexes of which this one consists; then it has no folders of its own.
+    parts : which parts of a store are searched (the first, and the one after the last); None for all.
     """
 
     name: str
@@ -41,6 +43,7 @@ class IndexFolder:
     passages: int | None = None
     multi: Path | None = None
     shards: tuple[IndexFolder, ...] = ()
+    parts: tuple[int, int] | None = None
 
     def folders(self, signal: str) -> tuple[Path, ...]:
         """The folders of ``signal``: one, one per shard, or none."""
@@ -154,6 +157,18 @@ def _sharded(folder: Path, record: dict[str, Any], provenance: Provenance) -> In
 def _store_as_index(folder: Path) -> IndexFolder:
     """A store as an index whose one signal is multi."""
     return IndexFolder(str(folder), None, None, read_spec(folder).provenance, multi=folder.absolute())
+
+
+def divided(index: IndexFolder, count: int) -> IndexFolder:
+    """Return a store as an index of ``count`` shards (fewer if it has fewer parts), another index as it is."""
+    if index.shards or index.multi is None or not (index.multi / SPEC).is_file():
+        return index
+    store, shards = Store(index.multi), []
+    for portion in store.portions(max(1, min(count, sum(map(bool, map(len, store.parts)))))):
+        first = int(portion.parts[0].header["part"])
+        parts = (first, first + len(portion.parts))
+        shards.append(replace(index, passages=len(portion), parts=parts))
+    return replace(index, multi=None, passages=len(store), shards=tuple(shards))
 
 
 def separate_folders(

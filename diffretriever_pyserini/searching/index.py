@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import batched
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..scoring.fusion import RankedList, fuse_lists, lexical_floor
 from ..scoring.ranking import Hits, best
 from .encoder import QueryEncoder, open_encoder
 from .folder import IndexFolder, read_index
-from .opening import Opener
+from .opening import Opener, OpensSearchers
 from .options import SearchOptions, check_effort
 from .searchers import Scores, Searcher
 
@@ -32,15 +32,14 @@ _BATCHES_PER_SEARCH = 8  # a searcher is faster per query when it answers many t
 class SearchIndex:
     """An open index; open it with :func:`open_index`, and close it or use it in a ``with`` block.
 
-    ``seconds`` adds up the time of each stage: open, encode, dense, multi, lexical, fuse.
+    ``seconds`` adds up the time of each stage: open, encode, dense, multi, lexical, fuse. ``opener`` opens a searcher
+    when it is first used.
     """
 
-    def __init__(
-        self, folder: IndexFolder, encoder: QueryEncoder, open_searcher: Callable[[IndexFolder, str], Searcher]
-    ):
+    def __init__(self, folder: IndexFolder, encoder: QueryEncoder, opener: OpensSearchers):
         self.folder = folder
         self.encoder = encoder
-        self._open_searcher = open_searcher
+        self.opener = opener
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._searchers: dict[str, Searcher] = {}
         self._opening = threading.RLock()
@@ -65,7 +64,7 @@ class SearchIndex:
         """
         with self._opening:  # threads that ask at the same time share one searcher
             if signal not in self._searchers:
-                self._searchers[signal] = self._open_searcher(self.folder, signal)
+                self._searchers[signal] = self.opener.open(self.folder, signal)
             return self._searchers[signal]
 
     def open(self, mode: str | None = None) -> str:
@@ -226,7 +225,7 @@ def open_index(
     started = time.perf_counter()
     query_encoder = open_encoder(folder, encoder, **model_options)
     opener = Opener(query_encoder.identity, parameters, multi_options, query_encoder.model.device)
-    search_index = SearchIndex(folder, query_encoder, opener.open)
+    search_index = SearchIndex(folder, query_encoder, opener)
     search_index.seconds["open"] = time.perf_counter() - started
     return search_index
 

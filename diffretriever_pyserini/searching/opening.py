@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import InputError
 from .folder import IndexFolder
-from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Searcher
+from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Searcher, open_vectors
 from .shards import ShardedSearcher
 
 if TYPE_CHECKING:
     from ..indexes.options import MultiOptions
     from .encoder import EncoderIdentity
+
+
+class OpensSearchers(Protocol):
+    """Opens the searchers of an index, here or elsewhere."""
+
+    def open(self, index: IndexFolder, signal: str) -> Searcher:
+        """Open the searcher of ``signal``."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ class Opener:
         if signal == "dense":
             searcher = DenseSearcher(folder, self.encoder, self.parameters)
         else:
-            searcher = MultiSearcher(folder, self.encoder, self.multi_options, self.device)
+            vectors = open_vectors(folder, self.multi_options, index.parts)
+            searcher = MultiSearcher(folder, self.encoder, vectors, self.device)
         if index.passages not in (None, searcher.documents):
             raise InputError(
                 f"{folder} holds {searcher.documents} passages, but the index was built from {index.passages}: "

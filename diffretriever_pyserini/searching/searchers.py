@@ -19,6 +19,7 @@ from ..model.provenance import SEARCH_REMEDY, Needed, Provenance, require_same_e
 from ..runtime import java
 from ..scoring.ranking import through_ties, whole_scores
 from ..store.index_record import read_index_record
+from ..store.store import Store
 from .options import check_effort
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ class MultiSearcher:
     """
 
     def __init__(
-        self, folder: Path, encoder: EncoderIdentity, options: MultiOptions | None = None, device: str = "cpu"
+        self, folder: Path, encoder: EncoderIdentity, vectors: CompressedIndex | ExactIndex, device: str = "cpu"
     ):
-        self._index = open_vectors(folder, options)
+        self._index = vectors
         require_same_encoder(self._index.provenance, encoder.provenance, f"{folder} holds vectors", needed="vectors")
         if isinstance(self._index, ExactIndex):
             self._index.device = device
@@ -256,9 +257,19 @@ def check_lexical(folder: Path, encoder: Provenance, documents: int, needed: Nee
         require_same_encoder(record.provenance, encoder, f"{folder} holds term weights", needed=needed)
 
 
-def open_vectors(folder: str | Path, options: MultiOptions | None = None) -> CompressedIndex | ExactIndex:
-    """Open the multi-vector index or store in ``folder``; InputError where it is neither, damaged or unfinished."""
-    return CompressedIndex(folder, options) if is_multi(folder) else ExactIndex(folder)
+def open_vectors(
+    folder: str | Path, options: MultiOptions | None = None, parts: tuple[int, int] | None = None
+) -> CompressedIndex | ExactIndex:
+    """Open the multi-vector index or store in ``folder``; of a store, only ``parts`` (first, and after the last).
+
+    Raises
+    ------
+    InputError
+        Where it is neither, damaged or unfinished.
+    """
+    if is_multi(folder):
+        return CompressedIndex(folder, options)
+    return ExactIndex(folder if parts is None else Store(folder).portion(*parts))
 
 
 class _EveryTerm(dict[str, float]):

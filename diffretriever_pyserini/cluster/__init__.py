@@ -1,0 +1,1 @@
+"""Beyond one machine: Ray runs shards of encoding, indexing and searching (extra ``ray``)."""

@@ -1,0 +1,123 @@
+"""A connection to Ray: starting or joining a cluster, what its nodes have, and what a worker needs of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DiffRetrieverError, InputError, reason
+from ..runtime.threads import processors
+from .options import LOCAL, ClusterOptions
+
+_OBJECT_BYTES = 256 << 20  # shared memory of a local cluster: queries and hits are small
+_PATIENCE_SECONDS = 20
+_GPU, _CPU = "GPU", "CPU"
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Start (``local``) or join the Ray cluster ``address``, unless this process has done so; it ends with the block.
+
+    Raises
+    ------
+    DiffRetrieverError
+        If Ray is not installed, or the cluster cannot be reached.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise DiffRetrieverError("--ray needs Ray: pip install 'diffretriever-pyserini[ray]'.") from error
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == LOCAL:
+        options |= {"include_dashboard": False, "num_cpus": processors(), "object_store_memory": _OBJECT_BYTES}
+    # Ray prints long reports of every dead worker on standard output; our messages name them in a sentence.
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            ray.init(address=address, **options)
+        except Exception as error:
+            raise DiffRetrieverError(
+                f"--ray {address}: no connection to a Ray cluster ({reason(error)}). `ray status` on one of its "
+                "machines says whether it runs; --ray alone starts one on this machine."
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a worker takes of a node: ``cpus`` processors, which are also its threads, and ``gpus``."""
+
+    cpus: int
+    gpus: float = 0
+
+    def workers(self, nodes: Sequence[dict[str, float]]) -> int:
+        """Return how many workers ``nodes`` have room for at once."""
+        return sum(self._on(node) for node in nodes)
+
+    def _on(self, node: dict[str, float]) -> int:
+        room = node.get(_CPU, 0) // self.cpus
+        return int(min(room, node.get(_GPU, 0) // self.gpus) if self.gpus else room)
+
+
+def nodes() -> list[dict[str, float]]:
+    """Return the resources of each node of the cluster."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def remote(kind: type, need: Need, **options: Any) -> Any:
+    """Return the class ``kind`` as one of actors on the cluster, each of which takes what it needs."""
+    import ray
+
+    decorator: Any = ray.remote
+    return decorator(num_cpus=need.cpus, num_gpus=need.gpus, **options)(kind)
+
+
+def started(references: Sequence[Any]) -> list[Any]:
+    """Return the answers of workers that are to start; says so if the cluster lets them wait."""
+    import ray
+
+    _, waiting = ray.wait(list(references), num_returns=len(references), timeout=_PATIENCE_SECONDS)
+    if waiting:
+        print(f"Waiting for room on the cluster for {len(waiting)} workers (`ray status` shows it).", file=sys.stderr)
+    return ray.get(list(references))
+
+
+def need_of(options: ClusterOptions, shards: int) -> Need:
+    """Return what a worker takes of a node.
+
+    By default all ``shards`` run at once, or as many as there are GPUs (else processors), and share the processors.
+
+    Raises
+    ------
+    InputError
+        If no node of a local cluster has so much.
+    """
+    machines, gpus = nodes(), options.gpus_per_worker or 0
+    cpus = options.cpus_per_worker
+    if cpus is None:
+        most = Need(1, gpus).workers(machines)
+        wanted = max(1, min(shards, most))
+        largest = int(max((node.get(_CPU, 0) for node in machines), default=1))
+        cpus = next((c for c in range(largest, 1, -1) if Need(c, gpus).workers(machines) >= wanted), 1)
+    need = Need(cpus, gpus)
+    if options.address == LOCAL and not need.workers(machines):
+        has = machines[0]
+        raise InputError(
+            f"a worker takes {cpus} processors and {gpus:g} GPUs, but Ray sees {has.get(_CPU, 0):g} and "
+            f"{has.get(_GPU, 0):g} on this machine: reduce --cpus-per-worker or --gpus-per-worker."
+        )
+    return need
