@@ -115,7 +115,6 @@ def _encode_on_ray(arguments: argparse.Namespace, cluster: ClusterOptions) -> tu
     from ..cluster.encoding import EncodeTask, encode_on_ray
     from ..corpora.corpus import Corpus
     from ..files.outputs import refuse_inputs
-    from ..model.encoder_names import parse_encoder_name
     from .cluster import ClusterView
 
     if arguments.devices is not None or (arguments.shard_id, arguments.shard_num) != (0, 1):
@@ -126,7 +125,7 @@ def _encode_on_ray(arguments: argparse.Namespace, cluster: ClusterOptions) -> tu
     corpus = Corpus(arguments.corpus)
     refuse_inputs({"--output": arguments.output}, {"--corpus": corpus.folders})
     task = EncodeTask(
-        parse_encoder_name(arguments.encoder).target,
+        arguments.encoder,
         tuple(arguments.corpus),
         str(arguments.output),
         options,

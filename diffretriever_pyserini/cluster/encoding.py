@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,10 +67,14 @@ def encode_on_ray(
     DiffRetrieverError
         If a shard fails (the message names its node and log), or the cluster cannot be reached.
     """
-    import time
+    from ..corpora.corpus import Corpus
+    from ..model.config import resolve_config
+    from ..model.encoder_names import parse_encoder_name
 
     if task.device != "cpu" and not cluster.gpus_per_worker:
         raise InputError(f"--device {task.device}: Ray gives workers no GPU without --gpus-per-worker 1; add it.")
+    next(Corpus(task.corpus).rows())  # what cannot be read or loaded fails before a cluster starts
+    resolve_config(parse_encoder_name(task.encoder).target)
     started = time.perf_counter()
     with connected(cluster.address):
         need = need_of(cluster, task.options.shards)
@@ -121,15 +127,18 @@ class EncodeWorker:
     def progress(self) -> dict[str, Any] | None:
         """Return how far the current shard is."""
         progress = self._progress
-        return None if progress is None else progress.state() | {"messages": progress.new_messages()}
+        if progress is None:
+            return None
+        return progress.state() | {"process": os.getpid(), "messages": progress.new_messages()}
 
     def _loaded(self) -> DiffRetriever:
+        from ..model.encoder_names import parse_encoder_name
         from ..model.retriever import DiffRetriever
 
         if self._model is None:
             task = self._task
             self._model = DiffRetriever.from_pretrained(
-                task.encoder, device=task.device, dtype=task.dtype, k_passage=task.k_passage
+                parse_encoder_name(task.encoder).target, device=task.device, dtype=task.dtype, k_passage=task.k_passage
             )
         return self._model
 

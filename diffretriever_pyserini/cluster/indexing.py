@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -87,7 +88,7 @@ class IndexWorker:
     def progress(self) -> dict[str, Any] | None:
         """Return how far the current shard is."""
         steps = self._progress
-        return None if steps is None else vars(steps) | {"messages": []}
+        return None if steps is None else vars(steps) | {"process": os.getpid(), "messages": []}
 
 
 @dataclass

@@ -1,0 +1,56 @@
+"""A Ray cluster of two processors on this machine, a corpus, and its store and indexes made without Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOPICS = {"q": "dense retrieval of passages", "other": "word 3 of passage number 3", "n7": "word 7", "none": "the of"}
+ROWS, PART = 600, 10
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Connects this process to a cluster; commands that run in it use the same."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, **options)
+        yield
+        ray.shutdown()
+
+
+def write_corpus(path: Path, rows: int = ROWS) -> Path:
+    """Write JSON lines, of which every fourth has the same text."""
+    texts = (TOPICS["q"] if i % 4 == 0 else f"word {i} of passage number {i % 9}" for i in range(rows))
+    lines = [json.dumps({"_id": f"n{i}", "text": text}) for i, text in enumerate(texts)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory, tiny_name: str) -> Path:
+    """``corpus.jsonl``, and ``store``: what one process makes of it."""
+    from diffretriever_pyserini.cli import main
+
+    folder = tmp_path_factory.mktemp("cluster")
+    corpus = write_corpus(folder / "corpus.jsonl")
+    assert main(encode_command(corpus, folder / "store", tiny_name)) == 0
+    return folder
+
+
+def encode_command(corpus: Path, store: Path, encoder: str, *more: str) -> list[str]:
+    """The arguments of `diffretriever encode`; one thread, as the order of a sum depends on the number."""
+    options = ["--part-size", str(PART), "--workers", "0", "--quiet", *more]
+    return ["encode", "--corpus", str(corpus), "--output", str(store), "--encoder", encoder, *options]
+
+
+def parts(store: Path) -> dict[str, bytes]:
+    """The parts of a store."""
+    return {path.name: path.read_bytes() for path in store.glob("parts/*/*")}
