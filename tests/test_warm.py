@@ -92,6 +92,15 @@ def test_libraries_are_there_unless_the_environment_is_another(python: str, tmp_
     assert run(python, tmp_path, "-P", "program.py").stdout == "False\n"
 
 
+def test_what_a_command_starts_is_warm_if_asked(python: str, tmp_path: Path) -> None:
+    program = "import subprocess, sys; print(subprocess.check_output([sys.executable, 'program.py'], text=True))"
+    (tmp_path / "program.py").write_text("import sys\nprint('torch' in sys.modules)")
+    assert [run(python, tmp_path, "-c", program, **more).stdout.strip() for more in ({}, {"PYTHON_EXEC": python})] == [
+        "False",
+        "True",
+    ]
+
+
 def test_a_command_ends_with_its_client(python: str, tmp_path: Path) -> None:
     """As when a test that takes too long kills it."""
     program = "import time; print('begun', flush=True); time.sleep(600)"

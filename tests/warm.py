@@ -5,7 +5,8 @@ that has imported them and done nothing else: no model, no JVM, no thread, nothi
 that the start-up hook runs and all of theirs is imported in the command. The path it returns behaves as
 ``sys.executable`` does for ``-m module ...``, ``-c program ...`` and ``script ...``, after ``-u`` and ``-W x``; for
 anything else, or in another environment than the tests' own, it is ``sys.executable``. What differs: commands of one
-server share a hash seed, and end without taking their modules apart. :func:`torchrun` starts its processes warm, too.
+server share a hash seed, and end without taking their modules apart. ``PYTHON_EXEC`` in a command's environment, if it
+is set to this path, is ``sys.executable`` there: what the command starts is warm, too, as with :func:`torchrun`.
 
 ``WARM=0`` in the environment gives every command a Python of its own.
 """
@@ -35,11 +36,11 @@ from pathlib import Path
 from types import ModuleType
 
 LIBRARIES = ("torch.distributed.tensor", "torch._dynamo", "transformers.models.bert.modeling_bert", "datasets", "peft")
-LIBRARIES += ("openai", "requests", "sklearn.preprocessing")
+LIBRARIES += ("openai", "requests", "sklearn.preprocessing", "nltk.tokenize.destructive", "punkt")
 # What may differ from the server's environment: none of LIBRARIES reads it while it is imported.
 FREE = {"_", "PATH", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JAVA_HOME"}
 FREE |= {"DIFFRETRIEVER_NO_PLUGIN", "DIFFRETRIEVER_TRACEBACK", "DIFFRETRIEVER_JAVA", "JVM_PATH"}
-# These tell torchrun how to start its processes, and them what they are.
+# Which Python a command starts (torchrun knows it, too), and what the processes of torchrun are.
 FREE |= {"PYTHON_EXEC", "MASTER_ADDR", "MASTER_PORT", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "ROLE_NAME"}
 FREE |= {f"{of}{what}" for of in ("", "LOCAL_", "GROUP_", "ROLE_") for what in ("RANK", "WORLD_SIZE")}
 
@@ -166,6 +167,7 @@ def answer(connection: socket.socket, own: dict[str, str]) -> None:
 
 def run() -> None:
     """Run ``sys.argv``, the arguments of a Python, in this process as a fresh one would."""
+    sys.executable = os.environ.get("PYTHON_EXEC", sys.executable)
     main = sys.modules["__main__"] = sys.modules["__mp_main__"] = ModuleType("__main__")
     vars(main)["__builtins__"] = builtins
     count = options(sys.argv)
