@@ -44,6 +44,8 @@ FREE |= {"DIFFRETRIEVER_NO_PLUGIN", "DIFFRETRIEVER_TRACEBACK", "DIFFRETRIEVER_JA
 FREE |= {"PYTHON_EXEC", "MASTER_ADDR", "MASTER_PORT", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "ROLE_NAME"}
 FREE |= {f"{of}{what}" for of in ("", "LOCAL_", "GROUP_", "ROLE_") for what in ("RANK", "WORLD_SIZE")}
 
+ENVIRONMENT = dict(os.environ)  # of the server: that of a test, which it or a library may have changed, is soon another
+
 
 @functools.cache
 def python() -> str:
@@ -60,7 +62,7 @@ def python() -> str:
         (folder / name).write_text(f'#!/bin/sh\n{start} {client} {script} "$@"\n')
         (folder / name).chmod(0o755)
     command = [sys.executable, __file__, "--serve", str(folder / "socket")]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    server = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout and server.stdout.readline() == b"ready\n"
     atexit.register(server.communicate)  # the end of its input ends it
     return str(folder / "python")

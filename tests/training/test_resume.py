@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,17 +49,16 @@ def test_kill_at_a_random_step_and_resume(tiny_settings: Settings, tmp_path: Pat
     train(settings("unbroken"), say=lambda _: None)
     stop_after = random.randrange(2, STEPS - 1)
     broken = tmp_path / "broken"
-    process = subprocess.Popen(
-        command(settings("broken"), tmp_path / "broken.yaml", sys.executable), stdout=subprocess.DEVNULL
-    )
+    start = command(settings("broken"), tmp_path / "broken.yaml", warm.python())
+    process = subprocess.Popen(start, stdout=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 300
         while max((record["step"] for record in read_log(broken / "log.jsonl")), default=0) < stop_after:
             assert process.poll() is None and time.monotonic() < deadline, "the run ended or hung before the kill"
             time.sleep(0.02)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.communicate()  # until the pipe's end: the command has ended, too
     assert not (broken / "adapter_model.safetensors").is_file(), f"killed after step {stop_after}, yet finished"
     train(settings("broken"), resume=True, say=lambda _: None)
     same_bits(broken, tmp_path / "unbroken")
