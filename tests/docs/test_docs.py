@@ -53,7 +53,7 @@ def citing_files() -> list[Path]:
 def test_page_runs(page: Path, tmp_path: Path) -> None:
     python = Path(sys.executable if page.name in FRESH else warm.python())
     folders = (str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"])
-    environment = os.environ | {"PATH": os.pathsep.join(folders)}
+    environment = os.environ | {"PATH": os.pathsep.join(folders), "PYTHON_EXEC": str(python)}
     for number, (language, code, output) in enumerate(fences(page), 1):
         script = tmp_path / f".fence{number}"
         script.write_text(code, encoding="utf-8")

@@ -6,7 +6,6 @@ import io
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from diffretriever_pyserini.files.atomic import only_writer
 from diffretriever_pyserini.store.part import Part
 from diffretriever_pyserini.store.store import ShardNote, Store
 
+from .. import warm
 from .conftest import passages, write_corpus
 from .test_job import content, encode
 
@@ -184,7 +184,7 @@ def test_workers_end_when_their_parent_is_killed(model: DiffRetriever, tmp_path:
     )
     output = tmp_path / "output"
     with output.open("w") as file:
-        subprocess.run([sys.executable, str(script), model.config.backbone], stdout=file, check=False)
+        subprocess.run([warm.python(), str(script), model.config.backbone], stdout=file, check=False)
     worker = int(output.read_text())
     deadline = time.monotonic() + 120
     while running(worker) and time.monotonic() < deadline:

@@ -140,7 +140,10 @@ def test_several_devices_make_one_store(
     assert "--devices makes its own shards" in capfd.readouterr().err
 
 
-def test_the_log_of_several_devices(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_log_of_several_devices(
+    arguments: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
     assert main([*arguments, "--devices", "cpu,cpu", "--json"]) == 0
     *log, last = lines(capfd.readouterr().out)
     assert (last["shards"], last["summary"]["passages"], last["summary"]["parts"]) == (2, 100, 4)
@@ -152,8 +155,9 @@ def test_the_log_of_several_devices(arguments: list[str], capfd: pytest.CaptureF
 
 
 def test_a_process_that_fails_stops_the_others(
-    arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
     assert main([*arguments, "--devices", "cpu,nonsense:7"]) == 2
     output = capfd.readouterr().err
     assert "encoding on nonsense:7 (shard 1 of 2) failed, exit code" in output

@@ -17,6 +17,7 @@ from diffretriever_pyserini.encoding import worker as worker_module
 from diffretriever_pyserini.encoding.worker import Worker
 from diffretriever_pyserini.errors import ConfigError, DiffRetrieverError, InputError
 
+from .. import warm
 from .conftest import passages, write_corpus
 
 _LIBRARY = """
@@ -52,7 +53,7 @@ def run(folder: Path, program: str, source: str, model: DiffRetriever) -> subpro
     (folder / "script.py").write_text(program)
     text = program if source == "stdin" else None
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, input=text, capture_output=True, text=True, timeout=300, check=False
+        [warm.python(), *command], cwd=folder, input=text, capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -20,19 +21,10 @@ QUERIES = {f"{number:03d}": f"tell me about {topic}" for number, topic in enumer
 pytestmark = [pytest.mark.java, pytest.mark.slow]
 
 
-DEMO = """
-import sys
-from diffretriever_pyserini.cli import main
-
-sys.executable = sys.argv.pop(1)  # with which it starts its commands
-sys.exit(main(["demo", *sys.argv[1:]]))
-"""
-
-
 def demo(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    (folder / "demo.py").write_text(DEMO)
-    command = [warm.python(), "demo.py", warm.python(), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+    command = [warm.python(), "-m", "diffretriever_pyserini", "demo", *map(str, arguments)]
+    environment = os.environ | {"PYTHON_EXEC": warm.python()}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def write_beir(folder: Path) -> Path:

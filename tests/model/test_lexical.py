@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from diffretriever_pyserini.model.lexical import (
     stopwords,
 )
 
+from .. import warm
 from .conftest import wordpiece
 
 # Everything for which java.lang.Character.isWhitespace is true.
@@ -274,7 +274,7 @@ def test_names_survive_lucene(tmp_path: Path) -> None:
     lines = [json.dumps({"id": key, "contents": "", "vector": vector}) for key, vector in documents.items()]
     (tmp_path / "in" / "docs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, "-c", READ_BACK, str(tmp_path), "2"],
+        [warm.python(), "-c", READ_BACK, str(tmp_path), "2"],
         capture_output=True,
         text=True,
         timeout=300,

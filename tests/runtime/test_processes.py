@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from .. import warm
+
 _FORK = """
 import os, signal, sys
 import numpy as np
@@ -84,10 +86,9 @@ _PROGRAMS = {
 }
 
 
-def run(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"} | variables,
+        [warm.python(), "-W", "ignore", "-c", program, *arguments],
         capture_output=True,
         text=True,
         timeout=300,
@@ -124,7 +125,7 @@ child(lambda: build_index(sys.argv[2], sys.argv[2] + ".dense", IndexOptions(lexi
 @pytest.mark.java
 def test_java_is_an_error_in_a_forked_child_and_the_rest_works(indexed: tuple[Path, Path]) -> None:
     index, store = indexed
-    done = run(_FORK + _LEXICAL, str(index), str(store), OMP_NUM_THREADS="1")
+    done = run(_FORK + _LEXICAL, str(index), str(store))
     assert done.returncode == 0, done.stderr
     output = [line for line in done.stdout.splitlines() if line[:1].isdigit() or line.startswith("DiffRetrieverError")]
     refused = "DiffRetrieverError this process was forked by one that runs Java"

@@ -20,6 +20,7 @@ from diffretriever_pyserini.searching import SearchIndex, SearchOptions, open_in
 from diffretriever_pyserini.searching.searchers import LexicalSearcher
 from diffretriever_pyserini.store.index_record import IndexRecord
 
+from .. import warm
 from ..indexes.conftest import made_up_provenance
 from .conftest import PASSAGES, TOPICS, write_record, write_signals
 
@@ -127,7 +128,7 @@ def test_the_first_thing_that_a_process_does(folder: Path, mode: str) -> None:
         f"print(open_index({str(folder)!r}).search({{'q': 'fox and dog'}}, {mode!r}, 1)['q'][0][0])\n"
         "print('jnius' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([warm.python(), "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == str(mode == "lexical")
 
 

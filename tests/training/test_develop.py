@@ -16,6 +16,7 @@ from diffretriever_pyserini.training import develop
 from diffretriever_pyserini.training.data.rows import parse_line
 from diffretriever_pyserini.training.settings import TrainSettings
 
+from .. import warm
 from .measure_together import parts, run
 
 Settings = Callable[..., TrainSettings]
@@ -28,8 +29,9 @@ def test_two_processes_share_the_work_and_agree_with_one(tiny_settings: Settings
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(settings.to_dict()))
     script = Path(__file__).with_name("measure_together.py")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launcher, str(script), str(file), str(tmp_path), "7"], capture_output=True, timeout=600)
+    done = subprocess.run(
+        [*warm.torchrun(), str(script), str(file), str(tmp_path), "7"], capture_output=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     first, second, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("0", "1", "alone"))
     assert first["figures"] == second["figures"] == one["figures"] == alone, "to the last digit"

@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from diffretriever_pyserini.training.log import read_log
 from diffretriever_pyserini.training.run import train
 from diffretriever_pyserini.training.settings import TrainSettings, read_settings
 from diffretriever_pyserini.training.trainer import arguments
+
+from .. import warm
 
 Settings = Callable[..., TrainSettings]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -43,10 +44,6 @@ def launched(command: list[str], folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr[-4000:]}"
     return done.stdout + done.stderr
-
-
-def torchrun(*program: str) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program]
 
 
 def test_the_page_starts_both_configurations() -> None:
@@ -85,7 +82,7 @@ def test_the_commands_of_the_page(command: str, conformance_dir: Path, rows_file
     words[-1] = str(tmp_path / "run.yaml")
     Path(words[-1]).write_text(yaml.safe_dump(small.to_dict()))
     program = [str(ON_CPU)] if small.fsdp else words[3:5]
-    output = launched(torchrun(*program, *words[5:]), tmp_path)
+    output = launched([*warm.torchrun(), *program, *words[5:]], tmp_path)
     assert ("FSDPMaskReader" in output) == (family == "llada")
     steps = [record for record in read_log(tmp_path / "out" / "log.jsonl") if "loss" in record]
     assert [record["step"] for record in steps] == [1, 2]
@@ -104,7 +101,7 @@ def test_two_nodes(tiny_settings: Settings, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    launcher = [warm.torchrun()[0], "--nnodes", "2", "--nproc-per-node", "1"]
     launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "nodes"]
     command = [*launcher, "-m", "diffretriever_pyserini", "train", "--config", str(file)]
     nodes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
@@ -133,7 +130,7 @@ def test_fsdp_trains_saves_resumes_and_encodes_as_one_process(tiny_settings: Set
     )
     file = tmp_path / "two.yaml"
     file.write_text(yaml.safe_dump(together.to_dict()))
-    command = torchrun(str(ON_CPU), "train", "--config", str(file))
+    command = [*warm.torchrun(), str(ON_CPU), "train", "--config", str(file)]
     output = launched(command, tmp_path)
     sharded = re.search(r"FSDPMaskReader: \S+ is a DTensor, (\d+) of (\d+) values here", output)
     assert sharded and int(sharded[1]) * 2 == int(sharded[2]), output
@@ -179,8 +176,8 @@ def test_fsdp_on_cpus_is_not_left_out_silently(tiny_settings: Settings, tmp_path
     settings = tiny_settings("tiny-llada", fsdp=str(EXAMPLES / "fsdp-llada.json"), batch_size=2)
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(settings.to_dict()))
-    program = ("-m", "diffretriever_pyserini", "train", "--config", str(file))
-    done = subprocess.run(torchrun(*program), cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    command = [*warm.torchrun(), "-m", "diffretriever_pyserini", "train", "--config", str(file)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode != 0
     assert "fsdp spreads weights over GPUs" in done.stderr
 

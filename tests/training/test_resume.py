@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +21,15 @@ from diffretriever_pyserini.training.log import read_log
 from diffretriever_pyserini.training.run import _start, last_complete, train
 from diffretriever_pyserini.training.settings import TrainSettings
 
+from .. import warm
+
 Settings = Callable[..., TrainSettings]
 STEPS = 8
 
 
-def command(settings: TrainSettings, file: Path, *more: str) -> list[str]:
+def command(settings: TrainSettings, file: Path, *start: str) -> list[str]:
     file.write_text(yaml.safe_dump(settings.to_dict()))
-    return [sys.executable, *more, "-m", "diffretriever_pyserini", "train", "--config", str(file)]
+    return [*start, "-m", "diffretriever_pyserini", "train", "--config", str(file)]
 
 
 def same_bits(one: Path, two: Path, name: str = "adapter_model.safetensors") -> None:
@@ -49,15 +49,16 @@ def test_kill_at_a_random_step_and_resume(tiny_settings: Settings, tmp_path: Pat
     train(settings("unbroken"), say=lambda _: None)
     stop_after = random.randrange(2, STEPS - 1)
     broken = tmp_path / "broken"
-    process = subprocess.Popen(command(settings("broken"), tmp_path / "broken.yaml"), stdout=subprocess.DEVNULL)
+    start = command(settings("broken"), tmp_path / "broken.yaml", warm.python())
+    process = subprocess.Popen(start, stdout=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 300
         while max((record["step"] for record in read_log(broken / "log.jsonl")), default=0) < stop_after:
             assert process.poll() is None and time.monotonic() < deadline, "the run ended or hung before the kill"
             time.sleep(0.02)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.communicate()  # until the pipe's end: the command has ended, too
     assert not (broken / "adapter_model.safetensors").is_file(), f"killed after step {stop_after}, yet finished"
     train(settings("broken"), resume=True, say=lambda _: None)
     same_bits(broken, tmp_path / "unbroken")
@@ -210,9 +211,11 @@ def test_two_devices_make_the_same_step_as_one(tiny_settings: Settings, tmp_path
         )
 
     train(settings("one", 4), say=lambda _: None)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     done = subprocess.run(
-        command(settings("two", 2), tmp_path / "two.yaml", *launcher), capture_output=True, text=True, timeout=600
+        command(settings("two", 2), tmp_path / "two.yaml", *warm.torchrun()),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     logs = [read_log(tmp_path / name / "log.jsonl") for name in ("one", "two")]
@@ -230,7 +233,7 @@ def test_two_devices_make_the_same_step_as_one(tiny_settings: Settings, tmp_path
     unbroken = load_file(last / "adapter_model.safetensors")
     shutil.rmtree(last)
     done = subprocess.run(
-        [*command(settings("two", 2), tmp_path / "two.yaml", *launcher), "--resume"],
+        [*command(settings("two", 2), tmp_path / "two.yaml", *warm.torchrun()), "--resume"],
         capture_output=True,
         text=True,
         timeout=600,

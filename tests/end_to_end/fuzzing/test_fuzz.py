@@ -13,13 +13,14 @@ import json
 import os
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ... import warm
 
 pytestmark = [pytest.mark.java, pytest.mark.slow]
 CASES = int(os.environ.get("FUZZ_CASES", "60"))
@@ -31,7 +32,7 @@ SECONDS = 120.0  # limit of one case, far above its usual time
 def answers(seeds: list[int], checkpoints: Path) -> Iterator[dict[str, Any]]:
     """The outcome of each case, also of one that ended the process or took too long."""
     while seeds:
-        command = [sys.executable, "-m", "tests.end_to_end.fuzzing.worker", str(checkpoints)]
+        command = [warm.python(), "-m", "tests.end_to_end.fuzzing.worker", str(checkpoints)]
         root = Path(__file__).parents[3]
         with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin and process.stdout and process.stdout.readline() == "ready\n"
