@@ -84,11 +84,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..evaluation.runs import run_writer
     from ..files.outputs import refuse_inputs
 
-    options = options_of(arguments)
+    options, cluster = options_of(arguments), cluster_options(arguments)
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics} | folders_of(arguments))
     topics = read_topics(arguments.topics)  # before the model is loaded, so that a broken file fails at once
     # The run is opened before the model as well, so that a wrong path fails at once.
-    cluster = cluster_options(arguments)
     with run_writer(arguments.output, arguments.tag) as write, index_of(arguments, cluster) as index:
         summary = _search(index, topics, options, arguments.mode, write)
     summary = {"output": str(arguments.output), **summary}
