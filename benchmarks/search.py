@@ -117,10 +117,10 @@ def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) ->
     lexical_pyserini = LuceneImpactSearcher(str(index / "lexical"), Encoded(), min_idf=-1)
     opened_lexical = time.perf_counter() - started
     started = time.perf_counter()
-    _ = ours.dense
+    _ = ours.searcher("dense")
     ours_dense = time.perf_counter() - started
     started = time.perf_counter()
-    _ = ours.lexical
+    _ = ours.searcher("lexical")
     ours_lexical = time.perf_counter() - started
     hits: dict[str, Any] = {
         "dense": dense_pyserini.batch_search(vectors, qids, HITS, threads),
@@ -133,17 +133,17 @@ def measure(index: Path, topics: dict[str, str], options: argparse.Namespace) ->
             plain._hybrid_results(hits["dense"][qid], hits["lexical"][qid], 1.0, HITS, True)
 
     scores = {
-        "dense": ours.dense.search(queries, HITS, threads),
-        "lexical": ours.lexical.search(queries, HITS, threads),
+        "dense": ours.searcher("dense").search(queries, HITS, threads),
+        "lexical": ours.searcher("lexical").search(queries, HITS, threads),
     }
     settings = SearchOptions(hits=HITS, threads=threads)
     pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "dense": (
-            lambda: ours.dense.search(queries, HITS, threads),
+            lambda: ours.searcher("dense").search(queries, HITS, threads),
             lambda: dense_pyserini.batch_search(vectors, qids, HITS, threads),
         ),
         "lexical": (
-            lambda: ours.lexical.search(queries, HITS, threads),
+            lambda: ours.searcher("lexical").search(queries, HITS, threads),
             lambda: lexical_pyserini.batch_search(impacts, qids, HITS, threads),
         ),
         "fuse": (

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..errors import DiffRetrieverError
-from .ray import Need, remote
+from .ray import PATIENCE_SECONDS, Need, remote
 
 _ATTEMPTS = 10  # per shard, after which a worker that dies is no accident
 _POLL_SECONDS = 0.5
@@ -84,6 +86,7 @@ class Pool:
 
         waiting, deaths = deque(shards), Counter[int | None]()
         results: dict[int, Any] = {}
+        patience = time.monotonic() + PATIENCE_SECONDS
         with self._ended():
             while len(results) < len(shards):
                 # As many as are at work: if Ray has no room for them, they stay in its queue.
@@ -110,6 +113,9 @@ class Pool:
                         self.view.finish(shard, result)
                     self._assign(worker, waiting)
                 self._show()
+                if not self._running and time.monotonic() > patience:
+                    self.view.say("Waiting for room on the cluster for a worker (`ray status` shows what it has).")
+                    patience = math.inf
         return results
 
     def _start(self) -> None:

@@ -15,7 +15,7 @@ from ..runtime.threads import processors
 from .options import LOCAL, ClusterOptions
 
 _OBJECT_BYTES = 256 << 20  # shared memory of a local cluster: queries and hits are small
-_PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 20
 _GPU, _CPU = "GPU", "CPU"
 
 
@@ -90,7 +90,7 @@ def started(references: Sequence[Any]) -> list[Any]:
     """Return the answers of workers that are to start; says so if the cluster lets them wait."""
     import ray
 
-    _, waiting = ray.wait(list(references), num_returns=len(references), timeout=_PATIENCE_SECONDS)
+    _, waiting = ray.wait(list(references), num_returns=len(references), timeout=PATIENCE_SECONDS)
     if waiting:
         print(f"Waiting for room on the cluster for {len(waiting)} workers (`ray status` shows it).", file=sys.stderr)
     return ray.get(list(references))

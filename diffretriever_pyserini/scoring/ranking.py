@@ -17,7 +17,7 @@ Hits = list[tuple[str, float]]
 
 DECIMALS = 9  # of scores in a run; with six, adjacent scores of a reciprocal rank list would be equal
 MOST_TIED = 1 << 16  # documents of one list that are examined for a tie at its cut
-_SPARE = 64  # documents requested beyond a list's end, or a quarter of it; ties at the cut are rarely longer
+_SPARE = 64  # documents requested beyond a list's end; ties at the cut are rarely longer
 _GROWTH = 8  # factor of the spare documents in the next request
 
 
@@ -81,12 +81,12 @@ def through_ties(
     Parameters
     ----------
     search : takes numbers of queries below ``queries`` and the length of the lists; returns docid → score for each,
-        best first. If a list is cut within a tie, it is called again for a longer list, of at most ``documents`` or
-        the larger of ``MOST_TIED`` and twice ``depth``.
+        best first. It may leave out documents below the tie at ``depth``. If a list is cut within a tie, it is called
+        again for a longer list, of at most ``documents`` or the larger of ``MOST_TIED`` and twice ``depth``.
     """
     depth = max(1, min(depth, documents))
     longest = max(1, min(documents, max(2 * depth, MOST_TIED)))
-    spare = max(_SPARE, depth // 4)  # asking again takes longer than listing more
+    spare = _SPARE
     lists: dict[int, dict[str, float]] = {}
     pending: Sequence[int] = range(queries)
     while pending:
@@ -103,5 +103,10 @@ def through_ties(
 
 
 def whole_scores(scores: Mapping[str, float]) -> dict[str, float]:
-    """Lexical scores rounded to whole numbers, because they are sums of integers: Anserini lowers tied ones by 1e-6."""
-    return {docid: float(round(score)) for docid, score in scores.items()}
+    """Lexical scores rounded to whole numbers."""
+    return {docid: whole_score(score) for docid, score in scores.items()}
+
+
+def whole_score(score: float) -> float:
+    """A lexical score rounded to a whole number, because it is a sum of integers: Anserini lowers tied ones by 1e-6."""
+    return float(round(score))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,7 @@ from ..indexes.options import MultiOptions
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import SEARCH_REMEDY, Needed, Provenance, require_same_encoder
 from ..runtime import java
-from ..scoring.ranking import through_ties, whole_scores
+from ..scoring.ranking import through_ties, whole_score
 from ..store.index_record import read_index_record
 from ..store.store import Store
 from .options import check_effort
@@ -197,19 +198,19 @@ class LexicalSearcher:
         terms = [strongest(query.impacts, LUCENE_CLAUSES) for query in queries]
 
         def search(asked: Sequence[int], wanted: int) -> list[Scores]:
-            return self._search([terms[number] for number in asked], wanted, threads)
+            lists = self._search([terms[number] for number in asked], wanted, threads)
+            return [_through_the_tie_at(min(depth, wanted), hits) for hits in lists]
 
         return through_ties(search, len(terms), depth, self.documents)
 
-    def _search(self, terms: Sequence[Mapping[str, int]], depth: int, threads: int) -> list[Scores]:
+    def _search(self, terms: Sequence[Mapping[str, int]], depth: int, threads: int) -> list[Sequence[Any]]:
         """Lucene's own lists, which may end within a tie."""
         from jnius import JavaException
 
         numbers = [str(number) for number in range(len(terms))]
         try:
             with java.calls:
-                lists = self._searcher.batch_search(terms, numbers, depth, threads)
-                answers = {number: {hit.docid: hit.score for hit in hits} for number, hits in lists.items()}
+                answers = self._searcher.batch_search(terms, numbers, depth, threads)
         except JavaException as error:
             raise InputError(
                 f"{self._folder}: Lucene cannot search it ({java.said(error)}); if it is damaged, build it again."
@@ -220,7 +221,7 @@ class LexicalSearcher:
                 f"{self._folder}: Lucene gave no answer to {len(lost)} of {len(terms)} queries, the first of them "
                 f"with the terms {', '.join(sorted(lost[0])):.200}; its own message is above."
             )
-        return [whole_scores(answers[number]) for number in numbers]
+        return [answers[number] for number in numbers]
 
     def vectors(self, docid: str) -> None:
         """Lucene holds no vectors."""
@@ -229,6 +230,21 @@ class LexicalSearcher:
         """Close Lucene's files."""
         with java.calls:
             self._searcher.close()
+
+
+def _through_the_tie_at(depth: int, hits: Sequence[Any]) -> Scores:
+    """The documents of Lucene's ``hits`` down to the tie at rank ``depth``: reading a hit from Java takes time."""
+    scores: Scores = {}
+    last = -math.inf
+    with java.calls:
+        for rank, hit in enumerate(hits, start=1):
+            score = whole_score(hit.score)
+            if score < last:
+                break
+            scores[hit.docid] = score
+            if rank == depth:
+                last = score
+    return scores
 
 
 def check_dense(folder: Path, encoder: Provenance, dimension: int, shape: tuple[int, int]) -> None:
