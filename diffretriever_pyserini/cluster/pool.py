@@ -54,7 +54,7 @@ class _Worker:
 class Pool:
     """Runs shards on workers.
 
-    A worker is asked for as soon as there is work for it, and Ray starts it when a node has room: so the pool grows
+    A worker is asked for as soon as there is work for it, and Ray starts it when a node is free: so the pool grows
     with the cluster, and a node that dies is replaced by another one.
 
     Attributes
@@ -89,7 +89,7 @@ class Pool:
         patience = time.monotonic() + PATIENCE_SECONDS
         with self._ended():
             while len(results) < len(shards):
-                # As many as are at work: if Ray has no room for them, they stay in its queue.
+                # As many as are at work: without free nodes, they stay in Ray's queue.
                 while len(self._starting) < min(max(1, len(self._running)), len(waiting)):
                     self._start()
                 ended, _ = ray.wait([*self._running, *self._starting], timeout=_POLL_SECONDS)
@@ -114,7 +114,7 @@ class Pool:
                     self._assign(worker, waiting)
                 self._show()
                 if not self._running and time.monotonic() > patience:
-                    self.view.say("Waiting for room on the cluster for a worker (`ray status` shows what it has).")
+                    self.view.say("Waiting for a free node of the cluster (`ray status` shows what is used).")
                     patience = math.inf
         return results
 

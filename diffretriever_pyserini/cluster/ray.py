@@ -63,12 +63,12 @@ class Need:
     gpus: float = 0
 
     def workers(self, nodes: Sequence[dict[str, float]]) -> int:
-        """Return how many workers ``nodes`` have room for at once."""
+        """Return how many workers fit on ``nodes`` at once."""
         return sum(self._on(node) for node in nodes)
 
     def _on(self, node: dict[str, float]) -> int:
-        room = node.get(_CPU, 0) // self.cpus
-        return int(min(room, node.get(_GPU, 0) // self.gpus) if self.gpus else room)
+        fit = node.get(_CPU, 0) // self.cpus
+        return int(min(fit, node.get(_GPU, 0) // self.gpus) if self.gpus else fit)
 
 
 def nodes() -> list[dict[str, float]]:
@@ -92,7 +92,7 @@ def started(references: Sequence[Any]) -> list[Any]:
 
     _, waiting = ray.wait(list(references), num_returns=len(references), timeout=PATIENCE_SECONDS)
     if waiting:
-        print(f"Waiting for room on the cluster for {len(waiting)} workers (`ray status` shows it).", file=sys.stderr)
+        print(f"{len(waiting)} workers wait for free nodes of the cluster (`ray status` shows what is used).", file=sys.stderr)
     return ray.get(list(references))
 
 

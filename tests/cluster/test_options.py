@@ -1,4 +1,4 @@
-"""What a cluster needs to be told, and what a worker takes of a node."""
+"""Options of a cluster, and what a worker takes of a node."""
 
 from __future__ import annotations
 
