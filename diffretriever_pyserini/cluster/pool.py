@@ -113,7 +113,7 @@ class Pool:
                         self.view.finish(shard, result)
                     self._assign(worker, waiting)
                 self._show()
-                if not self._running and time.monotonic() > patience:
+                if waiting and not self._running and time.monotonic() > patience:
                     self.view.say("Waiting for a free node of the cluster (`ray status` shows what is used).")
                     patience = math.inf
         return results
