@@ -131,6 +131,9 @@ def requirement(hint: Any) -> str:
         return f"a list in which each value is {requirement(parts[0])}"
     if get_origin(hint) is not None and issubclass(kind, Mapping):
         return f"a mapping from {requirement(parts[0])} to {requirement(parts[1])}"
+    if dataclasses.is_dataclass(kind):
+        names = (f"{field.name} ({requirement(_hints(kind)[field.name])})" for field in dataclasses.fields(kind))
+        return f"a mapping with {', '.join(names)}"
     noun = _NOUNS.get(kind, f"of type {kind.__name__}")
     return f"{noun} {'of ' if limits.startswith('at ') else ''}{limits}".rstrip()
 
@@ -330,6 +333,10 @@ def _plain(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
         raise ValueError("true and false are not numbers")
     if isinstance(value, set | frozenset | bytes | bytearray):
         raise ValueError("sets have no order, and bytes are not text")
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        if unknown := value.keys() - {field.name for field in dataclasses.fields(kind)}:
+            raise ValueError(f"unknown: {sorted(map(str, unknown))}")
+        value = kind(**value)  # type: ignore[operator]
     if kind is Path and value == "":
         raise ValueError("an empty name would be the current directory")
     if kind is Literal:

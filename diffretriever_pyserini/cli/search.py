@@ -160,6 +160,7 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
         "hits": options.hits,
         "depth": options.listed(len(signals)),
         "fusion": options.fusion if len(signals) > 1 else None,
+        "weights": {signal: index.weights(options).get(signal, 1.0) for signal in signals} if len(signals) > 1 else None,
         "exact": "multi" in signals and index.searcher("multi").exact,
         "queries": len(topics),
         "without_results": empty,
@@ -176,7 +177,9 @@ def _text(summary: dict[str, Any]) -> str:
     times = ", ".join(f"{stage} {value:.2f} s" for stage, value in summary["seconds"].items())
     mode = f"hybrid: {' + '.join(summary['signals'])}" if summary["mode"] == "hybrid" else summary["mode"]
     mode += ", exact" if summary["exact"] else ""
-    mode += f", {summary['fusion']} over lists of {summary['depth']:,}" if summary["fusion"] else ""
+    if summary["fusion"]:
+        weights = ", ".join(f"{signal} {weight:.3g}" for signal, weight in summary["weights"].items())
+        mode += f", {summary['fusion']} over lists of {summary['depth']:,}, weights {weights}"
     lines = [
         f"{_counted(summary['queries'])} ({mode}, at most {summary['hits']:,} hits): {summary['output']}",
         f"  {summary['queries/s']:,.1f} queries/s; time by stage: {times}",

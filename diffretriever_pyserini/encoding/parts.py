@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..corpora.corpus import Corpus, parse_row
 from ..errors import InputError
-from ..model.tokenization import Prepared, Ragged
+from ..model.tokenization import Prepared
 from ..store.docids import Hashes, SeenIds, hashes
 from ..store.part import PartRows
 from .prefetch import ReadyRows
@@ -32,16 +32,11 @@ class ReadyPart(PartRows):
 
     def prepared(self) -> Prepared:
         """Return all prepared texts."""
-        first, content = self.pieces[0], None
-        if first.content is not None:
-            content = Ragged.joined([piece.content for piece in self.pieces if piece.content is not None])
-        return Prepared(first.layout, Ragged.joined([piece.ids for piece in self.pieces]), content)
+        return Prepared.joined(self.pieces)
 
     def keep(self, indices: list[int]) -> None:
         """Drop all passages but those at ``indices``."""
-        joined = self.prepared()
-        content = None if joined.content is None else Ragged.of([joined.content[i] for i in indices])
-        self.pieces = [Prepared(joined.layout, Ragged.of([joined.ids[i] for i in indices]), content)]
+        self.pieces = [self.prepared().take(indices)]
         self.docids, self.locations = [self.docids[i] for i in indices], [self.locations[i] for i in indices]
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from annotated_types import Ge, Gt, Le
+
 from ..errors import ConfigError
 from ..files.atomic import read_json
 from ..settings import Count, CountFrom0, Help, Masks, check_names, parsed, validate
@@ -43,6 +45,21 @@ _FINE_TUNED = {
     "impact_rounding": "nearest",
     "denoising_schedule": "trained",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalTf:
+    """How often a term occurs, as a factor of its weight (docs/method.md §4.1; not in the paper)."""
+
+    k1: Annotated[float, Gt(0), Le(100), Help("passages: where more occurrences stop to count, as in BM25")] = 0.9
+    b: Annotated[float, Ge(0), Le(1), Help("passages: how much length counts, as in BM25")] = 0.4
+    average_length: Annotated[float, Gt(0), Help("content words of a passage of average length")] = 60.0
+    query_exponent: Annotated[
+        float, Ge(0), Le(2), Help("queries: n occurrences count n to this power")
+    ] = 1.0
+
+    def __post_init__(self) -> None:
+        validate(self, where="lexical_tf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +113,13 @@ class RetrieverConfig:
             "one term; vocabulary: every term (expansion)"
         ),
     ] = "content"
+    lexical_tf: Annotated[
+        LexicalTf | None,
+        Help(
+            "factors for how often a term occurs, by k1, b, average_length and query_exponent (docs/method.md §4.1); "
+            "the paper has none"
+        ),
+    ] = None
     top_terms: Annotated[Count, Help("terms that a mask position keeps")] = 128
     impact_scale: Annotated[Count, Help("factor before rounding")] = 100
     max_lexical_chars: Annotated[
@@ -112,6 +136,12 @@ class RetrieverConfig:
         MaskPositionIds, Help("masked LMs: masks follow the text or use the end of the position table")
     ] = "follow"
     mask_token_type: Annotated[MaskTokenType, Help("masked LMs: segment id of the masks")] = 0
+    hybrid_weight: Annotated[
+        float,
+        Gt(0),
+        Le(1),
+        Help("share of the dense signal in a hybrid search by min-max; `search` uses it unless it gets --alpha"),
+    ] = 0.5
     description: Annotated[str, Help("shown by `diffretriever models`")] = ""
 
     def __post_init__(self) -> None:
@@ -119,6 +149,10 @@ class RetrieverConfig:
         for side in ("query", "passage"):
             if (getattr(self, f"{side}_prefix_ids") is None) != (getattr(self, f"{side}_suffix_ids") is None):
                 raise ConfigError(f"{self.name}: {side}_prefix_ids and {side}_suffix_ids go together; give both.")
+        if self.lexical_tf is not None and self.lexical_terms == "vocabulary":
+            raise ConfigError(
+                f"{self.name}: lexical_tf counts terms of the text, and lexical_terms=vocabulary adds others; omit one."
+            )
 
     def k(self, side: str) -> int:
         """K of ``side`` ("query" or "passage")."""
@@ -233,7 +267,7 @@ def _release_values(folder: Path) -> dict[str, Any]:
     for key in ("query_prefix_ids", "query_suffix_ids", "passage_prefix_ids", "passage_suffix_ids"):
         if raw.get(key) is not None:
             values[key] = parsed(raw[key], Ids, ConfigError, f"{path}: {key}")
-    ours = "lexical_terms impact_rounding cut_at_stop prompt mask_position_ids mask_token_type split_special_tokens"
+    ours = "lexical_terms lexical_tf hybrid_weight impact_rounding cut_at_stop prompt mask_position_ids mask_token_type split_special_tokens"
     values |= {key: raw[key] for key in ours.split() if key in raw}
     if values["k_query"] is None or values["k_passage"] is None:
         raise ConfigError(f"{path}: K is missing; give n_gen_q_tokens and n_gen_p_tokens, or n_gen_tokens.")

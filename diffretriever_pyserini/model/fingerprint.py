@@ -63,8 +63,13 @@ def provenance_of(config: RetrieverConfig, prepare: Preparer) -> Provenance:
         tokenizer=_tokenizer_digests(prepare.tokenizer, config.name),
         query=_plain(asdict(prepare.layouts["query"])),
         passage=_plain(asdict(prepare.layouts["passage"])),
-        readout={key: getattr(config, key) for key in _READOUT},
+        readout={key: getattr(config, key) for key in _READOUT} | _tf_values(config),
     )
+
+
+def _tf_values(config: RetrieverConfig) -> dict[str, Any]:
+    """``lexical_tf`` where it is set: encoders without it are recorded as before there was such a setting."""
+    return {} if config.lexical_tf is None else {"lexical_tf": asdict(config.lexical_tf)}
 
 
 def stamps(config: RetrieverConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -82,7 +82,9 @@ class Inference:
 
         config = self.config
         content = None if prepared.content is None else [prepared.content[i] for i in rows]
-        columns, allowed = content_columns(content, len(rows), self.backbone.device)
+        columns, factors = content_columns(content, len(rows), self.backbone.device)
+        if factors is not None and prepared.factors is not None:
+            factors = _filled(factors, [prepared.factors[i] for i in rows])
         with torch.inference_mode():
             hidden, logits = self._forward(prepared, rows, None if self.needs_every_logit else columns)
             finite = _finite(hidden, logits)
@@ -92,7 +94,7 @@ class Inference:
             elif self.needs_every_logit:
                 logits = logits.gather(2, columns.unsqueeze(1).expand(-1, logits.shape[1], -1))
             scale = method.LexicalScale(config.top_terms, config.impact_scale, config.impact_rounding)
-            fetch = _start_fetching(finite, *method.represent(hidden, logits, kept, allowed, scale))
+            fetch = _start_fetching(finite, *method.represent(hidden, logits, kept, factors, scale))
 
         def result() -> Batch:
             finite, vectors, impacts = fetch()
@@ -208,6 +210,13 @@ def content_columns(
     table = np.zeros((count, inside.shape[1]), dtype=np.int64)
     table[inside] = np.concatenate(content) if len(content) else []
     return on_device(table, device), on_device(inside, device)
+
+
+def _filled(inside: torch.Tensor, rows: Sequence[np.ndarray]) -> torch.Tensor:
+    """Float32 [B, C] with the values of ``rows`` where ``inside`` is True, else 0."""
+    table = np.zeros(tuple(inside.shape), np.float32)
+    table[np.arange(table.shape[1]) < np.array([len(row) for row in rows])[:, None]] = np.concatenate(rows)
+    return on_device(table, inside.device)
 
 
 def _weights(impacts: np.ndarray, content: Sequence[np.ndarray] | None, vocab_size: int) -> scipy.sparse.csr_matrix:

@@ -7,7 +7,8 @@ each word is tokenised alone, and the union of the ids is taken (``stems``, ours
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -95,7 +96,22 @@ class ContentTokens:
 
     def __call__(self, text: str) -> list[int]:
         """Ascending ids of the content tokens of ``text``; only its first ``max_chars`` characters count."""
-        words = set(content_words(clean_text(text[: self._max_chars])))
+        return sorted({i for ids in self._ids_of(set(self._words(text))).values() for i in ids} - self._excluded)
+
+    def counted(self, text: str) -> tuple[list[int], list[int], int]:
+        """Ids as :meth:`__call__` returns them, how often each occurs, and the number of content words."""
+        words = Counter(self._words(text))
+        counts: Counter[int] = Counter()
+        for word, ids in self._ids_of(words.keys()).items():
+            for i in ids:
+                counts[i] += words[word]
+        ids = sorted(counts.keys() - self._excluded)
+        return ids, [counts[i] for i in ids], words.total()
+
+    def _words(self, text: str) -> list[str]:
+        return content_words(clean_text(text[: self._max_chars]))
+
+    def _ids_of(self, words: Set[str]) -> dict[str, tuple[int, ...]]:
         cache = self._ids  # replaced and never cleared, because other threads may be reading it
         known = {word: cache[word] for word in words if word in cache}
         new = sorted(words - known.keys())
@@ -108,7 +124,7 @@ class ContentTokens:
                 cache.update(new_ids)
             else:
                 self._ids = new_ids
-        return sorted({i for ids in known.values() for i in ids} - self._excluded)
+        return known
 
     def _known(self, ids: Sequence[int]) -> tuple[int, ...]:
         """``ids`` of a word without the unknown id; empty if only the mark of a word's start remains."""

@@ -5,6 +5,7 @@
     vectors = unit(hidden) * kept         K dense vectors per text
     pooled  = pool(vectors)               one dense vector per text
     weights = term_weights(logits)        log(1 + relu(logit)) of each of the text's own terms, at each position
+    weights = weights * tf_factors(…)     not in the paper, and off for its models: how often a term occurs (§4.1)
     impacts = to_impacts(weights)         the strongest per position, x 100, as integers, the maximum over the positions
 
 Pure functions on torch tensors of any device; :func:`pool` takes numpy arrays. layout.py (token ids) and denoising.py
@@ -22,6 +23,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from .config import LexicalTf
+
 
 @dataclass(frozen=True, slots=True)
 class LexicalScale:
@@ -36,7 +39,7 @@ def represent(
     hidden: torch.Tensor,
     logits: torch.Tensor,
     kept: torch.Tensor | None = None,
-    allowed: torch.Tensor | None = None,
+    factors: torch.Tensor | None = None,
     scale: LexicalScale | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Both representations of N texts.
@@ -46,7 +49,7 @@ def represent(
     hidden : float [N, K, H], after the final norm.
     logits : float [N, K, C], the head's logits of C terms.
     kept : bool [N, K], False for positions that are cut (:func:`kept_positions`); None keeps all.
-    allowed : bool [N, C], False for padding columns; None allows all.
+    factors : bool or float [N, C], of the terms' weights; 0 for padding columns. None is 1 for all.
     scale : None is the scale of the paper.
 
     Returns
@@ -56,8 +59,8 @@ def represent(
     vectors, weights = unit(hidden), term_weights(logits)
     if kept is not None:
         vectors, weights = vectors * kept.unsqueeze(2), weights * kept.unsqueeze(2)
-    if allowed is not None:
-        weights = weights * allowed.unsqueeze(1)
+    if factors is not None:
+        weights = weights * factors.unsqueeze(1)
     return vectors, to_impacts(weights, scale or LexicalScale())
 
 
@@ -73,6 +76,19 @@ def term_weights(logits: torch.Tensor) -> torch.Tensor:
     import torch
 
     return torch.log1p(torch.relu(logits.float()))
+
+
+def tf_factors(counts: np.ndarray, length: int, tf: LexicalTf, side: str) -> np.ndarray:
+    """Factors float32 [C] of terms that occur ``counts`` times in a text of ``length`` content words.
+
+    A passage's are BM25's saturation, 1 for a single occurrence in a text of average length; a query's are a power.
+    """
+    counts = counts.astype(np.float32)
+    if side == "query":
+        return counts ** np.float32(tf.query_exponent)
+    damping = np.float32(tf.k1 * (1 - tf.b + tf.b * length / tf.average_length))
+    factors: np.ndarray = counts * np.float32(tf.k1 + 1) / (counts + damping)
+    return factors
 
 
 def to_impacts(weights: torch.Tensor, scale: LexicalScale) -> torch.Tensor:

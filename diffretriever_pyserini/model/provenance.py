@@ -180,7 +180,7 @@ def _value(values: Mapping[str, Any], name: str) -> str:
 def _decides(name: str, needed: Needed) -> bool:
     if needed == "terms":
         return not name.startswith("query.") and name != "passage.max_length"
-    return needed == "everything" or not (name.startswith("query.") or name in _NOT_OF_VECTORS)
+    return needed == "everything" or not (name.startswith(("query.", "readout.lexical_tf.")) or name in _NOT_OF_VECTORS)
 
 
 def flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,21 +16,22 @@ from .backbones.loading import load_tokenizer
 from .config import RetrieverConfig, check_side
 from .layout import Layout, build_layout, tokenize_texts
 from .lexical import ContentTokens
+from .method import tf_factors
 
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """Rows of different lengths in two flat arrays: ``values`` int32, row i is ``values[bounds[i]:bounds[i + 1]]``."""
+    """Rows of different lengths in two flat arrays: row i is ``values[bounds[i]:bounds[i + 1]]``."""
 
     values: np.ndarray
     bounds: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Ragged:
-        """Concatenate ``rows``."""
+    def of(cls, rows: Sequence[Sequence[int] | np.ndarray], dtype: type = np.int32) -> Ragged:
+        """Concatenate ``rows``, as int32 unless ``dtype`` says otherwise."""
         bounds = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=bounds[1:])
-        return cls(np.fromiter(chain.from_iterable(rows), np.int32, int(bounds[-1])), bounds)
+        return cls(np.fromiter(chain.from_iterable(rows), dtype, int(bounds[-1])), bounds)
 
     @classmethod
     def joined(cls, pieces: Sequence[Ragged]) -> Ragged:
@@ -52,11 +53,37 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """N texts of one side: ``ids``, cut to the layout's budget, and ``content`` (None for a whole-vocabulary model)."""
+    """N texts of one side.
+
+    Attributes
+    ----------
+    ids : token ids, cut to the layout's budget.
+    content : ids of each text's terms; None for a whole-vocabulary model.
+    factors : float32, of the weights of these terms (``lexical_tf``); None for a model without such factors.
+    """
 
     layout: Layout
     ids: Ragged
     content: Ragged | None
+    factors: Ragged | None = None
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Prepared]) -> Prepared:
+        """The texts of all ``pieces``."""
+
+        def ragged(name: str) -> Any:
+            parts = [getattr(piece, name) for piece in pieces]
+            return None if parts[0] is None else Ragged.joined(parts)
+
+        return cls(pieces[0].layout, *map(ragged, ("ids", "content", "factors")))
+
+    def take(self, rows: Sequence[int]) -> Prepared:
+        """The texts ``rows``."""
+
+        def ragged(table: Ragged | None) -> Any:
+            return None if table is None else Ragged.of([table[i] for i in rows], table.values.dtype.type)
+
+        return Prepared(self.layout, *map(ragged, (self.ids, self.content, self.factors)))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,11 +127,11 @@ class Preparer:
         """
         layout = self.layout(side, max_length)
         try:
-            return self._prepared(texts, layout)
+            return self._prepared(texts, layout, side)
         except PanicError:
             for text in texts:  # one by one, to name the text
                 try:
-                    self._prepared([text], layout)
+                    self._prepared([text], layout, side)
                 except PanicError as error:
                     raise ConfigError(
                         f"{self.config.name}: the tokenizer failed at the text {text!r:.60} ({reason(error)}); check "
@@ -112,9 +139,17 @@ class Preparer:
                     ) from error
             raise
 
-    def _prepared(self, texts: Sequence[str], layout: Layout) -> Prepared:
+    def _prepared(self, texts: Sequence[str], layout: Layout, side: str) -> Prepared:
         with panics_as_errors():
             ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
             if self.config.lexical_terms == "vocabulary":
                 return Prepared(layout, ids, None)
-            return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]))
+            tf = self.config.lexical_tf
+            if tf is None:
+                return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]))
+            content, factors = [], []
+            for text in texts:
+                terms, counts, length = self.content.counted(text)
+                content.append(terms)
+                factors.append(tf_factors(np.array(counts), length, tf, side))
+            return Prepared(layout, ids, Ragged.of(content), Ragged.of(factors, np.float32))

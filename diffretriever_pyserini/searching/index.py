@@ -142,11 +142,16 @@ class SearchIndex:
         if any(without in signal_scores for signal_scores in scores.values()):
             documents -= 1
         lists = []
+        weights = self.weights(options)
         for signal, signal_scores in scores.items():
             hits = best(signal_scores, depth, without)
             floor = lexical_floor(len(hits), depth, documents) if signal == "lexical" else None
-            lists.append(RankedList(signal, hits, options.all_weights.get(signal, 1.0), floor))
+            lists.append(RankedList(signal, hits, weights.get(signal, 1.0), floor))
         return lists
+
+    def weights(self, options: SearchOptions) -> dict[str, float]:
+        """The weights of a fusion, by signal; 1 for the others."""
+        return options.all_weights(self.model.config.hybrid_weight)
 
     def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
         """Encode each distinct text once, in order of length, so that a batch holds texts of similar length."""

@@ -29,7 +29,7 @@ class SearchOptions:
     Examples
     --------
     >>> from diffretriever_pyserini import SearchOptions
-    >>> SearchOptions(hits=10, alpha=0.5).all_weights
+    >>> SearchOptions(hits=10, alpha=0.5).all_weights()
     {'lexical': 0.5}
     """
 
@@ -42,7 +42,14 @@ class SearchOptions:
         Count | None,
         Help("passages of each list that are fused, at least hits", default="1000, or hits where that is more"),
     ] = None
-    alpha: Annotated[Weight, Help("lexical weight against 1 for the others; 1 is the paper's 0.5/0.5", "A")] = 1.0
+    alpha: Annotated[
+        Weight | None,
+        Help(
+            "lexical weight against 1 for the others; 1 is the paper's 0.5/0.5",
+            "A",
+            default="by the model's hybrid_weight; 1 for rrf",
+        ),
+    ] = None
     weights: Mapping[Signal, Weight] = field(default_factory=dict)
     rrf_k: Annotated[Count, Help("constant of rrf", "K")] = 60
     batch_size: Annotated[Batch, Help("queries per forward pass", group="speed")] = 32
@@ -56,10 +63,17 @@ class SearchOptions:
                 "shorter than the result; increase depth or reduce hits."
             )
 
-    @property
-    def all_weights(self) -> dict[str, float]:
-        """Weights by signal, including ``alpha``; every other signal has the weight 1."""
-        return {"lexical": self.alpha} | {str(signal): weight for signal, weight in self.weights.items()}
+    def all_weights(self, hybrid_weight: float = 0.5) -> dict[str, float]:
+        """Weights by signal; every other signal has the weight 1.
+
+        Parameters
+        ----------
+        hybrid_weight : the model's share of the dense signal, from which follows ``alpha`` where that is not given.
+        """
+        alpha = self.alpha
+        if alpha is None:
+            alpha = (1 - hybrid_weight) / hybrid_weight if self.fusion == "minmax" else 1.0
+        return {"lexical": alpha} | {str(signal): weight for signal, weight in self.weights.items()}
 
     def listed(self, signals: int) -> int:
         """Length of each signal's list when ``signals`` signals are searched."""

@@ -20,13 +20,14 @@ def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
     return einsum("qih,pjh->qpij", queries.float(), passages.float()).amax(dim=3).sum(dim=2)
 
 
-def lexical_activations(logits: Tensor, content: Tensor | None = None) -> Tensor:
-    """Raw lexical weights: max over the K positions of log(1 + relu(logit)), float32.
+def lexical_activations(logits: Tensor, content: Tensor | None = None, factors: Tensor | None = None) -> Tensor:
+    """Raw lexical weights: max over the K positions of log(1 + relu(logit)), times ``factors``, float32.
 
     Parameters
     ----------
     logits : [N, K, V] of the output head.
     content : int64 [N, C], each text's content token ids, padded with -1; None keeps the whole vocabulary.
+    factors : float32 [N, C], for how often each of them occurs (docs/method.md §4.1); None is 1 for all.
 
     Returns
     -------
@@ -35,7 +36,8 @@ def lexical_activations(logits: Tensor, content: Tensor | None = None) -> Tensor
     if content is None:
         return term_weights(logits).amax(dim=1)
     columns = content.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
-    return term_weights(logits.gather(2, columns)).amax(dim=1) * (content >= 0)
+    activations = term_weights(logits.gather(2, columns)).amax(dim=1) * (content >= 0)
+    return activations if factors is None else activations * factors
 
 
 def lexical_scores(

@@ -65,7 +65,7 @@ class MaskReader(nn.Module):
         return outputs
 
     def _encode(self, side: str, batch: Side) -> tuple[Tensor, Tensor]:
-        names = ("input_ids", "attention_mask", "positions", "content")
+        names = ("input_ids", "attention_mask", "positions", "content", "factors")
         parts = [
             self._run(self._read, side, *(batch[name][rows] if name in batch else None for name in names))
             for rows in _slices(len(batch["input_ids"]), self.chunk)
@@ -78,7 +78,13 @@ class MaskReader(nn.Module):
         return function(*arguments)
 
     def _read(
-        self, side: str, ids: Tensor, mask: Tensor, positions: Tensor, content: Tensor | None
+        self,
+        side: str,
+        ids: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        content: Tensor | None,
+        factors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         ids, mask, cut = self._trim(ids, mask)
         states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
@@ -86,7 +92,7 @@ class MaskReader(nn.Module):
         logits = self.backbone.head(rows)
         if content is None and self.excluded:
             logits = logits.index_fill(2, torch.tensor(self.excluded, device=logits.device), -torch.inf)
-        return rows.float(), lexical_activations(logits, content)
+        return rows.float(), lexical_activations(logits, content, factors)
 
     @torch.no_grad()
     def plain_embeddings(self, batch: Side) -> Tensor:

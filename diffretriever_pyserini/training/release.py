@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,10 @@ def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
     }
     if config.lexical_terms != "content":
         values["lexical_terms"] = config.lexical_terms
+    if config.lexical_tf is not None:
+        values["lexical_tf"] = asdict(config.lexical_tf)
+    if config.hybrid_weight != 0.5:
+        values["hybrid_weight"] = config.hybrid_weight
     if config.split_special_tokens is not None:
         values["split_special_tokens"] = config.split_special_tokens
     if config.family == "masked_lm":

@@ -144,7 +144,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     backbone = trainable_backbone(config, dtype, lora, settings.train_head, settings.seed)
     if settings.gradient_checkpointing:
         use_gradient_checkpointing(backbone)
-    collator = Collator(tokenizer, layouts, backbone.pad_left, config.lexical_terms, settings)
+    collator = Collator(tokenizer, layouts, backbone.pad_left, config.lexical_terms, settings, config.lexical_tf)
     name = base_name(settings.model, config)
     release = Release(config, layouts, tokenizer, lora, name, settings.temperature, settings.lexical_weight)
     return MaskReader(backbone, layouts, settings.chunk, unknown_ids(tokenizer)), rows, collator, release

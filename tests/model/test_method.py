@@ -54,7 +54,7 @@ def test_no_positions_and_no_terms() -> None:
     none_kept = torch.tensor([[False]])
     assert impacts(logits([1.0, 1.0]), [0, 1], kept=none_kept) == {}
     assert impacts(logits([1.0, 0.5], [0.2, 0.7]), [0, 1], kept=torch.tensor([[False, True]])) == {0: 20, 1: 70}
-    assert impacts(logits([1.0, 1.0]), [0, 1], allowed=torch.tensor([[False, True]])) == {1: 100}
+    assert impacts(logits([1.0, 1.0]), [0, 1], factors=torch.tensor([[False, True]])) == {1: 100}
     assert impacts(logits([1.0, 1.0]), []) == {}
     assert impacts(logits([0.0, 0.004]), None) == {}
     masked = torch.tensor([[-torch.inf, 1.0]])

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...model.config import LexicalTf
 from ...model.layout import Layout, TokenTable, tokenize_texts
 from ...model.lexical import ContentTokens
+from ...model.method import tf_factors
 from ..settings import TrainSettings
 from .store import text_key
 
@@ -39,6 +41,7 @@ class Collator:
     tokenizer, layouts : the model's tokenizer, and a Layout per side.
     pad_left : whether the backbone expects padding on the left.
     terms : ``lexical_terms`` of the retriever; ``vocabulary`` has no content filter.
+    tf : ``lexical_tf`` of the retriever.
     settings : settings of the run. They decide whether a batch also has positives with part of their text masked, and
         both sides as ``prefix text suffix`` without masks, for a teacher that reads plain texts.
     """
@@ -50,10 +53,12 @@ class Collator:
         pad_left: bool,
         terms: str = "content",
         settings: TrainSettings | None = None,
+        tf: LexicalTf | None = None,
     ):
         self.tokenizer = tokenizer
         self.layouts = layouts
         self.pad_left = pad_left
+        self._tf = tf
         self.denoise_passages = settings.denoising_passages if settings and settings.denoising_weight else 0
         self.plain = settings is not None and settings.distils_embeddings
         # The mask's id is not filtered out, as in the published training; ordinary texts do not contain it.
@@ -92,9 +97,14 @@ class Collator:
         in_row = table.mask_positions(layout) - table.shape[1] * np.arange(len(texts))[:, None]
         batch["positions"] = torch.from_numpy(in_row)
         if self._content is not None:
-            content = [self._content(text) for text in texts]
-            width = max(1, *map(len, content))
-            batch["content"] = torch.tensor([[*ids, *[-1] * (width - len(ids))] for ids in content])
+            counted = [self._content.counted(text) for text in texts]
+            width = max(1, *(len(ids) for ids, _, _ in counted))
+            batch["content"] = torch.tensor([[*ids, *[-1] * (width - len(ids))] for ids, _, _ in counted])
+            if self._tf is not None:
+                factors = np.zeros((len(texts), width), np.float32)
+                for row, (ids, counts, length) in zip(factors, counted, strict=True):
+                    row[: len(ids)] = tf_factors(np.array(counts), length, self._tf, side)
+                batch["factors"] = torch.from_numpy(factors)
         return batch
 
     def _padded(
