@@ -131,7 +131,7 @@ def requirement(hint: Any) -> str:
         return f"a list in which each value is {requirement(parts[0])}"
     if get_origin(hint) is not None and issubclass(kind, Mapping):
         return f"a mapping from {requirement(parts[0])} to {requirement(parts[1])}"
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         names = (f"{field.name} ({requirement(_hints(kind)[field.name])})" for field in dataclasses.fields(kind))
         return f"a mapping with {', '.join(names)}"
     noun = _NOUNS.get(kind, f"of type {kind.__name__}")

@@ -160,7 +160,9 @@ def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, 
         "hits": options.hits,
         "depth": options.listed(len(signals)),
         "fusion": options.fusion if len(signals) > 1 else None,
-        "weights": {signal: index.weights(options).get(signal, 1.0) for signal in signals} if len(signals) > 1 else None,
+        "weights": {signal: index.weights(options).get(signal, 1.0) for signal in signals}
+        if len(signals) > 1
+        else None,
         "exact": "multi" in signals and index.searcher("multi").exact,
         "queries": len(topics),
         "without_results": empty,

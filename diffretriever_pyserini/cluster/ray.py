@@ -92,7 +92,10 @@ def started(references: Sequence[Any]) -> list[Any]:
 
     _, waiting = ray.wait(list(references), num_returns=len(references), timeout=PATIENCE_SECONDS)
     if waiting:
-        print(f"{len(waiting)} workers wait for free nodes of the cluster (`ray status` shows what is used).", file=sys.stderr)
+        print(
+            f"{len(waiting)} workers wait for free nodes of the cluster (`ray status` shows what is used).",
+            file=sys.stderr,
+        )
     return ray.get(list(references))
 
 

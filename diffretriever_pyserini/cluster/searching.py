@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import DiffRetrieverError
 from ..searching.folder import IndexFolder, divided, read_index
 from ..searching.index import SearchIndex, open_index
 from ..searching.opening import OpensSearchers
 from ..searching.searchers import Scores, Searcher
-from ..searching.shards import merged
+from ..searching.shards import CandidateSearcher, merged, search_in_two_stages
 from .options import ClusterOptions
 from .ray import Need, connected, need_of, nodes, remote, started
 from .worker import Driver, node
@@ -22,6 +23,8 @@ from .worker import Driver, node
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..indexes.multivector.candidates import Proposals
+    from ..indexes.options import MultiOptions
     from ..model.representations import QueryRepresentation
 
 _RESTARTS = 3  # of a worker that dies: it opens its shards again and answers the same queries
@@ -71,14 +74,32 @@ class SearchWorker:
         self._driver.follow()
         return node()
 
-    def facts(self, signal: str) -> tuple[int, bool]:
-        """Return the searcher's ``documents`` and ``exact``."""
+    def facts(self, signal: str) -> tuple[int, bool, MultiOptions | None, int]:
+        """Return the searcher's ``documents``, ``exact`` and ``candidates``, and the number of its shards."""
         searcher = self._searcher(signal)
-        return searcher.documents, searcher.exact
+        return (
+            searcher.documents,
+            searcher.exact,
+            getattr(searcher, "candidates", None),
+            max(1, len(self._index.shards)),
+        )
 
     def search(self, signal: str, queries: Sequence[QueryRepresentation], depth: int) -> list[Scores]:
         """The best ``depth`` documents of the worker's shards."""
         return self._searcher(signal).search(queries, depth, self._threads)
+
+    def propose(self, signal: str, queries: Sequence[QueryRepresentation], depth: int) -> list[list[Proposals]]:
+        """The candidates of each query in each of the worker's shards."""
+        return self._of_candidates(signal).propose(queries, depth, self._threads)
+
+    def search_among(
+        self, signal: str, queries: Sequence[QueryRepresentation], rows: Sequence[Sequence[np.ndarray]], depth: int
+    ) -> list[Scores]:
+        """The best ``depth`` documents among the candidates ``rows`` [shards][queries]."""
+        return self._of_candidates(signal).search_among(queries, rows, depth, self._threads)
+
+    def _of_candidates(self, signal: str) -> CandidateSearcher:
+        return cast(Any, self._searcher(signal))
 
     def vectors(self, signal: str, docid: str) -> np.ndarray | None:
         """The vectors of a passage in the worker's shards."""
@@ -131,26 +152,48 @@ class _RaySearcher:
 
     def __init__(self, signal: str, workers: Sequence[Any]):
         self._signal, self._workers = signal, workers
-        facts = _answers([worker.facts.remote(signal) for worker in workers])
-        self.documents = sum(documents for documents, _ in facts)
-        self.exact = all(exact for _, exact in facts)
+        documents, exact, candidates, shards = zip(*self._ask("facts"), strict=True)
+        self.documents, self.exact, self.candidates = sum(documents), all(exact), candidates[0]
+        self._bounds = [0, *accumulate(shards)]  # of each worker's shards among all
 
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
         """The best ``depth`` documents of all workers, which use threads of their own."""
-        import ray
+        if self.candidates is not None:
+            return search_in_two_stages(self, queries, depth, threads)
+        return merged(self._ask("search", _stored(queries), depth), depth)
 
-        reference = ray.put(list(queries))
-        return merged(
-            _answers([worker.search.remote(self._signal, reference, depth) for worker in self._workers]), depth
-        )
+    def propose(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[list[Proposals]]:
+        """The candidates of each query in each shard: [shards][queries]."""
+        return [shard for worker in self._ask("propose", _stored(queries), depth) for shard in worker]
+
+    def search_among(
+        self, queries: Sequence[QueryRepresentation], rows: Sequence[Sequence[np.ndarray]], depth: int, threads: int
+    ) -> list[Scores]:
+        """The best ``depth`` documents among the candidates ``rows`` [shards][queries]."""
+        stored, slices = _stored(queries), pairwise(self._bounds)
+        references = [
+            worker.search_among.remote(self._signal, stored, rows[low:high], depth)
+            for worker, (low, high) in zip(self._workers, slices, strict=True)
+        ]
+        return merged(_answers(references), depth)
+
+    def _ask(self, method: str, *arguments: Any) -> list[Any]:
+        """What all workers answer."""
+        return _answers([getattr(worker, method).remote(self._signal, *arguments) for worker in self._workers])
 
     def vectors(self, docid: str) -> np.ndarray | None:
         """The vectors of a passage in the shard that holds it."""
-        answers = _answers([worker.vectors.remote(self._signal, docid) for worker in self._workers])
-        return next((one for one in answers if one is not None), None)
+        return next((one for one in self._ask("vectors", docid) if one is not None), None)
 
     def close(self) -> None:
         """Nothing to close: the workers end with the opener."""
+
+
+def _stored(queries: Sequence[QueryRepresentation]) -> Any:
+    """A reference to ``queries``, which Ray copies once to each node."""
+    import ray
+
+    return ray.put(list(queries))
 
 
 def _answers(references: Sequence[Any]) -> list[Any]:

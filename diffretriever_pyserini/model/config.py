@@ -39,6 +39,18 @@ _FAMILY_OF_MODEL_TYPE = {
     "distilbert": "masked_lm",
     "modernbert": "masked_lm",
 }
+# Settings of a retriever_config.json that the released ones do not have.
+_OUR_KEYS = (
+    "lexical_terms",
+    "lexical_tf",
+    "hybrid_weight",
+    "impact_rounding",
+    "cut_at_stop",
+    "prompt",
+    "mask_position_ids",
+    "mask_token_type",
+    "split_special_tokens",
+)
 # Defaults of a fine-tuned checkpoint that differ from those of a bare base (docs/method.md §2).
 _FINE_TUNED = {
     "cut_at_stop": False,
@@ -54,9 +66,7 @@ class LexicalTf:
     k1: Annotated[float, Gt(0), Le(100), Help("passages: where more occurrences stop to count, as in BM25")] = 0.9
     b: Annotated[float, Ge(0), Le(1), Help("passages: how much length counts, as in BM25")] = 0.4
     average_length: Annotated[float, Gt(0), Help("content words of a passage of average length")] = 60.0
-    query_exponent: Annotated[
-        float, Ge(0), Le(2), Help("queries: n occurrences count n to this power")
-    ] = 1.0
+    query_exponent: Annotated[float, Ge(0), Le(2), Help("queries: n occurrences count n to this power")] = 1.0
 
     def __post_init__(self) -> None:
         validate(self, where="lexical_tf")
@@ -267,8 +277,7 @@ def _release_values(folder: Path) -> dict[str, Any]:
     for key in ("query_prefix_ids", "query_suffix_ids", "passage_prefix_ids", "passage_suffix_ids"):
         if raw.get(key) is not None:
             values[key] = parsed(raw[key], Ids, ConfigError, f"{path}: {key}")
-    ours = "lexical_terms lexical_tf hybrid_weight impact_rounding cut_at_stop prompt mask_position_ids mask_token_type split_special_tokens"
-    values |= {key: raw[key] for key in ours.split() if key in raw}
+    values |= {key: raw[key] for key in _OUR_KEYS if key in raw}
     if values["k_query"] is None or values["k_passage"] is None:
         raise ConfigError(f"{path}: K is missing; give n_gen_q_tokens and n_gen_p_tokens, or n_gen_tokens.")
     if raw.get("normalize") is False:

@@ -94,6 +94,8 @@ class Inference:
             elif self.needs_every_logit:
                 logits = logits.gather(2, columns.unsqueeze(1).expand(-1, logits.shape[1], -1))
             scale = method.LexicalScale(config.top_terms, config.impact_scale, config.impact_rounding)
+            if config.lexical_tf is not None:
+                scale = method.tf_limits(prepared.side, scale)
             fetch = _start_fetching(finite, *method.represent(hidden, logits, kept, factors, scale))
 
         def result() -> Batch:

@@ -102,8 +102,8 @@ class ContentTokens:
         """Ids as :meth:`__call__` returns them, how often each occurs, and the number of content words."""
         words = Counter(self._words(text))
         counts: Counter[int] = Counter()
-        for word, ids in self._ids_of(words.keys()).items():
-            for i in ids:
+        for word, pieces in self._ids_of(words.keys()).items():
+            for i in pieces:
                 counts[i] += words[word]
         ids = sorted(counts.keys() - self._excluded)
         return ids, [counts[i] for i in ids], words.total()

@@ -15,7 +15,7 @@ Pure functions on torch tensors of any device; :func:`pool` takes numpy arrays. 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,13 +26,22 @@ if TYPE_CHECKING:
     from .config import LexicalTf
 
 
-@dataclass(frozen=True, slots=True)
+# Their product is below 2^24, also after rounding. Typical sums of a query's impacts are 1,000 to 5,000, and typical impacts 50 to 300.
+_QUERY_TOTAL, _PASSAGE_LARGEST = 15_000, 1 << 10
+
+
+@dataclass(frozen=True)
 class LexicalScale:
-    """How weights become impacts: terms kept per position, factor, and ``zero`` (cut) or ``nearest`` rounding."""
+    """How weights become impacts: terms kept per position, factor, and ``zero`` (cut) or ``nearest`` rounding.
+
+    ``largest`` limits an impact, and ``total`` the sum of a text's impacts, which are scaled down to it; None does not.
+    """
 
     top_terms: int = 128
     impact_scale: int = 100
     rounding: str = "nearest"
+    largest: int | None = None
+    total: int | None = None
 
 
 def represent(
@@ -91,6 +100,16 @@ def tf_factors(counts: np.ndarray, length: int, tf: LexicalTf, side: str) -> np.
     return factors
 
 
+def tf_limits(side: str, scale: LexicalScale) -> LexicalScale:
+    """``scale`` with limits for factors of any size: a score, a sum of products, stays below 2^24.
+
+    Up to there float32 is exact, in which Lucene adds. A finer scale than the paper's 100 has no limits.
+    """
+    if scale.impact_scale > LexicalScale.impact_scale:
+        return scale
+    return replace(scale, total=_QUERY_TOTAL) if side == "query" else replace(scale, largest=_PASSAGE_LARGEST)
+
+
 def to_impacts(weights: torch.Tensor, scale: LexicalScale) -> torch.Tensor:
     """Impacts int32 [N, C] of ``weights`` float32 [N, K, C], 0 for none; weights are rounded only here."""
     import torch
@@ -99,6 +118,11 @@ def to_impacts(weights: torch.Tensor, scale: LexicalScale) -> torch.Tensor:
         strongest, columns = weights.topk(scale.top_terms, dim=2)
         weights = torch.zeros_like(weights).scatter_(2, columns, strongest)
     scaled = weights * scale.impact_scale
+    if scale.largest is not None:
+        scaled = scaled.clamp(max=scale.largest)
+    if scale.total is not None:
+        sums = scaled.amax(dim=1).sum(dim=1).clamp(min=scale.total)
+        scaled = scaled * (scale.total / sums)[:, None, None]
     rounded = scaled.round() if scale.rounding == "nearest" else scaled.trunc()
     return rounded.amax(dim=1).to(torch.int32)
 

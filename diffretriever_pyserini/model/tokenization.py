@@ -66,6 +66,7 @@ class Prepared:
     ids: Ragged
     content: Ragged | None
     factors: Ragged | None = None
+    side: str = "passage"
 
     @classmethod
     def joined(cls, pieces: Sequence[Prepared]) -> Prepared:
@@ -75,7 +76,8 @@ class Prepared:
             parts = [getattr(piece, name) for piece in pieces]
             return None if parts[0] is None else Ragged.joined(parts)
 
-        return cls(pieces[0].layout, *map(ragged, ("ids", "content", "factors")))
+        first = pieces[0]
+        return cls(first.layout, ragged("ids"), ragged("content"), ragged("factors"), first.side)
 
     def take(self, rows: Sequence[int]) -> Prepared:
         """The texts ``rows``."""
@@ -83,7 +85,7 @@ class Prepared:
         def ragged(table: Ragged | None) -> Any:
             return None if table is None else Ragged.of([table[i] for i in rows], table.values.dtype.type)
 
-        return Prepared(self.layout, *map(ragged, (self.ids, self.content, self.factors)))
+        return Prepared(self.layout, ragged(self.ids), ragged(self.content), ragged(self.factors), self.side)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -143,13 +145,13 @@ class Preparer:
         with panics_as_errors():
             ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
             if self.config.lexical_terms == "vocabulary":
-                return Prepared(layout, ids, None)
+                return Prepared(layout, ids, None, side=side)
             tf = self.config.lexical_tf
             if tf is None:
-                return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]))
+                return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]), side=side)
             content, factors = [], []
             for text in texts:
                 terms, counts, length = self.content.counted(text)
                 content.append(terms)
                 factors.append(tf_factors(np.array(counts), length, tf, side))
-            return Prepared(layout, ids, Ragged.of(content), Ragged.of(factors, np.float32))
+            return Prepared(layout, ids, Ragged.of(content), Ragged.of(factors, np.float32), side)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DiffRetrieverError, InputError
 from ..indexes.faiss import read_faiss_folder
+from ..indexes.multivector.candidates import Proposals
 from ..indexes.multivector.exact import ExactIndex
 from ..indexes.multivector.index import CompressedIndex
 from ..indexes.multivector.manifest import is_multi
@@ -143,10 +144,29 @@ class MultiSearcher:
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
         """By MaxSim with the K_q vectors."""
         vectors = [query.vectors for query in queries]
-        return [
-            dict(zip(self._index.docids(rows), scores.tolist(), strict=True))
-            for rows, scores in self._index.search_many(vectors, max(1, min(depth, self.documents)), threads)
-        ]
+        hits = self._index.search_many(vectors, max(1, min(depth, self.documents)), threads)
+        return [self._by_docid(*one) for one in hits]
+
+    def propose(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[list[Proposals]]:
+        """The candidates of each query in each shard, of which this is one; see :mod:`.shards`."""
+        assert isinstance(self._index, CompressedIndex)
+        return [self._index.proposals([query.vectors for query in queries], depth, threads)]
+
+    def search_among(
+        self, queries: Sequence[QueryRepresentation], rows: Sequence[Sequence[np.ndarray]], depth: int, threads: int
+    ) -> list[Scores]:
+        """:meth:`search` among the candidates ``rows`` [shards][queries]."""
+        assert isinstance(self._index, CompressedIndex)
+        hits = self._index.rank_many([query.vectors for query in queries], rows[0], depth, threads)
+        return [self._by_docid(*one) for one in hits]
+
+    @property
+    def candidates(self) -> MultiOptions | None:
+        """How many candidates are proposed; None where every passage is scored."""
+        return self._index.options if isinstance(self._index, CompressedIndex) else None
+
+    def _by_docid(self, rows: np.ndarray, scores: np.ndarray) -> Scores:
+        return dict(zip(self._index.docids(rows), scores.tolist(), strict=True))
 
     def vectors(self, docid: str) -> np.ndarray | None:
         """The K vectors of a passage, float32 [K, H], decoded if need be."""

@@ -79,8 +79,7 @@ def write_part(folder: Path, spec: StoreSpec, part: PartRows, representations: R
 
 def impact_dtype(spec: StoreSpec) -> Any:
     """Return uint16, unless the model's impacts could exceed it (a float32 logit is at most e^89)."""
-    most = 89 * spec.impact_scale * (1 + spec.provenance.readout.get("lexical_tf", {}).get("k1", 0))
-    return np.uint16 if most < 1 << 16 else np.int32
+    return np.uint16 if 89 * spec.impact_scale < 1 << 16 else np.int32
 
 
 def checksum(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ def logits(*weights: list[float]) -> torch.Tensor:
 
 def impacts(values: torch.Tensor, ids: list[int] | None, **how: Any) -> dict[int, int]:
     columns = list(range(values.shape[1])) if ids is None else ids
-    masks = {name: how.pop(name) for name in ("kept", "allowed") if name in how}
+    masks = {name: how.pop(name) for name in ("kept", "factors") if name in how}
     hidden = torch.ones(1, len(values), 2)
     _, result = represent(hidden, values[None][:, :, columns], **masks, scale=LexicalScale(**how))
     assert (result.dtype, result.shape) == (torch.int32, (1, len(columns)))

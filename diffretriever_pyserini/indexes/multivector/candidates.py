@@ -7,6 +7,7 @@ Scanning all codes is better than inverted lists for collections of up to a mill
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,23 @@ def write_index(path: Path, index: Any) -> None:
         faiss.write_index(index, str(partial))
 
 
+Proposals = tuple[np.ndarray, np.ndarray]
+"""Candidates of a query: passage numbers int64 [n], and scores of the first stage float32 [n], best first."""
+
+
 def propose(index: Any, query: np.ndarray, count: int) -> np.ndarray:
     """Return the numbers of ``count`` candidates for a query [K_q, H] and of all that tie with the last, unordered.
 
     There are fewer if the lists that are read hold fewer. FAISS breaks ties, which are frequent among codes of four
     bits, in an undocumented order, so ties are not cut here.
     """
-    if count >= index.ntotal:
-        return np.arange(index.ntotal)
+    return np.arange(index.ntotal) if count >= index.ntotal else scored_proposals(index, query, count)[0]
+
+
+def scored_proposals(index: Any, query: np.ndarray, count: int) -> Proposals:
+    """Return the candidates of :func:`propose` with their scores, to compare them with those of other shards."""
     pooled = np.ascontiguousarray(query.sum(axis=0, keepdims=True), np.float32)
+    count = min(count, index.ntotal)
     most = min(index.ntotal, max(2 * count, MOST_TIED))
     size = min(count + _SPARE, most)
     while True:
@@ -87,5 +96,14 @@ def propose(index: Any, query: np.ndarray, count: int) -> np.ndarray:
         scores, rows = all_scores[0], all_rows[0]
         proposed: np.ndarray = (rows >= 0) & (scores >= scores[count - 1])
         if size >= most or not proposed[-1]:
-            return rows[proposed]
+            return rows[proposed], scores[proposed]
         size = min(4 * size, most)
+
+
+def best_of_shards(shards: Sequence[Proposals], count: int) -> list[np.ndarray]:
+    """Return the numbers of one query's ``count`` best candidates in each of ``shards``, and of ties with the last."""
+    scores = np.concatenate([scores for _, scores in shards])
+    if len(scores) <= count:
+        return [rows for rows, _ in shards]
+    least = np.partition(scores, -count)[-count]
+    return [rows[scores >= least] for rows, scores in shards]

@@ -16,7 +16,7 @@ from ...runtime.faiss import said
 from ...runtime.threads import Workers
 from ...scoring.ranking import best_rows
 from ..options import MultiOptions
-from .candidates import propose
+from .candidates import Proposals, propose, scored_proposals
 from .codec import read_codec
 from .exact import RowHits, maxsim_block
 from .manifest import CANDIDATES, CODEC, read_manifest
@@ -81,6 +81,27 @@ class CompressedIndex:
         if not query.any():  # all passages score 0
             return np.arange(self.passages)
         return propose(self.first_stage, query, self.options.candidate_count(depth))
+
+    def proposals(self, queries: Sequence[np.ndarray], depth: int, threads: int | None = None) -> list[Proposals]:
+        """Return each query's candidates for ``depth`` hits with the scores of the first stage."""
+
+        def proposals(query: np.ndarray) -> Proposals:
+            query = np.ascontiguousarray(query, np.float32)
+            if not query.any():  # all passages score 0
+                return np.arange(self.passages), np.zeros(self.passages, np.float32)
+            return scored_proposals(self.first_stage, query, self.options.candidate_count(depth))
+
+        return self._threads.map(proposals, queries, threads)
+
+    def rank_many(
+        self, queries: Sequence[np.ndarray], rows: Sequence[np.ndarray], depth: int, threads: int | None = None
+    ) -> list[RowHits]:
+        """Return :meth:`rank` of several queries, each among its ``rows``, one per thread."""
+
+        def ranked(pair: tuple[np.ndarray, np.ndarray]) -> RowHits:
+            return self.rank(pair[0], pair[1], depth)
+
+        return self._threads.map(ranked, zip(queries, rows, strict=True), threads)
 
     def rank(
         self,
