@@ -99,6 +99,15 @@ def shown_term(model: DiffRetriever, term: str) -> str:
     return shown_row(model, model.term_names.row(term))
 
 
+def term_factors(model: DiffRetriever, prepared: Prepared, terms: Mapping[str, int]) -> dict[str, float]:
+    """Factors of term frequency of the only ``prepared`` text's terms that are among ``terms``, in readable form."""
+    if prepared.content is None or prepared.factors is None:
+        return {}
+    names = ((model.term_names.name(row), row) for row in prepared.content[0].tolist())
+    pairs = zip(names, prepared.factors[0].tolist(), strict=True)
+    return {shown_row(model, row): factor for (name, row), factor in pairs if name in terms}
+
+
 def interaction(query: np.ndarray, passage: np.ndarray) -> Interaction:
     """``query`` [K_q, H] against ``passage`` [K_p, H]."""
     query, passage = query.astype(np.float32), passage.astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,12 @@ import numpy as np
 from ..errors import InputError
 from ..model.config import resolve_config
 from ..model.lexical import LUCENE_CLAUSES, strongest
-from ..model.tokenization import Preparer
+from ..model.tokenization import Prepared, Preparer
 from ..runtime import java
 from ..searching.index import SearchIndex
 from ..searching.options import SearchOptions
 from ..store.spec import SPEC, read_spec
-from .evidence import interaction, mean_cosine, overlap, shown_term, view_texts
+from .evidence import interaction, mean_cosine, overlap, shown_term, term_factors, view_texts
 from .ranking import ranked_entries
 from .records import Explanation, RankedEntry, TextView
 
@@ -95,7 +95,9 @@ class _ExplainedQuery:
         self._index, self._model, self._signals, self._top = index, index.model, signals, top
         self._query: QueryRepresentation = index.model.encode_queries_cached([query])[0]
         self._terms = strongest(self._query.impacts, LUCENE_CLAUSES)
-        self._view: TextView = view_texts(index.model, [query], index.model.prepare([query], "query"), top)[0]
+        prepared = index.model.prepare([query], "query")
+        self._view: TextView = view_texts(index.model, [query], prepared, top)[0]
+        self._query_factors = term_factors(index.model, prepared, self._terms)
         folder = index.folder
         store = folder.multi is not None and (folder.multi / SPEC).is_file()
         self._max_length = read_spec(folder.multi).max_length if folder.multi is not None and store else None
@@ -123,7 +125,7 @@ class _ExplainedQuery:
             raise InputError(
                 f"{self._index.folder.name} holds no passage {docid!r}{hint}: give the id as in the corpus and in runs."
             )
-        show = partial(shown_term, self._model)
+        show, factors = partial(shown_term, self._model), dict[str, float]()
         explanation = Explanation(
             index=self._index.folder.name,
             encoder=self._model.config.name,
@@ -143,8 +145,11 @@ class _ExplainedQuery:
             notes=(),
         )
         if text is not None:
-            explanation = self._with_text(explanation, text, vectors)
-        return dataclasses.replace(explanation, notes=tuple(self._notes(explanation)))
+            prepared = self._prepare([text], "passage", self._max_length)
+            explanation = self._with_text(explanation, text, prepared, vectors)
+            factors = term_factors(self._model, prepared, self._terms)
+        notes = [*self._notes(explanation), *_factor_notes(self._query_factors, factors)]
+        return dataclasses.replace(explanation, notes=tuple(notes))
 
     def _indexed(self, docid: str) -> tuple[np.ndarray | None, np.ndarray | None, dict[str, int] | None]:
         """The index's vectors [K, H], pooled vector [H] and impacts of the query's terms; None for each it lacks."""
@@ -159,9 +164,10 @@ class _ExplainedQuery:
                 break  # the other shards do not hold it
         return vectors, dense, impacts
 
-    def _with_text(self, explanation: Explanation, text: str, indexed: np.ndarray | None) -> Explanation:
+    def _with_text(
+        self, explanation: Explanation, text: str, prepared: Prepared, indexed: np.ndarray | None
+    ) -> Explanation:
         model = self._model
-        prepared = self._prepare([text], "passage", self._max_length)
         fresh = model.represent(prepared)
         return dataclasses.replace(
             explanation,
@@ -195,6 +201,14 @@ class _ExplainedQuery:
                 "the text that was encoded?"
             )
         return notes
+
+
+def _factor_notes(query: dict[str, float], passage: dict[str, float]) -> Iterator[str]:
+    """The factors by which term frequency has changed the weights above, other than 1."""
+    for whose, factors in (("query", query), ("passage", passage)):
+        changed = [f"{term} {factor:.2f}" for term, factor in factors.items() if round(factor, 2) != 1]
+        if changed:
+            yield f"Term frequency multiplies these weights of the {whose}: {', '.join(changed)} (lexical_tf)."
 
 
 def _same_impacts(explanation: Explanation) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .config import LexicalTf
 
 
-# Their product is below 2^24, also after rounding. Typical sums of a query's impacts are 1,000 to 5,000, and typical impacts 50 to 300.
+# Their product is below 2^24, also after rounding. Usual: 1,000 to 5,000 in a query, 50 to 300 for a term.
 _QUERY_TOTAL, _PASSAGE_LARGEST = 15_000, 1 << 10
 
 

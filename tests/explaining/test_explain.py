@@ -169,3 +169,19 @@ def test_vectors_from_every_kind_of_faiss_index(work: Path, tmp_path: Path) -> N
             for one in explain(index, QUERIES[0], list(run)):
                 assert one.dense == pytest.approx(run[one.docid], abs=1e-4)
                 assert np.isfinite(one.dense)
+
+
+def test_factors_of_term_frequency_are_notes(encoder: str, tmp_path: Path) -> None:
+    from diffretriever_pyserini import Corpus, DiffRetriever, IndexOptions, build_index, encode_corpus
+
+    (tmp_path / "m.yaml").write_text(f"backbone: {encoder}\nlexical_tf: {{average_length: 4}}\n")
+    (tmp_path / "c.jsonl").write_text('{"id": "p", "contents": "query query query query index index index index"}\n')
+    model = DiffRetriever.from_pretrained(str(tmp_path / "m.yaml"))
+    encode_corpus(model, Corpus([tmp_path / "c.jsonl"]), tmp_path / "S")
+    build_index(tmp_path / "S", tmp_path / "I", IndexOptions(quiet=True))
+    text = "query query query query index index index index"
+    with open_index(tmp_path / "I") as index:
+        (explanation,) = explain(index, "query query index index of words words", ["p"], {"p": text})
+    whose = {note.partition(" of the ")[2].partition(":")[0]: note for note in explanation.notes if "Term freq" in note}
+    factor = 4 * 1.9 / (4 + 0.9 * (0.6 + 0.4 * 8 / 4))
+    assert f"{factor:.2f}" in whose["passage"] and "2.00" in whose["query"]
