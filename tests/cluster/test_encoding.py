@@ -94,6 +94,7 @@ def test_killed_workers_are_replaced(cluster: None, work: Path, tmp_path: Path, 
     print(f"{KILLS} workers killed in {number} runs")
 
 
+@pytest.mark.rare  # a killed command is continued like any other (tests/encoding/test_soak.py), a killed worker as above
 def test_a_killed_driver_is_continued(work: Path, tmp_path: Path, tiny_name: str) -> None:
     """The command is killed at a random moment, ``RAY_KILLS`` times, and run again at once."""
     options = ["--ray", "--shards", "4", "--cpus-per-worker", "1"]
