@@ -94,20 +94,24 @@ def test_killed_workers_are_replaced(cluster: None, work: Path, tmp_path: Path, 
     print(f"{KILLS} workers killed in {number} runs")
 
 
-@pytest.mark.rare  # a killed command is continued like any other (tests/encoding/test_soak.py), a killed worker as above
+@pytest.mark.rare  # a killed command is continued like any other (tests/encoding/test_soak.py)
 def test_a_killed_driver_is_continued(work: Path, tmp_path: Path, tiny_name: str) -> None:
-    """The command is killed at a random moment, ``RAY_KILLS`` times, and run again at once."""
+    """The command is killed ``RAY_KILLS`` times, after some seconds or some new parts, and run again at once."""
     options = ["--ray", "--shards", "4", "--cpus-per-worker", "1"]
     command = [sys.executable, "-m", "diffretriever_pyserini"]
     command += encode_command(work / "corpus.jsonl", tmp_path / "S", tiny_name, *options)
-    chance, left = random.Random(2), list[int]()
-    for _ in range(KILLS):
-        process = subprocess.Popen(command)
-        time.sleep(chance.uniform(8, 22))
+    chance, left = random.Random(2), [0]
+    for number in range(KILLS):
+        process, seconds, new = subprocess.Popen(command), chance.uniform(0, 20), chance.randint(1, 5)
+        began = time.monotonic()
+        while process.poll() is None and (
+            time.monotonic() - began < seconds if number % 2 else len(parts(tmp_path / "S")) < left[-1] + new
+        ):
+            time.sleep(0.01)
         process.kill()
         process.wait()
         left.append(len(parts(tmp_path / "S")))
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert parts(tmp_path / "S") == parts(work / "store")
-    print(f"{KILLS} drivers killed, leaving {left} of {ROWS // PART} parts")
+    print(f"{KILLS} drivers killed, leaving {left[1:]} of {ROWS // PART} parts")
