@@ -15,7 +15,7 @@ from ..searching.folder import IndexFolder, divided, read_index
 from ..searching.index import SearchIndex, open_index
 from ..searching.opening import OpensSearchers
 from ..searching.searchers import Scores, Searcher
-from ..searching.shards import CandidateSearcher, merged, search_in_two_stages
+from ..searching.shards import CandidateSearcher, Requests, best_of_lists, merged, search_in_two_stages
 from .options import ClusterOptions
 from .ray import Need, connected, need_of, nodes, remote, started
 from .worker import Driver, node
@@ -84,9 +84,11 @@ class SearchWorker:
             max(1, len(self._index.shards)),
         )
 
-    def search(self, signal: str, queries: Sequence[QueryRepresentation], depth: int) -> list[Scores]:
-        """The best ``depth`` documents of the worker's shards."""
-        return self._searcher(signal).search(queries, depth, self._threads)
+    def search(
+        self, signal: str, queries: Sequence[QueryRepresentation], numbers: Sequence[int], depth: int
+    ) -> list[Scores]:
+        """The best ``depth`` documents of the worker's shards for the queries ``numbers``."""
+        return self._searcher(signal).search([queries[number] for number in numbers], depth, self._threads)
 
     def propose(self, signal: str, queries: Sequence[QueryRepresentation], depth: int) -> list[list[Proposals]]:
         """The candidates of each query in each of the worker's shards."""
@@ -160,7 +162,17 @@ class _RaySearcher:
         """The best ``depth`` documents of all workers, which use threads of their own."""
         if self.candidates is not None:
             return search_in_two_stages(self, queries, depth, threads)
-        return merged(self._ask("search", _stored(queries), depth), depth)
+        stored = _stored(queries)
+
+        def ask(requests: Requests, length: int) -> list[list[Scores]]:
+            return _answers(
+                [
+                    self._workers[i].search.remote(self._signal, stored, numbers, length)
+                    for i, numbers in requests.items()
+                ]
+            )
+
+        return best_of_lists(ask, len(self._workers), len(queries), depth)
 
     def propose(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[list[Proposals]]:
         """The candidates of each query in each shard: [shards][queries]."""

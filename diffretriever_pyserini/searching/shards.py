@@ -6,7 +6,7 @@ would propose, so only they are scored, each in its shard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from ..indexes.options import MultiOptions
     from ..model.representations import QueryRepresentation
+
+
+_SPARE = 32  # documents beyond twice a shard's share
 
 
 class CandidateSearcher(Searcher, Protocol):
@@ -63,7 +66,14 @@ class ShardedSearcher:
         """The best ``depth`` documents of all shards, which are searched one after the other."""
         if self.candidates is not None:
             return search_in_two_stages(self, queries, depth, threads)
-        return merged((searcher.search(queries, depth, threads) for searcher in self._searchers), depth)
+
+        def ask(requests: Requests, length: int) -> list[list[Scores]]:
+            return [
+                self._searchers[shard].search([queries[number] for number in numbers], length, threads)
+                for shard, numbers in requests.items()
+            ]
+
+        return best_of_lists(ask, len(self._searchers), len(queries), depth)
 
     def propose(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[list[Proposals]]:
         """The candidates of each query in each shard: [shards][queries]."""
@@ -87,6 +97,50 @@ class ShardedSearcher:
         """Close all shards."""
         for searcher in self._searchers:
             searcher.close()
+
+
+Requests = dict[int, list[int]]
+"""Which queries, by number, each shard is asked."""
+
+
+def best_of_lists(
+    ask: Callable[[Requests, int], Sequence[list[Scores]]], shards: int, queries: int, depth: int
+) -> list[Scores]:
+    """The best ``depth`` documents of each query in all ``shards``, without reading ``depth`` documents from each.
+
+    Each shard is first asked for about twice its share. A list that ends above the best ``depth`` of all lists may lack
+    some of them, so its shard is asked again for a longer one.
+
+    Parameters
+    ----------
+    ask : takes requests and the length of the lists; returns for each shard one list per query, best first.
+    """
+    lists: list[dict[int, Scores]] = [{} for _ in range(shards)]
+    best: dict[int, Scores] = {}
+    length = depth if shards == 1 else min(depth, 2 * -(-depth // shards) + _SPARE)
+    requests: Requests = {shard: list(range(queries)) for shard in range(shards)}
+    while requests:
+        for (shard, numbers), answers in zip(requests.items(), ask(requests, length), strict=True):
+            lists[shard].update(zip(numbers, answers, strict=True))
+        for number in sorted({number for numbers in requests.values() for number in numbers}):
+            best[number] = _merged([one[number] for one in lists], depth)
+        requests = {
+            shard: numbers
+            for shard, asked in requests.items()
+            if length < depth and (numbers := [n for n in asked if _may_lack(lists[shard][n], best[n], length, depth)])
+        }
+        length = min(depth, 4 * length)
+    return [best[number] for number in range(queries)]
+
+
+def _may_lack(shard: Scores, best: Scores, length: int, depth: int) -> bool:
+    """Whether a shard's list of at most ``length`` documents ends before it is below the ``best`` of all."""
+    if len(shard) < length:
+        return False
+    if len(best) < depth:
+        return True
+    (docid, score), (last, least) = next(reversed(shard.items())), next(reversed(best.items()))
+    return (score, docid) > (least, last)
 
 
 def merged(shards: Iterable[list[Scores]], depth: int) -> list[Scores]:

@@ -17,8 +17,9 @@ from diffretriever_pyserini.encoding.job import EncodeOptions, encode_corpus
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 from diffretriever_pyserini.explaining.explain import explain
 from diffretriever_pyserini.indexes import MultiBuild
+from diffretriever_pyserini.scoring.ranking import ranked
 from diffretriever_pyserini.searching import SearchIndex
-from diffretriever_pyserini.searching.shards import merged
+from diffretriever_pyserini.searching.shards import Requests, best_of_lists, merged
 
 pytestmark = pytest.mark.java
 TOPICS = {"q": "dense retrieval of passages", "other": "word 3 of passage number 3", "n7": "word 7", "none": "the of"}
@@ -127,6 +128,33 @@ def test_shards_of_different_builds_are_refused(work: Path, tmp_path: Path) -> N
     shutil.copytree(shards / "00000", shards / "00001")
     with pytest.raises(InputError, match=r"shards/00001 is not the shard that .*index\.json names; build the index"):
         open_index(tmp_path / "I")
+
+
+def test_lists_are_read_no_longer_than_needed() -> None:
+    """Shard 0 holds all of the best for query 0; the two queries tie at the cut in different ways."""
+    scores = [
+        [{f"a{i:03}": 1000.0 - i for i in range(500)}, {f"a{i:03}": 5.0 for i in range(500)}],
+        [{f"b{i:03}": 400.0 - i for i in range(500)}, {f"b{i:03}": 5.0 for i in range(500)}],
+        [{}, {"c": 7.0}],
+        [{f"d{i:03}": 300.0 - i for i in range(30)}, {f"d{i:03}": 5.0 for i in range(500)}],
+    ]
+    asked: list[tuple[int, int, int]] = []
+
+    def ask(requests: Requests, length: int) -> list[list[dict[str, float]]]:
+        asked.extend((shard, number, length) for shard, numbers in requests.items() for number in numbers)
+        return [
+            [dict(ranked(scores[shard][number])[:length]) for number in numbers] for shard, numbers in requests.items()
+        ]
+
+    for depth in (1, 20, 200, 5000):
+        asked.clear()
+        whole = [
+            dict(ranked({k: v for shard in scores for k, v in shard[number].items()})[:depth]) for number in (0, 1)
+        ]
+        best = best_of_lists(ask, 4, 2, depth)
+        assert [list(one.items()) for one in best] == [list(one.items()) for one in whole]
+        if depth == 200:
+            assert (0, 0, 200) in asked and (1, 0, 200) not in asked, "only the shard that may hold more is asked again"
 
 
 def test_one_document_in_two_shards_is_an_error() -> None:
