@@ -140,7 +140,7 @@ class Pool:
             return ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             raise self._failure(worker, error.cause) from error
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:  # not only RayActorError: Ray ends workers where memory is scarce
             raise _DiedError(_cause(str(error))) from error
 
     def _failure(self, worker: _Worker, error: Exception) -> DiffRetrieverError:

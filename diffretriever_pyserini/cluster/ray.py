@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from ..errors import DiffRetrieverError, InputError, reason
 from ..runtime.threads import processors
@@ -16,6 +17,7 @@ from .options import LOCAL, ClusterOptions
 
 _OBJECT_BYTES = 256 << 20  # shared memory of a local cluster: queries and hits are small
 PATIENCE_SECONDS = 20
+_REACH_SECONDS = 10
 _GPU, _CPU = "GPU", "CPU"
 
 
@@ -40,9 +42,9 @@ def connected(address: str) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
         options |= {"include_dashboard": False, "num_cpus": processors(), "object_store_memory": _OBJECT_BYTES}
-    # Ray prints long reports of every dead worker on standard output; our messages name them in a sentence.
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with contextlib.redirect_stdout(cast(IO[str], _WithoutRay(sys.stdout))):
         try:
+            _reach(address)
             ray.init(address=address, **options)
         except Exception as error:
             raise DiffRetrieverError(
@@ -53,6 +55,30 @@ def connected(address: str) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError unless something listens at ``HOST:PORT`` or ``ray://HOST:PORT``: Ray tries for 14 minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+
+
+class _WithoutRay:
+    """Standard output for all but Ray's own threads.
+
+    They print long reports of every dead worker there; our messages name it in a sentence.
+    """
+
+    def __init__(self, stream: IO[str]):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write ``text`` unless a thread of Ray calls."""
+        return len(text) if threading.current_thread().name.startswith("ray_") else self._stream.write(text)
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def _answers(references: Sequence[Any]) -> list[Any]:
         if isinstance(error.cause, DiffRetrieverError):
             raise error.cause from error
         raise DiffRetrieverError(f"a worker cannot search: {type(error.cause).__name__}: {error.cause}") from error
-    except ray.exceptions.RayActorError as error:
+    except ray.exceptions.RayError as error:  # not only RayActorError: Ray ends workers where memory is scarce
         raise DiffRetrieverError(
             f"a worker died {_RESTARTS + 1} times while it searched (out of memory?); give workers fewer shards, by "
             f"more nodes or fewer --cpus-per-worker. Ray says: {str(error).splitlines()[0]}"

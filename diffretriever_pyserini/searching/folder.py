@@ -147,6 +147,8 @@ def _sharded(folder: Path, record: dict[str, Any], provenance: Provenance) -> In
                 raise InputError(f"{path} is not the shard that {folder / FILE_NAME} names; build the index again.")
             shards.append(read_index(path))
         passages = int(record["passages"])
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{damaged} ({reason(error)}); build the index again.") from error
     if sum(shard.passages or 0 for shard in shards) != passages or len({shard.modes for shard in shards}) != 1:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.cluster import ray
 from diffretriever_pyserini.cluster.options import ClusterOptions
-from diffretriever_pyserini.cluster.pool import _cause
+from diffretriever_pyserini.cluster.pool import Pool, _cause, _DiedError
+from diffretriever_pyserini.cluster.searching import _answers
 from diffretriever_pyserini.cluster.worker import Driver
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
 
@@ -82,6 +86,31 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(DiffRetrieverError, match=r"pip install 'diffretriever-pyserini\[ray\]'"), ray.connected("auto"):
         pass
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "[::1]:{}", "ray://127.0.0.1:{}", "unknown.invalid:{}"])
+def test_an_address_where_nothing_listens_fails_at_once(form: str) -> None:
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        address = form.format(bound.getsockname()[1])
+        with (
+            pytest.raises(DiffRetrieverError, match=rf"--ray {re.escape(address)}: no connection to a Ray cluster"),
+            ray.connected(address),
+        ):
+            pass
+
+
+def test_a_worker_that_ray_ends_for_lack_of_memory_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray as engine
+
+    def out_of_memory(references: object) -> None:
+        raise engine.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory. More.")
+
+    monkeypatch.setattr(engine, "get", out_of_memory)
+    with pytest.raises(_DiedError, match="running low on memory"):
+        Pool._result(Mock(), "reference", Mock())
+    with pytest.raises(DiffRetrieverError, match=r"a worker died .* running low on memory"):
+        _answers(["reference"])
 
 
 def test_a_node_without_the_folder_or_with_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
