@@ -46,7 +46,7 @@ def add_ray_options(parser: Any, gpus: bool = False) -> None:
         nargs="?",
         const=LOCAL,
         metavar="ADDRESS",
-        help="run shards on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; alone: on this machine",
+        help="run shards on a Ray cluster: auto (the one of this machine) or HOST:PORT; alone: start one here",
     )
     add_options(group, ClusterOptions, skip=() if gpus else ("gpus_per_worker",))
 

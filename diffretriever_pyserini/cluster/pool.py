@@ -114,7 +114,7 @@ class Pool:
                     self._assign(worker, waiting)
                 self._show()
                 if waiting and not self._running and time.monotonic() > patience:
-                    self.view.say("Waiting for a free node of the cluster (`ray status` shows what is used).")
+                    self.view.say(f"Waiting for a free node of the cluster, with {self.need} (see `ray status`).")
                     patience = math.inf
         return results
 

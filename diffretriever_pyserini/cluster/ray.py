@@ -49,7 +49,7 @@ def connected(address: str) -> Iterator[None]:
         except Exception as error:
             raise DiffRetrieverError(
                 f"--ray {address}: no connection to a Ray cluster ({reason(error)}). `ray status` on one of its "
-                "machines says whether it runs; --ray alone starts one on this machine."
+                "machines says whether it runs and which token it asks for; --ray alone starts one on this machine."
             ) from error
         try:
             yield
@@ -58,10 +58,12 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _reach(address: str) -> None:
-    """Raise OSError unless something listens at ``HOST:PORT`` or ``ray://HOST:PORT``: Ray tries for 14 minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    """Raise an error unless something listens at ``HOST:PORT``: Ray tries for 14 minutes."""
+    if "://" in address:
+        raise ValueError("an address is auto or HOST:PORT; run the command on a node of the cluster")
+    machine, colon, port = address.rpartition(":")
     if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+        socket.create_connection((machine.strip("[]"), int(port)), _REACH_SECONDS).close()
 
 
 class _WithoutRay:
@@ -87,6 +89,10 @@ class Need:
 
     cpus: int
     gpus: float = 0
+
+    def __str__(self) -> str:
+        cpus = f"{self.cpus} processor{'s' if self.cpus > 1 else ''}"
+        return f"{cpus} and {self.gpus:g} GPU{'s' if self.gpus != 1 else ''}" if self.gpus else cpus
 
     def workers(self, nodes: Sequence[dict[str, float]]) -> int:
         """Return how many workers fit on ``nodes`` at once."""
@@ -146,7 +152,7 @@ def need_of(options: ClusterOptions, shards: int) -> Need:
     if options.address == LOCAL and not need.workers(machines):
         has = machines[0]
         raise InputError(
-            f"a worker takes {cpus} processors and {gpus:g} GPUs, but Ray sees {has.get(_CPU, 0):g} and "
-            f"{has.get(_GPU, 0):g} on this machine: reduce --cpus-per-worker or --gpus-per-worker."
+            f"a worker takes {need}, but Ray sees {has.get(_CPU, 0):g} processors and {has.get(_GPU, 0):g} GPUs on "
+            "this machine: reduce --cpus-per-worker or --gpus-per-worker."
         )
     return need

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import DiffRetrieverError
 from ..files.atomic import link, read_json, write_json
 from ..files.folders import whole_folder
 from ..runtime.threads import faiss_threads
@@ -22,8 +23,7 @@ from .options import DENSE, LEXICAL, MULTI, IndexOptions
 from .progress import Bars, terminal_bars
 from .trained import DENSE_QUANTISER, Trained
 
-_BUILDING = "building"  # folder of the quantisers and of a file per finished shard, while the shards are built
-_TASK = "task.json"
+_BUILDING = "building"  # while the shards are built: the quantisers and a file per finished shard
 
 
 def shard_folder(shard: int) -> str:
@@ -33,10 +33,15 @@ def shard_folder(shard: int) -> str:
 
 @dataclass(frozen=True)
 class ShardBuild:
-    """The building of the shards of ``store`` in ``work``; it can be sent to another process or machine."""
+    """The building of the shards of ``store`` in ``work``; it can be sent to another process or machine.
+
+    ``state`` is a folder for this store and these options only, so that a process of an earlier attempt with others,
+    which may still run on some node, marks no shard as finished here.
+    """
 
     store: Path
     work: Path
+    state: Path
     options: IndexOptions
     passages: int
 
@@ -44,17 +49,17 @@ class ShardBuild:
         """Build ``shard`` from its ``portion`` of the store, unless that is done."""
         if self._finished(shard).is_file():
             return
-        trained = Trained(self.work / _BUILDING, self.passages)
+        trained = Trained(self.state, self.passages)
         options = replace(self.options, shards=1)
         IndexJob(portion, self.work / shard_folder(shard), options, bars, trained=trained).run()
         self._finished(shard).touch()
 
     def _finished(self, shard: int) -> Path:
-        return self.work / _BUILDING / f"{shard:05d}.finished"
+        return self.state / f"{shard:05d}.finished"
 
     def log(self, shard: int) -> Path:
         """Return the path of a log of building ``shard``."""
-        return self.work / _BUILDING / f"{shard:05d}.log"
+        return self.state / f"{shard:05d}.log"
 
     @property
     def missing(self) -> list[int]:
@@ -84,31 +89,31 @@ def build_shards(job: IndexJob, build_all: BuildAll = build_in_turn) -> dict[str
     if options.multi is not None:
         check_store(store)
     with whole_folder(job.output, INDEX, resume=True) as work:
-        _begin(work, job, bool(existing))
-        build = ShardBuild(store.folder, work, options, len(store))
-        _train(store, work / _BUILDING, options)
+        state = _begin(work, job, bool(existing))
+        build = ShardBuild(store.folder, work, state, options, len(store))
+        _train(store, state, options)
         build_all(build, portions)
         records = [read_json(work / shard_folder(shard) / INDEX) for shard in range(options.shards)]
         facts = _facts(store, records)
         write_json(work / INDEX, facts)
-    shutil.rmtree(job.output / _BUILDING, ignore_errors=True)  # only now: a kill before may continue from it
+    shutil.rmtree(job.output / state.name, ignore_errors=True)  # only now: a kill before may continue from it
     return facts
 
 
-def _begin(work: Path, job: IndexJob, existing: bool) -> None:
-    """Continue the attempt in ``work`` if it had the same store and options, or start again."""
+def _begin(work: Path, job: IndexJob, existing: bool) -> Path:
+    """Continue the attempt in ``work`` if it had the same store and options, or start again; returns its state."""
     inputs = json.dumps([job.store.digest, asdict(job.options) | {"quiet": None}, existing], sort_keys=True)
     task = hashlib.sha256(inputs.encode()).hexdigest()
-    file = work / _BUILDING / _TASK
-    if file.is_file() and read_json(file).get("task") == task:
-        return
+    state = work / f"{_BUILDING}-{task[:16]}"
+    if state.is_dir():
+        return state
     for path in work.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if existing:
         shutil.copytree(job.output / "shards", work / "shards", copy_function=link)
     (work / "shards").mkdir(exist_ok=True)
-    (work / _BUILDING).mkdir()
-    write_json(file, {"task": task})
+    state.mkdir()  # at last: a kill before starts again
+    return state
 
 
 def _train(store: Store, folder: Path, options: IndexOptions) -> None:
@@ -122,7 +127,21 @@ def _train(store: Store, folder: Path, options: IndexOptions) -> None:
 
 
 def _facts(store: Store, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return ``index.json`` of the whole, given those of the shards."""
+    """Return ``index.json`` of the whole, given those of the shards.
+
+    Raises
+    ------
+    DiffRetrieverError
+        If they were built with different options, by processes of two attempts at the same time.
+    """
+    kinds = {
+        ((record[DENSE] or {}).get("kind"), bool(record[LEXICAL]), (record[MULTI] or {}).get("bytes_per_passage"))
+        for record in records
+    }
+    if len(kinds) > 1 or sum(record["passages"] for record in records) != len(store):
+        raise DiffRetrieverError(
+            "another process has built some of the shards with other options; stop it and run the command again."
+        )
     facts = facts_of(store)
     if first := records[0][DENSE]:
         facts[DENSE] = DensePlan(first["kind"], len(store), store.spec.dimension).facts()

@@ -50,9 +50,9 @@ def test_shards_share_the_processors(
 
 def test_a_machine_with_too_little_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: [{"CPU": 2.0}])
-    with pytest.raises(InputError, match=r"takes 4 processors and 0 GPUs, but Ray sees 2 and 0 on this machine"):
+    with pytest.raises(InputError, match=r"takes 4 processors, but Ray sees 2 processors and 0 GPUs on this machine"):
         ray.need_of(ClusterOptions(cpus_per_worker=4), 3)
-    with pytest.raises(InputError, match=r"takes 1 processors and 1 GPUs, but Ray sees 2 and 0"):
+    with pytest.raises(InputError, match=r"takes 1 processor and 1 GPU, but Ray sees 2 processors and 0 GPUs"):
         ray.need_of(ClusterOptions(gpus_per_worker=1), 3)
 
 
