@@ -53,7 +53,7 @@ def test_a_run_is_written_and_trec_eval_reads_it(
     measured = pytrec_eval.RelevanceEvaluator({"007": {"007": 1}}, {"recip_rank"}).evaluate(run)
     assert measured == {"007": {"recip_rank": 1.0}}
     out = capsys.readouterr().out
-    assert "4 queries (hybrid: dense + lexical, minmax over lists of 1,000, at most 1,000 hits)" in out
+    assert "4 queries (hybrid: dense + lexical, minmax over lists of 1,000, weights dense 1, lexical 1, at most" in out
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
 
 

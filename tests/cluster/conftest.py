@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,16 +40,20 @@ def write_corpus(path: Path, rows: int = ROWS) -> Path:
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory, tiny_name: str) -> Path:
     """``corpus.jsonl``, and ``store``: what one process makes of it."""
-    from diffretriever_pyserini.cli import main
-
     folder = tmp_path_factory.mktemp("cluster")
     corpus = write_corpus(folder / "corpus.jsonl")
-    assert main(encode_command(corpus, folder / "store", tiny_name)) == 0
+    in_one_thread(encode_command(corpus, folder / "store", tiny_name))
     return folder
 
 
+def in_one_thread(command: list[str]) -> None:
+    """Run a command with one thread, like a worker of one processor: the order of a sum depends on the number."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "diffretriever_pyserini", *command], check=True, env=environment)
+
+
 def encode_command(corpus: Path, store: Path, encoder: str, *more: str) -> list[str]:
-    """The arguments of `diffretriever encode`; one thread, as the order of a sum depends on the number."""
+    """The arguments of `diffretriever encode`."""
     options = ["--part-size", str(PART), "--workers", "0", "--quiet", *more]
     return ["encode", "--corpus", str(corpus), "--output", str(store), "--encoder", encoder, *options]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from diffretriever_pyserini import IndexOptions, Store, build_index, open_index
+from diffretriever_pyserini import IndexOptions, Store, open_index
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.cluster.indexing import build_on_ray
 from diffretriever_pyserini.cluster.options import ClusterOptions
@@ -22,7 +22,7 @@ from diffretriever_pyserini.explaining.explain import explain
 from diffretriever_pyserini.indexes import MultiBuild
 from diffretriever_pyserini.searching import SearchIndex
 
-from .conftest import ROWS, TOPICS
+from .conftest import ROWS, TOPICS, in_one_thread
 from .test_encoding import KILLS, Watcher
 
 pytestmark = pytest.mark.java
@@ -50,7 +50,19 @@ def indexes(cluster: None, work: Path) -> tuple[Path, Path]:
             os.kill(progress["process"], signal.SIGKILL)
 
     watcher = Watcher(kill)
-    build_index(work / "store", work / "I", OPTIONS)
+    options = [
+        "--shards",
+        "3",
+        "--dense",
+        "--lexical",
+        "--multi",
+        "--bytes-per-vector",
+        "16",
+        "--threads",
+        "1",
+        "--quiet",
+    ]
+    in_one_thread(["index", "--store", str(work / "store"), "--output", str(work / "I"), *options])
     build_on_ray(work / "store", work / "R", OPTIONS, TWO, watcher)
     assert sorted(watcher.finished) == [0, 1, 2]
     assert len([text for text in watcher.said if "another one continues" in text]) == len(killed)
