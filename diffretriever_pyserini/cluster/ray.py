@@ -19,6 +19,8 @@ _OBJECT_BYTES = 256 << 20  # shared memory of a local cluster: queries and hits 
 PATIENCE_SECONDS = 20
 _REACH_SECONDS = 10
 _GPU, _CPU = "GPU", "CPU"
+# Ray reads them when it is imported. Its handler of SIGSEGV would replace that of a JVM, which needs its own.
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1"}
 
 
 @contextlib.contextmanager
@@ -30,6 +32,8 @@ def connected(address: str) -> Iterator[None]:
     DiffRetrieverError
         If Ray is not installed, or the cluster cannot be reached.
     """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
@@ -38,7 +42,6 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
         options |= {"include_dashboard": False, "num_cpus": processors(), "object_store_memory": _OBJECT_BYTES}

@@ -12,21 +12,25 @@ from typing import Any
 
 import pytest
 
+from diffretriever_pyserini.cluster.ray import _ENVIRONMENT
+
 TOPICS = {"q": "dense retrieval of passages", "other": "word 3 of passage number 3", "n7": "word 7", "none": "the of"}
 ROWS, PART = 600, 10
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Connects this process to a cluster; commands that run in it use the same."""
+    """Connects this process to a cluster; commands that run in it use the same. It leaves the environment as it was."""
+    before = dict(os.environ)
+    os.environ.update(_ENVIRONMENT)
     import ray
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, **options)
-        yield
-        ray.shutdown()
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, **options)
+    yield
+    ray.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def write_corpus(path: Path, rows: int = ROWS) -> Path:
