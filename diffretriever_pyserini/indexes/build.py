@@ -61,7 +61,6 @@ def index_job(
     options = options or IndexOptions()
     refuse_inputs({"--output": output}, {"--store": store.folder if isinstance(store, Store) else store})
     store = store if isinstance(store, Store) else Store(store)
-    job = IndexJob(store, Path(output).expanduser(), options, terminal_bars(options.quiet), names)
-    job.check()
+    job = IndexJob(store, Path(output).expanduser(), options, terminal_bars(options.quiet), names).check()
     check_unique(store)
     return job

@@ -48,21 +48,20 @@ class IndexJob:
     names: TermNames | None = None
     trained: Trained | None = None
 
-    def check(self) -> dict[str, Any]:
-        """Check what can be checked at once; returns the facts of existing indexes, which stay."""
+    def check(self) -> IndexJob:
+        """Raise an error for all that can be checked at once; returns the job."""
         if len(self.store) == 0:
             raise InputError(f"{self.store.folder}: the store has no passages, so there is nothing to index.")
-        restore_folder(self.output, INDEX)
-        existing = existing_signals(self.output, self.options, self.store)
+        _ = self.existing
         if self.options.shards == 1:
             self._check_machine()
         if self.options.lexical:
             _ = self.term_names
-        return existing
+        return self
 
     def run(self) -> dict[str, Any]:
-        """Write the folder completely or not at all. Returns the contents of ``index.json``."""
-        store, options, existing = self.store, self.options, self.check()
+        """Write the folder completely or not at all, after :meth:`check`. Returns the contents of ``index.json``."""
+        store, options = self.store, self.options
         target = real_target(self.output)
         work = target.with_name(f"{target.name}.multi.unfinished")  # beside the real folder, not beside a link to it
         with whole_folder(self.output, INDEX) as folder:
@@ -70,12 +69,18 @@ class IndexJob:
             if options.multi is not None:
                 multi = MultiJob(store, options.multi, work, options.verify, self.bars, self.trained)
                 facts[MULTI] = multi.build(folder / MULTI).facts()
-            for signal, recorded in existing.items():
+            for signal, recorded in self.existing.items():
                 shutil.copytree(self.output / signal, folder / signal, copy_function=link)
                 facts[signal] = recorded
             write_json(folder / INDEX, facts)
         shutil.rmtree(work, ignore_errors=True)  # only after the index is complete: a kill may come before
         return facts
+
+    @cached_property
+    def existing(self) -> dict[str, Any]:
+        """The facts of existing indexes, which stay; DiffRetrieverError if they do not belong to this one."""
+        restore_folder(self.output, INDEX)
+        return existing_signals(self.output, self.options, self.store)
 
     @cached_property
     def plan(self) -> DensePlan | None:

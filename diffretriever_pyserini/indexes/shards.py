@@ -51,7 +51,7 @@ class ShardBuild:
             return
         trained = Trained(self.state, self.passages)
         options = replace(self.options, shards=1)
-        IndexJob(portion, self.work / shard_folder(shard), options, bars, trained=trained).run()
+        IndexJob(portion, self.work / shard_folder(shard), options, bars, trained=trained).check().run()
         self._finished(shard).touch()
 
     def _finished(self, shard: int) -> Path:
@@ -84,12 +84,11 @@ def build_shards(job: IndexJob, build_all: BuildAll = build_in_turn) -> dict[str
     After a kill, the next call with the same store and options continues with the shards that are missing.
     """
     store, options = job.store, job.options
-    existing = job.check()
     portions = store.portions(options.shards)
     if options.multi is not None:
         check_store(store)
     with whole_folder(job.output, INDEX, resume=True) as work:
-        state = _begin(work, job, bool(existing))
+        state = _begin(work, job)
         build = ShardBuild(store.folder, work, state, options, len(store))
         _train(store, state, options)
         build_all(build, portions)
@@ -100,16 +99,16 @@ def build_shards(job: IndexJob, build_all: BuildAll = build_in_turn) -> dict[str
     return facts
 
 
-def _begin(work: Path, job: IndexJob, existing: bool) -> Path:
+def _begin(work: Path, job: IndexJob) -> Path:
     """Continue the attempt in ``work`` if it had the same store and options, or start again; returns its state."""
-    inputs = json.dumps([job.store.digest, asdict(job.options) | {"quiet": None}, existing], sort_keys=True)
+    inputs = json.dumps([job.store.digest, asdict(job.options) | {"quiet": None}, bool(job.existing)], sort_keys=True)
     task = hashlib.sha256(inputs.encode()).hexdigest()
     state = work / f"{_BUILDING}-{task[:16]}"
     if state.is_dir():
         return state
     for path in work.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if existing:
+    if job.existing:
         shutil.copytree(job.output / "shards", work / "shards", copy_function=link)
     (work / "shards").mkdir(exist_ok=True)
     state.mkdir()  # at last: a kill before starts again

@@ -82,9 +82,8 @@ class Inference:
 
         config = self.config
         content = None if prepared.content is None else [prepared.content[i] for i in rows]
-        columns, factors = content_columns(content, len(rows), self.backbone.device)
-        if factors is not None and prepared.factors is not None:
-            factors = _filled(factors, [prepared.factors[i] for i in rows])
+        values = None if prepared.factors is None else [prepared.factors[i] for i in rows]
+        columns, factors = content_columns(content, values, len(rows), self.backbone.device)
         with torch.inference_mode():
             hidden, logits = self._forward(prepared, rows, None if self.needs_every_logit else columns)
             finite = _finite(hidden, logits)
@@ -202,23 +201,23 @@ def _start_fetching(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
 
 
 def content_columns(
-    content: Sequence[np.ndarray] | None, count: int, device: torch.device
+    content: Sequence[np.ndarray] | None, factors: Sequence[np.ndarray] | None, count: int, device: torch.device
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Content ids int64 [B, C], padded with 0, and bool [B, C], False for padding; (None, None) without a filter."""
+    """Content ids int64 [B, C] and the ``factors`` of their weights [B, C] (True without), both padded with 0.
+
+    (None, None) without a filter.
+    """
     if content is None:
         return None, None
     lengths = np.array([len(ids) for ids in content])
     inside = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
     table = np.zeros((count, inside.shape[1]), dtype=np.int64)
     table[inside] = np.concatenate(content) if len(content) else []
-    return on_device(table, device), on_device(inside, device)
-
-
-def _filled(inside: torch.Tensor, rows: Sequence[np.ndarray]) -> torch.Tensor:
-    """Float32 [B, C] with the values of ``rows`` where ``inside`` is True, else 0."""
-    table = np.zeros(tuple(inside.shape), np.float32)
-    table[np.arange(table.shape[1]) < np.array([len(row) for row in rows])[:, None]] = np.concatenate(rows)
-    return on_device(table, inside.device)
+    values = inside
+    if factors is not None:
+        values = np.zeros(inside.shape, np.float32)
+        values[inside] = np.concatenate(factors) if len(factors) else []
+    return on_device(table, device), on_device(values, device)
 
 
 def _weights(impacts: np.ndarray, content: Sequence[np.ndarray] | None, vocab_size: int) -> scipy.sparse.csr_matrix:

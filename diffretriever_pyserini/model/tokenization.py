@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ConfigError, PanicError, panics_as_errors, reason
 from ..settings import parsed
 from .backbones.loading import load_tokenizer
-from .config import RetrieverConfig, check_side
+from .config import LexicalTf, RetrieverConfig, check_side
 from .layout import Layout, build_layout, tokenize_texts
 from .lexical import ContentTokens
 from .method import tf_factors
@@ -96,6 +96,12 @@ class Prepared:
         return self.ids.lengths + len(self.layout.assemble(()))
 
 
+def terms_and_factors(content: ContentTokens, text: str, tf: LexicalTf, side: str) -> tuple[list[int], np.ndarray]:
+    """Ids of the terms of ``text``, and the factors float32 of their weights (docs/method.md §4.1)."""
+    terms, counts, length = content.counted(text)
+    return terms, tf_factors(np.array(counts), length, tf, side)
+
+
 class Preparer:
     """Tokenise and split texts as a retriever of ``config`` does; a worker process needs nothing else."""
 
@@ -151,7 +157,7 @@ class Preparer:
                 return Prepared(layout, ids, Ragged.of([self.content(text) for text in texts]), side=side)
             content, factors = [], []
             for text in texts:
-                terms, counts, length = self.content.counted(text)
+                terms, of_terms = terms_and_factors(self.content, text, tf, side)
                 content.append(terms)
-                factors.append(tf_factors(np.array(counts), length, tf, side))
+                factors.append(of_terms)
             return Prepared(layout, ids, Ragged.of(content), Ragged.of(factors, np.float32), side)

@@ -122,6 +122,8 @@ def test_training_has_the_same_factors(tiny_bert: Path) -> None:
         assert batch["content"][row, :count].tolist() == prepared.content[row].tolist()
         assert batch["factors"][row, :count].tolist() == prepared.factors[row].tolist()
         assert not batch["factors"][row, count:].any()
+    without_terms = collator.side(["the of", ""], "query")
+    assert without_terms["content"].tolist() == [[-1], [-1]] and without_terms["factors"].tolist() == [[0], [0]]
 
 
 @pytest.mark.parametrize("times", [1, 20])

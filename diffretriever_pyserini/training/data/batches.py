@@ -13,7 +13,7 @@ from torch import Tensor
 from ...model.config import LexicalTf
 from ...model.layout import Layout, TokenTable, tokenize_texts
 from ...model.lexical import ContentTokens
-from ...model.method import tf_factors
+from ...model.tokenization import terms_and_factors
 from ..settings import TrainSettings
 from .store import text_key
 
@@ -97,14 +97,13 @@ class Collator:
         in_row = table.mask_positions(layout) - table.shape[1] * np.arange(len(texts))[:, None]
         batch["positions"] = torch.from_numpy(in_row)
         if self._content is not None:
-            counted = [self._content.counted(text) for text in texts]
-            width = max(1, *(len(ids) for ids, _, _ in counted))
-            batch["content"] = torch.tensor([[*ids, *[-1] * (width - len(ids))] for ids, _, _ in counted])
-            if self._tf is not None:
-                factors = np.zeros((len(texts), width), np.float32)
-                for row, (ids, counts, length) in zip(factors, counted, strict=True):
-                    row[: len(ids)] = tf_factors(np.array(counts), length, self._tf, side)
-                batch["factors"] = torch.from_numpy(factors)
+            if self._tf is None:
+                content = [self._content(text) for text in texts]
+            else:
+                pairs = [terms_and_factors(self._content, text, self._tf, side) for text in texts]
+                content = [ids for ids, _ in pairs]
+                batch["factors"] = _table([factors.tolist() for _, factors in pairs], 0.0)
+            batch["content"] = _table(content, -1)
         return batch
 
     def _padded(
@@ -139,6 +138,12 @@ class Collator:
         batch["ratios"] = torch.tensor(ratios, dtype=torch.float32)
         batch["text_tokens"] = torch.tensor([len(ids) for ids in texts])
         return batch
+
+
+def _table(rows: Sequence[Sequence[float]], padding: float) -> Tensor:
+    """``rows`` as a tensor of at least one column, filled up with ``padding``."""
+    width = max(1, *map(len, rows))
+    return torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows])
 
 
 def _known_keys(examples: Sequence[Example]) -> Tensor:
