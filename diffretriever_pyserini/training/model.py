@@ -18,6 +18,8 @@ from ..model.backbones.base import Backbone
 from ..model.layout import Layout
 from .losses import denoising_loss, lexical_activations
 
+import os
+GROUP = int(os.environ.get("GROUP","100000"))
 Side = dict[str, Tensor]
 """``input_ids`` and ``attention_mask`` int64 [N, L], ``positions`` int64 [N, K] of the masks in each row; with a
 content filter ``content`` int64 [N, C], padded with -1."""
@@ -43,6 +45,7 @@ class MaskReader(nn.Module):
         self.layouts = layouts
         self.chunk = chunk
         self.excluded = sorted(excluded)
+        backbone.pack()
         # A key-value cache is of no use here and would hold every layer's keys.
         self.network.config.use_cache = False
 
@@ -86,13 +89,35 @@ class MaskReader(nn.Module):
         content: Tensor | None,
         factors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
+        rows = (self._packed if self.backbone.packs else self._padded)(side, ids, mask, positions)
+        if content is None:
+            logits = self.backbone.head(rows)
+            if self.excluded:
+                logits = logits.index_fill(2, torch.tensor(self.excluded, device=logits.device), -torch.inf)
+        else:
+            logits = self.backbone.head_columns(rows, content.clamp(min=0))
+        return rows.float(), lexical_activations(logits, content, factors)
+
+    def _padded(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Hidden states [N, K, H] at ``positions`` of padded rows."""
         ids, mask, cut = self._trim(ids, mask)
         states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
-        rows = states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
-        logits = self.backbone.head(rows)
-        if content is None and self.excluded:
-            logits = logits.index_fill(2, torch.tensor(self.excluded, device=logits.device), -torch.inf)
-        return rows.float(), lexical_activations(logits, content, factors)
+        return states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
+
+    def _packed(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """The same, computed without the padding."""
+        lengths = mask.sum(dim=1)
+        order = lengths.argsort(stable=True)  # texts of equal length attend together
+        starts = torch.empty_like(lengths)
+        starts[order] = lengths[order].cumsum(dim=0) - lengths[order]
+        if self.backbone.pad_left:
+            starts -= ids.shape[1] - lengths
+        block = self.layouts[side].block
+        states = [
+            self.backbone.packed_states(ids[rows][mask[rows].bool()], self.backbone.packing(lengths[rows].cpu().numpy()), block)
+            for rows in order.split(GROUP)
+        ]
+        return torch.cat(states)[starts.unsqueeze(1) + positions]
 
     @torch.no_grad()
     def plain_embeddings(self, batch: Side) -> Tensor:
@@ -135,6 +160,13 @@ class MaskReader(nn.Module):
 def _slices(count: int, chunk: int) -> list[slice]:
     step = chunk or count
     return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def set_base_dropout(backbone: Backbone, dropout: float) -> None:
+    """Set the dropout of the base's layers; that of an adapter is its own."""
+    for name, module in backbone.model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
+            module.p = dropout
 
 
 def use_gradient_checkpointing(backbone: Backbone) -> None:

@@ -182,6 +182,8 @@ def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
         values["lexical_tf"] = asdict(config.lexical_tf)
     if config.hybrid_weight != 0.5:
         values["hybrid_weight"] = config.hybrid_weight
+    if config.prefix_budgets is not None:
+        values["prefix_budgets"] = list(config.prefix_budgets)
     if config.split_special_tokens is not None:
         values["split_special_tokens"] = config.split_special_tokens
     if config.family == "masked_lm":

@@ -57,7 +57,7 @@ def test_without_copies_nothing_is_masked(tiny_settings: Settings) -> None:
     gradients = [one.grad.clone() for one in outputs.values() if one.grad is not None]
     for one in outputs.values():
         one.grad = None
-    similarities = losses.maxsim(unit(outputs["query_hidden"]), unit(outputs["passage_hidden"]))
+    similarities = losses.maxsim(losses.interactions(unit(outputs["query_hidden"]), unit(outputs["passage_hidden"])))
     plain = torch.nn.functional.cross_entropy(similarities / 2 / 0.01, batch["positives"])
     products = outputs["query_lexical"] @ outputs["passage_lexical"].T
     plain = plain + torch.nn.functional.cross_entropy(products, batch["positives"])

@@ -94,16 +94,18 @@ def attend(
     attention_mask: torch.Tensor | None,
     packing: Packing | None = None,
     scaling: float | None = None,
+    dropout: float = 0.0,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention as transformers calls it: [B, heads, L, D] each -> [B, L, heads, D]; with ``packing`` B is 1."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if packing is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # [T, heads, D]
-    attention = _by_kernel if packing.kernel else _by_length
-    return attention(query, key, value, packing, scaling).unsqueeze(0), None
+    if packing.kernel and not dropout:  # the kernels have none
+        return _by_kernel(query, key, value, packing, scaling).unsqueeze(0), None
+    return _by_length(query, key, value, packing, scaling, dropout).unsqueeze(0), None
 
 
 def _by_kernel(
@@ -118,22 +120,28 @@ def _by_kernel(
 
 
 def _by_length(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float | None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packing: Packing,
+    scaling: float | None,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """Adjacent texts of equal length form a batch without padding; texts are sorted by length."""
     import torch
 
-    result, start = torch.empty_like(query, memory_format=torch.contiguous_format), 0
+    groups = [(length, length * len(list(group))) for length, group in groupby(packing.lengths)]
     repeats = query.shape[1] // key.shape[1]
-    for length, group in groupby(packing.lengths):
-        end = start + length * len(list(group))
-        q, k, v = (part[start:end].unflatten(0, (-1, length)).transpose(1, 2) for part in (query, key, value))
+    results = []
+    for (length, _), *parts in zip(
+        groups, *(part.split([n for _, n in groups]) for part in (query, key, value)), strict=True
+    ):
+        q, k, v = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in parts)
         if repeats > 1:
             k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
-        result[start:end] = attended.transpose(1, 2).flatten(0, 1)
-        start = end
-    return result
+        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        results.append(attended.transpose(1, 2).flatten(0, 1))
+    return torch.cat(results)
 
 
 def may_have_kernel(model: PreTrainedModel) -> bool:
