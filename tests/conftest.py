@@ -15,13 +15,22 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Models this small lose more to threads that wait for each other than they gain: on a busy machine a factor of ten.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from .warm import ENVIRONMENT  # the variables above are part of it
+
 # For several workers: long files begin first, so that none is left over at the end, and these are shared out by their
 # first parameter (a page, an encoder).
 SPLIT = ("tests/docs/test_docs.py", "tests/end_to_end/test_literal_commands.py")
 LONG = (*SPLIT, "tests/end_to_end/", "tests/training/", "tests/runtime/", "tests/encoding/", "tests/indexes/")
 
 
+def _restore(environment: dict[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _restore(ENVIRONMENT)  # importing pyserini.encode changes it, and commands would no longer start warm (warm.py)
     items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG)))
 
 
@@ -30,9 +39,15 @@ def environment_as_before() -> Iterator[None]:
     """What a library sets (accelerate does, for FSDP) is not there for the tests after it."""
     before = dict(os.environ)
     yield
-    for name in os.environ.keys() ^ before.keys():
-        os.environ.pop(name, None)
-    os.environ.update(before)
+    _restore(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Nor is what the fixtures of a file left for the files after it."""
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        _restore(ENVIRONMENT | {name: os.environ[name] for name in ("PYTEST_CURRENT_TEST",) if name in os.environ})
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +47,7 @@ ENDS = [
 
 
 def run(python: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | variables
+    environment = warm.ENVIRONMENT | variables
     return subprocess.run(
         [python, *arguments], cwd=folder, env=environment, input="given", capture_output=True, text=True, timeout=300
     )
@@ -116,6 +115,8 @@ def test_torchrun_starts_warm_processes(python: str, tmp_path: Path) -> None:
         "with open(os.environ['RANK'], 'w') as file:\n"
         "    print(os.environ['WORLD_SIZE'], 'torch' in sys.modules, *sys.argv, file=file)\n"
     )
-    done = subprocess.run([*warm.torchrun(), "program.py", "x"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [*warm.torchrun(), "program.py", "x"], cwd=tmp_path, env=warm.ENVIRONMENT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["2 True program.py x\n"] * 2
