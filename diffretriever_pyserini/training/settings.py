@@ -72,7 +72,9 @@ class TrainSettings:
     temperature: Annotated[AboveZero, Help("tau of the dense scores", "T", group="losses")] = 0.01
     lexical_weight: Annotated[Weight, Help("lambda, weight of the lexical loss", "W")] = 1.0
     lexical_temperature: Annotated[AboveZero, Help("tau of the lexical scores; the paper has none", "T")] = 1.0
-    fused_weight: Annotated[Weight, Help("weight of the contrastive loss of both signals' sum, each divided by its tau", "W")] = 0.0
+    fused_weight: Annotated[
+        Weight, Help("weight of the contrastive loss of both signals' sum, each divided by its tau", "W")
+    ] = 0.0
     denoising_weight: Annotated[Weight, Help("weight of the denoising loss on masked text tokens", "W")] = 0.0
     denoising_passages: Annotated[Count, Help("passages per step in the denoising loss")] = 8
     diversity_weight: Annotated[Weight, Help("weight of the mean squared cosine of a text's K vectors", "W")] = 0.0
