@@ -37,13 +37,13 @@ class LoraSettings:
 
 
 def adapted_layers(family: str, model: Any, layers: int = 0) -> list[str]:
-    """Full names of the linear layers that LoRA adapts in ``model``: all those in blocks, and LLaDA's head.
-
-    ``layers`` is the number of upper blocks, 0 for all.
-    """
+    """Full names of the linear layers that LoRA adapts: those of the upper ``layers`` blocks (0: all), LLaDA's head."""
     from torch.nn import Linear
 
-    lowest = model.config.num_hidden_layers - layers if layers else 0
+    depth = int(model.config.num_hidden_layers)
+    if layers > depth:
+        raise ConfigError(f"lora_layers={layers}: the base has only {depth} layers.")
+    lowest = depth - layers if layers else 0
     names = [
         name
         for name, module in model.named_modules()
@@ -174,13 +174,13 @@ def start_head(backbone: Backbone) -> None:
         head.decoder.bias.fill_(1.0)
 
 
-def start_terms(backbone: Backbone, frequencies: Any, texts: int) -> None:
+def start_terms(backbone: Backbone, frequencies: np.ndarray, count: int) -> None:
     """Give each term of a head from :func:`start_head` a first weight in proportion to its idf.
 
-    ``frequencies`` int64 [V] counts the texts of each term among ``texts``.
+    ``frequencies`` int64 [V] counts the texts of each term among ``count`` texts.
     """
     import torch
 
-    idf = np.log((texts + 1) / (frequencies + 0.5))
+    idf = np.log((count + 1) / (frequencies + 0.5))
     with torch.no_grad():
         backbone.model.cls.predictions.decoder.bias.copy_(torch.from_numpy(np.expm1(_WEIGHT_PER_IDF * idf)))

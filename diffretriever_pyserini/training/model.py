@@ -8,6 +8,7 @@ DeepSpeed and FSDP see a single step; dropout draws the same masks both times.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..model.backbones.base import Backbone
 from ..model.layout import Layout
 from .losses import denoising_loss, lexical_activations
 
-_CACHED_TOKENS = 1536  # measured with a base of H = 384
+_CACHED_TOKENS = 1536  # whose activations of a small base stay in a processor's cache
 
 Side = dict[str, Tensor]
 """``input_ids`` and ``attention_mask`` int64 [N, L], ``positions`` int64 [N, K] of the masks in each row; with a
@@ -90,14 +91,23 @@ class MaskReader(nn.Module):
         content: Tensor | None,
         factors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        rows = (self._packed if self.backbone.packs else self._padded)(side, ids, mask, positions)
-        if content is None:
-            logits = self.backbone.head(rows)
-            if self.excluded:
-                logits = logits.index_fill(2, torch.tensor(self.excluded, device=logits.device), -torch.inf)
-        else:
-            logits = self.backbone.head_columns(rows, content.clamp(min=0))
+        rows = (self._packed if self._packs(ids) else self._padded)(side, ids, mask, positions)
+        logits = self.backbone.head(rows) if content is None else self._columns(rows, content.clamp(min=0))
+        if content is None and self.excluded:
+            logits = logits.index_fill(2, torch.tensor(self.excluded, device=logits.device), -torch.inf)
         return rows.float(), lexical_activations(logits, content, factors)
+
+    def _packs(self, ids: Tensor) -> bool:
+        """Whether to pack: on a GPU only for the kernels, which have no dropout; without them it would be slower."""
+        if not self.backbone.packs or ids.device.type == "cpu":
+            return self.backbone.packs
+        return self.backbone.has_kernel and not (self.training and base_dropout(self.backbone))
+
+    def _columns(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Logits [N, K, C] of ``columns`` [N, C], in whichever way takes less memory."""
+        if columns.shape[1] * rows.shape[2] <= rows.shape[1] * self.backbone.vocab_size:
+            return self.backbone.head_columns(rows, columns)
+        return self.backbone.head(rows).gather(2, columns.unsqueeze(1).expand(-1, rows.shape[1], -1))
 
     def _padded(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Hidden states [N, K, H] at ``positions`` of padded rows."""
@@ -172,11 +182,24 @@ def _slices(count: int, chunk: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, count, step)]
 
 
+def base_dropout(backbone: Backbone) -> float:
+    """The largest dropout of the base's layers and attention."""
+    return max((float(getattr(module, name)) for module, name in _dropouts(backbone)), default=0.0)
+
+
 def set_base_dropout(backbone: Backbone, dropout: float) -> None:
-    """Set the dropout of the base's layers; that of an adapter is its own."""
+    """Set the dropout of the base's layers and attention; that of an adapter is its own."""
+    for module, name in _dropouts(backbone):
+        setattr(module, name, dropout)
+
+
+def _dropouts(backbone: Backbone) -> Iterator[tuple[nn.Module, str]]:
+    """Modules with a dropout, and the attribute that holds it."""
     for name, module in backbone.model.named_modules():
         if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
-            module.p = dropout
+            yield module, "p"
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            yield module, "attention_dropout"
 
 
 def use_gradient_checkpointing(backbone: Backbone) -> None:

@@ -121,6 +121,14 @@ def retriever_for(settings: TrainSettings) -> RetrieverConfig:
     changed = config.replace(**changes)
     if settings.lora_r == 0 and config.adapter:
         raise ConfigError(f"{settings.model} is an adapter; lora_r: 0 trains all weights and starts from a base only.")
+    if settings.lora_layers and (config.adapter or settings.lora_r == 0):
+        raise ConfigError("lora_layers is for a new adapter: this run trains all weights, or an adapter further.")
+    most = max(changed.k_query, changed.k_passage)
+    if changed.prefix_budgets and max(changed.prefix_budgets) > most:
+        if settings.prefix_budgets:
+            raise ConfigError(f"prefix_budgets={list(settings.prefix_budgets)} exceed the {most} vectors of a text.")
+        fitting = tuple(budget for budget in changed.prefix_budgets if budget <= most)
+        changed = changed.replace(prefix_budgets=fitting)
     if settings.distils_embeddings and (settings.lora_r == 0 or settings.fsdp):
         raise ConfigError(
             "distillation from the base's embeddings needs LoRA, and the base must not be sharded (fsdp)."
@@ -135,6 +143,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
 
     from ..model.lexical import unknown_ids
     from .data.batches import Collator
+    from .gather import rank
     from .lora import start_terms, trainable_backbone
     from .model import MaskReader, set_base_dropout, use_gradient_checkpointing
     from .release import Release, base_name
@@ -152,7 +161,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     collator = Collator(tokenizer, layouts, backbone.pad_left, config.lexical_terms, settings, config.lexical_tf)
     if backbone.missing_head and not config.adapter:
         texts = rows.some_positives(_TEXTS_COUNTED)
-        bar = tqdm(texts, desc="Counting terms", unit=" texts", delay=2, disable=None)
+        bar = tqdm(texts, desc="Counting terms", unit=" texts", delay=2, disable=True if rank() else None)
         frequencies = collator.text_frequencies(bar, backbone.vocab_size)
         if frequencies is not None:
             start_terms(backbone, frequencies, len(texts))
@@ -213,8 +222,9 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
             raise ConfigError(f"output {output} is not empty (it holds {others[0]}); name another folder.")
     elif written.is_file():
         before = yaml.safe_load(written.read_text(encoding="utf-8")) or {}
+        defaults = {one.name: one.default for one in dataclasses.fields(settings)}  # of settings newer than the run
         for name, value in settings.to_dict().items():
-            if name not in _CHANGEABLE and before.get(name) != value:
+            if name not in _CHANGEABLE and before.get(name, defaults[name]) != value:
                 raise ConfigError(f"{output}: the run was started with {name}={before.get(name)!r}, not {value!r}.")
     now = digests(settings.data, settings.data_split) | digests(settings.dev, settings.dev_split)
     if resume:

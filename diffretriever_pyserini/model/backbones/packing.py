@@ -66,15 +66,14 @@ def on_device(values: np.ndarray, device: Any) -> torch.Tensor:
     return tensor.to(device)
 
 
-def let_pack(model: PreTrainedModel) -> bool:
-    """Let ``model`` run both packed rows and padded batches; returns whether torch's kernels run packed rows."""
+def let_pack(model: PreTrainedModel) -> None:
+    """Let ``model`` run both packed rows and padded batches."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(ATTENTION, attend)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     model.set_attn_implementation(ATTENTION)
-    return kernel_works(model)
 
 
 def run_packed(model: PreTrainedModel, ids: torch.Tensor, packing: Packing, **inputs: torch.Tensor) -> torch.Tensor:
@@ -131,11 +130,10 @@ def _by_length(
     import torch
 
     groups = [(length, length * len(list(group))) for length, group in groupby(packing.lengths)]
+    sizes = [size for _, size in groups]
     repeats = query.shape[1] // key.shape[1]
     results = []
-    for (length, _), *parts in zip(
-        groups, *(part.split([n for _, n in groups]) for part in (query, key, value)), strict=True
-    ):
+    for (length, _), *parts in zip(groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
         q, k, v = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in parts)
         if repeats > 1:
             k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
@@ -152,7 +150,10 @@ def may_have_kernel(model: PreTrainedModel) -> bool:
 
 
 def kernel_works(model: PreTrainedModel) -> bool:
-    """Whether torch's variable-length attention runs on the device of ``model`` and agrees with ordinary attention."""
+    """Whether torch's variable-length attention runs on the device of ``model`` and agrees with ordinary attention.
+
+    Where gradients are enabled, they must agree, too.
+    """
     if not may_have_kernel(model):
         return False
     config: Any = model.config
@@ -171,11 +172,14 @@ def _kernel_agrees(heads: int, key_heads: int, width: int, device: Any, dtype: A
 
     generator = torch.Generator().manual_seed(1)
     packing = Packing.of(np.array(_PROBE), device)
-    query, key, value = (
+    inputs = [
         torch.randn((count, sum(_PROBE), width), generator=generator)
         .to(device, dtype)
         .transpose(0, 1)  # as models pass it
+        .requires_grad_(torch.is_grad_enabled())
         for count in (heads, key_heads, key_heads)
-    )
-    result = _by_kernel(query, key, value, packing, None).float()
-    return bool((result - _by_length(query, key, value, packing, None).float()).abs().max() < _TOLERANCE)
+    ]
+    pairs = [tuple(attention(*inputs, packing, None) for attention in (_by_kernel, _by_length))]
+    if torch.is_grad_enabled():
+        pairs += zip(*(torch.autograd.grad(result.square().sum(), inputs) for result in pairs[0]), strict=True)
+    return all(bool((a.float() - b.float()).abs().max() < _TOLERANCE) for a, b in pairs)
