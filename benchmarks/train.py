@@ -3,8 +3,9 @@
     python benchmarks/train.py [--threads N] [--batch N] [--steps N]
 
 Steps of `diffretriever train` (collator, forward, backward, update; LoRA rank 32; float32; no dropout) on
-all-MiniLM-L6-v2, K 4/16, with passages of 20 to 128 tokens. All ways run in turn in each round, in one process. The limit is what the matrix
-products of the model's layers alone would allow: their number of operations at the measured speed of one such product.
+all-MiniLM-L6-v2, K 4/16, with passages of 20 to 120 words. All ways run in turn in each round, in one process. The
+limit is what the matrix products of the model's layers alone would allow: their number of operations at the measured
+speed of one such product.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from diffretriever_pyserini.model.layout import build_layout
 from diffretriever_pyserini.training import model as model_module
 from diffretriever_pyserini.training.data.batches import Collator, Example
 from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
-from diffretriever_pyserini.training.model import MaskReader, set_base_dropout
+from diffretriever_pyserini.training.model import MaskReader, base_dropout, set_base_dropout
 from diffretriever_pyserini.training.objective import objective
 from diffretriever_pyserini.training.run import retriever_for
 from diffretriever_pyserini.training.settings import TrainSettings
@@ -60,6 +60,24 @@ def step(settings: TrainSettings, attention: str | None = None) -> tuple[dict[st
 
 def gradients(model: MaskReader) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_a_text_of_many_terms_takes_the_whole_head(tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its columns would take more memory than all logits; the losses are the same."""
+    settings = tiny_settings(temperature=0.05)
+    few, model = step(settings)
+    calls: list[int] = []
+    plain = type(model.backbone).head
+    monkeypatch.setattr(type(model.backbone), "head", lambda self, rows: calls.append(1) or plain(self, rows))
+    monkeypatch.setattr(type(model.backbone), "vocab_size", property(lambda _: 20))
+    config = retriever_for(settings)
+    tokenizer = load_tokenizer(config)
+    batch = Collator(tokenizer, model.layouts, model.backbone.pad_left, config.lexical_terms)(EXAMPLES)
+    outputs = model(batch["query"], batch["passage"])
+    assert calls
+    monkeypatch.undo()
+    whole = objective(outputs, batch, settings, model.backbone.vocab_size)
+    torch.testing.assert_close(whole["loss"], few["loss"])
 
 
 @pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada", "bert"])
@@ -116,3 +134,16 @@ def test_dropout_of_the_base_can_be_set(tiny_settings: Settings, tiny_bert: Path
     assert different()
     set_base_dropout(backbone, 0.5)
     assert different()
+
+
+def test_attention_dropout_that_is_no_layer_is_set_too(tiny_settings: Settings) -> None:
+    """Qwen2 and Llama hold it as a number."""
+    backbone = trainable_backbone(retriever_for(tiny_settings()), torch.float32, LoraSettings(4, 16, 0.3))
+    assert base_dropout(backbone) == 0
+    set_base_dropout(backbone, 0.25)
+    assert base_dropout(backbone) == 0.25
+    layer: Any = next(module for module in backbone.model.modules() if hasattr(module, "attention_dropout"))
+    assert layer.attention_dropout == 0.25
+    assert {module.p for name, module in backbone.model.named_modules() if name.endswith("lora_dropout.default")} == {
+        0.3
+    }

@@ -179,7 +179,8 @@ def _kernel_agrees(heads: int, key_heads: int, width: int, device: Any, dtype: A
         .requires_grad_(torch.is_grad_enabled())
         for count in (heads, key_heads, key_heads)
     ]
-    pairs = [tuple(attention(*inputs, packing, None) for attention in (_by_kernel, _by_length))]
+    query, key, value = inputs
+    pairs = [(_by_kernel(query, key, value, packing, None), _by_length(query, key, value, packing, None))]
     if torch.is_grad_enabled():
         pairs += zip(*(torch.autograd.grad(result.square().sum(), inputs) for result in pairs[0]), strict=True)
     return all(bool((a.float() - b.float()).abs().max() < _TOLERANCE) for a, b in pairs)
