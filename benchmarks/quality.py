@@ -3,9 +3,9 @@
     python benchmarks/quality.py [BEIR folder ...] [--encoder NAME] [--output FOLDER] [--plot]
 
 For the documentation inside Python (unless --no-demo) and each collection in BEIR layout: Pyserini's BM25, the
-mean-pooled MiniLM that the default model was trained from, and DiffRetriever with exact scores in memory: pooled
-vectors (dense single), MaxSim (dense multi), lexical, and both fusions. Writes quality.md, quality.json and
-quality.png.
+mean-pooled MiniLM that the default model was trained from, these two fused, and DiffRetriever with exact scores in
+memory: pooled vectors (dense single), MaxSim (dense multi), lexical, and both fusions with the model's hybrid_weight.
+Writes quality.md, quality.json and quality.png.
 """
 
 import argparse
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/quality"), help="default: %(default)s")
     parser.add_argument("--no-demo", action="store_true", help="leave out the documentation inside Python")
     parser.add_argument("--plot", action="store_true", help="also draw quality.png")
+    parser.add_argument("--weights", nargs="*", type=float, default=[], help="more weights of dense in the hybrids")
     parser.add_argument("--save-runs", action="store_true", help="also write every run file")
     options = parser.parse_args()
     model = DiffRetriever.from_pretrained(options.encoder, device=options.device)
@@ -65,7 +66,13 @@ def main() -> None:
     for dataset in [*([] if options.no_demo else [None]), *options.datasets]:
         with tempfile.TemporaryDirectory() as folder:
             texts, bm25 = prepare(Path(folder), dataset)
-        runs = {"BM25": bm25, "MiniLM, mean pooled": minilm_run(texts, options.device), **our_runs(model, texts)}
+        parent = minilm_scores(texts, options.device)
+        runs = {
+            "BM25": bm25,
+            "MiniLM, mean pooled": as_run(parent, texts),
+            "BM25 + MiniLM": as_run(scoring.fuse(parent, as_scores(bm25, texts), depth=DEPTH), texts),
+            **our_runs(model, texts, options.weights),
+        }
         figures[texts.name] = {system: evaluate(run, texts.qrels, MEASURES).means for system, run in runs.items()}
         print(f"\n{texts.name}: {len(texts.docids)} passages, {len(texts.queries)} queries")
         for system, means in figures[texts.name].items():
@@ -91,8 +98,8 @@ def prepare(folder: Path, dataset: Path | None) -> tuple[Texts, Run]:
     return texts, read_run(folder / "run.bm25.txt")
 
 
-def our_runs(model: DiffRetriever, texts: Texts) -> dict[str, Run]:
-    """Runs of every mode of searching with one model, scores exact and in memory."""
+def our_runs(model: DiffRetriever, texts: Texts, weights: list[float]) -> dict[str, Run]:
+    """Runs of every mode of searching with one model, scores exact and in memory; ``weights`` add hybrids."""
     started = time.monotonic()
     parts = []
     for start in tqdm(range(0, len(texts.passages), CHUNK), desc=f"{texts.name}: encode", disable=None):
@@ -103,20 +110,22 @@ def our_runs(model: DiffRetriever, texts: Texts) -> dict[str, Run]:
     queries = model.encode(list(texts.queries.values()), side="query")
     single = scoring.pooled_scores(queries.pooled, np.concatenate([part.pooled for part in parts]))
     multi = scoring.maxsim(queries.vectors, np.concatenate([part.vectors for part in parts]))
-    weights = scipy.sparse.vstack([part.weights for part in parts], format="csr")
-    lexical = scoring.lexical_scores(queries.weights, weights)
+    impacts = scipy.sparse.vstack([part.weights for part in parts], format="csr")
+    lexical = scoring.lexical_scores(queries.weights, impacts)
     scores = {
         "dense single": single,
         "dense multi (MaxSim)": multi,
         "lexical": np.where(lexical > 0, lexical, np.nan),
-        "hybrid, single": scoring.fuse(single, lexical, depth=DEPTH),
-        "hybrid, multi": scoring.fuse(multi, lexical, depth=DEPTH),
     }
+    for weight in (model.config.hybrid_weight, *weights):
+        suffix = "" if weight == model.config.hybrid_weight else f", {weight:g}"
+        scores[f"hybrid, single{suffix}"] = scoring.fuse(single, lexical, weight, DEPTH)
+        scores[f"hybrid, multi{suffix}"] = scoring.fuse(multi, lexical, weight, DEPTH)
     return {name: as_run(matrix, texts) for name, matrix in scores.items()}
 
 
-def minilm_run(texts: Texts, device: str) -> Run:
-    """The baseline: all-MiniLM-L6-v2, mean pooled over the attention mask, unit length."""
+def minilm_scores(texts: Texts, device: str) -> np.ndarray:
+    """The baseline [queries, passages]: all-MiniLM-L6-v2, mean pooled over the attention mask, unit length."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -138,7 +147,17 @@ def minilm_run(texts: Texts, device: str) -> Run:
             vectors[rows] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return vectors
 
-    return as_run(scoring.pooled_scores(embed(list(texts.queries.values())), embed(texts.passages)), texts)
+    return scoring.pooled_scores(embed(list(texts.queries.values())), embed(texts.passages))
+
+
+def as_scores(run: Run, texts: Texts) -> np.ndarray:
+    """The scores of ``run`` [queries, passages]; NaN for passages that are not in it."""
+    column = {docid: i for i, docid in enumerate(texts.docids)}
+    scores = np.full((len(texts.queries), len(texts.docids)), np.nan, dtype=np.float32)
+    for row, qid in enumerate(texts.queries):
+        for docid, score in run.get(qid, {}).items():
+            scores[row, column[docid]] = score
+    return scores
 
 
 def as_run(scores: np.ndarray, texts: Texts) -> Run:

@@ -25,6 +25,7 @@ LexicalTerms = Literal["content", "stems", "vocabulary"]
 MaskPositionIds = Literal["follow", "tail"]
 MaskTokenType = Literal[0, 1]
 Ids = tuple[CountFrom0, ...]
+Budgets = tuple[Masks, ...]
 FAMILIES = get_args(Family)
 HUB_BASES = {"dream": "Dream-org/Dream-v0-Instruct-7B", "llada": "GSAI-ML/LLaDA-8B-Instruct"}
 _FAMILY_OF_MODEL_TYPE = {
@@ -44,6 +45,7 @@ _OUR_KEYS = (
     "lexical_terms",
     "lexical_tf",
     "hybrid_weight",
+    "prefix_budgets",
     "impact_rounding",
     "cut_at_stop",
     "prompt",
@@ -152,6 +154,9 @@ class RetrieverConfig:
         Le(1),
         Help("share of the dense signal in a hybrid search by min-max; `search` uses it unless it gets --alpha"),
     ] = 0.5
+    prefix_budgets: Annotated[
+        Budgets | None, Help("prefixes of the K vectors that were trained to stand alone (docs/method.md §6)")
+    ] = None
     description: Annotated[str, Help("shown by `diffretriever models`")] = ""
 
     def __post_init__(self) -> None:

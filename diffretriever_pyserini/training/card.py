@@ -16,6 +16,9 @@ _RECIPE = (
     "warmup_ratio",
     "temperature",
     "lexical_weight",
+    "lexical_temperature",
+    "fused_weight",
+    "prefix_budgets",
     "denoising_weight",
     "diversity_weight",
     "margin_mse_weight",
@@ -23,6 +26,7 @@ _RECIPE = (
     "embedding_weight",
     "embedding_kl_weight",
     "weight_decay",
+    "dropout",
     "seed",
 )
 
@@ -34,7 +38,10 @@ def model_card(settings: TrainSettings, config: RetrieverConfig, release: Releas
         "library_name": "diffretriever-pyserini",
         "tags": ["retrieval", *(["lora"] if release.lora else [])],
     }
-    adapter = f"LoRA, r {release.lora.r}, alpha {release.lora.alpha}" if release.lora else "all weights trained"
+    adapter = "all weights trained"
+    if release.lora:
+        upper = f", upper {release.lora.layers} layers" if release.lora.layers else ""
+        adapter = f"LoRA, r {release.lora.r}, alpha {release.lora.alpha}{upper}"
     recipe = "\n".join(f"| {name} | {getattr(settings, name)} |" for name in _RECIPE)
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}

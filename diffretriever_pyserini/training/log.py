@@ -12,7 +12,17 @@ from transformers import TrainerCallback
 from ..evaluation.plots import save_figure
 from ..files.atomic import write_whole
 
-_PARTS = ("dense", "lexical", "denoising", "diversity", "margin_mse", "relational_kl", "embedding", "embedding_kl")
+_PARTS = (
+    "dense",
+    "lexical",
+    "fused",
+    "denoising",
+    "diversity",
+    "margin_mse",
+    "relational_kl",
+    "embedding",
+    "embedding_kl",
+)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

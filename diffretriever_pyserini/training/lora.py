@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..errors import ConfigError
 from ..model.backbones.base import Backbone, quiet_loading
 from ..model.backbones.loading import attach_adapter, family_module, load_base, load_head
 from ..model.config import RetrieverConfig
 from ..model.hub import local_folder
 
-_LAYER = re.compile(r"\.\d+\.(.+)$")
+_LAYER = re.compile(r"\.(\d+)\.(.+)$")
+_WEIGHT_PER_IDF = 0.15  # a rare term, of idf 7, starts with the weight 1.05
 _ADAPTED = re.compile(r"\.(lora_[AB]|base_layer)\.")
 
 
@@ -22,20 +25,30 @@ _ADAPTED = re.compile(r"\.(lora_[AB]|base_layer)\.")
 class LoraSettings:
     """Rank, scale and dropout of the adapter; the paper's are 16 and 64 (dropout as in the released files).
 
-    ``rslora`` (scale alpha / sqrt(r)) is only used for an adapter that already has it.
+    ``layers`` is the number of upper layers that a new adapter adapts (0: all). ``rslora`` (scale alpha / sqrt(r)) is
+    only used for an adapter that already has it.
     """
 
     r: int = 16
     alpha: int = 64
     dropout: float = 0.05
+    layers: int = 0
     rslora: bool = False
 
 
-def adapted_layers(family: str, model: Any) -> list[str]:
-    """Full names of the linear layers that LoRA adapts in ``model``: all those in blocks, and LLaDA's head."""
+def adapted_layers(family: str, model: Any, layers: int = 0) -> list[str]:
+    """Full names of the linear layers that LoRA adapts: those of the upper ``layers`` blocks (0: all), LLaDA's head."""
     from torch.nn import Linear
 
-    names = [name for name, module in model.named_modules() if isinstance(module, Linear) and _LAYER.search(name)]
+    depth = int(model.config.num_hidden_layers)
+    if layers > depth:
+        raise ConfigError(f"lora_layers={layers}: the base has only {depth} layers.")
+    lowest = depth - layers if layers else 0
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and (match := _LAYER.search(name)) and int(match[1]) >= lowest
+    ]
     names = [name for name in names if name.startswith(f"{model.base_model_prefix}.")]
     if family_module(family).RELEASE.adapts_head:
         names.append("lm_head")
@@ -49,7 +62,7 @@ def target_names(family: str, layers: Iterable[str]) -> list[str]:
     the layer number."""
     if released := family_module(family).RELEASE.targets:
         return sorted(released)
-    return sorted({match[1] for name in layers if (match := _LAYER.search(name))})
+    return sorted({match[2] for name in layers if (match := _LAYER.search(name))})
 
 
 def trainable_backbone(
@@ -98,7 +111,7 @@ def add_lora(model: Any, family: str, lora: LoraSettings) -> None:
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=adapted_layers(family, model),
+        target_modules=adapted_layers(family, model, lora.layers),
         bias="none",
     )
     with quiet_loading():
@@ -159,3 +172,15 @@ def start_head(backbone: Backbone) -> None:
         head.transform.LayerNorm.weight.fill_(0.05)
         head.transform.LayerNorm.bias.zero_()
         head.decoder.bias.fill_(1.0)
+
+
+def start_terms(backbone: Backbone, frequencies: np.ndarray, count: int) -> None:
+    """Give each term of a head from :func:`start_head` a first weight in proportion to its idf.
+
+    ``frequencies`` int64 [V] counts the texts of each term among ``count`` texts.
+    """
+    import torch
+
+    idf = np.log((count + 1) / (frequencies + 0.5))
+    with torch.no_grad():
+        backbone.model.cls.predictions.decoder.bias.copy_(torch.from_numpy(np.expm1(_WEIGHT_PER_IDF * idf)))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..model.method import term_weights
@@ -13,11 +14,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def maxsim(queries: Tensor, passages: Tensor) -> Tensor:
-    """MaxSim [Nq, Np]: each query vector's largest dot product, summed; not clamped at 0, unlike in search."""
+def interactions(queries: Tensor, passages: Tensor) -> Tensor:
+    """Dot products of all vectors, [Nq, Np, K_q, K_p]."""
     from torch import einsum
 
-    return einsum("qih,pjh->qpij", queries.float(), passages.float()).amax(dim=3).sum(dim=2)
+    return einsum("qih,pjh->qpij", queries.float(), passages.float())
+
+
+def maxsim(products: Tensor) -> Tensor:
+    """MaxSim [Nq, Np] from :func:`interactions`: each query vector's largest dot product, summed.
+
+    It is not clamped at 0, unlike in search. ``products[:, :, :a, :b]`` gives that of prefixes.
+    """
+    return products.amax(dim=3).sum(dim=2)
+
+
+def prefix_sizes(budgets: Sequence[int], k_query: int, k_passage: int) -> list[tuple[int, int]]:
+    """The prefixes (query's, passage's) that are trained: those of each budget, and all vectors (docs/method.md §6)."""
+    sizes = {(min(budget, k_query), min(budget, k_passage)) for budget in budgets}
+    return sorted(sizes | {(k_query, k_passage)})
 
 
 def lexical_activations(logits: Tensor, content: Tensor | None = None, factors: Tensor | None = None) -> Tensor:
@@ -25,7 +40,7 @@ def lexical_activations(logits: Tensor, content: Tensor | None = None, factors: 
 
     Parameters
     ----------
-    logits : [N, K, V] of the output head.
+    logits : of the output head, [N, K, C] for the columns ``content``; [N, K, V] without.
     content : int64 [N, C], each text's content token ids, padded with -1; None keeps the whole vocabulary.
     factors : float32 [N, C], for how often each of them occurs (docs/method.md §4.1); None is 1 for all.
 
@@ -33,10 +48,10 @@ def lexical_activations(logits: Tensor, content: Tensor | None = None, factors: 
     -------
     [N, C], 0 where ``content`` is -1; or [N, V]. The mask's id is not filtered out, as in the published training.
     """
+    activations = term_weights(logits).amax(dim=1)
     if content is None:
-        return term_weights(logits).amax(dim=1)
-    columns = content.clamp(min=0).unsqueeze(1).expand(-1, logits.shape[1], -1)
-    activations = term_weights(logits.gather(2, columns)).amax(dim=1) * (content >= 0)
+        return activations
+    activations = activations * (content >= 0)
     return activations if factors is None else activations * factors
 
 
@@ -71,10 +86,21 @@ def contrastive(scores: Tensor, labels: Tensor, temperature: float = 1.0, masked
 
 
 def dense_loss(
-    similarities: Tensor, labels: Tensor, k_query: int, temperature: float = 0.01, masked: Tensor | None = None
+    products: Tensor,
+    labels: Tensor,
+    temperature: float = 0.01,
+    masked: Tensor | None = None,
+    budgets: Sequence[int] = (),
 ) -> Tensor:
-    """InfoNCE(MaxSim / K_q / temperature); ``similarities`` [Nq, Np] from :func:`maxsim`."""
-    return contrastive(similarities / k_query, labels, temperature, masked)
+    """InfoNCE(MaxSim / K_q / temperature), the mean over the prefixes of :func:`prefix_sizes`.
+
+    ``products`` [Nq, Np, K_q, K_p] are those of :func:`interactions`.
+    """
+    from torch import stack
+
+    sizes = prefix_sizes(budgets, *products.shape[2:])
+    parts = [contrastive(maxsim(products[:, :, :a, :b]) / a, labels, temperature, masked) for a, b in sizes]
+    return stack(parts).mean()
 
 
 def other_positives(known_keys: Tensor, passage_keys: Tensor, labels: Tensor) -> Tensor:

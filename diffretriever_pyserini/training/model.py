@@ -8,8 +8,10 @@ DeepSpeed and FSDP see a single step; dropout draws the same masks both times.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -17,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from ..model.backbones.base import Backbone
 from ..model.layout import Layout
 from .losses import denoising_loss, lexical_activations
+
+_CACHED_TOKENS = 1536  # whose activations of a small base stay in a processor's cache
 
 Side = dict[str, Tensor]
 """``input_ids`` and ``attention_mask`` int64 [N, L], ``positions`` int64 [N, K] of the masks in each row; with a
@@ -43,6 +47,7 @@ class MaskReader(nn.Module):
         self.layouts = layouts
         self.chunk = chunk
         self.excluded = sorted(excluded)
+        backbone.pack()
         # A key-value cache is of no use here and would hold every layer's keys.
         self.network.config.use_cache = False
 
@@ -86,13 +91,45 @@ class MaskReader(nn.Module):
         content: Tensor | None,
         factors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        ids, mask, cut = self._trim(ids, mask)
-        states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
-        rows = states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
-        logits = self.backbone.head(rows)
+        rows = (self._packed if self._packs(ids) else self._padded)(side, ids, mask, positions)
+        logits = self.backbone.head(rows) if content is None else self._columns(rows, content.clamp(min=0))
         if content is None and self.excluded:
             logits = logits.index_fill(2, torch.tensor(self.excluded, device=logits.device), -torch.inf)
         return rows.float(), lexical_activations(logits, content, factors)
+
+    def _packs(self, ids: Tensor) -> bool:
+        """Whether to pack: on a GPU only for the kernels, which have no dropout; without them it would be slower."""
+        if not self.backbone.packs or ids.device.type == "cpu":
+            return self.backbone.packs
+        return self.backbone.has_kernel and not (self.training and base_dropout(self.backbone))
+
+    def _columns(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Logits [N, K, C] of ``columns`` [N, C], in whichever way takes less memory."""
+        if columns.shape[1] * rows.shape[2] <= rows.shape[1] * self.backbone.vocab_size:
+            return self.backbone.head_columns(rows, columns)
+        return self.backbone.head(rows).gather(2, columns.unsqueeze(1).expand(-1, rows.shape[1], -1))
+
+    def _padded(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Hidden states [N, K, H] at ``positions`` of padded rows."""
+        ids, mask, cut = self._trim(ids, mask)
+        states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
+        return states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
+
+    def _packed(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """The same, computed without the padding."""
+        lengths = mask.sum(dim=1)
+        order = lengths.argsort(stable=True)  # texts of equal length attend together
+        starts = torch.empty_like(lengths)
+        starts[order] = lengths[order].cumsum(dim=0) - lengths[order]
+        if self.backbone.pad_left:
+            starts -= ids.shape[1] - lengths
+        states, first = [], 0
+        for sizes in _at_once(lengths[order].cpu().numpy(), ids.device.type):
+            rows = order[first : first + len(sizes)]
+            packing, block = self.backbone.packing(sizes), self.layouts[side].block
+            states.append(self.backbone.packed_states(ids[rows][mask[rows].bool()], packing, block))
+            first += len(sizes)
+        return torch.cat(states)[starts.unsqueeze(1) + positions]
 
     @torch.no_grad()
     def plain_embeddings(self, batch: Side) -> Tensor:
@@ -132,9 +169,37 @@ class MaskReader(nn.Module):
         return denoising_loss(logits, targets[hidden], ratios.unsqueeze(1).expand_as(targets)[hidden], tokens=1)
 
 
+def _at_once(lengths: np.ndarray, device: str) -> list[np.ndarray]:
+    """``lengths`` in pieces that are computed at once: all of them, or on a CPU what its cache holds."""
+    if device != "cpu":
+        return [lengths]
+    pieces = (np.cumsum(lengths) - lengths) // _CACHED_TOKENS
+    return np.split(lengths, np.flatnonzero(np.diff(pieces)) + 1)
+
+
 def _slices(count: int, chunk: int) -> list[slice]:
     step = chunk or count
     return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def base_dropout(backbone: Backbone) -> float:
+    """The largest dropout of the base's layers and attention."""
+    return max((float(getattr(module, name)) for module, name in _dropouts(backbone)), default=0.0)
+
+
+def set_base_dropout(backbone: Backbone, dropout: float) -> None:
+    """Set the dropout of the base's layers and attention; that of an adapter is its own."""
+    for module, name in _dropouts(backbone):
+        setattr(module, name, dropout)
+
+
+def _dropouts(backbone: Backbone) -> Iterator[tuple[nn.Module, str]]:
+    """Modules with a dropout, and the attribute that holds it."""
+    for name, module in backbone.model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
+            yield module, "p"
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            yield module, "attention_dropout"
 
 
 def use_gradient_checkpointing(backbone: Backbone) -> None:

@@ -42,14 +42,21 @@ def objective(
     masked = losses.other_positives(batch["known_keys"], keys.squeeze(1), positives)
     parts: dict[str, Tensor] = {"masked": masked.sum().float()}
     parts["negatives"] = masked.numel() - len(masked) - parts["masked"]
-    similarities = losses.maxsim(queries, passages)
-    parts["dense"] = losses.dense_loss(similarities, positives, queries.shape[1], settings.temperature, masked)
+    products = losses.interactions(queries, passages)
+    similarities = losses.maxsim(products) / queries.shape[1]
+    budgets = settings.prefix_budgets or ()
+    parts["dense"] = losses.dense_loss(products, positives, settings.temperature, masked, budgets)
     total = parts["dense"]
-    if settings.lexical_weight:
+    if settings.lexical_weight or settings.fused_weight:
         query_content = batch["query"].get("content")
-        products = losses.lexical_scores(outputs["query_lexical"], weights, query_content, content, vocab_size)
-        parts["lexical"] = losses.contrastive(products, positives, masked=masked)
+        scores = losses.lexical_scores(outputs["query_lexical"], weights, query_content, content, vocab_size)
+        scores = scores / settings.lexical_temperature
+        parts["lexical"] = losses.contrastive(scores, positives, masked=masked)
         total = total + settings.lexical_weight * parts["lexical"]
+        if settings.fused_weight:
+            fused = similarities / settings.temperature + scores
+            parts["fused"] = losses.contrastive(fused, positives, masked=masked)
+            total = total + settings.fused_weight * parts["fused"]
     if settings.diversity_weight:
         parts["diversity"] = (losses.diversity_loss(queries) + losses.diversity_loss(local_passages)) / 2
         total = total + settings.diversity_weight * parts["diversity"]
@@ -58,7 +65,7 @@ def objective(
         total = total + settings.denoising_weight * parts["denoising"]
     terms = []
     if settings.margin_mse_weight or settings.relational_kl_weight:
-        terms += _from_scores(similarities / queries.shape[1], positives, batch["teacher_scores"], settings)
+        terms += _from_scores(similarities, positives, batch["teacher_scores"], settings)
     if teacher is not None:
         terms += _from_embeddings(queries.mean(dim=1), local_passages.mean(dim=1), teacher, settings)
     for name, weight, value in terms:
@@ -72,7 +79,7 @@ Term = tuple[str, float, Tensor]
 
 
 def _from_scores(similarities: Tensor, positives: Tensor, scores: Tensor, settings: TrainSettings) -> list[Term]:
-    """Losses of ``similarities`` [Nq, Np] against the teacher's ``scores`` [Nq, n] in the rows."""
+    """Losses of ``similarities`` [Nq, Np], MaxSim / K_q, against the teacher's ``scores`` [Nq, n] in the rows."""
     candidates = positives.unsqueeze(1) + torch.arange(scores.shape[1], device=scores.device)
     ours = similarities.gather(1, candidates)
     terms: list[Term] = []

@@ -77,7 +77,11 @@ def _memory(
     chunk = min(settings.chunk or texts, texts)
     masks = max(config.k_query, config.k_passage)
     tokens = chunk * (config.max_length + masks + 3)
-    names = [name for name in adapted_layers(config.family, model) if name != "lm_head" and ".lora_" not in name]
+    names = [
+        name
+        for name in adapted_layers(config.family, model, settings.lora_layers)
+        if name != "lm_head" and ".lora_" not in name
+    ]
     linear = [model.get_submodule(name) for name in names]
     # Inputs and outputs of the linear layers; with LoRA two float32 copies of the input, before and after dropout.
     copies = 8 if lora else 0

@@ -20,6 +20,7 @@ from ..model.backbones.loading import family_module
 from ..model.config import RetrieverConfig
 from ..model.hub import is_hub_id, local_folder
 from ..model.layout import Layout
+from ..model.prebuilt import prebuilt_values, read_yaml
 from .lora import LoraSettings, head_parameters, target_names
 
 _LORA_PREFIX = "base_model.model."
@@ -182,6 +183,8 @@ def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
         values["lexical_tf"] = asdict(config.lexical_tf)
     if config.hybrid_weight != 0.5:
         values["hybrid_weight"] = config.hybrid_weight
+    if config.prefix_budgets is not None:
+        values["prefix_budgets"] = list(config.prefix_budgets)
     if config.split_special_tokens is not None:
         values["split_special_tokens"] = config.split_special_tokens
     if config.family == "masked_lm":
@@ -225,7 +228,9 @@ def _sharded(tensor: Any, like: Any) -> Any:
 
 def base_name(name: str, config: RetrieverConfig) -> str:
     """The name of the base in a checkpoint: the hub id where the run has one, else the folder's full path."""
-    for candidate in (config.backbone, name):
-        if is_hub_id(candidate) and not Path(candidate).is_dir() and not config.adapter:
-            return candidate
+    path = Path(name)
+    written = prebuilt_values(name) or (read_yaml(path) if path.is_file() else {})
+    for candidate in (written.get("backbone"), config.backbone, None if path.is_file() else name):
+        if candidate and is_hub_id(candidate) and not Path(candidate).is_dir() and not config.adapter:
+            return str(candidate)
     return config.backbone if is_hub_id(config.backbone) else str(Path(config.backbone).resolve())

@@ -33,6 +33,7 @@ LOG = "log.jsonl"
 PLOT = "training.png"
 DATA = "data"
 DIGESTS = "files.json"
+_TEXTS_COUNTED = 20_000  # from whose terms a new output head starts
 # Settings that may change when a run is resumed.
 _CHANGEABLE = {"output", "workers", "device", "log_steps", "keep_checkpoints"}
 
@@ -62,6 +63,7 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     with args.main_process_first(local=False):  # one process writes what the others read
         rows, training, development = _rows(settings, output / DATA)
     report: Callable[[str], None] = say if rank() == 0 else lambda _: None
+    settings = dataclasses.replace(settings, prefix_budgets=config.prefix_budgets)
     parts = Parts(settings, *_model(settings, config, training), development, report)
     trainable = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
     report(f"{len(training)} training rows, {trainable:,} trained parameters, K {config.k_query}/{config.k_passage}")
@@ -119,6 +121,14 @@ def retriever_for(settings: TrainSettings) -> RetrieverConfig:
     changed = config.replace(**changes)
     if settings.lora_r == 0 and config.adapter:
         raise ConfigError(f"{settings.model} is an adapter; lora_r: 0 trains all weights and starts from a base only.")
+    if settings.lora_layers and (config.adapter or settings.lora_r == 0):
+        raise ConfigError("lora_layers is for a new adapter: this run trains all weights, or an adapter further.")
+    most = max(changed.k_query, changed.k_passage)
+    if changed.prefix_budgets and max(changed.prefix_budgets) > most:
+        if settings.prefix_budgets:
+            raise ConfigError(f"prefix_budgets={list(settings.prefix_budgets)} exceed the {most} vectors of a text.")
+        fitting = tuple(budget for budget in changed.prefix_budgets if budget <= most)
+        changed = changed.replace(prefix_budgets=fitting)
     if settings.distils_embeddings and (settings.lora_r == 0 or settings.fsdp):
         raise ConfigError(
             "distillation from the base's embeddings needs LoRA, and the base must not be sharded (fsdp)."
@@ -129,11 +139,13 @@ def retriever_for(settings: TrainSettings) -> RetrieverConfig:
 def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows) -> tuple[Any, Any, Any, Any]:
     """MaskReader, rows, collator and Release of the run."""
     import torch
+    from tqdm import tqdm
 
     from ..model.lexical import unknown_ids
     from .data.batches import Collator
-    from .lora import trainable_backbone
-    from .model import MaskReader, use_gradient_checkpointing
+    from .gather import rank
+    from .lora import start_terms, trainable_backbone
+    from .model import MaskReader, set_base_dropout, use_gradient_checkpointing
     from .release import Release, base_name
     from .trainer import weights_dtype
 
@@ -144,7 +156,15 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
     backbone = trainable_backbone(config, dtype, lora, settings.train_head, settings.seed)
     if settings.gradient_checkpointing:
         use_gradient_checkpointing(backbone)
+    if settings.dropout is not None:
+        set_base_dropout(backbone, settings.dropout)
     collator = Collator(tokenizer, layouts, backbone.pad_left, config.lexical_terms, settings, config.lexical_tf)
+    if backbone.missing_head and not config.adapter:
+        texts = rows.some_positives(_TEXTS_COUNTED)
+        bar = tqdm(texts, desc="Counting terms", unit=" texts", delay=2, disable=True if rank() else None)
+        frequencies = collator.text_frequencies(bar, backbone.vocab_size)
+        if frequencies is not None:
+            start_terms(backbone, frequencies, len(texts))
     name = base_name(settings.model, config)
     release = Release(config, layouts, tokenizer, lora, name, settings.temperature, settings.lexical_weight)
     return MaskReader(backbone, layouts, settings.chunk, unknown_ids(tokenizer)), rows, collator, release
@@ -157,9 +177,12 @@ def lora_for(settings: TrainSettings, config: RetrieverConfig) -> LoraSettings |
     if config.adapter:
         saved = read_json(Path(config.adapter) / "adapter_config.json")
         return LoraSettings(
-            int(saved["r"]), int(saved["lora_alpha"]), settings.lora_dropout, bool(saved.get("use_rslora", False))
+            int(saved["r"]),
+            int(saved["lora_alpha"]),
+            settings.lora_dropout,
+            rslora=bool(saved.get("use_rslora", False)),
         )
-    return LoraSettings(settings.lora_r, settings.lora_alpha, settings.lora_dropout)
+    return LoraSettings(settings.lora_r, settings.lora_alpha, settings.lora_dropout, settings.lora_layers)
 
 
 def _rows(settings: TrainSettings, work: Path) -> tuple[RowFiles, TrainingRows, DevelopmentSet | None]:
@@ -199,8 +222,9 @@ def _start(output: Path, settings: TrainSettings, resume: bool) -> Path | None:
             raise ConfigError(f"output {output} is not empty (it holds {others[0]}); name another folder.")
     elif written.is_file():
         before = yaml.safe_load(written.read_text(encoding="utf-8")) or {}
+        defaults = {one.name: one.default for one in dataclasses.fields(settings)}  # of settings newer than the run
         for name, value in settings.to_dict().items():
-            if name not in _CHANGEABLE and before.get(name) != value:
+            if name not in _CHANGEABLE and before.get(name, defaults[name]) != value:
                 raise ConfigError(f"{output}: the run was started with {name}={before.get(name)!r}, not {value!r}.")
     now = digests(settings.data, settings.data_split) | digests(settings.dev, settings.dev_split)
     if resume:

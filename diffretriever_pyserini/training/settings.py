@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Ge, Lt
 
 from ..errors import ConfigError
-from ..model.config import LexicalTerms, MaskPositionIds, MaskTokenType, Prompt
+from ..model.config import Budgets, LexicalTerms, MaskPositionIds, MaskTokenType, Prompt
 from ..model.prebuilt import read_yaml
 from ..settings import AboveZero, Count, CountFrom0, Help, OnError, Weight, check_names, checked, validate
 
@@ -52,10 +52,15 @@ class TrainSettings:
         MaskPositionIds | None, Help("masked LMs: position ids of the masks", default=_MODELS)
     ] = None
     mask_token_type: Annotated[MaskTokenType | None, Help("masked LMs: segment of the masks", default=_MODELS)] = None
+    prefix_budgets: Annotated[
+        Budgets | None, Help("prefixes of the K vectors that are trained to stand alone", default=_MODELS)
+    ] = None
+    dropout: Annotated[Share | None, Help("dropout of the base's layers", default=_MODELS)] = None
     backbone: Annotated[str | None, Help("base of an adapter, if it has moved", "NAME", default=_MODELS)] = None
     lora_r: Annotated[CountFrom0, Help("rank of the adapter; 0 trains every weight", "R", group="adapter")] = 16
     lora_alpha: Annotated[Count, Help("the adapter is scaled by alpha / r", "A")] = 64
     lora_dropout: Annotated[Share, Help("dropout of the adapter's input")] = 0.05
+    lora_layers: Annotated[CountFrom0, Help("number of upper layers that a new adapter adapts; 0 adapts all")] = 0
     train_head: Annotated[bool, Help("masked LMs: train the output head too, as always where the base has none")] = (
         False
     )
@@ -64,8 +69,12 @@ class TrainSettings:
     negatives: Annotated[CountFrom0, Help("hard negatives per query; 0 uses the other passages of the batch")] = 15
     cross_device_negatives: Annotated[bool, Help("use the passages of all devices as negatives")] = True
     chunk: Annotated[CountFrom0, Help("texts encoded at a time (GradCache); 0 keeps all activations of the batch")] = 0
-    temperature: Annotated[AboveZero, Help("tau of the contrastive losses", "T", group="losses")] = 0.01
+    temperature: Annotated[AboveZero, Help("tau of the dense scores", "T", group="losses")] = 0.01
     lexical_weight: Annotated[Weight, Help("lambda, weight of the lexical loss", "W")] = 1.0
+    lexical_temperature: Annotated[AboveZero, Help("tau of the lexical scores; the paper has none", "T")] = 1.0
+    fused_weight: Annotated[
+        Weight, Help("weight of the contrastive loss of both signals' sum, each divided by its tau", "W")
+    ] = 0.0
     denoising_weight: Annotated[Weight, Help("weight of the denoising loss on masked text tokens", "W")] = 0.0
     denoising_passages: Annotated[Count, Help("passages per step in the denoising loss")] = 8
     diversity_weight: Annotated[Weight, Help("weight of the mean squared cosine of a text's K vectors", "W")] = 0.0
@@ -140,12 +149,13 @@ class TrainSettings:
     def overrides(self) -> dict[str, Any]:
         """Fields of RetrieverConfig that this run sets; None where the model decides."""
         names = ("k_query", "k_passage", "max_length", "prompt", "lexical_terms", "mask_position_ids")
-        return {name: getattr(self, name) for name in (*names, "mask_token_type", "backbone")}
+        return {name: getattr(self, name) for name in (*names, "mask_token_type", "prefix_budgets", "backbone")}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML or JSON."""
         values = dataclasses.asdict(self)
-        return values | {name: list(values[name]) for name in ("data", "dev")}
+        lists = {name: list(values[name]) for name in ("data", "dev", "prefix_budgets") if values[name] is not None}
+        return values | lists
 
 
 FIELDS = tuple(one.name for one in dataclasses.fields(TrainSettings))

@@ -273,7 +273,7 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         bf16=settings.bf16 or weights_dtype(settings) == "bfloat16",
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
-        ddp_find_unused_parameters=settings.lexical_weight == 0,
+        ddp_find_unused_parameters=not (settings.lexical_weight or settings.fused_weight),
         deepspeed=settings.deepspeed,
         fsdp=True if settings.fsdp else None,  # type: ignore[arg-type]  # annotated str, documented bool
         fsdp_config=settings.fsdp,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,50 +131,3 @@ def _split(
     result.queries = [query for query, _ in train]
     result.passages = [passage for _, passage in train]
     return result
-
-
-@dataclass
-class Ragged:
-    """Rows of token ids of different lengths in two flat arrays (small in memory, fast to save)."""
-
-    values: np.ndarray
-    starts: np.ndarray
-
-    @classmethod
-    def from_rows(cls, rows: list[list[int]]) -> Ragged:
-        starts = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=starts[1:])
-        return cls(np.array([token for row in rows for token in row], dtype=np.int32), starts)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.values[self.starts[index] : self.starts[index + 1]]
-
-
-@dataclass
-class TokenisedTexts:
-    """Texts as word-piece ids (without special tokens, cut) and as content ids (whole text)."""
-
-    pieces: Ragged
-    content: Ragged
-
-    def __len__(self) -> int:
-        return len(self.pieces)
-
-
-def tokenise(
-    texts: list[str], tokenizer, content_ids: Callable[[str], list[int]], limit: int, label: str = ""
-) -> TokenisedTexts:
-    """Tokenise texts into at most ``limit`` word pieces each, and the content ids of the whole text."""
-    from tqdm.auto import tqdm
-
-    pieces: list[list[int]] = []
-    content: list[list[int]] = []
-    for start in tqdm(range(0, len(texts), 512), desc=f"tokenise {label}", disable=None, leave=False):
-        block = texts[start : start + 512]
-        encoded = tokenizer(block, add_special_tokens=False, truncation=True, max_length=limit)
-        pieces.extend(encoded["input_ids"])
-        content.extend(content_ids(text) for text in block)
-    return TokenisedTexts(Ragged.from_rows(pieces), Ragged.from_rows(content))

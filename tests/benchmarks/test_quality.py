@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality import Texts, as_run, minilm_run, our_runs, save
+from benchmarks.quality import Texts, as_run, minilm_scores, our_runs, save
 from diffretriever_pyserini import DiffRetriever, scoring
 
 PASSAGES = [
@@ -25,7 +25,7 @@ def texts() -> Texts:
 
 def test_runs_hold_the_scores_of_the_model(texts: Texts, tiny_dream: Path) -> None:
     model = DiffRetriever.from_pretrained(str(tiny_dream), k_query=4, k_passage=4, cut_at_stop=False)
-    runs = our_runs(model, texts)
+    runs = our_runs(model, texts, [0.75])
     passages = model.encode(PASSAGES, side="passage")
     queries = model.encode(list(texts.queries.values()), side="query")
     expected = {
@@ -35,6 +35,7 @@ def test_runs_hold_the_scores_of_the_model(texts: Texts, tiny_dream: Path) -> No
     for name, matrix in expected.items():
         for row, qid in zip(matrix, texts.queries, strict=True):
             assert runs[name][qid] == pytest.approx(dict(zip("abc", row.tolist(), strict=True)), abs=1e-5)
+    assert {"hybrid, multi", "hybrid, multi, 0.75"} <= runs.keys()
     assert runs["lexical"]["q3"] == {}  # no words, so nothing is returned
     assert set(runs["hybrid, single"]["q3"]) == {"a", "b", "c"}
 
@@ -48,7 +49,7 @@ def test_what_is_not_returned_is_not_in_the_run(texts: Texts) -> None:
 
 
 def test_the_yardstick_knows_what_belongs_together(texts: Texts) -> None:
-    run = minilm_run(texts, "cpu")
+    run = as_run(minilm_scores(texts, "cpu"), texts)
     assert next(iter(run["q2"])) == "b"
     assert next(iter(run["q1"])) in {"a", "c"}
     assert all(abs(score) <= 1 + 1e-5 for hits in run.values() for score in hits.values())

@@ -95,10 +95,9 @@ class TestOpenedOnWorkers:
 
         here, there = opened
         before = here.search(TOPICS, "hybrid")
-        names = ray.get([worker.node.remote() for worker in there.opener._workers])  # type: ignore[attr-defined]
-        for name in names:
-            os.kill(int(name.rpartition(" ")[2]), signal.SIGKILL)
-            assert there.search(TOPICS, "hybrid") == before
+        name = ray.get(there.opener._workers[0].node.remote())  # type: ignore[attr-defined]
+        os.kill(int(name.rpartition(" ")[2]), signal.SIGKILL)
+        assert there.search(TOPICS, "hybrid") == before
 
     def test_explain_asks_the_workers(self, opened: tuple[SearchIndex, SearchIndex]) -> None:
         here, there = (explain(index, TOPICS["q"], ["n11"])[0] for index in opened)
@@ -115,11 +114,11 @@ def test_a_store_is_divided_among_the_workers(cluster: None, work: Path) -> None
 
 def test_the_commands(indexes: tuple[Path, Path], work: Path, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "topics.tsv").write_text("".join(f"{qid}\t{text}\n" for qid, text in TOPICS.items()))
-    options = ["--shards", "2", "--lexical", "--ray", "--cpus-per-worker", "1"]
+    options = ["--shards", "2", "--dense", "--ray", "--cpus-per-worker", "1"]
     assert main(["index", "--store", str(work / "store"), "--output", str(tmp_path / "I"), *options]) == 0
     assert f"{tmp_path / 'I'}: 2 shards" in capsys.readouterr().out
     for index, more in ((indexes[0], []), (tmp_path / "I", ["--ray"])):
-        search = ["search", "--index", str(index), "--topics", str(tmp_path / "topics.tsv"), "--mode", "lexical"]
+        search = ["search", "--index", str(index), "--topics", str(tmp_path / "topics.tsv"), "--mode", "dense"]
         assert main([*search, "--output", str(tmp_path / f"run{len(more)}"), *more]) == 0
     assert (tmp_path / "run0").read_bytes() == (tmp_path / "run1").read_bytes()
 

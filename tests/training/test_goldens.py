@@ -51,18 +51,18 @@ class Step:
         outputs = self.model(**sides)
         lexical = (outputs["query_lexical"], outputs["passage_lexical"])
         q, p = unit(outputs["query_hidden"]), unit(outputs["passage_hidden"])
-        similarities = losses.maxsim(q, p)
+        interactions = losses.interactions(q, p)
         if filtered:
             products = losses.lexical_scores(*lexical, *contents, vocab_size=self.model.backbone.vocab_size)
         else:
             products = losses.lexical_scores(*lexical)
-        dense = losses.dense_loss(similarities, self.labels, self.k_query, temperature)
+        dense = losses.dense_loss(interactions, self.labels, temperature)
         sparse = losses.contrastive(products, self.labels)
         return {
             "loss": dense + sparse_weight * sparse,
             "loss_dense": dense,
             "loss_sparse": sparse,
-            "maxsim": similarities,
+            "maxsim": losses.maxsim(interactions),
             "sparse_scores": products,
             "q_repr_hidden": q,
             "p_repr_hidden": p,

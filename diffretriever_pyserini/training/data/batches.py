@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,6 +89,15 @@ class Collator:
                 side: self._plain(texts, side) for side, texts in (("query", queries), ("passage", passages))
             }
         return batch
+
+    def text_frequencies(self, texts: Iterable[str], vocab_size: int) -> np.ndarray | None:
+        """In how many of ``texts`` each term occurs, int64 [vocab_size]; None without a content filter."""
+        if self._content is None:
+            return None
+        counts = np.zeros(vocab_size, dtype=np.int64)
+        for text in texts:
+            counts[self._content(text)] += 1
+        return counts
 
     def side(self, texts: Sequence[str], side: str) -> dict[str, Tensor]:
         """One side of a batch, see :data:`~..model.Side`."""

@@ -185,6 +185,11 @@ class TrainingRows:
         same = self.rows.same_query(number)
         return replace(example, positives=self._known(int(same[0])) if len(same) > 1 else _keys(row))
 
+    def some_positives(self, count: int) -> list[str]:
+        """The first positive of up to ``count`` rows, evenly spread."""
+        numbers = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        return [self.rows[int(self.chosen[i])].positives[0].contents for i in numbers]
+
     def _known(self, first: int) -> tuple[int, ...]:
         """Keys of all positives of the query of row ``first``, the first of several rows with that query."""
         if first not in self._cache:
