@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..files.atomic import read_json
 from ..settings import Count, CountFrom0, Help, Masks, check_names, parsed, validate
 from .hub import is_hub_id, local_folder
-from .prebuilt import prebuilt_values, read_yaml
+from .prebuilt import written_values
 
 Family = Literal["dream", "llada", "masked_lm"]
 Prompt = Literal["auto", "one", "three", "few", "none"]
@@ -228,12 +228,7 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
     """
     overrides = {key: value for key, value in overrides.items() if value is not None}
     check_names(RetrieverConfig, overrides, where=name)
-    path = Path(name).expanduser()
-    values = prebuilt_values(name)  # a prebuilt name wins over a folder of that name; ./name is the folder
-    if values is None and path.is_file():
-        if path.suffix not in (".yaml", ".yml"):
-            raise ConfigError(f"{name}: a model is a folder, a hub id, a prebuilt name or a .yaml file, not this file.")
-        values = read_yaml(path)
+    values = written_values(name)
     check_names(RetrieverConfig, values or {}, where=name)
     chosen = {"name": name} | (values or {}) | overrides
     if values is None:

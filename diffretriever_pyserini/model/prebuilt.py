@@ -47,6 +47,19 @@ def prebuilt_values(name: str) -> dict[str, Any] | None:
     return None
 
 
+def written_values(name: str) -> dict[str, Any] | None:
+    """The settings that the prebuilt config or the YAML file ``name`` holds; None for a folder or a hub id.
+
+    A prebuilt name wins over a folder or file of that name; ./name is the file. ConfigError for a file that is no YAML.
+    """
+    values, path = prebuilt_values(name), Path(name).expanduser()
+    if values is None and path.is_file():
+        if path.suffix not in (".yaml", ".yml"):
+            raise ConfigError(f"{name}: a model is a folder, a hub id, a prebuilt name or a .yaml file, not this file.")
+        values = read_yaml(path)
+    return values
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Settings in a YAML file; ``adapter`` and ``backbone`` folders may be relative to the file. Raises ConfigError."""
     import yaml

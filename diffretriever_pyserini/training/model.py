@@ -47,6 +47,7 @@ class MaskReader(nn.Module):
         self.layouts = layouts
         self.chunk = chunk
         self.excluded = sorted(excluded)
+        self._dropout = base_dropout(backbone)
         backbone.pack()
         # A key-value cache is of no use here and would hold every layer's keys.
         self.network.config.use_cache = False
@@ -101,13 +102,13 @@ class MaskReader(nn.Module):
         """Whether to pack: on a GPU only for the kernels, which have no dropout; without them it would be slower."""
         if not self.backbone.packs or ids.device.type == "cpu":
             return self.backbone.packs
-        return self.backbone.has_kernel and not (self.training and base_dropout(self.backbone))
+        return self.backbone.has_kernel and not (self.training and self._dropout)
 
     def _columns(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Logits [N, K, C] of ``columns`` [N, C], in whichever way takes less memory."""
         if columns.shape[1] * rows.shape[2] <= rows.shape[1] * self.backbone.vocab_size:
             return self.backbone.head_columns(rows, columns)
-        return self.backbone.head(rows).gather(2, columns.unsqueeze(1).expand(-1, rows.shape[1], -1))
+        return self.backbone.head_columns_of_all(rows, columns)
 
     def _padded(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Hidden states [N, K, H] at ``positions`` of padded rows."""

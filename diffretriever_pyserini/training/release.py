@@ -20,7 +20,7 @@ from ..model.backbones.loading import family_module
 from ..model.config import RetrieverConfig
 from ..model.hub import is_hub_id, local_folder
 from ..model.layout import Layout
-from ..model.prebuilt import prebuilt_values, read_yaml
+from ..model.prebuilt import written_values
 from .lora import LoraSettings, head_parameters, target_names
 
 _LORA_PREFIX = "base_model.model."
@@ -228,9 +228,9 @@ def _sharded(tensor: Any, like: Any) -> Any:
 
 def base_name(name: str, config: RetrieverConfig) -> str:
     """The name of the base in a checkpoint: the hub id where the run has one, else the folder's full path."""
-    path = Path(name)
-    written = prebuilt_values(name) or (read_yaml(path) if path.is_file() else {})
-    for candidate in (written.get("backbone"), config.backbone, None if path.is_file() else name):
+    written = written_values(name)
+    named = name if written is None else written.get("backbone")
+    for candidate in (config.backbone, named):
         if candidate and is_hub_id(candidate) and not Path(candidate).is_dir() and not config.adapter:
             return str(candidate)
     return config.backbone if is_hub_id(config.backbone) else str(Path(config.backbone).resolve())

@@ -16,7 +16,7 @@ from ..files.outputs import real_target
 from ..model.backbones.loading import family_module, load_tokenizer
 from ..model.config import RetrieverConfig, resolve_config
 from ..model.layout import build_layout
-from ..model.prebuilt import prebuilt_values
+from ..model.prebuilt import written_values
 from .card import model_card
 from .data.examples import RowFiles, TrainingRows, split_rows
 from .data.sources import digests, row_files
@@ -111,7 +111,7 @@ def _finish(parts: Parts, figures: dict[str, Any], state: dict[str, Any] | None)
 def retriever_for(settings: TrainSettings) -> RetrieverConfig:
     """The retriever that the run trains; K and length come from the settings, else the model, else the paper."""
     config = resolve_config(settings.model, **settings.overrides())
-    bare = config.adapter is None and prebuilt_values(settings.model) is None and not Path(settings.model).is_file()
+    bare = config.adapter is None and written_values(settings.model) is None
     defaults = family_module(config.family).RELEASE
     changes: dict[str, Any] = {}
     if bare and settings.k_query is None and settings.k_passage is None:

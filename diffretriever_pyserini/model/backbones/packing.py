@@ -142,19 +142,14 @@ def _by_length(
     return torch.cat(results)
 
 
-def may_have_kernel(model: PreTrainedModel) -> bool:
-    """Whether ``model`` has the device and precision that torch's variable-length attention needs."""
-    import torch
-
-    return model.device.type == "cuda" and model.dtype in (torch.bfloat16, torch.float16)
-
-
 def kernel_works(model: PreTrainedModel) -> bool:
     """Whether torch's variable-length attention runs on the device of ``model`` and agrees with ordinary attention.
 
     Where gradients are enabled, they must agree, too.
     """
-    if not may_have_kernel(model):
+    import torch
+
+    if model.device.type != "cuda" or model.dtype not in (torch.bfloat16, torch.float16):
         return False
     config: Any = model.config
     heads = int(config.num_attention_heads)
