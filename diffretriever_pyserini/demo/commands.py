@@ -52,18 +52,24 @@ search: lexical
 
 search: hybrid
 | pyserini.search.hybrid dense --index index.dense --encoder {encoder} --device {device}
-  sparse --index index.lexical --impact --encoder {encoder} fusion --alpha 1.0 --normalization
+  sparse --index index.lexical --impact --encoder {encoder} fusion --alpha {alpha:.4g} --normalization
   run --topics topics.json --output run.hybrid.txt --batch-size 16 --threads {threads}
 | run.hybrid.txt
 """
 
 
-def pyserini_steps(encoder: str, dimension: int, device: str = "cpu", threads: int = 2) -> list[Step]:
-    """Return encode, index and search commands for BM25, the dense and the lexical signal, and their fusion."""
+def pyserini_steps(
+    encoder: str, dimension: int, alpha: float = 1.0, device: str = "cpu", threads: int = 2
+) -> list[Step]:
+    """Return encode, index and search commands for BM25, the dense and the lexical signal, and their fusion.
+
+    ``alpha`` is the weight of the lexical list against 1 for the dense one.
+    """
     values = {
         "encoder": str(EncoderName(encoder)),
         "lexical_encoder": str(EncoderName(encoder, lexical=True)),
         "dimension": dimension,
+        "alpha": alpha,
         "device": device,
         "threads": threads,
     }

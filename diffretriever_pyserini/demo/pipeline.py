@@ -53,7 +53,7 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
         masks = f"{model.k_query} masks per query, {model.k_passage} per passage"
         say(f"Model: {model.name}, {masks}, {dimension} dimensions")
         say(f"Working in {folder}\n")
-        steps = pyserini_steps(encoder, dimension, options.device, options.threads)
+        steps = pyserini_steps(encoder, dimension, model.hybrid_alpha, options.device, options.threads)
         ran = _run_all(steps, folder, collection, say)
         runs = {name: read_run(folder / file) for name, file in RUNS.items()}
         evaluations = {name: evaluate(run, collection.qrels, MEASURES) for name, run in runs.items()}

@@ -169,6 +169,11 @@ class RetrieverConfig:
                 f"{self.name}: lexical_tf counts terms of the text, and lexical_terms=vocabulary adds others; omit one."
             )
 
+    @property
+    def hybrid_alpha(self) -> float:
+        """``hybrid_weight`` as Pyserini's ``--alpha``: the weight of the lexical list against 1 for the dense one."""
+        return (1 - self.hybrid_weight) / self.hybrid_weight
+
     def k(self, side: str) -> int:
         """K of ``side`` ("query" or "passage")."""
         return self.k_query if check_side(side) == "query" else self.k_passage

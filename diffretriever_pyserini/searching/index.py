@@ -151,7 +151,7 @@ class SearchIndex:
 
     def weights(self, options: SearchOptions) -> dict[str, float]:
         """The weights of a fusion, by signal; 1 for the others."""
-        return options.all_weights(self.model.config.hybrid_weight)
+        return options.all_weights(self.model.config.hybrid_alpha)
 
     def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
         """Encode each distinct text once, in order of length, so that a batch holds texts of similar length."""

@@ -63,16 +63,16 @@ class SearchOptions:
                 "shorter than the result; increase depth or reduce hits."
             )
 
-    def all_weights(self, hybrid_weight: float = 0.5) -> dict[str, float]:
+    def all_weights(self, hybrid_alpha: float = 1.0) -> dict[str, float]:
         """Weights by signal; every other signal has the weight 1.
 
         Parameters
         ----------
-        hybrid_weight : the model's share of the dense signal, from which follows ``alpha`` where that is not given.
+        hybrid_alpha : the model's own weight of the lexical list, for min-max without ``alpha``.
         """
         alpha = self.alpha
         if alpha is None:
-            alpha = (1 - hybrid_weight) / hybrid_weight if self.fusion == "minmax" else 1.0
+            alpha = hybrid_alpha if self.fusion == "minmax" else 1.0
         return {"lexical": alpha} | {str(signal): weight for signal, weight in self.weights.items()}
 
     def listed(self, signals: int) -> int:

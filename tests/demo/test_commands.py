@@ -5,7 +5,7 @@ from diffretriever_pyserini.runtime.commands import shown
 
 
 def test_the_documented_commands() -> None:
-    lines = [shown(step.arguments) for step in pyserini_steps("diffretriever", 384)]
+    lines = [shown(step.arguments) for step in pyserini_steps("diffretriever", 384, alpha=3 / 7)]
     assert lines == [
         "python -m pyserini.encode input --corpus corpus --fields title text output --embeddings index.dense --to-faiss"
         " encoder --encoder diffretriever --fields title text --dimension 384 --device cpu",
@@ -21,7 +21,7 @@ def test_the_documented_commands() -> None:
         "python -m pyserini.search.lucene --index index.lexical --impact --encoder diffretriever"
         " --topics topics.json --output run.lexical.txt --batch-size 16 --threads 2",
         "python -m pyserini.search.hybrid dense --index index.dense --encoder diffretriever --device cpu"
-        " sparse --index index.lexical --impact --encoder diffretriever fusion --alpha 1.0 --normalization"
+        " sparse --index index.lexical --impact --encoder diffretriever fusion --alpha 0.4286 --normalization"
         " run --topics topics.json --output run.hybrid.txt --batch-size 16 --threads 2",
     ]
 
