@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .explaining import explain
     from .indexes import IndexOptions, build_index
     from .model import DiffRetriever, Representations, RetrieverConfig, resolve_config
-    from .plugin import register, unregister
+    from .plugin import read_qrels, read_topics, register, unregister
     from .pyserini_api import DiffRetrieverDocumentEncoder, DiffRetrieverQueryEncoder, MaxSimSearcher
     from .searching import SearchOptions, open_index
     from .store import Store
@@ -47,6 +47,8 @@ _HOMES = {
     "evaluate": "evaluation",
     "explain": "explaining",
     "open_index": "searching",
+    "read_qrels": "plugin",
+    "read_topics": "plugin",
     "register": "plugin",
     "resolve_config": "model",
     "scoring": "",

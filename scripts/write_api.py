@@ -27,7 +27,9 @@ GROUPS = {
     "From a corpus to an index": (
         *("Corpus", "EncodeOptions", "encode_corpus", "Store", "IndexOptions", "build_index"),
     ),
-    "Searching, measuring, explaining": ("open_index", "searching.SearchIndex", "SearchOptions", "evaluate", "explain"),
+    "Searching, measuring, explaining": (
+        *("open_index", "searching.SearchIndex", "SearchOptions", "read_topics", "read_qrels", "evaluate", "explain"),
+    ),
     "Inside Pyserini": (
         *("DiffRetrieverQueryEncoder", "DiffRetrieverDocumentEncoder", "MaxSimSearcher", "register", "unregister"),
     ),

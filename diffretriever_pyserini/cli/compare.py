@@ -24,7 +24,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "comparison", "the first --run is the baseline; all other runs are compared with it"
     )
     group.add_argument("--compare", type=Path, nargs="+", metavar="FILE", help="more TREC runs")
-    group.add_argument("--topics", type=Path, metavar="FILE", help="topic file, to show the texts of queries")
+    group.add_argument("--topics", metavar="SOURCE", help="topics, to show the texts of queries")
     group.add_argument(
         "--deltas", type=parser_of(Path), metavar="FILE", help="write the differences per query here (TSV)"
     )

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 _HELP = "Encode a corpus into a store: K vectors and term weights of each passage, from one forward pass."
 _DETAILS = """\
-A corpus is a Pyserini JSONL folder, a BEIR folder, Tevatron JSONL, MS MARCO TSV, Parquet or Arrow files, or the hub id
-of a data set; .gz and .zst files are read directly. The store is written in parts, and every part is complete: after a
-kill or a full disk, run the same command again to continue. Then build indexes with `diffretriever index`.
+A corpus is a Pyserini JSONL folder, a BEIR folder, Tevatron JSONL, MS MARCO TSV, Parquet or Arrow files, the hub id of
+a data set, or irds:NAME of ir_datasets; .gz and .zst files are read directly. The store is written in parts, and every
+part is complete: after a kill or a full disk, run the same command again to continue. Then build indexes with
+`diffretriever index`.
 
 examples:
   diffretriever encode --corpus corpus.jsonl --output store
@@ -44,7 +45,9 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "encode", help=_HELP, description=_HELP, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--encoder", default="diffretriever", metavar="NAME", help="model (default: %(default)s)")
-    parser.add_argument("--corpus", nargs="+", required=True, metavar="SOURCE", help="files, folders or hub ids")
+    parser.add_argument(
+        "--corpus", nargs="+", required=True, metavar="SOURCE", help="files, folders, hub ids or irds:NAME"
+    )
     parser.add_argument("--output", type=parser_of(Path), required=True, metavar="STORE", help="folder of the store")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--devices", metavar="A,B", help="several devices of this machine, one process each")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import Batch, Count, parser_of
+from .sources import TOPICS, add_topics, split_of
 
 _HELP = "encode a topic file once, for the dense and the lexical index"
 _DETAILS = """writes into --output:
@@ -15,7 +16,6 @@ _DETAILS = """writes into --output:
 examples:
   diffretriever encode-queries --topics topics.tsv --output queries
   python -m pyserini.search.lucene --index L --impact --encoder queries/queries.jsonl --topics topics.tsv --output R
-Topics: TSV (query id, tab, query), or JSON lines with qid/_id/id and title/query/text; .gz too.
 """
 
 
@@ -25,11 +25,11 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         "encode-queries",
         help=_HELP,
         description=_HELP,
-        epilog=_DETAILS,
+        epilog=_DETAILS + TOPICS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--encoder", default="diffretriever", metavar="NAME", help="model (default: %(default)s)")
-    parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
+    add_topics(parser)
     parser.add_argument("--output", type=parser_of(Path), required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
@@ -45,14 +45,15 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..corpora.topics import read_topics
     from ..encoding.queries import write_encoded_queries
     from ..files.outputs import refuse_inputs
     from ..model.encoder_names import parse_encoder_name
     from ..model.retriever import load_shared
+    from ..plugin.names import read_topics
 
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics})
-    topics = read_topics(arguments.topics)  # before the model is loaded, so that a broken file fails at once
+    # Before the model is loaded, so that a broken file fails at once.
+    topics = read_topics(arguments.topics, split_of(arguments, arguments.topics))
     model = load_shared(parse_encoder_name(arguments.encoder).target, device=arguments.device, dtype=arguments.dtype)
     write_encoded_queries(model, topics, arguments.output, arguments.batch_size, arguments.max_length)
     print(f"{len(topics)} queries encoded with {model.config.name}: {arguments.output}")

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import parser_of
+from .sources import add_split, split_of
 
 _HELP = "measure run files against judgements"
 _EXAMPLES = """examples:
   diffretriever evaluate --qrels qrels/test.tsv --run run.dense.txt run.hybrid.txt
   diffretriever evaluate --qrels qrels.txt --run run.txt --measures nDCG@10 "RR(rel=2)@10" AP
+  diffretriever evaluate --qrels dl19-passage --run run.txt --measures ndcg_cut_10 recip_rank map recall_1000
+  diffretriever evaluate --qrels data/nfcorpus --split dev --run run.txt
   diffretriever evaluate --qrels qrels.txt --run run.txt --per-query queries.tsv --json
   diffretriever evaluate --qrels qrels.txt --run baseline.txt --compare a.txt b.txt --topics topics.tsv --plot d.png
+Judgements: TREC's four columns or BEIR's three, .gz too; a folder in BEIR layout (its --split); irds:NAME of
+ir_datasets; or a name that Pyserini knows, such as dl19-passage. Measures: ir_measures' names or trec_eval's, any case.
 Queries without results count 0; queries without a relevant passage do not count.
 """
 
@@ -31,8 +36,12 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--qrels", type=Path, required=True, metavar="FILE", help="BEIR or TREC judgements, plain or .gz"
+        "--qrels",
+        required=True,
+        metavar="SOURCE",
+        help="judgements: file, BEIR folder, irds:NAME or a name of Pyserini's",
     )
+    add_split(parser)
     parser.add_argument("--run", type=Path, required=True, nargs="+", metavar="FILE", help="TREC run files")
     parser.add_argument(
         "--measures",
@@ -51,11 +60,11 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..corpora.qrels import read_qrels
     from ..evaluation.metrics import evaluate
     from ..evaluation.report import measures_table
     from ..evaluation.runs import read_run
     from ..files.outputs import refuse_inputs
+    from ..plugin.names import read_qrels
     from .compare import check
 
     check(arguments)
@@ -63,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> None:
         {"--per-query": arguments.per_query, "--deltas": arguments.deltas, "--plot": arguments.plot},
         {name: getattr(arguments, name.removeprefix("--")) for name in ("--qrels", "--run", "--compare", "--topics")},
     )
-    qrels = read_qrels(arguments.qrels)
+    qrels = read_qrels(arguments.qrels, split_of(arguments, arguments.qrels, arguments.topics))
     paths = [*arguments.run, *(arguments.compare or ())]
     evaluations = {str(path): evaluate(read_run(path), qrels, arguments.measures) for path in paths}
     if arguments.per_query:
@@ -83,12 +92,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace, evaluations: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Compare all runs with the first, write the requested files, and return the result as text and as JSON values."""
-    from ..corpora.topics import read_topics
     from ..evaluation.comparison import compare
     from ..evaluation.plots import plot_deltas
+    from ..plugin.names import read_topics
     from .compare import as_json, as_text, notes, write_deltas
 
-    topics = read_topics(arguments.topics) if arguments.topics else None
+    topics = read_topics(arguments.topics, arguments.split or "test") if arguments.topics else None
     baseline = next(iter(evaluations))
     others = {run: evaluation for run, evaluation in evaluations.items() if run != baseline}
     comparisons = compare(evaluations[baseline], others, seed=arguments.seed)

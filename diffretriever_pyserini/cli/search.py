@@ -11,6 +11,7 @@ from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
 from ..indexes.options import MultiOptions
 from ..searching.options import SearchOptions
 from ..settings import Count, Effort, Masks, add_options, from_arguments, parser_of
+from .sources import TOPICS, add_topics, split_of
 
 _HELP = "search an index with a topic file and write a TREC run"
 _EXAMPLES = """examples:
@@ -20,10 +21,11 @@ _EXAMPLES = """examples:
   diffretriever search --index STORE --topics topics.tsv --mode multi --output run.exact.txt
   diffretriever search --index INDEX --topics topics.tsv --output run.txt --ray auto
   diffretriever search --index INDEX --topics queries.jsonl --remove-query --output run.txt --json
+  diffretriever search --index INDEX --topics data/nfcorpus --split dev --output run.txt
+  diffretriever search --index INDEX --topics dl19-passage --output run.txt
   diffretriever search --dense-index D --lexical-index L --encoder diffretriever --topics topics.tsv --output run.txt
 An INDEX comes from `diffretriever index`, a STORE (searched exactly) from `diffretriever encode`; D and L from
 `pyserini.encode ... --to-faiss` and `pyserini.index.lucene`.
-Topics: TSV (query id, tab, query), or JSON lines with qid/_id/id and title/query/text; .gz too.
 """
 
 
@@ -33,10 +35,10 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         "search",
         help=_HELP,
         description=_HELP,
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES + TOPICS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--topics", type=Path, required=True, metavar="FILE", help="topic file")
+    add_topics(parser)
     parser.add_argument("--output", type=parser_of(Path), required=True, metavar="RUN", help="TREC run to write")
     parser.add_argument("--tag", default="diffretriever", help="last column of the run (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print counts and times as JSON")
@@ -80,13 +82,14 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..corpora.topics import read_topics
     from ..evaluation.runs import run_writer
     from ..files.outputs import refuse_inputs
+    from ..plugin.names import read_topics
 
     options, cluster = options_of(arguments), cluster_options(arguments)
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics} | folders_of(arguments))
-    topics = read_topics(arguments.topics)  # before the model is loaded, so that a broken file fails at once
+    # Before the model is loaded, so that a broken file fails at once.
+    topics = read_topics(arguments.topics, split_of(arguments, arguments.topics))
     # The run is opened before the model as well, so that a wrong path fails at once.
     with run_writer(arguments.output, arguments.tag) as write, index_of(arguments, cluster) as index:
         summary = _search(index, topics, options, arguments.mode, write)

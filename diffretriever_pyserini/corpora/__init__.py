@@ -9,14 +9,12 @@ from ..lazy import names_of
 if TYPE_CHECKING:
     from .corpus import Corpus, write_corpus
     from .formats import Passage
-    from .qrels import read_qrels, write_qrels
-    from .topics import read_topics, write_topics
+    from .qrels import write_qrels
+    from .topics import write_topics
 
 _HOMES = {
     "Corpus": "corpus",
     "Passage": "formats",
-    "read_qrels": "qrels",
-    "read_topics": "topics",
     "write_corpus": "corpus",
     "write_qrels": "qrels",
     "write_topics": "topics",

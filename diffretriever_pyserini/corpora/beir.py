@@ -27,12 +27,16 @@ def is_beir(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz"))
 
 
-def _existing(folder: Path, name: str) -> Path:
+def beir_file(folder: Path, name: str) -> Path:
+    """The file ``name`` of a folder in BEIR layout, or ``name``.gz; InputError where there is neither."""
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
+    splits = sorted({path.name.partition(".tsv")[0] for path in folder.glob("qrels/*.tsv*")})
+    if splits and name.startswith("qrels/"):
+        raise InputError(f"{folder}: no {name} or {name}.gz; the splits of this folder are {', '.join(splits)}.")
     raise InputError(
-        f"{folder}: no {name} or {name}.gz; a folder in BEIR layout has corpus.jsonl, queries.jsonl and qrels/."
+        f"{folder}: no {name} or {name}.gz; a folder in BEIR layout has corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."
     )
 
 
@@ -49,4 +53,4 @@ def open_beir(folder: str | Path, split: str = "test") -> BeirFolder:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv.")
     names = ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv")
-    return BeirFolder(folder, *(_existing(folder, name) for name in names))
+    return BeirFolder(folder, *(beir_file(folder, name) for name in names))

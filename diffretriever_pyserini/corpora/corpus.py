@@ -15,6 +15,7 @@ from ..files.folders import restore
 from ..files.jsonl import compression_of, regular
 from ..model.hub import is_hub_id
 from .formats import Passage, RawRow, line_rows, parse_row, record_rows
+from .irds import check_irds, irds_name, irds_rows
 
 __all__ = ["Corpus", "Passage", "RawRow", "parse_row", "write_corpus"]
 
@@ -29,7 +30,7 @@ _QUERIES_OR_QRELS = re.compile(r"(?<![a-z])(queries|query|qrels|topics)(?![a-z])
 @dataclass(frozen=True, slots=True)
 class _Source:
     name: str  # what to open: a path or a data set
-    kind: str  # "jsonl", "tsv", "parquet", "arrow" or "hub"
+    kind: str  # "jsonl", "tsv", "parquet", "arrow", "hub" or "irds"
     label: str  # its name in the corpus's identity: the file name, or the data set
     size: int  # bytes; 0 for a data set
 
@@ -43,7 +44,8 @@ class Corpus:
         Files, folders and data sets from the hub, read in this order. A folder's files are read in order of their
         names: Pyserini's JSONL folders, BEIR folders (only the corpus is read), and any mixture of JSONL, TSV (plain,
         .gz or .zst), Parquet and Arrow files. A data set is ``owner/name``, ``owner/name:split`` or
-        ``owner/name:config:split``, streamed through ``datasets``; nothing is fetched before `rows`.
+        ``owner/name:config:split``, streamed through ``datasets``, or ``irds:NAME``, read by ir_datasets. Nothing is
+        fetched before `rows`.
     split
         The split of a data set that does not name one.
 
@@ -71,7 +73,7 @@ class Corpus:
         self._sources = tuple(source for name in names for source in _resolve(str(name), split))
         self.folders = [path for path in (Path(name).expanduser() for name in names) if path.is_dir()]
         if not self._sources:
-            raise InputError("No corpus is named; give files, folders or ids of data sets (owner/name).")
+            raise InputError("No corpus is named; give files, folders or data sets (owner/name, irds:NAME).")
         _refuse_repeated(self._sources)
 
     def __repr__(self) -> str:
@@ -107,6 +109,8 @@ class Corpus:
         for source in self._sources:
             if source.kind in _LINES.values():
                 to_skip = yield from line_rows(Path(source.name), source.kind, to_skip)
+            elif source.kind == "irds":
+                to_skip = yield from irds_rows(source.name.partition(":")[2], to_skip)
             else:
                 to_skip = yield from record_rows(source.name, source.kind, to_skip)
         if to_skip:
@@ -198,6 +202,9 @@ def _resolve(source: str, split: str) -> list[_Source]:
         return [_file_source(path)]
     if path.exists():
         raise InputError(f"{source}: not a regular file; a pipe or device cannot be read again when a job resumes.")
+    if (name := irds_name(source)) is not None:
+        check_irds(name, "docs")
+        return [_Source(source, "irds", source, 0)]
     dataset, *rest = source.split(":")
     if is_hub_id(dataset) and len(rest) < 3 and not _kind(Path(dataset)):
         if not all(re.fullmatch(r"[\w.-]+", part) for part in (*rest, split)):
@@ -205,7 +212,7 @@ def _resolve(source: str, split: str) -> list[_Source]:
         name = ":".join((dataset, *rest) if rest else (dataset, split))
         return [_Source(name, "hub", name, 0)]
     raise InputError(
-        f"{source}: no such file or folder, and not the id of a data set (owner/name or owner/name:split)."
+        f"{source}: no such file or folder, and not a data set (owner/name or owner/name:split of the hub, irds:NAME)."
     )
 
 
@@ -259,7 +266,7 @@ def _refuse_repeated(sources: Sequence[_Source]) -> None:
     seen: dict[object, str] = {}
     for source in sources:
         key: object = source.name
-        if source.kind != "hub":
+        if source.kind not in ("hub", "irds"):
             status = Path(source.name).stat()
             key = (status.st_dev, status.st_ino)
         if key in seen:

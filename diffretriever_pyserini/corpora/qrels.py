@@ -1,4 +1,4 @@
-"""Relevance judgements: BEIR's three columns or TREC's four, plain, .gz or .zst."""
+"""Relevance judgements: BEIR's three columns or TREC's four, plain, .gz or .zst; BEIR folders; ``irds:NAME``."""
 
 import operator
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,10 @@ from typing import SupportsIndex
 
 from ..errors import InputError
 from ..files.atomic import whole_file
+from ..files.folders import restore
 from ..files.jsonl import read_columns
+from .beir import beir_file
+from .irds import irds_judgements, irds_name
 
 Qrels = dict[str, dict[str, int]]
 """Query id → docid → relevance grade."""
@@ -18,28 +21,38 @@ GRADES = 1_000_000
 _HEADINGS = ("query-id", "qid", "query_id")
 
 
-def read_qrels(path: str | Path) -> Qrels:
+def read_qrels(source: str | Path, split: str = "test") -> Qrels:
     """Read relevance judgements: BEIR's three columns (with or without header) or TREC's four (qid 0 docid grade).
+
+    A source is a file, a folder in BEIR layout with qrels/``split``.tsv, or ``irds:NAME``.
 
     Raises
     ------
     InputError
-        For a line of another layout, a grade that is out of range or not a whole number, or a pair judged twice with
-        different grades.
+        For a line of another layout, a grade that is out of range or not a whole number, a pair judged twice with
+        different grades, or a folder or data set without judgements.
     """
-    path, qrels = Path(path), Qrels()
-    for where, qid, docid, grade in judgements(path):
+    qrels = Qrels()
+    for where, qid, docid, grade in judgements(source, split):
         if qrels.setdefault(qid, {}).setdefault(docid, grade) != grade:
             raise InputError(
                 f"{where}: query '{qid}' and passage '{docid}' have another grade on an earlier line; keep one of them."
             )
     if not qrels:
-        raise InputError(f"{path}: no judgements in this file.")
+        raise InputError(f"{source}: no judgements in this file.")
     return qrels
 
 
-def judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
-    """Yield (file and line, query id, docid, grade) for each line of a file of judgements; raises as `read_qrels`."""
+def judgements(source: str | Path, split: str = "test") -> Iterator[tuple[str, str, str, int]]:
+    """Yield (file and line, query id, docid, grade) for each line of judgements; raises as `read_qrels`."""
+    if (name := irds_name(source)) is not None:
+        for where, qid, docid, value in irds_judgements(name):
+            yield where, qid, docid, check_grade(value, where)
+        return
+    path = Path(source).expanduser()
+    restore(path)
+    if path.is_dir():
+        path = beir_file(path, f"qrels/{split}.tsv")
     columns = 0
     for number, (where, parts) in enumerate(read_columns(path)):
         if number == 0 and parts[0].lower() in _HEADINGS:

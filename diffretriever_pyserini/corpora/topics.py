@@ -1,36 +1,55 @@
-"""Topic files: TSV, JSON lines in Pyserini's or BEIR's keys, each plain or .gz, and Pyserini's one-object JSON."""
+"""Topics: TSV, JSON lines in Pyserini's or BEIR's keys, each plain or .gz, Pyserini's one-object JSON, BEIR folders."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import InputError
 from ..files.atomic import write_whole
 from ..files.folders import restore
 from ..files.jsonl import checked_id, read_lines, read_objects, refuse_deep, text_field
+from .beir import beir_file
+from .irds import irds_name, irds_queries
+from .qrels import judged_queries, read_qrels
 
 _ID_KEYS = ("qid", "_id", "id")
 _TEXT_KEYS = ("title", "query", "text")
 _BEIR_TEXT_KEYS = ("text", "title", "query")  # in BEIR, the title is an empty string or metadata
 _LAYOUTS = (
     "use .tsv (query id, tab, query), .jsonl ({'qid', 'title'}, or BEIR's {'_id', 'text'}), plain or .gz, "
-    "or .json ({query id: {'title'}})"
+    "or .json ({query id: {'title'}}), a folder in BEIR layout, or irds:NAME"
 )
 
 
-def read_topics(path: str | Path) -> dict[str, str]:
-    """Read a topic file into query id → query (stripped), in the file's order. Equal texts under two ids are kept.
+def read_topics(source: str | Path, split: str = "test") -> dict[str, str]:
+    """Read topics into query id → query (stripped), in the file's order. Equal texts under two ids are kept.
 
-    In JSON lines the query is the first of ``title``, ``query`` and ``text`` that is not empty; in BEIR's layout
-    (``_id``) ``text`` comes first.
+    A source is a file; a folder in BEIR layout, of whose queries those are kept that qrels/``split``.tsv judges; or
+    ``irds:NAME``. In JSON lines the query is the first of ``title``, ``query`` and ``text`` that is not empty; in
+    BEIR's layout (``_id``) ``text`` comes first.
 
     Raises
     ------
     InputError
-        For an unknown layout, broken JSON, a missing or repeated id, or an empty query.
+        For an unknown layout, broken JSON, a missing or repeated id, an empty query, a folder without a file that it
+        should have, or a data set that cannot be read.
     """
-    path, topics = Path(path), dict[str, str]()
-    for where, identifier, text in _rows(path):
+    if (name := irds_name(source)) is not None:
+        return checked_topics(irds_queries(name), source)
+    path = Path(source).expanduser()
+    restore(path)
+    if not path.is_dir():
+        return checked_topics(_rows(path), path)
+    judged = beir_file(path, f"qrels/{split}.tsv")
+    topics, qrels = read_topics(beir_file(path, "queries.jsonl")), read_qrels(judged)
+    judged_queries(topics, qrels, judged)  # raises for a query that counts but has no text
+    return {qid: text for qid, text in topics.items() if qid in qrels}
+
+
+def checked_topics(rows: Iterable[tuple[str, object, str]], source: str | Path) -> dict[str, str]:
+    """Query id → query of (where, id, text) rows of ``source``; raises as `read_topics`."""
+    topics = dict[str, str]()
+    for where, identifier, text in rows:
         qid = checked_id(identifier, where, "query")
         if qid in topics:
             raise InputError(f"{where}: query id '{qid}' occurs twice; ids must be unique.")
@@ -38,7 +57,7 @@ def read_topics(path: str | Path) -> dict[str, str]:
             raise InputError(f"{where}: query '{qid}' is empty; give it a text or remove the line.")
         topics[qid] = text.strip()
     if not topics:
-        raise InputError(f"{path}: no queries in this file.")
+        raise InputError(f"{source}: no queries in this file.")
     return topics
 
 

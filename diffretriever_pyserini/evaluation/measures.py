@@ -13,19 +13,38 @@ from ..corpora.qrels import GRADES
 from ..errors import InputError, reason
 
 _NAME = re.compile(r"(?P<name>\w+)\s*(\((?P<settings>.*)\))?\s*(@\s*(?P<at>[^@()]+))?")
-# trec_eval's names of measures that ir-measures names or writes differently.
-_TREC_CUT = {"ndcg_cut": "nDCG", "recall": "R", "map_cut": "AP", "P": "P", "success": "Success"}
-_TREC_WHOLE = {"ndcg": "nDCG", "map": "AP", "recip_rank": "RR", "bpref": "Bpref"}
-_TREC_EVAL = re.compile(rf"(?P<name>{'|'.join(_TREC_CUT)})[._](?P<at>\d+)")
+# trec_eval's names, in lower case, of measures that ir-measures names or writes differently.
+_TREC_CUT = {
+    "ndcg_cut": "nDCG",
+    "recall": "R",
+    "map_cut": "AP",
+    "p": "P",
+    "success": "Success",
+    "iprec_at_recall": "IPrec",
+}
+_TREC_WHOLE = {
+    "recip_rank": "RR",
+    "num_q": "NumQ",
+    "num_ret": "NumRet",
+    "num_rel": "NumRel",
+    "num_rel_ret": "NumRelRet",
+    "set_p": "SetP",
+    "set_recall": "SetR",
+    "set_map": "SetAP",
+    "set_f": "SetF",
+    "set_relative_p": "SetRelP",
+}
+_TREC_EVAL = re.compile(rf"(?P<name>{'|'.join(_TREC_CUT)})[._](?P<at>\d+(\.\d+)?)")
 _CUTOFFS = range(1, 1 << 31)
-_EXAMPLES = "write for instance nDCG@10, R@100, RR@10, AP, RR(rel=2)@10"
+_EXAMPLES = "write for instance nDCG@10, R@100, RR@10, AP, RR(rel=2)@10, or ndcg_cut_10 as in trec_eval"
 _COMBINABLE = {"cutoff", "rel"}  # settings that ir-measures keeps apart when it computes several measures together
 _MAX_GDEVAL_GRADE = 4  # of the script that computes ERR and exponential gains
 
 
 def parse_measure(text: str) -> Any:
-    """The ir-measures object of a name such as nDCG@10, RR(rel=2)@10 or RBP(p=0.5,rel=1), under any of its aliases.
+    """The ir-measures object of a name such as nDCG@10, RR(rel=2)@10, RBP(p=0.5,rel=1) or trec_eval's ndcg_cut_10.
 
+    Case does not count, and a measure may be named by any of its aliases.
     ir-measures' own parser needs `ast.Num`, which Python 3.14 has removed, and accepts values that abort the process.
 
     Raises
@@ -37,9 +56,10 @@ def parse_measure(text: str) -> Any:
     from ir_measures.measures import registry
 
     match = _NAME.fullmatch(_ir_measures_name(text.strip()))
-    if not match or match["name"] not in registry:
-        raise InputError(f"unknown measure '{text}'; {_near(text, list(registry))}{_EXAMPLES}.")
-    measure = registry[match["name"]]
+    names = {name.lower(): name for name in reversed(registry)}
+    if not match or match["name"].lower() not in names:
+        raise InputError(f"unknown measure '{text}'; {_near(text, names)}{_EXAMPLES}.")
+    measure = registry[names[match["name"].lower()]]
     settings = _settings(text, match["settings"] or "")
     if match["at"]:
         if measure.AT_PARAM not in measure.SUPPORTED_PARAMS:
@@ -57,15 +77,16 @@ def parse_measure(text: str) -> Any:
 
 
 def _ir_measures_name(text: str) -> str:
-    """ir-measures' name for one of trec_eval's (``ndcg_cut.10``, ``recall_100``, ``map``); any other ``text`` as is."""
-    cut = _TREC_EVAL.fullmatch(text)
-    return f"{_TREC_CUT[cut['name']]}@{cut['at']}" if cut else _TREC_WHOLE.get(text, text)
+    """ir-measures' name for one of trec_eval's (``ndcg_cut.10``, ``recall_100``); any other ``text`` as is."""
+    cut = _TREC_EVAL.fullmatch(text.lower())
+    return f"{_TREC_CUT[cut['name']]}@{cut['at']}" if cut else _TREC_WHOLE.get(text.lower(), text)
 
 
-def _near(text: str, names: list[str]) -> str:
-    lower = {name.lower(): name for name in reversed(names)}
-    close = difflib.get_close_matches(re.split(r"\W", text.strip().lower())[0], lower, 1, 0.7)
-    return f"did you mean {lower[close[0]]}? " if close else ""
+def _near(text: str, names: Mapping[str, str]) -> str:
+    close = difflib.get_close_matches(
+        re.split(r"\W", text.strip().lower())[0], [*names, *_TREC_CUT, *_TREC_WHOLE], 1, 0.7
+    )
+    return f"did you mean {names.get(close[0], close[0])}? " if close else ""
 
 
 def _settings(text: str, written: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def evaluate(
     ----------
     run : query id → docid → score.
     qrels : query id → docid → grade.
-    measures : ir-measures' names; the result has each once, as written here.
+    measures : ir-measures' or trec_eval's names, in any case; the result has each once, as written here.
 
     Returns
     -------

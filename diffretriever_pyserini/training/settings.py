@@ -34,7 +34,7 @@ class TrainSettings:
     """
 
     model: Annotated[str, Help("base or adapter to start from; an adapter is trained further", "NAME", group="the run")]
-    data: Annotated[tuple[str, ...], Help(".jsonl, .tsv, .parquet, BEIR folder or hub id", "SOURCE")]
+    data: Annotated[tuple[str, ...], Help(".jsonl, .tsv, .parquet, BEIR folder, irds:NAME or hub id", "SOURCE")]
     output: Annotated[str, Help("folder of the checkpoints, the log and the plot", "DIR")]
     data_split: Annotated[str, Help("split of BEIR folders and hub data sets", "SPLIT", group="data")] = "train"
     dev: Annotated[tuple[str, ...], Help("source of the development rows", "SOURCE")] = ()

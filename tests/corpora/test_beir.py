@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,33 @@ def test_only_queries_with_a_relevant_passage_are_kept() -> None:
         judged_queries(queries, {"q9": {"x": 1}}, Path("test.tsv"))
     with pytest.raises(InputError, match="no query has a passage with a positive grade"):
         judged_queries(queries, {"q3": {"x": 0}}, Path("test.tsv"))
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    """A folder without its corpus, judged in two splits."""
+    write(tmp_path / "queries.jsonl", "".join(f'{{"_id": "q{i}", "text": "text {i}"}}\n' for i in range(4)))
+    write(tmp_path / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\nq3\ta\t1\nq1\ta\t0\n")
+    write(tmp_path / "qrels" / "dev.tsv.gz", "query-id\tcorpus-id\tscore\nq0\tb\t2\n")
+    return tmp_path
+
+
+def test_a_folder_as_topics_and_judgements(splits: Path) -> None:
+    assert list(read_topics(splits).items()) == [("q1", "text 1"), ("q3", "text 3")]
+    assert read_topics(str(splits), "dev") == {"q0": "text 0"}
+    assert read_qrels(splits) == {"q3": {"a": 1}, "q1": {"a": 0}}
+    assert read_qrels(splits, "dev") == {"q0": {"b": 2}}
+
+
+@pytest.mark.parametrize("read", [read_topics, read_qrels])
+def test_a_split_that_is_not_there_is_named_with_the_others(splits: Path, read: Callable[..., object]) -> None:
+    with pytest.raises(InputError, match=r"no qrels/train\.tsv or .*; the splits of this folder are dev, test\."):
+        read(splits, "train")
+    with pytest.raises(InputError, match=r"no qrels/test\.tsv or .*; a folder in BEIR layout has corpus\.jsonl"):
+        read(splits / "qrels")
+
+
+def test_a_relevant_query_without_text_is_named(splits: Path) -> None:
+    write(splits / "qrels" / "test.tsv", "q3\ta\t1\nq9\ta\t1\n")
+    with pytest.raises(InputError, match=r"test\.tsv: query 'q9' .* is judged but has no text"):
+        read_topics(splits)

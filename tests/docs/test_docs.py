@@ -110,3 +110,11 @@ def test_the_table_of_touch_points_equals_the_registry() -> None:
     table = text.split("<!-- touch points -->")[1].split("<!-- /touch points -->")[0]
     rows = table.strip().splitlines()[2:]
     assert rows == [f"| `{point.name}` | {point.why} | {point.checked} |" for point in TOUCH_POINTS]
+
+
+def test_the_table_of_what_is_used_equals_the_code() -> None:
+    from diffretriever_pyserini.plugin.names import USED
+
+    text = (ROOT / "docs" / "pyserini.md").read_text(encoding="utf-8")
+    rows = text.split("<!-- used -->")[1].split("<!-- /used -->")[0].strip().splitlines()[2:]
+    assert rows == [f"| `{name}` | {why} |" for name, why in USED.items()]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import pytrec_eval
 from ir_measures.measures import registry
 
 from diffretriever_pyserini.errors import InputError
@@ -25,6 +28,18 @@ def test_every_registered_name_gives_a_value_or_a_clear_error(name: str, cutoff:
 
 
 TREC_EVAL = {
+    "NDCG_CUT_2": "nDCG@2",
+    "Map": "AP",
+    "p_1": "P@1",
+    "rr@10": "RR@10",
+    "iprec_at_recall_0.10": "IPrec@0.1",
+    "rprec": "Rprec",
+    "num_rel_ret": "NumRet(rel=1)",
+    "num_q": "NumQ",
+    "set_P": "SetP",
+    "set_recall": "SetR",
+    "set_F": "SetF",
+    "set_map": "SetAP",
     "ndcg_cut.2": "nDCG@2",
     "ndcg_cut_2": "nDCG@2",
     "ndcg": "nDCG",
@@ -63,6 +78,21 @@ def test_one_measure_under_two_names(name: str, other: str, expected: float | No
     assert means == pytest.approx(evaluate(RUN, QRELS, [name]).means | evaluate(RUN, QRELS, [other]).means)
     if expected is not None and name != "R@2":
         assert means[name] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ndcg_cut_10", "map", "recip_rank", "recall_100", "P_10", "map_cut_10", "success_5", "ndcg", "Rprec", "bpref",
+     "iprec_at_recall_0.10", "set_P", "set_recall", "set_map", "num_ret", "num_rel", "num_rel_ret"],
+)  # fmt: skip
+def test_trec_evals_name_gives_trec_evals_value(name: str) -> None:
+    judged = {"q1": QRELS["q1"], "q2": QRELS["q2"]}
+    run = {qid: RUN[qid] for qid in judged}
+    expected = pytrec_eval.RelevanceEvaluator(judged, {re.sub(r"_(\d+\.?\d*)$", r".\1", name)}).evaluate(run)
+    for written in (name, name.upper()):
+        assert evaluate(run, judged, [written]).per_query[written] == pytest.approx(
+            {qid: values[name] for qid, values in expected.items()}
+        )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +155,11 @@ def test_settings_and_counts(name: str, expected: float | None) -> None:
         ("Rprec@10", "Rprec takes no cut-off; write Rprec"),
         ("NERR8@10", r"needs a max_rel: for instance NERR8\(max_rel=4\)"),
         ("RBP", "cannot compute it in this form; more settings are: .*rel, minimum relevance"),
-        ("Map", "did you mean MAP"),
+        ("recip_rnk", "did you mean recip_rank"),
+        ("gm_map", "unknown measure 'gm_map'; "),
+        ("recall", "needs a cut-off: for instance recall@10"),
+        ("P_0", "measure 'P_0': cut-off 0 is out of range"),
+        ("P_5,10", "unknown measure"),
         ("nDGC@10", "did you mean nDCG"),
         ("", "unknown measure ''"),
         ("RR@10@10", "unknown measure"),

@@ -1,8 +1,8 @@
 """Sources of training rows: files that are read in place, and sources that are first written to disk row by row.
 
-Plain ``.jsonl`` and ``.tsv`` files are read in place. Compressed files, BEIR folders, parquet files and hub data sets
-are streamed once into ``.jsonl`` files in a work folder. No passage text is held in memory. For a BEIR folder, the
-judgements of the split and the texts of all queries are held while its rows are written.
+Plain ``.jsonl`` and ``.tsv`` files are read in place. Compressed files, parquet files, data sets and judged collections
+(BEIR folders, ``irds:NAME``) are streamed once into ``.jsonl`` files in a work folder. No passage text is held in
+memory; the judgements and the texts of all queries of a collection are, while its rows are written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ...corpora.beir import BeirFolder, is_beir, open_beir
+from ...corpora.beir import is_beir, open_beir
 from ...corpora.corpus import Corpus, parse_row
+from ...corpora.irds import irds_name
 from ...corpora.qrels import judgements, read_qrels
 from ...corpora.topics import read_topics
 from ...errors import InputError, reason
@@ -35,7 +36,8 @@ def row_files(sources: Iterable[str], work: Path, split: str = "train") -> list[
     """Files with one training row per line for ``sources``, written into ``work`` where they do not exist yet.
 
     A source is a file (.jsonl, .tsv, either with .gz; .parquet), a folder in BEIR layout with ``qrels/<split>.tsv``, a
-    folder of such files, or the hub id of a data set (``owner/name`` or ``owner/name:split``) in Tevatron's layout.
+    folder of such files, a judged data set of ir_datasets (``irds:NAME``), or the hub id of a data set
+    (``owner/name`` or ``owner/name:split``) in Tevatron's layout.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def row_files(sources: Iterable[str], work: Path, split: str = "train") -> list[
 
 
 def digests(sources: Iterable[str], split: str = "train") -> dict[str, str]:
-    """Size and digest of every file that ``sources`` are read from, by its path; none for hub data sets.
+    """Size and digest of every file that ``sources`` are read from, by its path; none for data sets.
 
     The digest covers the whole file up to 64 MiB, and evenly spread blocks of a larger one.
     """
@@ -94,7 +96,7 @@ def _files(source: str, work: Path, split: str) -> list[Path]:
         paths = _files_in(path, split)
         if is_beir(path):
             stem = f"{path.resolve().name}-{split}-{_state(*paths)}"
-            return [_written(work, stem, lambda: beir_rows(open_beir(path, split), work))]
+            return [_written(work, stem, lambda: judged_rows(source, split, open_beir(path, split).corpus, work))]
         return [file for one in paths for file in _files(str(one), work, split)]
     if path.is_file():
         if path.suffix == ".gz" and path.with_suffix("").suffix in _PLAIN:
@@ -105,11 +107,14 @@ def _files(source: str, work: Path, split: str) -> list[Path]:
         if path.suffix in _PLAIN:
             return [path]
         raise InputError(f"{path}: training rows are .jsonl, .tsv (either with .gz) or .parquet files.")
+    if (collection := irds_name(source)) is not None:
+        stem = f"irds-{collection.replace('/', '--')}"
+        return [_written(work, stem, lambda: judged_rows(source, split, source, work))]
     name, _, hub_split = source.partition(":")
     if is_hub_id(name):
         hub_split = hub_split or split
         return [_written(work, f"{name.replace('/', '--')}-{hub_split}", lambda: _dataset_rows(name, hub_split))]
-    raise InputError(f"{source}: no such file or folder, and not the hub id of a data set (owner/name).")
+    raise InputError(f"{source}: no such file or folder, and not a data set (owner/name of the hub, irds:NAME).")
 
 
 def _written(work: Path, stem: str, rows: Any) -> Path:
@@ -152,34 +157,33 @@ def _dataset_rows(name: str, split: str, **arguments: Any) -> Iterator[dict[str,
         ) from error
 
 
-def beir_rows(files: BeirFolder, work: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a BEIR collection's judgements: one per query, with every passage of a positive grade.
+def judged_rows(source: str, split: str, corpus: str | Path, work: Path) -> Iterator[dict[str, Any]]:
+    """Rows of the judgements of ``source``: one per query, with every passage of a positive grade.
 
-    Their order is that of each query's first positive judgement in the file. Passages are looked up in an SQLite file
-    in ``work``, so that memory does not grow with the corpus. Raises InputError for a judgement whose query or passage
-    has no text.
+    Their order is that of each query's first positive judgement. Passages are looked up in an SQLite file in ``work``,
+    so that memory does not grow with the corpus. Raises InputError for a judgement whose query or passage has no text.
     """
-    qrels, queries = read_qrels(files.qrels), read_topics(files.queries)
-    path = work / f"{files.name}.sqlite"
+    qrels, queries = read_qrels(source, split), read_topics(source, split)
+    path = work / f"{Path(source).name}.sqlite"
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as table:
-        _fill(table, files.corpus)
-        for qid in dict.fromkeys(qid for _, qid, _, grade in judgements(files.qrels) if grade > 0):
+        _fill(table, corpus)
+        for qid in dict.fromkeys(qid for _, qid, _, grade in judgements(source, split) if grade > 0):
             positives = []
             for docid in (docid for docid, grade in qrels[qid].items() if grade > 0):
                 record = table.execute("SELECT id, title, text FROM corpus WHERE id = ?", (docid,)).fetchone()
                 if record is None:
                     raise InputError(
-                        f"{files.folder}: passage '{docid}' is judged for query '{qid}' but is not in the corpus."
+                        f"{source}: passage '{docid}' is judged for query '{qid}' but is not in the corpus."
                     )
                 positives.append(ScoredPassage(*record))
             if qid not in queries:
-                raise InputError(f"{files.folder}: query '{qid}' is judged in {files.qrels} but has no text.")
+                raise InputError(f"{source}: query '{qid}' is judged but has no text.")
             yield to_record(Row(queries[qid], tuple(positives), (), qid))
     path.unlink()
 
 
-def _fill(table: sqlite3.Connection, corpus: Path) -> None:
+def _fill(table: sqlite3.Connection, corpus: str | Path) -> None:
     """Copy the passages of ``corpus`` into ``table``; an id that occurs twice is an InputError."""
     table.execute("PRAGMA synchronous = OFF")
     table.execute("CREATE TABLE corpus (id TEXT PRIMARY KEY, title TEXT, text TEXT) WITHOUT ROWID")

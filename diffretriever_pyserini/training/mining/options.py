@@ -20,13 +20,16 @@ class MineOptions:
     """
 
     output: Annotated[Path, Help("folder to write", "DIR")]
-    pairs: Annotated[tuple[str, ...], Help("queries with positives (.jsonl, .tsv, BEIR folder)", "SOURCE")] = ()
+    pairs: Annotated[
+        tuple[str, ...], Help("queries with positives (.jsonl, .tsv, BEIR folder, irds:NAME)", "SOURCE")
+    ] = ()
     documents: Annotated[
         Path | None, Help("or a folder of .txt, .md and .rst files: headings and sentences become queries", "DIR")
     ] = None
     split: Annotated[str, Help("split of a BEIR folder's qrels")] = "train"
     corpus: Annotated[
-        Path | None, Help("corpus.jsonl or BEIR folder to take negatives from", "PATH", default="the pairs' passages")
+        Path | None,
+        Help("corpus.jsonl, BEIR folder or irds:NAME to take negatives from", "PATH", default="the pairs' passages"),
     ] = None
     method: Annotated[Literal["bm25", "model"], Help("what searches for candidates")] = "bm25"
     encoder: Annotated[str | None, Help("model that searches (--method model) and filters", "NAME")] = None
