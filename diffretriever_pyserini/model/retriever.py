@@ -181,7 +181,7 @@ class DiffRetriever:
         NumericalError
             When the model returns NaN or infinity.
         """
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         if side is None:
             warnings.warn(_SIDE_LEFT_OUT, stacklevel=2)

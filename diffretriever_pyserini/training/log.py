@@ -47,7 +47,7 @@ class RunLog(TrainerCallback):
         self._bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         if state.is_world_process_zero:
             earlier = [record for record in read_log(self.path) if record["step"] <= state.global_step]

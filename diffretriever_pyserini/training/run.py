@@ -149,7 +149,7 @@ def retriever_for(settings: TrainSettings) -> RetrieverConfig:
 def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows) -> tuple[Any, Any, Any, Any]:
     """MaskReader, rows, collator and Release of the run."""
     import torch
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from ..model.lexical import unknown_ids
     from .data.batches import Collator
