@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,13 @@ class IndexJob:
     def built(self) -> tuple[str, ...]:
         """The signals whose indexes are built."""
         return tuple(signal for signal in self.options.signals if signal not in self.kept)
+
+    @property
+    def remaining_options(self) -> IndexOptions:
+        """The options with which exactly :attr:`built` are built: every shard follows what was decided for all."""
+        options, built = self.options, self.built
+        dense, multi = (options.dense if DENSE in built else None, options.multi if MULTI in built else None)
+        return replace(options, dense=dense, lexical=LEXICAL in built, multi=multi, rebuild=True)
 
     @cached_property
     def existing(self) -> dict[str, Any]:

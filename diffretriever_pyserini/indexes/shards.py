@@ -91,7 +91,7 @@ def build_shards(job: IndexJob, build_all: BuildAll = build_in_turn) -> dict[str
         check_store(store)
     with whole_folder(job.output, INDEX, resume=True) as work:
         state = _begin(work, job)
-        build = ShardBuild(store.folder, work, state, options, len(store))
+        build = ShardBuild(store.folder, work, state, job.remaining_options, len(store))
         _train(job, state)
         build_all(build, portions)
         records = [read_json(work / shard_folder(shard) / INDEX) for shard in range(options.shards)]
