@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from ..errors import DiffRetrieverError, sentence, trace_wanted
 from ..files.installed import installed_folder
+from ..runtime.waiting import shown
 from . import demo, doctor, encode, encode_queries, evaluate, explain, index, mine, models, multi, search, store, train
 
 _DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.error(_unknown("option" if left[0].startswith("-") else "argument", left[0], _options(command)))
     arguments.argv = words  # for commands that start others like themselves
     try:
-        return int(arguments.function(arguments) or 0)
+        with shown(quiet=getattr(arguments, "quiet", False)):
+            return int(arguments.function(arguments) or 0)
     except DiffRetrieverError as error:
         if arguments.traceback or trace_wanted():
             traceback.print_exc()

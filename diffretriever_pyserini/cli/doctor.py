@@ -18,6 +18,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DiffRetrieverError
+from ..runtime.waiting import waiting_for
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -183,6 +184,7 @@ def _pyserini() -> Iterator[Check]:
     from ..plugin.registry import TOUCH_POINTS
 
     modules = json.dumps(list(dict.fromkeys(point.module for point in TOUCH_POINTS)))
+    waiting_for("starting Pyserini in a new process")
     command = [sys.executable, "-W", "ignore", "-c", _PROBE, modules]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PYSERINI_TIMEOUT_SECONDS, check=False)

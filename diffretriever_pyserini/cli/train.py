@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.installed import installed_folder
+from ..runtime.waiting import waiting_for
 from ..settings import AboveZero, Count, add_options, given, parser_of
 from ..training.settings import TrainSettings, read_settings
 
@@ -55,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
         print(plan(settings, arguments.gpus, arguments.gpu_memory))
         return
+    waiting_for(f"loading {settings.model}")
     from ..files.outputs import refuse_inputs
     from ..training.run import SETTINGS, train
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from pathlib import Path
 from typing import NamedTuple
 
+from ..runtime.waiting import waiting_for
 from .backbones.base import Backbone
 from .backbones.loading import load_backbone
 from .config import RetrieverConfig
 from .fingerprint import stamps
+from .weights import parameter_count
 
 
 class Weights(NamedTuple):
@@ -57,6 +60,20 @@ def shared_backbone(config: RetrieverConfig, dtype: str, device: str) -> Backbon
         if backbone is None:
             backbone = _backbones[key] = load_backbone(config, getattr(torch, dtype), device)
         return backbone
+
+
+def say_what_is_loaded(config: RetrieverConfig) -> Weights:
+    """Say that the weights of ``config`` are about to be loaded, unless they are in memory; returns them.
+
+    Call it before torch is imported, which takes longer than loading a small model. Raises ModelNotFoundError.
+    """
+    weights = Weights.of(config)
+    if not loaded(weights):
+        files = (Path(name) for name, _ in weights.files)
+        count = parameter_count(file for file in files if file.suffix == ".safetensors")
+        size = f"{count / 1e9:.1f} G" if count >= 1e9 else f"{count // 10**6:,} M" if count >= 1e6 else f"{count:,}"
+        waiting_for(f"loading {config.name}, {size} parameters")
+    return weights
 
 
 def loaded(weights: Weights) -> list[tuple[str, str]]:
