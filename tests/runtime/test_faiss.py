@@ -22,7 +22,7 @@ _BOTH = "run `pip uninstall -y faiss-cpu faiss-gpu && pip install --no-deps fais
         ("", {"faiss-cpu": "1.2"}, "run `pip uninstall -y faiss-cpu && pip install --no-deps faiss-cpu==1.2`"),
     ],
 )
-def test_one_command_mends_it(version: str, distributions: dict[str, str], remedy: str) -> None:
+def test_one_command_repairs_it(version: str, distributions: dict[str, str], remedy: str) -> None:
     assert FaissInstallation(version, "" if version else "broken", distributions).remedy == remedy
 
 
