@@ -71,7 +71,7 @@ def say_what_is_loaded(config: RetrieverConfig) -> Weights:
     if not loaded(weights):
         files = (Path(name) for name, _ in weights.files)
         count = parameter_count(file for file in files if file.suffix == ".safetensors")
-        size = f"{count / 1e9:.1f} G" if count >= 1e9 else f"{count // 10**6:,} M" if count >= 1e6 else f"{count:,}"
+        size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count // 10**6:,} M" if count >= 1e6 else f"{count:,}"
         waiting_for(f"loading {config.name}, {size} parameters")
     return weights
 

@@ -15,6 +15,7 @@ from diffretriever_pyserini import Corpus, DiffRetriever, EncodeOptions, IndexOp
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.model.hub import local_folder
 from diffretriever_pyserini.model.weights import parameter_count
+from diffretriever_pyserini.runtime import java
 from diffretriever_pyserini.runtime.waiting import shown, waiting_for
 
 from ..model.conftest import save_masked_lm
@@ -92,13 +93,15 @@ def test_a_model_in_memory_is_not_loaded_again(index: Path, tmp_path: Path, monk
     assert model.device == "cpu"
 
 
-@pytest.mark.java
-def test_java_is_announced_before_pyserini_is_imported(tmp_path: Path) -> None:
-    program = PROGRAM.replace(
-        "main(sys.argv[1:])", "__import__('diffretriever_pyserini.runtime.java').runtime.java.prepare()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert json.loads(done.stdout.splitlines()[0]) == ["starting Java", []]
+def test_java_is_announced_before_pyserini_is_imported(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(java, "jvm_running", lambda: False)
+    monkeypatch.setattr(java, "point_environment", lambda: None)
+    monkeypatch.setitem(sys.modules, "pyserini", None)  # so that its import fails
+    with caplog.at_level(logging.INFO, "diffretriever_pyserini.waiting"), pytest.raises(ImportError):
+        java.prepare()
+    assert caplog.messages == ["starting Java"]
 
 
 def test_the_parameters_are_counted_by_the_headers(tmp_path: Path) -> None:
