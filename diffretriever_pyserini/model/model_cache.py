@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from pathlib import Path
 from typing import NamedTuple
 
 from ..runtime.waiting import waiting_for
-from .backbones.base import Backbone
+from .backbones.base import Backbone, weight_files
 from .backbones.loading import load_backbone
 from .config import RetrieverConfig
 from .fingerprint import stamps
+from .hub import local_folder
 from .weights import parameter_count
 
 
@@ -69,8 +69,7 @@ def say_what_is_loaded(config: RetrieverConfig) -> Weights:
     """
     weights = Weights.of(config)
     if not loaded(weights):
-        files = (Path(name) for name, _ in weights.files)
-        count = parameter_count(file for file in files if file.suffix == ".safetensors")
+        count = parameter_count(weight_files(local_folder(config.backbone)))
         size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count // 10**6:,} M" if count >= 1e6 else f"{count:,}"
         waiting_for(f"loading {config.name}, {size} parameters")
     return weights
