@@ -1,4 +1,4 @@
-"""Packaging: what pyproject.toml cannot say (the two start-up files, and a top-level folder that is package data)."""
+"""Packaging: what pyproject.toml cannot say (the two start-up files, and top-level folders that are package data)."""
 
 import base64
 import hashlib
@@ -72,13 +72,21 @@ setup(
     packages=[
         "diffretriever_pyserini",
         *find_packages(include=["diffretriever_pyserini.*"]),
+        "diffretriever_pyserini.docs",
+        "diffretriever_pyserini.examples",
         "diffretriever_pyserini.prebuilt_configs",
     ],
     # The hook's module is a top-level one so that a Python start does not run the package's __init__.
     py_modules=[HOOK],
-    package_dir={"diffretriever_pyserini.prebuilt_configs": "prebuilt_configs"},
+    package_dir={
+        "diffretriever_pyserini.docs": "docs",
+        "diffretriever_pyserini.examples": "examples",
+        "diffretriever_pyserini.prebuilt_configs": "prebuilt_configs",
+    },
     package_data={
         "diffretriever_pyserini": ["model/data/*", "explaining/page.*"],
+        "diffretriever_pyserini.docs": ["**/*"],
+        "diffretriever_pyserini.examples": ["**/*"],
         "diffretriever_pyserini.prebuilt_configs": ["models/*.yaml", "checkpoints/**/*"],
     },
     cmdclass={"build_py": BuildWithStartupFiles, "editable_wheel": EditableWithStartupFiles},

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..errors import DiffRetrieverError, sentence, trace_wanted
+from ..files.installed import installed_folder
+from ..runtime.waiting import shown
 from . import demo, doctor, encode, encode_queries, evaluate, explain, index, mine, models, multi, search, store, train
 
 _DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
@@ -46,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.error(_unknown("option" if left[0].startswith("-") else "argument", left[0], _options(command)))
     arguments.argv = words  # for commands that start others like themselves
     try:
-        return int(arguments.function(arguments) or 0)
+        with shown(quiet=getattr(arguments, "quiet", False)):
+            return int(arguments.function(arguments) or 0)
     except DiffRetrieverError as error:
         if arguments.traceback or trace_wanted():
             traceback.print_exc()
@@ -102,10 +105,12 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     parser = _Parser(
         prog="diffretriever",
         description=_DESCRIPTION,
-        epilog=_EXAMPLES,
+        epilog=f"{_EXAMPLES}\nDocumentation: {installed_folder('docs') / 'quickstart.md'} and the pages beside it\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini")
+    parser.add_argument(
+        "-V", "--version", action=_Version, nargs=0, help="show the versions of this package and Pyserini"
+    )
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     for_queries = (encode_queries, search, explain, evaluate)
     for module in (demo, doctor, encode, store, index, multi, *for_queries, mine, models, train):

@@ -22,7 +22,7 @@ class ClusterView(AbstractContextManager["ClusterView"]):
     """
 
     def __init__(self, name: str, shards: int, quiet: bool = False, log: IO[str] | None = None):
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self._shards, self._quiet, self._log = shards, quiet, log
         self._done: dict[int, int] = {}  # by shard

@@ -105,7 +105,7 @@ class Bars:
     """One progress bar per process, each on its own line of the terminal."""
 
     def __init__(self, devices: list[str], disable: bool | None = None, file: IO[str] | None = None):
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self._lock = threading.Lock()
         self._started = time.perf_counter()
@@ -139,7 +139,8 @@ class Bars:
         bar = self._bars[shard]
         with self._lock:
             bar.total, bar.initial = line["total"], line["kept"]
-            bar.set_postfix({name: f"{line[name]:,.3g}" for name in ("tokens/s", "MFU") if name in line}, refresh=False)
+            if "MFU" in line:
+                bar.set_postfix({"MFU": f"{line['MFU']:.0%}"}, refresh=False)
             bar.update(line["done"] - bar.n)
 
     def say(self, text: str) -> None:

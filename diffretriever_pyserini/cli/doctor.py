@@ -6,6 +6,7 @@ The module imports only the standard library; each check imports what it needs, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -14,9 +15,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DiffRetrieverError
+from ..runtime.waiting import waiting_for
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _HELP = "check Python, Java, FAISS, devices and the connection to Pyserini"
 DISTRIBUTION = "diffretriever-pyserini"
@@ -84,18 +89,27 @@ def _packages() -> Iterator[Check]:
     for requirement in requirements:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        remedy = f"run `pip install '{requirement.name}{requirement.specifier}'`"
+        if requirement.name.startswith("faiss-"):
+            continue  # one of several packages, see _faiss
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield Check("packages", "error", f"{requirement.name} is missing", remedy)
+            yield Check("packages", "error", f"{requirement.name} is missing", _install(requirement))
             continue
         if requirement.specifier.contains(version, prereleases=True):
             installed.append(f"{requirement.name} {version}")
         else:
-            text = f"{requirement.name} {version} is not a version that this package was tested with"
-            yield Check("packages", "warning", text, remedy)
+            yield _untested(requirement, version)
     yield Check("packages", "ok", ", ".join(installed))
+
+
+def _untested(requirement: Requirement, version: str) -> Check:
+    text = f"{requirement.name} {version} is not a version that this package was tested with"
+    return Check("packages", "warning", text, _install(requirement))
+
+
+def _install(requirement: Requirement) -> str:
+    return f"run `pip install '{requirement.name}{requirement.specifier}'`"
 
 
 def _java() -> Iterator[Check]:
@@ -112,16 +126,25 @@ def _java() -> Iterator[Check]:
 
 
 def _faiss() -> Iterator[Check]:
+    """Import it, whichever package it is from: on Linux x86-64 pip installs faiss-gpu, but faiss-cpu is as good."""
+    from packaging.requirements import Requirement
+
     from ..runtime.faiss import faiss_installation
 
     installation = faiss_installation()
-    names = ", ".join(f"{name} {version}" for name, version in sorted(installation.distributions.items()))
-    if installation.conflict:
-        yield Check("FAISS", "warning", f"{names} overwrite each other's files", installation.remedy)
-    elif not names:
-        yield Check("FAISS", "error", "not installed", installation.remedy)
+    if installation.problem:
+        detail = f" ({installation})" if installation.distributions else ""
+        text = f"cannot be imported{detail}: {installation.problem}"
+        yield Check("FAISS", "error", text, installation.remedy)
+    elif installation.conflict:
+        yield Check("FAISS", "warning", f"{installation}: they overwrite each other's files", installation.remedy)
     else:
-        yield Check("FAISS", "ok", names)
+        yield Check("FAISS", "ok", str(installation))
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for requirement in map(Requirement, metadata.requires(DISTRIBUTION) or []):
+            version = installation.distributions.get(requirement.name)
+            if version is not None and not requirement.specifier.contains(version, prereleases=True):
+                yield _untested(requirement, version)
 
 
 def _devices() -> Iterator[Check]:
@@ -161,6 +184,7 @@ def _pyserini() -> Iterator[Check]:
     from ..plugin.registry import TOUCH_POINTS
 
     modules = json.dumps(list(dict.fromkeys(point.module for point in TOUCH_POINTS)))
+    waiting_for("starting Pyserini in a new process")
     command = [sys.executable, "-W", "ignore", "-c", _PROBE, modules]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PYSERINI_TIMEOUT_SECONDS, check=False)

@@ -17,8 +17,8 @@ from .format import size
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
 Without --dense, --lexical and --multi, a flat dense and a lexical index are built. The output appears when it is
-complete; after a kill, run the command again. Existing indexes of the same store are kept. Pyserini searches
-OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
+complete; after a kill, run the command again. Existing indexes of the same store stay, and with the same options they
+are not built again. Pyserini searches OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
 
 dense indexes, with bytes per passage at dimension 384 (4096):
   flat   1536 (16384)  exact
@@ -67,9 +67,12 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ..indexes.build import build_index
+    from ..indexes.job import IndexJob
     from ..indexes.lucene import HEAP_MEGABYTES
+    from ..indexes.progress import NO_BARS
     from ..model.encoder_names import parse_encoder_name
     from ..runtime.java import bound_heap
+    from ..store.store import Store
 
     default = arguments.dense is None and not arguments.lexical and not arguments.multi
     if not arguments.multi and given(MultiBuild, arguments):
@@ -86,12 +89,14 @@ def _run(arguments: argparse.Namespace) -> None:
     cluster = cluster_options(arguments)
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
+    kept = IndexJob(Store(arguments.store), arguments.output.expanduser(), options, NO_BARS).kept
     if cluster is None:
         facts = build_index(arguments.store, arguments.output, options)
     else:
         facts = _build_on_ray(arguments, options, cluster)
     if not arguments.quiet:
-        print(_summary(facts, arguments.output, time.perf_counter() - started))
+        built = [signal for signal in options.signals if signal not in kept]
+        print(_summary(facts, arguments.output, built, time.perf_counter() - started))
 
 
 def _build_on_ray(arguments: argparse.Namespace, options: IndexOptions, cluster: ClusterOptions) -> dict:
@@ -110,26 +115,30 @@ def _build_on_ray(arguments: argparse.Namespace, options: IndexOptions, cluster:
         return build_on_ray(store, arguments.output, options, cluster, view)
 
 
-def _summary(facts: dict, output: Path, seconds: float) -> str:
-    """The indexes and their sizes as text."""
+def _summary(facts: dict, output: Path, built: Sequence[str], seconds: float) -> str:
+    """The indexes and their sizes as text; those that were not ``built`` now are marked."""
     from ..indexes.multivector.manifest import CODEC, recall_text
 
-    lines = [f"{facts['passages']:,} passages indexed in {seconds:,.1f} s: {output}"]
+    counted = f"{facts['passages']:,} passages"
+    lines = [f"{counted} indexed in {seconds:,.1f} s: {output}"]
+    if not built:
+        lines = [f"{counted}, up to date (--rebuild builds the indexes again): {output}"]
     shards = [output / shard["folder"] for shard in facts.get("shards", [{"folder": "."}])]
     if len(shards) > 1:
         lines[0] += f": {len(shards)} shards"
 
-    def folder_of(signal: str) -> Path:
-        return output / ("shards/*" if len(shards) > 1 else ".") / signal
+    def begin(signal: str) -> str:
+        folder = output / ("shards/*" if len(shards) > 1 else ".") / signal
+        return f"  {folder}: " if signal in built else f"  {folder}: kept, "
 
     for part in ("dense", "lexical"):
         if facts[part]:
             content = facts[part].get("kind") or f"{facts[part]['documents']:,} passages with terms"
-            lines.append(f"  {folder_of(part)}: {content}, {_size_of(shards, part)}")
+            lines.append(f"{begin(part)}{content}, {_size_of(shards, part)}")
     if facts["multi"]:
         per_passage, codec = facts["multi"]["bytes_per_passage"], size((shards[0] / "multi" / CODEC).stat().st_size)
         content = f"{per_passage:,} bytes per passage, {codec} for the codec, {_size_of(shards, 'multi')}"
-        lines += [f"  {folder_of('multi')}: {content}", f"    {recall_text(facts['multi']['recall'])}"]
+        lines += [f"{begin('multi')}{content}", f"    {recall_text(facts['multi']['recall'])}"]
     return "\n".join(lines)
 
 

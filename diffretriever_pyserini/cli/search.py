@@ -140,7 +140,7 @@ def index_of(arguments: argparse.Namespace, cluster: ClusterOptions | None = Non
 
 def _search(index: Any, topics: dict[str, str], options: Any, mode: str | None, write: Any) -> dict[str, Any]:
     """Search, pass each query's hits to ``write``, and return counts and times."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     empty: list[str] = []
     writing = 0.0

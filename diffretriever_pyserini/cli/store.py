@@ -29,7 +29,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from ..store.store import Store
     from .format import counted, size

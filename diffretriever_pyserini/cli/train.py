@@ -4,19 +4,25 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..files.installed import installed_folder
+from ..runtime.waiting import waiting_for
 from ..settings import AboveZero, Count, add_options, given, parser_of
 from ..training.settings import TrainSettings, read_settings
 
 _HELP = "fine-tune a model on queries and passages; or --plan it"
 _DETAILS = """A run needs a model, data and an output. All other settings default to the paper's values; set them in the
-YAML file or by options (--learning-rate 2e-5 is learning_rate in the file). See docs/training.md.
+YAML file or by options (--learning-rate 2e-5 is learning_rate in the file).
 
 examples:
-  diffretriever train --config examples/train/quick.yaml --output out/mine
+  diffretriever train --config quick.yaml --output out/mine
   diffretriever train --model diffretriever --data pairs.jsonl --output out/mine --negatives 0 --dev-rows 100
   diffretriever train --config my.yaml --resume
-  torchrun --nproc-per-node 8 -m diffretriever_pyserini train --config examples/train/dream-7b-msmarco.yaml
+  torchrun --nproc-per-node 8 -m diffretriever_pyserini train --config dream-7b-msmarco.yaml
   diffretriever train --config my.yaml --plan --gpus 8
+
+"""
+_FILES = f"""These files: {installed_folder("examples") / "train"}
+Recipes, and what each setting does: {installed_folder("docs") / "training.md"}
 """
 
 
@@ -26,7 +32,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         "train",
         help=_HELP,
         description=_HELP,
-        epilog=_DETAILS,
+        epilog=f"{_DETAILS}{_FILES}",
         usage="%(prog)s [--config FILE] [--setting VALUE ...] [--resume | --plan]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
         print(plan(settings, arguments.gpus, arguments.gpu_memory))
         return
+    waiting_for(f"loading {settings.model}")
     from ..files.outputs import refuse_inputs
     from ..training.run import SETTINGS, train
 

@@ -35,6 +35,8 @@ def build_on_ray(
         As :func:`build_index`, and if the cluster cannot be reached.
     """
     job = index_job(store, output, options)
+    if not job.built:
+        return job.recorded
     job.store.portions(options.shards)  # too many shards are refused before a cluster starts
 
     def build_all(build: ShardBuild, portions: Sequence[Store]) -> None:

@@ -140,7 +140,7 @@ class Corpus:
 
         Reading ends when all ``docids`` are found; of several rows with the same id, the first counts.
         """
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         missing = set(docids)
         patterns = [docid.encode() for docid in missing]

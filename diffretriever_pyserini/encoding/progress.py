@@ -42,7 +42,7 @@ class Progress:
     def __init__(
         self, model: DiffRetriever, quiet: bool = False, log: IO[str] | None = None, shard: int = 0, shards: int = 1
     ):
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self._log, self._quiet = log, quiet
         self._shard = {"shard": shard, "shards": shards}
@@ -66,7 +66,8 @@ class Progress:
         self._bar.update(max(0, rows - self._in_model))  # rows that were skipped
         self._rows += rows
         self._in_model = 0
-        self._bar.set_postfix({name: f"{value:,.3g}" for name, value in self.rates().items()}, refresh=False)
+        if self._peak:
+            self._bar.set_postfix({"MFU": f"{self.rates()['MFU']:.0%}"}, refresh=False)
         self._write_line()
 
     def tick(self, passages: int) -> None:

@@ -7,7 +7,7 @@ from itertools import batched
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..files.atomic import write_json
 from ..files.folders import whole_folder

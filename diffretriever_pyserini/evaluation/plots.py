@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import DiffRetrieverError, InputError
 from ..files.atomic import whole_file
 from .comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PLOTS_REMEDY = "run `pip install 'diffretriever-pyserini[plots]'`"
 _GAIN, _LOSS = "#2a7f62", "#b5483a"  # colour is not the only cue: losses are below the line
 _MAX_NAME = 34  # characters of a run's name
 
@@ -27,14 +28,12 @@ def plot_deltas(path: str | Path, comparisons: Sequence[Comparison], baseline: s
     InputError
         When the file type is unknown.
     DiffRetrieverError
-        When the file cannot be written.
+        When matplotlib is not installed, or the file cannot be written.
     """
-    from matplotlib.figure import Figure  # not pyplot, which needs a display and changes a notebook's state
-
     runs = list(dict.fromkeys(comparison.run for comparison in comparisons))
     measures = list(dict.fromkeys(comparison.measure for comparison in comparisons))
     size = (max(6.0, 4.2 * len(measures)), 3.0 * len(runs) + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(size, str(path))
     axes = figure.subplots(len(runs), len(measures), squeeze=False, sharey="col")
     for comparison in comparisons:
         measure = comparison.measure
@@ -45,6 +44,15 @@ def plot_deltas(path: str | Path, comparisons: Sequence[Comparison], baseline: s
         axis.set_ylim(-bound, bound)
     figure.suptitle(f"per query, against the baseline {_short(baseline)}")
     save_figure(path, figure, dpi=130)
+
+
+def new_figure(size: tuple[float, float], name: str) -> Figure:
+    """Return an empty figure of ``size`` in inches; DiffRetrieverError where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure  # not pyplot, which needs a display and changes a notebook's state
+    except ImportError as error:
+        raise DiffRetrieverError(f"{name}: a plot needs matplotlib; {PLOTS_REMEDY}.") from error
+    return Figure(figsize=size, layout="constrained")
 
 
 def save_figure(path: str | Path, figure: Figure, dpi: int) -> None:

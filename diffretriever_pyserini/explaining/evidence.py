@@ -10,6 +10,7 @@ import numpy as np
 from .. import scoring
 from ..model.layout import special_ids
 from ..model.method import pool
+from ..model.nltk_parts import porter_stemmer
 from .records import Interaction, MaskPosition, Overlap, Proposal, Term, TextView
 
 if TYPE_CHECKING:
@@ -63,11 +64,7 @@ class _Proposals:
     def __init__(self, model: DiffRetriever, content: np.ndarray | None):
         self._model = model
         self._special = special_ids(model.tokenizer)
-        self._stem: Callable[[str], str] | None = None
-        if model.config.lexical_terms == "stems":
-            from nltk.stem.porter import PorterStemmer
-
-            self._stem = PorterStemmer().stem
+        self._stem = porter_stemmer() if model.config.lexical_terms == "stems" else None
         self._own = None if content is None else frozenset(content.tolist())
         # All forms of a word count through the one row of their stem.
         self._own_stems = frozenset(stem for row in self._own or () if (stem := self._stem_of(row)) is not None)

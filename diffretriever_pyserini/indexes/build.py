@@ -20,8 +20,8 @@ def build_index(
 ) -> dict[str, Any]:
     """Write the folder ``output`` with the indexes of ``store``, completely or not at all. Returns ``index.json``.
 
-    Existing indexes of the same store stay unless they are built again. The multi-vector index takes longest: after a
-    kill it continues from ``OUTPUT.multi.unfinished``, while the others start again.
+    Existing indexes of the same store stay, and those with the same options are not built again. The multi-vector index
+    takes longest: after a kill it continues from ``OUTPUT.multi.unfinished``, while the others start again.
 
     Parameters
     ----------
@@ -62,5 +62,6 @@ def index_job(
     refuse_inputs({"--output": output}, {"--store": store.folder if isinstance(store, Store) else store})
     store = store if isinstance(store, Store) else Store(store)
     job = IndexJob(store, Path(output).expanduser(), options, terminal_bars(options.quiet), names).check()
-    check_unique(store)
+    if job.built:
+        check_unique(store)
     return job

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from ..files.outputs import real_target
 from ..model.lexical import TermNames
 from ..runtime.memory import available_bytes
 from ..runtime.threads import faiss_threads
+from ..store.index_record import read_index_record
 from ..store.store import Store
 from .faiss import DensePlan, DenseWriter, threads_for
 from .lucene import LuceneWriter, encoder_terms
 from .multivector.build import MultiJob
-from .options import DENSE, LEXICAL, MULTI, IndexOptions
+from .options import DENSE, LEXICAL, MULTI, IndexOptions, MultiBuild
 from .progress import Bars
 from .trained import Trained, dense_index
 
@@ -55,20 +57,22 @@ class IndexJob:
         _ = self.existing
         if self.options.shards == 1:
             self._check_machine()
-        if self.options.lexical:
+        if LEXICAL in self.built:
             _ = self.term_names
         return self
 
     def run(self) -> dict[str, Any]:
         """Write the folder completely or not at all, after :meth:`check`. Returns the contents of ``index.json``."""
         store, options = self.store, self.options
+        if not self.built:
+            return self.recorded
         target = real_target(self.output)
         work = target.with_name(f"{target.name}.multi.unfinished")  # beside the real folder, not beside a link to it
         with whole_folder(self.output, INDEX) as folder:
             facts = facts_of(store) | self._fill(folder)
-            if options.multi is not None:
+            if options.multi is not None and MULTI in self.built:
                 multi = MultiJob(store, options.multi, work, options.verify, self.bars, self.trained)
-                facts[MULTI] = multi.build(folder / MULTI).facts()
+                facts[MULTI] = multi.build(folder / MULTI).facts() | multi_facts(store, options.multi)
             for signal, recorded in self.existing.items():
                 shutil.copytree(self.output / signal, folder / signal, copy_function=link)
                 facts[signal] = recorded
@@ -77,16 +81,90 @@ class IndexJob:
         return facts
 
     @cached_property
-    def existing(self) -> dict[str, Any]:
-        """The facts of existing indexes, which stay; DiffRetrieverError if they do not belong to this one."""
+    def recorded(self) -> dict[str, Any]:
+        """The contents of the existing ``index.json``; empty if there is none."""
         restore_folder(self.output, INDEX)
-        return existing_signals(self.output, self.options, self.store)
+        return read_json(self.output / INDEX) if (self.output / INDEX).is_file() else {}
 
     @cached_property
+    def kept(self) -> tuple[str, ...]:
+        """The signals whose indexes are wanted and exist already, of the same store and with the same options."""
+        store, options, recorded = self.store, self.options, self.recorded
+        wanted = json.loads(json.dumps({name: value for name, value in facts_of(store).items() if value is not None}))
+        if options.rebuild or self._shards_recorded != options.shards or not wanted.items() <= recorded.items():
+            return ()
+        plan, multi = self._dense_plan, options.multi
+        facts: dict[str, dict[str, Any]] = {
+            DENSE: {} if plan is None else plan.facts(),
+            LEXICAL: {},
+            MULTI: {} if multi is None else multi_facts(store, multi),
+        }
+        same = (
+            name for name in options.signals if recorded.get(name) and facts[name].items() <= recorded[name].items()
+        )
+        return tuple(name for name in same if self._is_whole(name))
+
+    @property
+    def _shards_recorded(self) -> int:
+        return len(self.recorded.get("shards") or [self.output])
+
+    def _is_whole(self, signal: str) -> bool:
+        """Whether each folder of the existing index of ``signal`` has the record that is written last."""
+        folders = [self.output / shard["folder"] for shard in self.recorded.get("shards") or [{"folder": "."}]]
+        try:
+            records = [read_index_record(folder / signal) for folder in folders]
+        except InputError:  # damaged, so it is built again
+            return False
+        return sum(record.count for record in records if record is not None) == len(self.store)
+
+    @property
+    def built(self) -> tuple[str, ...]:
+        """The signals whose indexes are built."""
+        return tuple(signal for signal in self.options.signals if signal not in self.kept)
+
+    @property
+    def remaining_options(self) -> IndexOptions:
+        """The options with which exactly :attr:`built` are built: every shard follows what was decided for all."""
+        options, built = self.options, self.built
+        dense, multi = (options.dense if DENSE in built else None, options.multi if MULTI in built else None)
+        return replace(options, dense=dense, lexical=LEXICAL in built, multi=multi, rebuild=True)
+
+    @cached_property
+    def existing(self) -> dict[str, Any]:
+        """The facts of existing indexes that stay.
+
+        Raises
+        ------
+        DiffRetrieverError
+            If they are of another store, or of another number of shards.
+        """
+        recorded, built = self.recorded, self.built
+        existing = {
+            name: recorded[name] for name in (DENSE, LEXICAL, MULTI) if recorded.get(name) and name not in built
+        }
+        other = None
+        if recorded.get("store") != self.store.digest:
+            other = "of another store"
+        elif (known := self._shards_recorded) != self.options.shards:
+            other = f"in {known} shard{'s' if known > 1 else ''}"
+        if existing and other:
+            flags = " ".join(f"--{signal}" for signal in existing)
+            raise DiffRetrieverError(
+                f"{self.output} holds a {min(existing)} index {other}, which this command would not build again: add "
+                f"{flags}, name another folder, or remove this one."
+            )
+        return existing
+
+    @property
     def plan(self) -> DensePlan | None:
-        """The sizes of the dense index, if there will be one."""
+        """The sizes of the dense index, if one will be built."""
+        return self._dense_plan if DENSE in self.built else None
+
+    @cached_property
+    def _dense_plan(self) -> DensePlan | None:
+        store, kind = self.store, self.options.dense
         collection = None if self.trained is None else self.trained.passages
-        return dense_plan(self.store, self.options, collection)
+        return None if kind is None else DensePlan(kind, len(store), store.spec.dimension, collection)
 
     @cached_property
     def term_names(self) -> TermNames:
@@ -119,7 +197,7 @@ class IndexJob:
                 stack.enter_context(faiss_threads(threads_for(plan.kind, options.threads)))
                 index = dense_index(plan, store, options.gpu, self.trained)
                 writers[DENSE] = DenseWriter(folder / DENSE, plan, store.spec, index)
-            if options.lexical:
+            if LEXICAL in self.built:
                 lexical = writers[LEXICAL] = LuceneWriter(folder / LEXICAL, store.spec, self.term_names)
                 stack.enter_context(_abandoned_on_error(lexical))
             if writers:
@@ -149,41 +227,9 @@ def facts_of(store: Store) -> dict[str, Any]:
     }
 
 
-def existing_signals(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
-    """Return the facts of existing indexes that stay.
-
-    Raises
-    ------
-    DiffRetrieverError
-        If they are of another store, or of another number of shards.
-    """
-    if not (output / INDEX).is_file():
-        return {}
-    recorded = read_json(output / INDEX)
-    existing = {
-        signal: recorded[signal]
-        for signal in (DENSE, LEXICAL, MULTI)
-        if recorded.get(signal) and signal not in options.signals
-    }
-    other = None
-    if recorded.get("store") != store.digest:
-        other = "of another store"
-    elif (known := len(recorded.get("shards") or [output])) != options.shards:
-        other = f"in {known} shard{'s' if known > 1 else ''}"
-    if existing and other:
-        flags = " ".join(f"--{signal}" for signal in existing)
-        raise DiffRetrieverError(
-            f"{output} holds a {min(existing)} index {other}, which this command would not build again: add "
-            f"{flags}, name another folder, or remove this one."
-        )
-    return existing
-
-
-def dense_plan(store: Store, options: IndexOptions, collection: int | None = None) -> DensePlan | None:
-    """Return the sizes of the dense index of ``store``, if ``options`` want one."""
-    if options.dense is None:
-        return None
-    return DensePlan(options.dense, len(store), store.spec.dimension, collection)
+def multi_facts(store: Store, options: MultiBuild) -> dict[str, Any]:
+    """Return the options of a multi-vector index, as ``index.json`` has them."""
+    return {"budget": options.budget(store), "refine": options.refine}
 
 
 @contextlib.contextmanager

@@ -89,6 +89,9 @@ class IndexOptions:
     encoder: Annotated[str | None, Help("the store's encoder, if its name or location has changed", "NAME")] = None
     verify: Annotated[bool, Help("do not check the parts' checksums")] = True
     gpu: Annotated[bool, Help("train ivfpq on the GPUs")] = False
+    rebuild: Annotated[bool, Help("also build indexes that exist already, of this store and with these options")] = (
+        False
+    )
     quiet: Annotated[bool, Help("no bar, no summary")] = False
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ def terminal_bars(quiet: bool = False, prefix: str = "") -> Bars:
     """Return bars on a terminal; ``prefix`` comes before the names of the steps."""
 
     def begin(name: str, passages: int) -> AbstractContextManager[Bar]:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         description = f"{prefix}{name.lower()}" if prefix else name
         return tqdm(total=passages, unit=" passages", desc=description, disable=True if quiet else None)

@@ -16,7 +16,7 @@ from ..files.folders import whole_folder
 from ..runtime.threads import faiss_threads
 from ..store.store import Store
 from .faiss import DensePlan, threads_for, trained_index
-from .job import INDEX, IndexJob, dense_plan, facts_of
+from .job import INDEX, IndexJob, facts_of
 from .multivector.build import check_store, train_multi
 from .multivector.candidates import write_index
 from .options import DENSE, LEXICAL, MULTI, IndexOptions
@@ -84,13 +84,15 @@ def build_shards(job: IndexJob, build_all: BuildAll = build_in_turn) -> dict[str
     After a kill, the next call with the same store and options continues with the shards that are missing.
     """
     store, options = job.store, job.options
+    if not job.built:
+        return job.recorded
     portions = store.portions(options.shards)
     if options.multi is not None:
         check_store(store)
     with whole_folder(job.output, INDEX, resume=True) as work:
         state = _begin(work, job)
-        build = ShardBuild(store.folder, work, state, options, len(store))
-        _train(store, state, options)
+        build = ShardBuild(store.folder, work, state, job.remaining_options, len(store))
+        _train(job, state)
         build_all(build, portions)
         records = [read_json(work / shard_folder(shard) / INDEX) for shard in range(options.shards)]
         facts = _facts(store, records)
@@ -115,13 +117,13 @@ def _begin(work: Path, job: IndexJob) -> Path:
     return state
 
 
-def _train(store: Store, folder: Path, options: IndexOptions) -> None:
+def _train(job: IndexJob, folder: Path) -> None:
     """Train what the shards share and ``folder`` does not hold yet."""
-    plan = dense_plan(store, options)
+    store, options, plan = job.store, job.options, job.plan
     if plan is not None and plan.sample and not (folder / DENSE_QUANTISER).is_file():
         with faiss_threads(threads_for(plan.kind, options.threads)):
             write_index(folder / DENSE_QUANTISER, trained_index(plan, store, options.gpu))
-    if options.multi is not None:
+    if options.multi is not None and MULTI in job.built:
         train_multi(store, folder, options.multi)
 
 

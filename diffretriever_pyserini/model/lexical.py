@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..text import clean_text
+from .nltk_parts import porter_stemmer
 from .words import split_words
 
 PUNCTUATION = frozenset(string.punctuation)
@@ -51,9 +52,7 @@ def strongest(impacts: dict[str, int], limit: int) -> dict[str, int]:
 
 def stem_rows(tokenizer: Any) -> dict[str, int]:
     """One row of the head per Porter stem: the first (in BERT's vocabulary, most frequent) word with that stem."""
-    from nltk.stem.porter import PorterStemmer
-
-    stem = PorterStemmer().stem
+    stem = porter_stemmer()
     rows: dict[str, int] = {}
     for token, row in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
         if _can_stem(token) and token.islower():
@@ -137,9 +136,7 @@ class ContentTokens:
     def _by_stem(self, words: Iterable[str]) -> dict[str, tuple[int, ...]]:
         if not self._stem_rows:
             return {}
-        from nltk.stem.porter import PorterStemmer
-
-        stem = PorterStemmer().stem
+        stem = porter_stemmer()
         rows = ((word, self._stem_rows.get(stem(word))) for word in words if _can_stem(word))
         return {word: (row,) for word, row in rows if row is not None}
 

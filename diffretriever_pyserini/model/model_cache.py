@@ -10,10 +10,13 @@ import threading
 import weakref
 from typing import NamedTuple
 
-from .backbones.base import Backbone
+from ..runtime.waiting import waiting_for
+from .backbones.base import Backbone, weight_files
 from .backbones.loading import load_backbone
 from .config import RetrieverConfig
 from .fingerprint import stamps
+from .hub import local_folder
+from .weights import parameter_count
 
 
 class Weights(NamedTuple):
@@ -57,6 +60,19 @@ def shared_backbone(config: RetrieverConfig, dtype: str, device: str) -> Backbon
         if backbone is None:
             backbone = _backbones[key] = load_backbone(config, getattr(torch, dtype), device)
         return backbone
+
+
+def say_what_is_loaded(config: RetrieverConfig) -> Weights:
+    """Say that the weights of ``config`` are about to be loaded, unless they are in memory; returns them.
+
+    Call it before torch is imported, which takes longer than loading a small model. Raises ModelNotFoundError.
+    """
+    weights = Weights.of(config)
+    if not loaded(weights):
+        count = parameter_count(weight_files(local_folder(config.backbone)))
+        size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count // 10**6:,} M" if count >= 1e6 else f"{count:,}"
+        waiting_for(f"loading {config.name}, {size} parameters")
+    return weights
 
 
 def loaded(weights: Weights) -> list[tuple[str, str]]:

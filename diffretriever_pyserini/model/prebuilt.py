@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DiffRetrieverError
+from ..files.installed import installed_folder
 
 DEFAULT_NAME = "diffretriever-mini"
 
@@ -13,20 +14,16 @@ DEFAULT_NAME = "diffretriever-mini"
 def prebuilt_dir() -> Path:
     """The folder of prebuilt configurations (``models/*.yaml``, ``checkpoints/``).
 
-    A wheel has it inside the package; in a checkout (editable install or PYTHONPATH) it is a top-level folder.
-
     Raises
     ------
     DiffRetrieverError
         When it is missing, because the installation is incomplete.
     """
-    package = Path(__file__).resolve().parents[1]
-    folders = (package / "prebuilt_configs", package.parent / "prebuilt_configs")
-    for folder in folders:
-        if (folder / "models").is_dir():
-            return folder
+    folder = installed_folder("prebuilt_configs")
+    if (folder / "models").is_dir():
+        return folder
     raise DiffRetrieverError(
-        f"the prebuilt configurations are missing (neither {folders[0]} nor {folders[1]} has them). "
+        f"the prebuilt configurations are missing ({folder} does not have them). "
         "The installation is incomplete; install the package again."
     )
 

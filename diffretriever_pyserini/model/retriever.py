@@ -91,7 +91,9 @@ class DiffRetriever:
         ------
         ConfigError, ModelNotFoundError
         """
-        return cls(resolve_config(str(name), **overrides), device=device, dtype=dtype)
+        config = resolve_config(str(name), **overrides)
+        model_cache.say_what_is_loaded(config)
+        return cls(config, device=device, dtype=dtype)
 
     @property
     def dimension(self) -> int:
@@ -181,7 +183,7 @@ class DiffRetriever:
         NumericalError
             When the model returns NaN or infinity.
         """
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         if side is None:
             warnings.warn(_SIDE_LEFT_OUT, stacklevel=2)
@@ -305,7 +307,7 @@ def load_shared(name: str, device: str | None = None, dtype: str | None = None, 
     ``device=None`` is the device where these weights are already loaded, else the CPU.
     """
     config = resolve_config(name, **overrides)
-    weights = model_cache.Weights.of(config)
+    weights = model_cache.say_what_is_loaded(config)
     with model_cache.lock:
         if device is None:
             dtype = dtype_name(dtype, "cpu") if dtype else None

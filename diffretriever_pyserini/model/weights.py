@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import ConfigError, reason
 
@@ -23,6 +24,7 @@ CACHED_FROM = 64 << 20  # bytes of a file; reading a smaller one is fast enough
 _SETTLED = 2_000_000_000  # ns; two changes within one tick of the file system's clock look the same
 _BLOCK = 1 << 20
 _LONGEST_HEADER = 100 << 20  # the limit of safetensors itself
+_DAMAGED = (ValueError, TypeError, KeyError, AttributeError)
 
 Digests = dict[str, str]
 """Tensor name → SHA-256 of its dtype, shape and content."""
@@ -44,6 +46,15 @@ def tensor_digests(files: Iterable[Path]) -> Digests:
         except OSError as error:
             raise ConfigError(f"{path}: the weights cannot be read ({error.strerror or error}).") from error
     return digests
+
+
+def parameter_count(files: Iterable[Path]) -> int:
+    """The number of values of all tensors in ``files``, by their headers; a damaged file counts as empty."""
+    count = 0
+    for path in files:
+        with contextlib.suppress(OSError, *_DAMAGED), path.open("rb") as file:
+            count += sum(math.prod(entry["shape"]) for _, entry in _tensors(file)[1])
+    return count
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -76,17 +87,12 @@ def _read(path: Path) -> Digests:
     """The digests, from the file's bytes; one block is in memory at a time."""
     digests: Digests = {}
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
         try:
-            if length > _LONGEST_HEADER:
-                raise ValueError(f"a header of {length} bytes")
-            header: dict[str, Any] = json.loads(file.read(length))
-            tensors = [(header[name], name) for name in header if name != "__metadata__"]
-            tensors.sort(key=lambda tensor: tensor[0]["data_offsets"])
-            for entry, name in tensors:
+            start, tensors = _tensors(file)
+            for name, entry in tensors:
                 begin, end = entry["data_offsets"]
                 digest = hashlib.sha256(json.dumps([entry["dtype"], entry["shape"]]).encode())
-                file.seek(8 + length + begin)
+                file.seek(start + begin)
                 for offset in range(begin, end, _BLOCK):
                     size = min(_BLOCK, end - offset)
                     block = file.read(size)
@@ -94,9 +100,19 @@ def _read(path: Path) -> Digests:
                         raise ValueError(f"{name!r} ends too early")
                     digest.update(block)
                 digests[name] = digest.hexdigest()
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except _DAMAGED as error:
             raise ConfigError(f"{path}: damaged, or not safetensors ({reason(error)}).") from error
     return digests
+
+
+def _tensors(file: BinaryIO) -> tuple[int, list[tuple[str, dict[str, Any]]]]:
+    """Where the content begins in ``file``, and the names and entries of its tensors, in the order of their content."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    header: dict[str, Any] = json.loads(file.read(length))
+    tensors = [(name, header[name]) for name in header if name != "__metadata__"]
+    return 8 + length, sorted(tensors, key=lambda tensor: tensor[1]["data_offsets"])
 
 
 def _cache_file(path: Path) -> Path:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from .nltk_parts import word_tokenizer
+
 _CHUNKS = re.compile(r"(\S+)(\s*)")
 _ODD_SPACE = re.compile(r"[^\S \t\n\r]")  # NLTK's rules and str.split disagree about some of these
 # A word or a compound between brackets and punctuation marks, which NLTK always splits off.
@@ -29,9 +31,8 @@ _MARK = "\ue000"  # replaces a neighbour and separates chunks that are tokenised
 def _splitters() -> tuple[Callable[[str], list[str]], Callable[[str], list[str]]]:
     """Sentences by the trained English Punkt tables, words by NLTK's tokenizer; neither downloads anything."""
     import punkt
-    from nltk.tokenize.destructive import NLTKWordTokenizer
 
-    return punkt.tokenizer_for("english").tokenize, NLTKWordTokenizer().tokenize
+    return punkt.tokenizer_for("english").tokenize, word_tokenizer()
 
 
 def split_words(text: str) -> list[str]:

@@ -89,7 +89,7 @@ def read_collection(iterator: Any, path: Path) -> dict[str, list[str | None]]:
         For an unreadable file, a broken line, an id that is missing, repeated or not allowed in a run file, or a field
         that is missing or not a string; the message names file and line.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from ..files.jsonl import checked_id, read_objects
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
+
+from ..errors import reason
 
 
 @dataclass(frozen=True)
 class FaissInstallation:
-    """The versions of the FAISS distributions in this environment, by name."""
+    """FAISS in this environment.
 
-    distributions: dict[str, str]
+    Attributes
+    ----------
+    version : of the imported module; empty if it cannot be imported.
+    problem : why it cannot be imported.
+    distributions : versions of the packages that installed it, by name; none if it came from elsewhere (conda).
+    gpus : how many GPUs it sees.
+    """
+
+    version: str
+    problem: str = ""
+    distributions: dict[str, str] = field(default_factory=dict)
+    gpus: int = 0
 
     @property
     def conflict(self) -> bool:
@@ -22,10 +35,18 @@ class FaissInstallation:
     def remedy(self) -> str:
         """The command that corrects the installation; empty if it is correct."""
         names = sorted(self.distributions)
-        if self.conflict:
-            keep = next((name for name in names if name.startswith("faiss-gpu")), names[0])
-            return f"run `pip uninstall -y {' '.join(names)}` and then `pip install --no-deps {keep}`"
-        return "" if names else "run `pip install faiss-gpu` (Linux on x86-64) or `pip install faiss-cpu`"
+        if not names:
+            return (
+                "" if self.version else "run `pip install faiss-cpu` (on Linux x86-64 faiss-gpu, which uses GPUs, too)"
+            )
+        keep = next((name for name in names if name.startswith("faiss-gpu")), names[0])
+        install = f"pip install --no-deps {keep}=={self.distributions[keep]}"
+        return f"run `pip uninstall -y {' '.join(names)} && {install}`" if self.conflict or self.problem else ""
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{name} {version}" for name, version in sorted(self.distributions.items()))
+        seen = f"{self.gpus} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else "no GPU"
+        return f"{names or self.version}, {seen}" if self.version else names
 
 
 def said(error: Exception) -> str:
@@ -36,10 +57,15 @@ def said(error: Exception) -> str:
 
 
 def faiss_installation() -> FaissInstallation:
-    """Read the metadata of the installed distributions, without importing FAISS."""
+    """Import FAISS, and read the metadata of the distributions that may have installed it."""
     versions: dict[str, str] = {}
     for distribution in metadata.distributions():
         name = (distribution.metadata["Name"] or "").lower().replace("_", "-")
         if name.startswith(("faiss-cpu", "faiss-gpu")):
             versions.setdefault(name, distribution.version)
-    return FaissInstallation(versions)
+    try:
+        import faiss
+
+        return FaissInstallation(faiss.__version__, "", versions, faiss.get_num_gpus())
+    except Exception as error:  # files of two packages mixed may fail in any way
+        return FaissInstallation("", reason(error), versions)

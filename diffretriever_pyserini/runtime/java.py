@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DiffRetrieverError
+from .waiting import waiting_for
 
 logger = logging.getLogger(__name__)
 calls = threading.RLock()
@@ -224,7 +225,8 @@ def prepare() -> None:
         check_classes()
         return
     point_environment()
-    from pyserini import _jvm  # starts nothing yet
+    waiting_for("starting Java")
+    from pyserini import _jvm  # starts nothing yet, but takes seconds
 
     if not getattr(_jvm.configure_classpath, "prepares_java", False):
         _jvm.configure_classpath = functools.wraps(_jvm.configure_classpath)(configuring(_jvm.configure_classpath))

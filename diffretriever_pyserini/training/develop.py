@@ -112,7 +112,7 @@ def _shares(texts: Sequence[str], side: str, batch_size: int) -> Iterator[tuple[
     Every process gets the same number of batches, since under FSDP they compute together; the last one of some is a
     repeated batch. The batches are those of a single process, so the figures are the same too.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from ..evaluation.plots import save_figure
+from ..evaluation.plots import new_figure, save_figure
 from ..files.atomic import write_whole
 
 _PARTS = (
@@ -47,7 +47,7 @@ class RunLog(TrainerCallback):
         self._bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         if state.is_world_process_zero:
             earlier = [record for record in read_log(self.path) if record["step"] <= state.global_step]
@@ -94,9 +94,7 @@ def _line(logs: dict[str, Any]) -> str:
 
 def plot_log(records: list[dict[str, Any]], path: Path) -> None:
     """Write a PNG: the loss and its parts on the left, development measures on the right, over steps."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = new_figure((11, 4), str(path))
     left, right = figure.subplots(1, 2)
     for name in ("loss", *_PARTS):
         points = [(record["step"], record[name]) for record in records if name in record]

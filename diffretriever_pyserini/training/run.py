@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ..errors import ConfigError, InputError
+from ..evaluation.plots import PLOTS_REMEDY
 from ..files.atomic import read_json, write_json, write_whole
 from ..files.outputs import real_target
 from ..model.backbones.loading import family_module, load_tokenizer
@@ -101,11 +103,19 @@ def _finish(parts: Parts, figures: dict[str, Any], state: dict[str, Any] | None)
     settings, output = parts.settings, Path(parts.settings.output)
     dtype = None if settings.save_dtype == "float32" else getattr(torch, settings.save_dtype)
     save_release(output, parts.model.backbone, parts.release, dtype, state)
-    plot_log(read_log(output / LOG), output / PLOT)
+    plot = _plot(output)
     write_json(output / "figures.json", figures)
     card = model_card(settings, parts.release.config, parts.release, figures)
     write_whole(output / "README.md", card)
-    parts.say(f"Checkpoint: {output} (use it as --encoder diffretriever:{output}); log {LOG}, plot {PLOT}")
+    parts.say(f"Checkpoint: {output} (use it as --encoder diffretriever:{output}); log {LOG}, {plot}")
+
+
+def _plot(output: Path) -> str:
+    """Write the plot, unless matplotlib is missing; returns what to report."""
+    if find_spec("matplotlib") is None:
+        return f"no plot, as matplotlib is missing ({PLOTS_REMEDY})"
+    plot_log(read_log(output / LOG), output / PLOT)
+    return f"plot {PLOT}"
 
 
 def retriever_for(settings: TrainSettings) -> RetrieverConfig:
@@ -139,7 +149,7 @@ def retriever_for(settings: TrainSettings) -> RetrieverConfig:
 def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows) -> tuple[Any, Any, Any, Any]:
     """MaskReader, rows, collator and Release of the run."""
     import torch
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from ..model.lexical import unknown_ids
     from .data.batches import Collator

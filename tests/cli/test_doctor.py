@@ -10,6 +10,7 @@ from diffretriever_pyserini.cli import doctor, main
 from diffretriever_pyserini.cli.doctor import Check, doctor_report
 from diffretriever_pyserini.plugin.registry import TOUCH_POINTS
 from diffretriever_pyserini.runtime import faiss, java
+from diffretriever_pyserini.runtime.faiss import FaissInstallation
 
 from .. import warm
 
@@ -58,14 +59,33 @@ def test_a_java_home_that_is_not_used_is_a_warning(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("distributions", "status"),
-    [({"faiss-cpu": "1", "faiss-gpu": "1"}, "warning"), ({}, "error"), ({"faiss-gpu": "1"}, "ok")],
+    ("installation", "status"),
+    [
+        (FaissInstallation("1.15.1", "", {"faiss-gpu": "1.15.1"}), "ok"),
+        (FaissInstallation("1.15.1", "", {"faiss-cpu": "1.15.1"}), "ok"),
+        (FaissInstallation("1.15.1"), "ok"),
+        (FaissInstallation("1.15.1", "", {"faiss-cpu": "1.15.1", "faiss-gpu": "1.15.1"}), "warning"),
+        (FaissInstallation("", "no _swigfaiss", {"faiss-cpu": "1.15.1"}), "error"),
+        (FaissInstallation("", "ModuleNotFoundError: No module named 'faiss'"), "error"),
+    ],
 )
-def test_faiss_is_checked(distributions: dict[str, str], status: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    installation = faiss.FaissInstallation(distributions)
+def test_faiss_is_checked(installation: FaissInstallation, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss, "faiss_installation", lambda: installation)
-    assert next(iter(doctor._faiss())).status == status
-    assert next(iter(doctor._faiss())).remedy == installation.remedy
+    (check,) = doctor._faiss()
+    assert (check.name, check.status, check.remedy) == ("FAISS", status, installation.remedy)
+    assert installation.problem in check.text
+
+
+def test_an_old_faiss_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    installation = FaissInstallation("1.7.4", "", {"faiss-cpu": "1.7.4"})
+    monkeypatch.setattr(faiss, "faiss_installation", lambda: installation)
+    assert statuses(doctor._faiss()) == [("FAISS", "ok"), ("packages", "warning")]
+
+
+def test_faiss_cpu_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Linux x86-64 the requirement is faiss-gpu."""
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["faiss-no-such-name>=1", "numpy>=2"])
+    assert statuses(doctor._packages()) == [("packages", "ok")]
 
 
 def test_missing_and_untested_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,9 +44,10 @@ def test_python_m_is_the_same_command() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("usage: diffretriever")
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--version"])
+        main([option])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["diffretriever-pyserini", "pyserini"]
 
 

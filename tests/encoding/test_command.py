@@ -118,6 +118,18 @@ def test_a_line_has_the_progress_and_the_rates(model: DiffRetriever, monkeypatch
     assert [line["done"] for line in lines(log.getvalue())] == [400, 500]
 
 
+def test_the_bar_has_one_rate(model: DiffRetriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(module.sys, "stderr", terminal)
+    monkeypatch.setattr(module, "peak_flops", lambda device: 1e9)
+    progress = Progress(model)
+    progress.model(rows=200, passages=190, tokens=5000, seconds=8)
+    assert re.search(r" passages/s, MFU=\d+%\]$", str(progress._bar))
+    assert str(progress._bar).count("/s") == 1
+    progress.close()
+
+
 def test_rows_of_a_shard() -> None:
     options = [EncodeOptions(shard=shard, shards=3, rows_per_part=4) for shard in range(3)]
     for rows in range(40):
@@ -223,6 +235,7 @@ def test_each_bar_has_its_own_line() -> None:
             bars.update(shard, state | {"done": done + 5 * shard})
     shown = [line for line in screen(file.getvalue()) if line]
     assert len(shown) == 2
-    assert re.match(r"shard 0 \(cuda:0\) :  30%.* 30/100 .*MFU=0.512", shown[0])
-    assert re.match(r"shard 1 \(cuda:11\):  35%.* 35/100 .*MFU=0.512", shown[1])
+    assert re.match(r"shard 0 \(cuda:0\) :  30%.* 30/100 .*MFU=51%", shown[0])
+    assert re.match(r"shard 1 \(cuda:11\):  35%.* 35/100 .*MFU=51%", shown[1])
+    assert [line.count("/s") for line in shown] == [1, 1]
     bars.close()

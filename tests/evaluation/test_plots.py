@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,10 @@ def test_thousands_of_queries_are_a_png(tmp_path: Path) -> None:
 def test_a_plot_that_cannot_be_written_is_named(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(DiffRetrieverError, match=message):
         plot_deltas(tmp_path / name, [comparison("x", "RR@10", [0.1])], "base.txt")
+
+
+def test_without_matplotlib_the_package_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    with pytest.raises(DiffRetrieverError, match=r"deltas.png: a plot needs matplotlib; run `pip .*\[plots\]'`"):
+        plot_deltas(tmp_path / "deltas.png", [comparison("x", "RR@10", [0.5])], "base.txt")

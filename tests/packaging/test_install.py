@@ -1,13 +1,16 @@
 """Real installation from a folder, from an sdist and editable, into a temporary environment, and uninstallation."""
 
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import venv
 import zipfile
+from functools import partial
+from importlib import metadata
 from pathlib import Path
-from shutil import copytree, ignore_patterns
+from shutil import copy2, copytree, ignore_patterns
 
 import pytest
 from packaging.metadata import Metadata
@@ -15,7 +18,8 @@ from packaging.metadata import Metadata
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILT = ("*.egg-info", "__pycache__", "build", "dist", ".*", "tests", "docs", "benchmarks", "scripts")
+CACHES = ("__pycache__", ".*")
+DATA = ("docs", "examples", "prebuilt_configs")
 STATE = (
     "import os, pyserini, sys; from diffretriever_pyserini.plugin import registry; "
     "from diffretriever_pyserini.model.lexical import stopwords; "
@@ -33,11 +37,17 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, since building writes into it."""
+    """A copy of the checkout, since building writes into it: what the Dockerfile copies, and MANIFEST.in."""
     if not (ROOT / "setup.py").is_file():
         pytest.skip("these tests need the checkout, not an installed copy")
     pytest.importorskip("setuptools", minversion="77", reason="building needs setuptools >= 77: install the dev extra")
-    return Path(copytree(ROOT, tmp_path_factory.mktemp("source") / "project", ignore=ignore_patterns(*BUILT)))
+    folder = tmp_path_factory.mktemp("source")
+    for line in [*(ROOT / ".dockerignore").read_text().splitlines(), "!MANIFEST.in"]:
+        if line.startswith("!"):
+            path = ROOT / line[1:]
+            copy = partial(copytree, ignore=ignore_patterns(*CACHES)) if path.is_dir() else copy2
+            copy(path, folder / path.name)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +91,36 @@ def test_it_installs_works_and_leaves_nothing_behind(
         assert run(python, "-S", "-c", "print('up')", cwd=tmp_path) == "up\n"
         file = run(python, "-c", "import diffretriever_pyserini as d; print(d.__file__)", cwd=tmp_path)
         assert Path(file.strip()).is_relative_to(source if kind == "editable" else environment)
-        assert (environment / "bin/diffretriever").is_file()
+        helps = (run(environment / "bin/diffretriever", *words, "--help", cwd=tmp_path) for words in ((), ("train",)))
+        named = [Path(path) for text in helps for path in re.findall(r"/\S+/(?:docs|examples)/\S+", text)]
+        assert [path.name for path in named if path.exists()] == ["quickstart.md", "train", "training.md"]
+        assert all(path.is_relative_to(source if kind == "editable" else environment) for path in named)
     finally:
         pip(environment, "uninstall", "--quiet", "--yes", "diffretriever-pyserini")
     assert sorted(path.name for path in site_packages(environment).iterdir()) == before
     assert not (environment / "bin/diffretriever").exists()
+
+
+def test_without_a_gpu(source: Path, environment: Path, tmp_path: Path) -> None:
+    """The commands of README and the Dockerfile; faiss-cpu, which alone is missing, is an empty wheel of that name."""
+    about = "faiss_cpu-1.99.dist-info"
+    with zipfile.ZipFile(tmp_path / "faiss_cpu-1.99-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: faiss-cpu\nVersion: 1.99\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    before = sorted(path.name for path in site_packages(environment).iterdir())
+    offline = ("install", "--quiet", "--no-index", "--find-links", tmp_path)
+    try:
+        pip(environment, *offline, "-r", source / "requirements-cpu.txt")
+        assert sorted(path.name for path in site_packages(environment).iterdir()) == sorted([*before, about])
+        pip(environment, *offline, "--no-deps", "--no-build-isolation", source)
+        report = run(
+            environment / "bin/python", "-c", "from diffretriever_pyserini.cli import doctor; print(*doctor._faiss())"
+        )
+    finally:
+        pip(environment, "uninstall", "--quiet", "--yes", "diffretriever-pyserini", "faiss-cpu")
+    if "faiss-gpu" in metadata.packages_distributions()["faiss"]:  # both, in this test only
+        assert "pip uninstall -y faiss-cpu faiss-gpu && pip install --no-deps faiss-gpu==" in report
 
 
 def test_start_up_files_without_the_module_are_harmless(source: Path, environment: Path, tmp_path: Path) -> None:
@@ -121,18 +156,19 @@ def test_a_wheel_has_every_file_that_is_read_at_run_time(source: Path, tmp_path:
         names = set(archive.namelist())
         start = archive.read("diffretriever-pyserini.start").decode()
         about = next(archive.read(name) for name in names if name.endswith(".dist-info/METADATA"))
-    metadata = Metadata.from_email(about, validate=True)
-    assert metadata.description == (ROOT / "README.md").read_text(encoding="utf-8")
-    assert metadata.description_content_type == "text/markdown"
-    assert metadata.project_urls == {"Paper": "https://arxiv.org/abs/2605.07210"}
+    described = Metadata.from_email(about, validate=True)
+    assert described.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert described.description_content_type == "text/markdown"
+    assert described.project_urls == {"Paper": "https://arxiv.org/abs/2605.07210"}
     assert start == "_diffretriever_pyserini_startup:install\n"
     expected = {
         f"diffretriever_pyserini/{path.relative_to(source / 'diffretriever_pyserini').as_posix()}"
         for path in (source / "diffretriever_pyserini").rglob("*.py")
     }
     expected |= {
-        f"diffretriever_pyserini/prebuilt_configs/{path.relative_to(source / 'prebuilt_configs').as_posix()}"
-        for path in (source / "prebuilt_configs").rglob("*")
+        f"diffretriever_pyserini/{path.relative_to(source).as_posix()}"
+        for name in DATA
+        for path in (source / name).rglob("*")
         if path.is_file()
     }
     expected |= {

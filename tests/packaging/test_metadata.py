@@ -24,7 +24,7 @@ def locked() -> dict[str, list[Requirement]]:
 def required() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    texts = [*project["dependencies"], *extras["test"], *extras["dev"]]
+    texts = [*project["dependencies"], *(text for extra in extras.values() for text in extra)]
     return [Requirement(text) for text in texts if not text.startswith(project["name"])]
 
 
@@ -35,6 +35,25 @@ def test_every_requirement_is_locked_within_its_bounds(requirement: Requirement)
         (specifier,) = pin.specifier
         assert specifier.operator == "=="
         assert requirement.specifier.contains(specifier.version)
+
+
+def test_the_requirements_without_a_gpu_are_the_others_with_faiss_cpu() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    others = {str(Requirement(text)) for text in project["dependencies"] if not text.startswith("faiss-")}
+    lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements-cpu.txt").read_text().splitlines()]
+    (faiss,) = (Requirement(line) for line in lines if line.startswith("faiss-"))
+    assert {str(Requirement(line)) for line in lines if line and not line.startswith("faiss-")} == others
+    assert (faiss.name, faiss.marker) == ("faiss-cpu", None)
+    assert any(
+        faiss.specifier == Requirement(text).specifier for text in project["dependencies"] if "faiss-cpu" in text
+    )
+
+
+def test_the_image_is_made_of_files_that_exist() -> None:
+    """No container is built here; `test_install.py` builds and installs the package from these files."""
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {name for name in allowed if not (ROOT / name).exists()} == set()
+    assert set(re.findall(r"-[rc] (\S+)", (ROOT / "Dockerfile").read_text())) <= allowed
 
 
 def test_the_lock_file_has_only_pins() -> None:

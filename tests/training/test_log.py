@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from diffretriever_pyserini.training import run
 from diffretriever_pyserini.training.log import plot_log, read_log
 from diffretriever_pyserini.training.run import train
 from diffretriever_pyserini.training.settings import TrainSettings
@@ -47,3 +49,9 @@ def test_one_loss_is_seen_in_the_plot(tmp_path: Path) -> None:
     middle = picture[100:-100, 120 : picture.shape[1] // 2 - 120]
     inked = (middle.max(axis=2) - middle.min(axis=2)) > 0.3  # in colour: neither grid nor text
     assert inked.any()
+
+
+def test_a_run_without_matplotlib_ends_without_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "diffretriever-pyserini[plots]" in run._plot(tmp_path)
+    assert list(tmp_path.iterdir()) == []

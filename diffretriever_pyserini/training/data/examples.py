@@ -135,7 +135,7 @@ class RowFiles:
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(line number from 1, byte offset, line) of every line that is not blank; shows a progress bar on a terminal."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     start = 0
     size = path.stat().st_size

@@ -89,7 +89,7 @@ class Vectors:
     """Pooled vectors of every passage of a store in a file, float32 [N, H]."""
 
     def __init__(self, model: DiffRetriever, store: PassageStore, path: Path, batch_size: int = 32):
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self.model = model
         self._batch_size = batch_size
@@ -128,7 +128,7 @@ class Vectors:
 
 def model_candidates(vectors: Vectors, queries: Sequence[str], depth: int) -> Iterator[tuple[int, list[int]]]:
     """(query's row, numbers of its best ``depth`` passages) by the model's pooled vectors."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     with tqdm(total=len(queries), desc="searching", disable=None) as bar:
         for rows in batched(range(len(queries)), _QUERIES):
