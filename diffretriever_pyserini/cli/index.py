@@ -66,6 +66,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from ..files.outputs import refuse_inputs
     from ..indexes.build import build_index
     from ..indexes.job import IndexJob
     from ..indexes.lucene import HEAP_MEGABYTES
@@ -89,6 +90,7 @@ def _run(arguments: argparse.Namespace) -> None:
     cluster = cluster_options(arguments)
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
+    refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
     kept = IndexJob(Store(arguments.store), arguments.output.expanduser(), options, NO_BARS).kept
     if cluster is None:
         facts = build_index(arguments.store, arguments.output, options)
