@@ -88,6 +88,8 @@ def _run(arguments: argparse.Namespace) -> None:
         multi=from_arguments(MultiBuild, arguments) if arguments.multi else None,
     )
     cluster = cluster_options(arguments)
+    if cluster is not None and options.shards == 1:
+        raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
     refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
@@ -107,8 +109,6 @@ def _build_on_ray(arguments: argparse.Namespace, options: IndexOptions, cluster:
     from ..store.store import Store
     from .cluster import ClusterView
 
-    if options.shards == 1:
-        raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
     store = Store(arguments.store)
     with ClusterView("Indexing", options.shards, options.quiet) as view:
         view.expect(
