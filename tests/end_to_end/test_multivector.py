@@ -88,7 +88,10 @@ def test_compressed_ranks_as_exact(work: Path) -> None:
 
 
 def test_pyserinis_hybrid_command_equals_our_hybrid_search(work: Path) -> None:
-    ours("search --index INDEX --topics T.tsv --mode hybrid --alpha 1 --hits 100 --depth 100 --output run.hybrid.txt", work)
+    ours(
+        "search --index INDEX --topics T.tsv --mode hybrid --alpha 1 --hits 100 --depth 100 --output run.hybrid.txt",
+        work,
+    )
     pyserini(
         "search.hybrid",
         "dense --index INDEX/multi --encoder diffretriever sparse --index INDEX/lexical --impact --encoder "
