@@ -39,7 +39,8 @@ for line in sys.stdin:
     store, output = json.loads(line)
     child = os.fork()
     if not child:
-        build_index(store, output, IndexOptions(dense=None, rebuild=True), TermNames(Vocabulary(), len(Vocabulary.strings)))
+        options = IndexOptions(dense=None, rebuild=True)
+        build_index(store, output, options, TermNames(Vocabulary(), len(Vocabulary.strings)))
         os._exit(0)
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
