@@ -84,7 +84,7 @@ def test_compressed_ranks_as_exact(work: Path) -> None:
         for name, run in (("compressed", compressed), ("exact", exact))
     }
     assert ndcg["exact"] > 0.3
-    assert ndcg["compressed"] > 0.95 * ndcg["exact"]  # of 25 queries, by a codec trained on 360 passages
+    assert ndcg["compressed"] > 0.97 * ndcg["exact"]
 
 
 def test_pyserinis_hybrid_command_equals_our_hybrid_search(work: Path) -> None:
