@@ -6,13 +6,16 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
 from ..errors import DiffRetrieverError
 from ..indexes.options import DenseKind, IndexOptions, MultiBuild
 from ..settings import add_options, from_arguments, given, parser_of
 from .format import size
+
+if TYPE_CHECKING:
+    from ..store.store import Store
 
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
@@ -93,28 +96,27 @@ def _run(arguments: argparse.Namespace) -> None:
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
     refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
-    kept = IndexJob(Store(arguments.store), arguments.output.expanduser(), options, NO_BARS).kept
+    store = Store(arguments.store)
+    kept = IndexJob(store, arguments.output.expanduser(), options, NO_BARS).kept
     if cluster is None:
-        facts = build_index(arguments.store, arguments.output, options)
+        facts = build_index(store, arguments.output, options)
     else:
-        facts = _build_on_ray(arguments, options, cluster)
+        facts = _build_on_ray(store, arguments.output, options, cluster)
     if not arguments.quiet:
         built = [signal for signal in options.signals if signal not in kept]
         print(_summary(facts, arguments.output, built, time.perf_counter() - started))
 
 
-def _build_on_ray(arguments: argparse.Namespace, options: IndexOptions, cluster: ClusterOptions) -> dict:
+def _build_on_ray(store: Store, output: Path, options: IndexOptions, cluster: ClusterOptions) -> dict:
     """Build the shards on a cluster."""
     from ..cluster.indexing import build_on_ray
-    from ..store.store import Store
     from .cluster import ClusterView
 
-    store = Store(arguments.store)
     with ClusterView("Indexing", options.shards, options.quiet) as view:
         view.expect(
             len(store) * (options.multi is not None) + len(store) * (options.dense is not None or options.lexical)
         )
-        return build_on_ray(store, arguments.output, options, cluster, view)
+        return build_on_ray(store, output, options, cluster, view)
 
 
 def _summary(facts: dict, output: Path, built: Sequence[str], seconds: float) -> str:
