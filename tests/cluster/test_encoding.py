@@ -71,6 +71,7 @@ def test_a_bad_row_stops_all_and_names_the_shard_and_its_log(cluster: None, tmp_
     assert "InputError" in (tmp_path / "S.logs/00001-of-00002.log").read_text()
 
 
+@pytest.mark.rare  # a killed worker of `index` is replaced by the same code (test_searching.py)
 def test_killed_workers_are_replaced(cluster: None, work: Path, tmp_path: Path, tiny_name: str) -> None:
     """Kills a worker at a random moment, ``RAY_KILLS`` times; its shard is continued by another one."""
     chance, killed = random.Random(1), list[int]()

@@ -18,6 +18,7 @@ from .. import warm
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FRESH = ("README.md",)  # pages whose commands start a new Python process, as a user's do
+RARE = ("cluster.md",)  # its commands start a cluster each; tests/cluster runs them on one
 CITING = ("diffretriever_pyserini", "docs", "tests", "benchmarks", "examples", "scripts", "prebuilt_configs")
 _FENCE = re.compile(r"^```(bash run|python run|text output)\n(.*?)^```", re.M | re.S)
 _HEADING = re.compile(r"^##+ (.+)$", re.M)
@@ -49,7 +50,14 @@ def citing_files() -> list[Path]:
     return sorted({*ROOT.glob("*.md"), *(path for path in inside if path.suffix in (".py", ".md", ".yaml"))})
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if fences(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.rare] if page.name in RARE else [])
+        for page in PAGES
+        if fences(page)
+    ],
+)
 def test_page_runs(page: Path, tmp_path: Path) -> None:
     python = Path(sys.executable if page.name in FRESH else warm.python())
     folders = (str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"])

@@ -21,7 +21,7 @@ from .conftest import passages, write_corpus
 from .soak_child import encode
 from .test_job import content
 
-KILLS = 25
+KILLS = 12
 
 
 def start_child(model: DiffRetriever, corpus: Path, output: Path, limit: int | None = None) -> BaseProcess:
