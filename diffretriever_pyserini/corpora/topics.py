@@ -57,7 +57,7 @@ def checked_topics(rows: Iterable[tuple[str, object, str]], source: str | Path) 
             raise InputError(f"{where}: query '{qid}' is empty; give it a text or remove the line.")
         topics[qid] = text.strip()
     if not topics:
-        raise InputError(f"{source}: no queries in this file.")
+        raise InputError(f"{source}: there are no queries.")
     return topics
 
 

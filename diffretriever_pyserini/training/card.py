@@ -34,17 +34,16 @@ _RECIPE = (
 def model_card(settings: TrainSettings, config: RetrieverConfig, release: Release, figures: dict[str, Any]) -> str:
     """README.md of the checkpoint folder, with the hub's header."""
     base = {"base_model": release.base_name} if release.on_hub else {}  # the hub takes no path
-    header = base | {
-        "library_name": "diffretriever-pyserini",
-        "tags": ["retrieval", *(["lora"] if release.lora else [])],
-    }
+    header = {"license": settings.license or "unknown", **base}
+    header |= {"library_name": "diffretriever-pyserini", "pipeline_tag": "feature-extraction"}
+    tags = ["retrieval", "diffretriever", *(["lora"] if release.lora else [])]
     adapter = "all weights trained"
     if release.lora:
         upper = f", upper {release.lora.layers} layers" if release.lora.layers else ""
         adapter = f"LoRA, r {release.lora.r}, alpha {release.lora.alpha}{upper}"
     recipe = "\n".join(f"| {name} | {getattr(settings, name)} |" for name in _RECIPE)
     return f"""---
-{yaml.safe_dump(header, sort_keys=False).strip()}
+{yaml.safe_dump({**header, "tags": tags}, sort_keys=False).strip()}
 ---
 
 # {settings.output.rstrip("/").rpartition("/")[2]}
@@ -58,7 +57,7 @@ passage, and lexical weights ({config.lexical_terms} terms) from the same forwar
 ## Data
 
 Sources: {", ".join(f"`{source}`" for source in settings.data)}. {figures["training_rows"]} training rows, \
-{figures["bad_rows"]} bad rows left out. Add the licences of these data before you publish this model.
+{figures["bad_rows"]} bad rows left out. Check their licences, and that of the base, before you publish this model.
 
 ## Recipe
 

@@ -37,7 +37,7 @@ DATA = "data"
 DIGESTS = "files.json"
 _TEXTS_COUNTED = 20_000  # from whose terms a new output head starts
 # Settings that may change when a run is resumed.
-_CHANGEABLE = {"output", "workers", "device", "log_steps", "keep_checkpoints"}
+_CHANGEABLE = {"output", "workers", "device", "log_steps", "keep_checkpoints", "license"}
 
 
 def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], None] = print) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -110,11 +111,19 @@ class TrainSettings:
     workers: Annotated[CountFrom0, Help("processes that load rows")] = 0
     device: Annotated[Device, Help("device to train on")] = "auto"
     save_dtype: Annotated[SaveDtype, Help("type of the final adapter's tensors")] = "float32"
+    license: Annotated[
+        str | None,
+        Help("licence in the model card, by the hub's name for it (apache-2.0, mit)", "ID", default="unknown"),
+    ] = None
 
     def __post_init__(self) -> None:
         validate(self)
         if not self.data:
             raise ConfigError("data: no source of training rows; give a file, a folder or a hub id.")
+        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
+            raise ConfigError(
+                f"license={self.license!r} must be the hub's name of a licence, such as apache-2.0, mit or other."
+            )
         if self.max_steps == 0:
             raise ConfigError("max_steps=0 must be at least 1, or -1 to use epochs.")
         if self.deepspeed and self.fsdp:

@@ -24,7 +24,7 @@ def topics_of(path: Path | str) -> list[tuple[int | str, str]]:
         ("t.tsv", "1\tgood\n2\n", "t.tsv, line 2: no tab"),
         ("t.jsonl", '{"qid": "1", "title": "a"}\n{"qid": "2", "ti', "t.jsonl, line 2: broken JSON"),
         ("t.queries", "1\tgood\n", "t.queries: unknown kind of topic file"),
-        ("t.tsv", "", "t.tsv: no queries in this file"),
+        ("t.tsv", "", "t.tsv: there are no queries"),
         ("beir.jsonl", '{"qid": "1", "title": "a"}\n', "its path contains 'beir'"),
         ("t.tsv", "\ufeff1\tgood\n", "t.tsv: begins with a byte order mark"),
         ("t.jsonl", '\ufeff{"qid": "1", "title": "a"}\n', "t.jsonl: begins with a byte order mark"),

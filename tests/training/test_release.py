@@ -50,5 +50,6 @@ def test_a_base_of_the_hub_is_named_by_its_id(tiny_settings: Settings, tmp_path:
     release = Release(retriever_for(settings), {}, None, LoraSettings(4, 16, 0.0), "someone/dream-7b", 0.01, 1.0)
     figures = {"training_rows": 1, "bad_rows": 0, "steps": 1, "queries_per_update": 1, "passages_per_query": 1}
     figures |= {"development_before": {}, "development_after": {}}  # type: ignore[dict-item]
-    assert header(model_card(settings, release.config, release, figures))["base_model"] == "someone/dream-7b"
+    written = header(model_card(settings, release.config, release, figures))
+    assert (written["base_model"], written["license"]) == ("someone/dream-7b", "unknown")
     assert adapter_config(release, ["q_proj"], tmp_path)["base_model_name_or_path"] == "someone/dream-7b"
