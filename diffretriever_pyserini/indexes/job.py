@@ -19,10 +19,11 @@ from ..runtime.memory import available_bytes
 from ..runtime.threads import faiss_threads
 from ..store.store import Store
 from .faiss import DensePlan, DenseWriter, threads_for
-from .lucene import LuceneWriter, encoder_terms
+from .lucene import LuceneWriter, TextWriter, encoder_terms
 from .multivector.build import MultiJob
-from .options import DENSE, LEXICAL, MULTI, IndexOptions
+from .options import DENSE, LEXICAL, MULTI, PARTS, TEXT, IndexOptions
 from .progress import Bars
+from .texts import StoreTexts
 from .trained import Trained, dense_index
 
 FORMAT = 2
@@ -57,6 +58,7 @@ class IndexJob:
             self._check_machine()
         if self.options.lexical:
             _ = self.term_names
+        _ = self.texts
         return self
 
     def run(self) -> dict[str, Any]:
@@ -93,6 +95,13 @@ class IndexJob:
         """Lucene's names of the terms; InputError if the encoder did not make the store."""
         return self.names or encoder_terms(self.store.spec, self.options.encoder)
 
+    @cached_property
+    def texts(self) -> StoreTexts | None:
+        """The texts of the passages, if a text index is built; InputError if they are not those of the store."""
+        if not self.options.text or TEXT in self.existing:
+            return None
+        return StoreTexts(self.store, self.options.corpus)
+
     def _check_machine(self) -> None:
         """Raise DiffRetrieverError if this machine lacks the memory or the GPU that the dense index needs."""
         if self.plan is None:
@@ -111,9 +120,9 @@ class IndexJob:
                 raise DiffRetrieverError("--gpu: FAISS sees no GPU here; omit this option.")
 
     def _fill(self, folder: Path) -> dict[str, Any]:
-        """Stream the parts into both writers; returns the facts of each signal."""
+        """Stream the parts into all writers; returns the facts of each index."""
         store, options, plan = self.store, self.options, self.plan
-        writers: dict[str, DenseWriter | LuceneWriter] = {}
+        writers: dict[str, DenseWriter | LuceneWriter | TextWriter] = {}
         with contextlib.ExitStack() as stack:
             if plan is not None:
                 stack.enter_context(faiss_threads(threads_for(plan.kind, options.threads)))
@@ -122,6 +131,9 @@ class IndexJob:
             if options.lexical:
                 lexical = writers[LEXICAL] = LuceneWriter(folder / LEXICAL, store.spec, self.term_names)
                 stack.enter_context(_abandoned_on_error(lexical))
+            if self.texts is not None:
+                text = writers[TEXT] = TextWriter(folder / TEXT, self.texts)
+                stack.enter_context(_abandoned_on_error(text))
             if writers:
                 bar = stack.enter_context(self.bars("Indexing", len(store)))
                 for part in store.parts:
@@ -145,12 +157,12 @@ def facts_of(store: Store) -> dict[str, Any]:
         "corpus": spec.corpus,
         "max_length": spec.max_length,
         "store": store.digest,
-        **dict.fromkeys((DENSE, LEXICAL, MULTI)),
+        **dict.fromkeys(PARTS),
     }
 
 
 def existing_signals(output: Path, options: IndexOptions, store: Store) -> dict[str, Any]:
-    """Return the facts of existing indexes that stay.
+    """Return the facts of existing indexes that stay: those that are not built again, and the texts of this store.
 
     Raises
     ------
@@ -160,10 +172,11 @@ def existing_signals(output: Path, options: IndexOptions, store: Store) -> dict[
     if not (output / INDEX).is_file():
         return {}
     recorded = read_json(output / INDEX)
+    same_texts = recorded.get("store") == store.digest and (output / TEXT).is_dir()
     existing = {
-        signal: recorded[signal]
-        for signal in (DENSE, LEXICAL, MULTI)
-        if recorded.get(signal) and signal not in options.signals
+        part: recorded[part]
+        for part in PARTS
+        if recorded.get(part) and (part not in options.signals or (part == TEXT and same_texts))
     }
     other = None
     if recorded.get("store") != store.digest:
@@ -187,7 +200,7 @@ def dense_plan(store: Store, options: IndexOptions, collection: int | None = Non
 
 
 @contextlib.contextmanager
-def _abandoned_on_error(writer: LuceneWriter) -> Iterator[None]:
+def _abandoned_on_error(writer: LuceneWriter | TextWriter) -> Iterator[None]:
     try:
         yield
     except BaseException:
