@@ -21,8 +21,8 @@ _MIN_WIDTH = 40  # columns
 _HELP = "explain why a passage has its rank in the result of a query"
 _DETAILS = """\
 Shows what the model proposes at each mask position, which vectors and terms matched, and how fusion combined the lists.
-The numbers are those of `diffretriever search` with the same options. The index does not hold texts: give the corpus
-(it is read until the passages are found) or the text. Without either, only what the index holds is explained.
+The numbers are those of `diffretriever search` with the same options. Where the index holds no texts (`index --text`),
+give the corpus (it is read until the passages are found) or the text; else only what the index holds is explained.
 
 examples:
   diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --corpus corpus.jsonl

@@ -14,14 +14,12 @@ from ..indexes.options import DenseKind, IndexOptions, MultiBuild
 from ..settings import add_options, from_arguments, given, parser_of
 from .format import size
 
-if TYPE_CHECKING:
-    from ..store.store import Store
-
-_HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
+_HELP = "Build FAISS, Lucene impact, multi-vector and text indexes from a store, in bounded memory."
 _DETAILS = """\
-Without --dense, --lexical and --multi, a flat dense and a lexical index are built. The output appears when it is
-complete; after a kill, run the command again. Existing indexes of the same store stay, and with the same options they
-are not built again. Pyserini searches OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
+Without --dense, --lexical, --multi and --text, a flat dense and a lexical index are built. The output appears when it
+is complete; after a kill, run the command again. Existing indexes of the same store stay, and with the same options
+they are not built again. Pyserini searches OUTPUT/dense, OUTPUT/multi, OUTPUT/lexical and OUTPUT/text with its own
+commands.
 
 dense indexes, with bytes per passage at dimension 384 (4096):
   flat   1536 (16384)  exact
@@ -32,9 +30,12 @@ dense indexes, with bytes per passage at dimension 384 (4096):
 
 --multi keeps all K vectors of each passage for MaxSim, compressed to a sixteenth of float16 (or --bytes-per-vector).
 Exact MaxSim needs no index: `diffretriever search --index STORE --mode multi`.
+--text keeps titles and texts, which `diffretriever search --query` shows, and adds the signal bm25. They are read from
+the files that were encoded, or from --corpus if these have moved.
 
 examples:
   diffretriever index --store store --output index
+  diffretriever index --store store --output index --text
   diffretriever index --store store --output index --multi --lexical
   diffretriever index --store store --output index --multi --bytes-per-vector 24 --refine int8
   diffretriever index --store store --output index --dense ivfpq --lexical
@@ -78,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..runtime.java import bound_heap
     from ..store.store import Store
 
-    default = arguments.dense is None and not arguments.lexical and not arguments.multi
+    default = arguments.dense is None and not (arguments.lexical or arguments.multi or arguments.text)
     if not arguments.multi and given(MultiBuild, arguments):
         raise DiffRetrieverError("--bytes-per-vector and --refine belong to --multi: add it.")
     if arguments.encoder:
@@ -143,6 +144,8 @@ def _summary(facts: dict, output: Path, built: Sequence[str], seconds: float) ->
         per_passage, codec = facts["multi"]["bytes_per_passage"], size((shards[0] / "multi" / CODEC).stat().st_size)
         content = f"{per_passage:,} bytes per passage, {codec} for the codec, {_size_of(shards, 'multi')}"
         lines += [f"{begin('multi')}{content}", f"    {recall_text(facts['multi']['recall'])}"]
+    if facts["text"]:
+        lines.append(f"{begin('text')}{facts['text']['documents']:,} texts, {_size_of(shards, 'text')}")
     return "\n".join(lines)
 
 

@@ -106,8 +106,9 @@ class _ExplainedQuery:
     @cached_property
     def _prepare(self) -> Preparer:
         """Prepares passages as for the index, even where a shorter ``max_length`` was set for queries."""
-        model = self._model
-        config = resolve_config(str(self._index.encoder.name.target), k_passage=model.config.k_passage)
+        model, encoder = self._model, self._index.encoder
+        assert encoder is not None  # else there would be no model
+        config = resolve_config(str(encoder.name.target), k_passage=model.config.k_passage)
         return model.prepare if config.max_length == model.config.max_length else Preparer(config)
 
     def close(self) -> None:
@@ -184,7 +185,7 @@ class _ExplainedQuery:
             notes.append(f"{dropped} of the query's terms are left out: Lucene takes at most {LUCENE_CLAUSES}.")
         if explanation.passage is None:
             notes.append(
-                "The passage's text is not known, as an index does not hold texts. The model's proposals for it, its "
+                "The passage's text is not known, and the index has no texts. The model's proposals for it, its "
                 "exact scores and its other terms are therefore missing. Give the corpus with --corpus, or the text "
                 "with --text."
             )
