@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, get_args
 
 from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
 from ..errors import DiffRetrieverError
-from ..indexes.options import DenseKind, IndexOptions, MultiBuild
+from ..indexes.options import MULTI, DenseKind, IndexOptions, MultiBuild
 from ..settings import add_options, from_arguments, given, parser_of
 from .format import size
+
+if TYPE_CHECKING:
+    from ..indexes.job import IndexJob
 
 _HELP = "Build FAISS, Lucene impact, multi-vector and text indexes from a store, in bounded memory."
 _DETAILS = """\
@@ -70,14 +73,10 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..files.outputs import refuse_inputs
-    from ..indexes.build import build_index
-    from ..indexes.job import IndexJob
+    from ..indexes.build import index_job, run_job
     from ..indexes.lucene import HEAP_MEGABYTES
-    from ..indexes.progress import NO_BARS
     from ..model.encoder_names import parse_encoder_name
     from ..runtime.java import bound_heap
-    from ..store.store import Store
 
     default = arguments.dense is None and not (arguments.lexical or arguments.multi or arguments.text)
     if not arguments.multi and given(MultiBuild, arguments):
@@ -96,28 +95,20 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
-    refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
-    store = Store(arguments.store)
-    kept = IndexJob(store, arguments.output.expanduser(), options, NO_BARS).kept
-    if cluster is None:
-        facts = build_index(store, arguments.output, options)
-    else:
-        facts = _build_on_ray(store, arguments.output, options, cluster)
+    job = index_job(arguments.store, arguments.output, options)
+    facts = run_job(job) if cluster is None else _build_on_ray(job, cluster)
     if not arguments.quiet:
-        built = [signal for signal in options.signals if signal not in kept]
-        print(_summary(facts, arguments.output, built, time.perf_counter() - started))
+        print(_summary(facts, arguments.output, job.built, time.perf_counter() - started))
 
 
-def _build_on_ray(store: Store, output: Path, options: IndexOptions, cluster: ClusterOptions) -> dict:
+def _build_on_ray(job: IndexJob, cluster: ClusterOptions) -> dict:
     """Build the shards on a cluster."""
     from ..cluster.indexing import build_on_ray
     from .cluster import ClusterView
 
-    with ClusterView("Indexing", options.shards, options.quiet) as view:
-        view.expect(
-            len(store) * (options.multi is not None) + len(store) * (options.dense is not None or options.lexical)
-        )
-        return build_on_ray(store, output, options, cluster, view)
+    with ClusterView("Indexing", job.options.shards, job.options.quiet) as view:
+        view.expect(len(job.store) * len({signal == MULTI for signal in job.built}))  # multi takes a step of its own
+        return build_on_ray(job, cluster, view)
 
 
 def _summary(facts: dict, output: Path, built: Sequence[str], seconds: float) -> str:

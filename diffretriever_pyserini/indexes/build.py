@@ -50,7 +50,11 @@ def build_index(
     >>> sorted(path.name for path in Path("index").iterdir())
     ['dense', 'index.json', 'lexical']
     """
-    job = index_job(store, output, options, names)
+    return run_job(index_job(store, output, options, names))
+
+
+def run_job(job: IndexJob) -> dict[str, Any]:
+    """Build what ``job`` does not keep, in this process. Returns the contents of ``index.json``."""
     return job.run() if job.options.shards == 1 else build_shards(job)
 
 

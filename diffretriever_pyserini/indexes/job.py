@@ -88,7 +88,8 @@ class IndexJob:
     def recorded(self) -> dict[str, Any]:
         """The contents of the existing ``index.json``; empty if there is none."""
         restore_folder(self.output, INDEX)
-        return read_json(self.output / INDEX) if (self.output / INDEX).is_file() else {}
+        path = self.output / INDEX
+        return read_json(path, f"remove {self.output} and build its indexes again") if path.is_file() else {}
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
@@ -114,7 +115,7 @@ class IndexJob:
         return len(self.recorded.get("shards") or [self.output])
 
     def _is_whole(self, signal: str) -> bool:
-        """Whether the files of the existing index of ``signal`` are there with their sizes, and its records readable."""
+        """Whether the files of the existing index of ``signal`` have their sizes, and its records can be read."""
         folders = [self.output / shard["folder"] for shard in self.recorded.get("shards") or [{"folder": "."}]]
         try:
             for folder in folders:
@@ -249,7 +250,7 @@ def multi_facts(store: Store, options: MultiBuild) -> dict[str, Any]:
 
 def _sizes(folder: Path) -> dict[str, int]:
     """Bytes of each file in ``folder``."""
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("*")) if path.is_file()}
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def answer(index: SearchIndex, query: str, mode: str | None, options: SearchOpti
         raise InputError("the query is empty; give it a text.")
     if options.remove_query:
         raise InputError("a single query has no id, so remove_query has no effect: leave it out.")
-    mode = index.folder.mode(mode)
+    mode = index.mode(mode)
     (results,) = index.batches({_ID: query}, mode, options)
     hits = tuple(AnswerHit(rank, score, docid) for rank, (docid, score) in enumerate(results[_ID], start=1))
     if not index.folder.folders(BM25):

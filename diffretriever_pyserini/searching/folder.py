@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ..errors import InputError, reason
+from ..errors import BUILD_AGAIN, InputError, reason
 from ..files.atomic import read_json
 from ..files.folders import restore, restore_folder
 from ..indexes.job import FORMAT
@@ -125,11 +125,11 @@ def read_index(path: str | Path) -> IndexFolder:
     if not record_file.is_file():
         incomplete = f"it holds no {FILE_NAME}; was building the index interrupted?"
         raise InputError(f"{folder} is not an index of `diffretriever index`: {_what_it_is(folder, incomplete)}")
-    record = read_json(record_file, "build the index again")
+    record = read_json(record_file, BUILD_AGAIN)
     if record.get("format") != FORMAT:
         raise InputError(
             f"{record_file}: format {record.get('format')} is not the format {FORMAT} that this version reads; "
-            "build the index again, or search with the version that built it."
+            f"{BUILD_AGAIN}, or search with the version that built it."
         )
     provenance = read_provenance(record.get("provenance"), record_file)
     root = folder.absolute()  # the parts are opened when first used, perhaps in another directory
@@ -146,9 +146,9 @@ def read_index(path: str | Path) -> IndexFolder:
             root / "text" if record.get("text") is not None else None,
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{record_file}: damaged ({reason(error)}); build the index again.") from error
+        raise InputError(f"{record_file}: damaged ({reason(error)}); {BUILD_AGAIN}.") from error
     if not index.modes:
-        raise InputError(f"{record_file} names no signal; build the index again.")
+        raise InputError(f"{record_file} names no signal; {BUILD_AGAIN}.")
     _check_signals(index)
     return index
 
@@ -160,17 +160,17 @@ def _sharded(folder: Path, record: dict[str, Any], provenance: Provenance) -> In
     try:
         for entry in record["shards"]:
             path = folder / str(entry["folder"])
-            one = read_json(path / FILE_NAME, "build the index again")
+            one = read_json(path / FILE_NAME, BUILD_AGAIN)
             if (one.get("passages"), one.get("store")) != (entry["passages"], entry["store"]):
-                raise InputError(f"{path} is not the shard that {folder / FILE_NAME} names; build the index again.")
+                raise InputError(f"{path} is not the shard that {folder / FILE_NAME} names; {BUILD_AGAIN}.")
             shards.append(read_index(path))
         passages = int(record["passages"])
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{damaged} ({reason(error)}); build the index again.") from error
+        raise InputError(f"{damaged} ({reason(error)}); {BUILD_AGAIN}.") from error
     if sum(shard.passages or 0 for shard in shards) != passages or len({shard.modes for shard in shards}) != 1:
-        raise InputError(f"{damaged} (their passages or signals differ); build the index again.")
+        raise InputError(f"{damaged} (their passages or signals differ); {BUILD_AGAIN}.")
     return IndexFolder(str(folder), None, None, provenance, passages, shards=tuple(shards))
 
 
@@ -289,7 +289,7 @@ def check_part(folder: str | Path, part: str) -> None:
         )
 
 
-def _what_it_is(folder: Path, unknown: str = "these files are missing; build the index again.") -> str:
+def _what_it_is(folder: Path, unknown: str = f"these files are missing; {BUILD_AGAIN}.") -> str:
     """What ``folder`` is instead, and what to do; ``unknown`` where it is nothing that we know."""
     if not folder.is_dir():
         return "it is a file; name the folder." if folder.exists() else "there is no such folder."
@@ -308,5 +308,5 @@ def _what_it_is(folder: Path, unknown: str = "these files are missing; build the
         return "it is a store; build an index from it with `diffretriever index --store STORE --output INDEX`."
     missing = [name for name in ("index", "docid") if not (folder / name).is_file()]
     if len(missing) == 1:
-        return f"the file {missing[0]} is missing; build the index again."
+        return f"the file {missing[0]} is missing; {BUILD_AGAIN}."
     return unknown

@@ -77,9 +77,13 @@ class SearchIndex:
                 self._searchers[signal] = self.opener.open(self.folder, signal)
             return self._searchers[signal]
 
+    def mode(self, mode: str | None = None) -> str:
+        """Check ``mode`` (see :meth:`IndexFolder.mode`); None is bm25 in an index that was opened for it alone."""
+        return self.folder.mode(BM25 if mode is None and self.encoder is None else mode)
+
     def open(self, mode: str | None = None) -> str:
-        """Open the searchers that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""
-        mode = self.folder.mode(mode)
+        """Open the searchers that ``mode`` needs, and return the mode (see :meth:`mode`)."""
+        mode = self.mode(mode)
         with self._timed("open"):
             for signal in self.folder.signals(mode):
                 self.searcher(signal)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DiffRetrieverError, InputError
+from ..errors import BUILD_AGAIN, DiffRetrieverError, InputError
 from ..runtime import java
 
 Scores = dict[str, float]
@@ -34,7 +34,7 @@ def lucene_lists(
             answers = searcher.batch_search(queries, numbers, depth, threads)
     except JavaException as error:
         raise InputError(
-            f"{folder}: Lucene cannot search it ({java.said(error)}); if it is damaged, build it again."
+            f"{folder}: Lucene cannot search it ({java.said(error)}); if it is damaged, {BUILD_AGAIN}."
         ) from error
     lost = [one for one, number in zip(queries, numbers, strict=True) if number not in answers]
     if lost:

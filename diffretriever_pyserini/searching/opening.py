@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import InputError
+from ..errors import BUILD_AGAIN, InputError
 from .folder import IndexFolder
 from .options import BM25
 from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Searcher, open_vectors
@@ -69,6 +69,6 @@ class Opener:
         if index.passages not in (None, searcher.documents):
             raise InputError(
                 f"{folder} holds {searcher.documents} passages, but the index was built from {index.passages}: "
-                "it is damaged or was replaced; build it again."
+                f"it is damaged or was replaced; {BUILD_AGAIN}."
             )
         return searcher

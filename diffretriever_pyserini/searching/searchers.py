@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import BUILD_AGAIN, InputError
 from ..indexes.faiss import read_faiss_folder
 from ..indexes.multivector.candidates import Proposals
 from ..indexes.multivector.exact import ExactIndex
@@ -86,9 +86,7 @@ class DenseSearcher:
             # All queries each time: the last bits of a score depend on the size of the batch.
             scores, rows = self._index.search(vectors, length)
             if not np.isfinite(scores[rows >= 0]).all() or (self._compares_all and (rows < 0).any()):
-                raise InputError(
-                    f"{self._folder}: holds vectors that are not finite, so it is damaged; build it again."
-                )
+                raise InputError(f"{self._folder}: holds vectors that are not finite, so it is damaged; {BUILD_AGAIN}.")
             return [self._by_docid(rows[number].tolist(), scores[number].tolist()) for number in numbers]
 
         with faiss_threads(threads):
@@ -99,7 +97,7 @@ class DenseSearcher:
         if len(by_docid) < sum(row >= 0 for row in rows):
             ids = [self._docids[row] for row in rows if row >= 0]
             repeated = next(docid for docid in ids if ids.count(docid) > 1)
-            raise InputError(f"{self._folder / 'docid'}: {repeated!r} is the id of several vectors; build it again.")
+            raise InputError(f"{self._folder / 'docid'}: {repeated!r} is the id of several vectors; {BUILD_AGAIN}.")
         return by_docid
 
     def vectors(self, docid: str) -> np.ndarray | None:
@@ -196,9 +194,7 @@ class LexicalSearcher:
                 self._searcher = make(str(folder.absolute()))  # the JVM resolves relative paths where it started
                 documents = self._searcher.object.get_total_num_docs()
         except JavaException as error:
-            raise InputError(
-                f"{folder}: Lucene cannot open this index ({java.said(error)}); build it again."
-            ) from error
+            raise InputError(f"{folder}: Lucene cannot open this index ({java.said(error)}); {BUILD_AGAIN}.") from error
         self._folder = folder
         try:
             check_lexical(folder, encoder.provenance, documents, "everything" if encoder.own_query_side else "terms")

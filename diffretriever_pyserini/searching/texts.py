@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..corpora.formats import Passage, RawRow, parse_row
-from ..errors import InputError
+from ..errors import BUILD_AGAIN, InputError
 from ..runtime import java
 from ..scoring.ranking import through_ties
 from ..text import clean_text
@@ -49,9 +49,7 @@ class TextSearcher:
                 self._searcher.object.cascade = autoclass("io.anserini.rerank.RerankerCascade")()
                 self._analyzer = Analyzer(self._searcher.object.get_analyzer())
         except JavaException as error:
-            raise InputError(
-                f"{folder}: Lucene cannot open this index ({java.said(error)}); remove it and build it again."
-            ) from error
+            raise InputError(f"{folder}: Lucene cannot open this index ({java.said(error)}); {BUILD_AGAIN}.") from error
         self.documents: int = self._searcher.num_docs
 
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:

@@ -20,6 +20,7 @@ from diffretriever_pyserini.cluster.options import ClusterOptions
 from diffretriever_pyserini.cluster.searching import RayOpener, open_on_ray
 from diffretriever_pyserini.explaining.explain import explain
 from diffretriever_pyserini.indexes import MultiBuild
+from diffretriever_pyserini.indexes.build import index_job
 from diffretriever_pyserini.searching import SearchIndex
 from diffretriever_pyserini.searching.folder import IndexFolder
 
@@ -64,7 +65,7 @@ def indexes(cluster: None, work: Path) -> tuple[Path, Path]:
         "--quiet",
     ]
     in_one_thread(["index", "--store", str(work / "store"), "--output", str(work / "I"), *options])
-    build_on_ray(work / "store", work / "R", OPTIONS, TWO, watcher)
+    build_on_ray(index_job(work / "store", work / "R", OPTIONS), TWO, watcher)
     assert sorted(watcher.finished) == [0, 1, 2]
     assert len([text for text in watcher.said if "another one continues" in text]) == len(killed)
     return work / "I", work / "R"
