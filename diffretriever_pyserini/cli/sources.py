@@ -14,10 +14,10 @@ Topics: TSV (query id, tab, query), or JSON lines with qid/_id/id and title/quer
 
 def add_topics(parser: argparse.ArgumentParser, group: Any = None) -> None:
     """Add ``--topics`` (to ``group``, where it is one of several, or else required) and the split of a BEIR folder."""
-    required = {} if group is not None else {"required": True}
-    (group or parser).add_argument(
-        "--topics", metavar="SOURCE", help="topic file, BEIR folder, irds:NAME or a name of Pyserini's", **required
+    topics = (group or parser).add_argument(
+        "--topics", metavar="SOURCE", help="topic file, BEIR folder, irds:NAME or a name of Pyserini's"
     )
+    topics.required = group is None
     add_split(parser)
 
 

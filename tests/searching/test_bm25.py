@@ -234,6 +234,8 @@ def test_the_index_command_names_the_texts(work: Path, tmp_path: Path, capsys: p
     command = ["index", "--store", str(work / "S"), "--output", str(tmp_path / "I"), "--text"]
     assert main(command) == 0
     assert f"{tmp_path / 'I' / 'text'}: {len(PASSAGES)} texts, " in capsys.readouterr().out
+    assert main(command) == 0
+    assert f"{tmp_path / 'I' / 'text'}: kept, {len(PASSAGES)} texts, " in capsys.readouterr().out
     assert main([*command, "--shards", "2"]) == 2
     assert "a text index is not built in shards" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "I").iterdir()) == ["index.json", "text"]
