@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+BUILD_AGAIN = "build the index again (with --rebuild if `diffretriever index` built it)"
 _LONG_WORD = re.compile(r"\S{1000,}")
 
 

@@ -21,6 +21,7 @@ _EXAMPLES = """examples:
   diffretriever encode --corpus corpus.jsonl --output store
   diffretriever index --store store --output index
   diffretriever encode-queries --topics topics.tsv --output queries
+  diffretriever search --index INDEX --query "how tall is the tower"
   diffretriever search --index INDEX --topics topics.tsv --output run.txt
   diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --html why.html
   diffretriever evaluate --qrels qrels.txt --run run.txt
@@ -95,7 +96,7 @@ class _Parser(argparse.ArgumentParser):
         """Report the error; where a required option is missing, name a misspelt one first."""
         options = _options(self)
         unknown = [word for word in self._words if word.startswith("--") and word.partition("=")[0] not in options]
-        if unknown and message.startswith("the following arguments are required"):
+        if unknown and message.startswith(("the following arguments are required", "one of the arguments")):
             message = f"{_unknown('option', unknown[0], options)} ({message})"
         super().error(message)
 

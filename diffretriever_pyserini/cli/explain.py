@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 _MIN_WIDTH = 40  # columns
 _HELP = "explain why a passage has its rank in the result of a query"
 _DETAILS = """\
-Shows what the model proposes at each mask position, which vectors and terms matched, and how fusion combined the lists.
-The numbers are those of `diffretriever search` with the same options. The index does not hold texts: give the corpus
-(it is read until the passages are found) or the text. Without either, only what the index holds is explained.
+Shows the passage's rank and how its score adds up, the words and vectors that matched, and what the model proposes at
+each mask position, unless its head was trained on the words of its texts only. The numbers are those of `diffretriever
+search` with the same options. Where the index holds no texts (`index --text`), give the corpus (it is read until the
+passages are found) or the text; else only what the index holds is explained.
 
 examples:
   diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --corpus corpus.jsonl
@@ -47,7 +48,11 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--html", type=parser_of(Path), metavar="FILE", help="also write a self-contained page")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
-        "--top", type=parser_of(Count), default=5, metavar="N", help="tokens per mask position (default: 5)"
+        "--top",
+        type=parser_of(Count),
+        default=5,
+        metavar="N",
+        help="tokens per mask position; twice as many of the terms that only one text has (default: 5)",
     )
     add_search_options(parser, skip=("batch_size", "remove_query"))
     parser.set_defaults(function=_run)

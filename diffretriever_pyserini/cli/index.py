@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, get_args
 
 from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
 from ..errors import DiffRetrieverError
-from ..indexes.options import DenseKind, IndexOptions, MultiBuild
+from ..indexes.options import MULTI, DenseKind, IndexOptions, MultiBuild
 from ..settings import add_options, from_arguments, given, parser_of
 from .format import size
 
 if TYPE_CHECKING:
-    from ..store.store import Store
+    from ..indexes.job import IndexJob
 
-_HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
+_HELP = "Build FAISS, Lucene impact, multi-vector and text indexes from a store, in bounded memory."
 _DETAILS = """\
-Without --dense, --lexical and --multi, a flat dense and a lexical index are built. The output appears when it is
-complete; after a kill, run the command again. Existing indexes of the same store stay, and with the same options they
-are not built again. Pyserini searches OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
+Without --dense, --lexical, --multi and --text, a flat dense and a lexical index are built. The output appears when it
+is complete; after a kill, run the command again. Existing indexes of the same store stay, and with the same options
+they are not built again. Pyserini searches OUTPUT/dense, OUTPUT/multi, OUTPUT/lexical and OUTPUT/text with its own
+commands.
 
 dense indexes, with bytes per passage at dimension 384 (4096):
   flat   1536 (16384)  exact
@@ -32,9 +33,12 @@ dense indexes, with bytes per passage at dimension 384 (4096):
 
 --multi keeps all K vectors of each passage for MaxSim, compressed to a sixteenth of float16 (or --bytes-per-vector).
 Exact MaxSim needs no index: `diffretriever search --index STORE --mode multi`.
+--text keeps titles and texts, which `diffretriever search --query` shows, and adds the signal bm25. They are read from
+the files that were encoded, or from --corpus if these have moved.
 
 examples:
   diffretriever index --store store --output index
+  diffretriever index --store store --output index --text
   diffretriever index --store store --output index --multi --lexical
   diffretriever index --store store --output index --multi --bytes-per-vector 24 --refine int8
   diffretriever index --store store --output index --dense ivfpq --lexical
@@ -69,16 +73,12 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..files.outputs import refuse_inputs
-    from ..indexes.build import build_index
-    from ..indexes.job import IndexJob
+    from ..indexes.build import index_job, run_job
     from ..indexes.lucene import HEAP_MEGABYTES
-    from ..indexes.progress import NO_BARS
     from ..model.encoder_names import parse_encoder_name
     from ..runtime.java import bound_heap
-    from ..store.store import Store
 
-    default = arguments.dense is None and not arguments.lexical and not arguments.multi
+    default = arguments.dense is None and not (arguments.lexical or arguments.multi or arguments.text)
     if not arguments.multi and given(MultiBuild, arguments):
         raise DiffRetrieverError("--bytes-per-vector and --refine belong to --multi: add it.")
     if arguments.encoder:
@@ -95,28 +95,20 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
-    refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
-    store = Store(arguments.store)
-    kept = IndexJob(store, arguments.output.expanduser(), options, NO_BARS).kept
-    if cluster is None:
-        facts = build_index(store, arguments.output, options)
-    else:
-        facts = _build_on_ray(store, arguments.output, options, cluster)
+    job = index_job(arguments.store, arguments.output, options)
+    facts = run_job(job) if cluster is None else _build_on_ray(job, cluster)
     if not arguments.quiet:
-        built = [signal for signal in options.signals if signal not in kept]
-        print(_summary(facts, arguments.output, built, time.perf_counter() - started))
+        print(_summary(facts, arguments.output, job.built, time.perf_counter() - started))
 
 
-def _build_on_ray(store: Store, output: Path, options: IndexOptions, cluster: ClusterOptions) -> dict:
+def _build_on_ray(job: IndexJob, cluster: ClusterOptions) -> dict:
     """Build the shards on a cluster."""
     from ..cluster.indexing import build_on_ray
     from .cluster import ClusterView
 
-    with ClusterView("Indexing", options.shards, options.quiet) as view:
-        view.expect(
-            len(store) * (options.multi is not None) + len(store) * (options.dense is not None or options.lexical)
-        )
-        return build_on_ray(store, output, options, cluster, view)
+    with ClusterView("Indexing", job.options.shards, job.options.quiet) as view:
+        view.expect(len(job.store) * len({signal == MULTI for signal in job.built}))  # multi takes a step of its own
+        return build_on_ray(job, cluster, view)
 
 
 def _summary(facts: dict, output: Path, built: Sequence[str], seconds: float) -> str:
@@ -143,6 +135,8 @@ def _summary(facts: dict, output: Path, built: Sequence[str], seconds: float) ->
         per_passage, codec = facts["multi"]["bytes_per_passage"], size((shards[0] / "multi" / CODEC).stat().st_size)
         content = f"{per_passage:,} bytes per passage, {codec} for the codec, {_size_of(shards, 'multi')}"
         lines += [f"{begin('multi')}{content}", f"    {recall_text(facts['multi']['recall'])}"]
+    if facts["text"]:
+        lines.append(f"{begin('text')}{facts['text']['documents']:,} texts, {_size_of(shards, 'text')}")
     return "\n".join(lines)
 
 

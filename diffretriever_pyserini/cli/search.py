@@ -1,31 +1,37 @@
-"""`diffretriever search`: search an index with topics, by one signal or several fused, and write a TREC run."""
+"""`diffretriever search`: one query, answered on the terminal, or a topic file, whose run is written."""
 
 import argparse
 import json
+import shutil
+import sys
 import time
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
+from ..errors import InputError
 from ..indexes.options import MultiOptions
-from ..searching.options import SearchOptions
+from ..searching.options import ANSWER_HITS, SearchOptions
 from ..settings import Count, Effort, Masks, add_options, from_arguments, parser_of
 from .sources import TOPICS, add_topics, split_of
 
-_HELP = "search an index with a topic file and write a TREC run"
+_HELP = "search an index with one query, or with a topic file and write a TREC run"
 _EXAMPLES = """examples:
+  diffretriever search --index INDEX --query "how tall is the tower"
   diffretriever search --index INDEX --topics topics.tsv --output run.txt
   diffretriever search --index INDEX --topics topics.tsv --mode dense --hits 100 --output run.dense.txt
   diffretriever search --index INDEX --topics topics.tsv --mode dense,multi,lexical --weights multi=2 --output run.txt
+  diffretriever search --index INDEX --topics topics.tsv --mode dense,lexical,bm25 --output run.txt
   diffretriever search --index STORE --topics topics.tsv --mode multi --output run.exact.txt
   diffretriever search --index INDEX --topics topics.tsv --output run.txt --ray auto
   diffretriever search --index INDEX --topics queries.jsonl --remove-query --output run.txt --json
   diffretriever search --index INDEX --topics data/nfcorpus --split dev --output run.txt
   diffretriever search --index INDEX --topics dl19-passage --output run.txt
   diffretriever search --dense-index D --lexical-index L --encoder diffretriever --topics topics.tsv --output run.txt
-An INDEX comes from `diffretriever index`, a STORE (searched exactly) from `diffretriever encode`; D and L from
-`pyserini.encode ... --to-faiss` and `pyserini.index.lucene`.
+An INDEX comes from `diffretriever index` (with --text, it has titles, texts and the signal bm25), a STORE (searched
+exactly) from `diffretriever encode`; D and L from `pyserini.encode ... --to-faiss` and `pyserini.index.lucene`.
 """
 
 
@@ -38,11 +44,15 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
         epilog=_EXAMPLES + TOPICS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_topics(parser)
-    parser.add_argument("--output", type=parser_of(Path), required=True, metavar="RUN", help="TREC run to write")
+    queries = parser.add_mutually_exclusive_group(required=True)
+    queries.add_argument("--query", metavar="TEXT", help="one query; its best passages are printed")
+    add_topics(parser, queries)
+    parser.add_argument("--output", type=parser_of(Path), metavar="RUN", help="TREC run to write, for --topics")
     parser.add_argument("--tag", default="diffretriever", help="last column of the run (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print counts and times as JSON")
-    add_search_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON: the passages, or counts and times of the run")
+    hits = f"passages per query (default: 1000 with --topics, {ANSWER_HITS} with --query)"
+    parser.add_argument("--hits", type=parser_of(Count), metavar="N", help=hits)
+    add_search_options(parser, skip=("hits",))
     add_ray_options(parser)
     parser.set_defaults(function=_run)
     return parser
@@ -55,10 +65,13 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
     parser.add_argument("--lexical-index", type=Path, metavar="DIR", help="Lucene impact index of Pyserini's commands")
     parser.add_argument("--multi-index", type=Path, metavar="DIR", help="multi-vector index or store")
     parser.add_argument(
+        "--text-index", type=Path, metavar="DIR", help="Lucene index of the texts, for bm25; may be added to --index"
+    )
+    parser.add_argument(
         "--mode",
         metavar="MODE",
-        help="dense, multi, lexical, hybrid (multi or else dense, with lexical), or a comma-separated list of signals, "
-        "which are fused (default: hybrid where that is possible)",
+        help="dense, multi, lexical, bm25, hybrid (multi or else dense, with lexical), or a comma-separated list of "
+        "signals, which are fused (default: hybrid where that is possible)",
     )
     groups = add_options(parser, SearchOptions, skip)
     groups["hybrid"].add_argument(
@@ -86,7 +99,14 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..files.outputs import refuse_inputs
     from ..plugin.names import read_topics
 
+    if arguments.query is not None and arguments.hits is None:
+        arguments.hits = ANSWER_HITS
     options, cluster = options_of(arguments), cluster_options(arguments)
+    if (arguments.query is None) == (arguments.output is None):
+        raise InputError("--topics needs --output RUN, the file of the run; --query prints passages, and takes none.")
+    if arguments.query is not None:
+        _answer(arguments, options, cluster)
+        return
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics} | folders_of(arguments))
     # Before the model is loaded, so that a broken file fails at once.
     topics = read_topics(arguments.topics, split_of(arguments, arguments.topics))
@@ -95,6 +115,37 @@ def _run(arguments: argparse.Namespace) -> None:
         summary = _search(index, topics, options, arguments.mode, write)
     summary = {"output": str(arguments.output), **summary}
     print(json.dumps(summary, indent=2) if arguments.json else _text(summary))
+
+
+def _answer(arguments: argparse.Namespace, options: SearchOptions, cluster: ClusterOptions | None) -> None:
+    """Print the best passages of ``--query``."""
+    from ..searching.answers import answer
+
+    with index_of(arguments, cluster) as index:
+        result = answer(index, arguments.query, arguments.mode, options)
+    if arguments.json:
+        print(json.dumps(asdict(result), indent=2))
+    elif sys.stdout.isatty():
+        _print_marked(result)
+    else:
+        print(result)
+
+
+def _print_marked(result: Any) -> None:
+    """Print an answer as wide as the terminal, with its marked words in colour."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from ..evaluation.report import text_console
+
+    console = text_console(sys.stdout, shutil.get_terminal_size().columns)
+    for indent, line, marks in result.lines():
+        text = Text(line, style="" if indent else "bold")
+        for start, end in marks:
+            text.stylize("bold yellow", start, end)
+        console.print(Padding.indent(text, indent))
+    if result.note is not None:
+        console.print(result.note)
 
 
 def options_of(arguments: argparse.Namespace) -> SearchOptions:
@@ -111,20 +162,25 @@ def _weight(text: str) -> tuple[str, str]:
 
 def folders_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
     """The folders that the arguments of :func:`add_search_options` name, by option."""
-    names = ("index", "dense-index", "lexical-index", "multi-index")
+    names = ("index", "dense-index", "lexical-index", "multi-index", "text-index")
     return {f"--{name}": getattr(arguments, name.replace("-", "_")) for name in names}
 
 
 def index_of(arguments: argparse.Namespace, cluster: ClusterOptions | None = None) -> Any:
     """Open the index that the arguments of :func:`add_search_options` name, here or on the nodes of ``cluster``."""
-    from ..errors import InputError
     from ..searching import open_index, separate_folders
+    from ..searching.folder import read_index, with_texts
 
     parameters = (("nprobe", arguments.nprobe), ("efSearch", arguments.ef_search))
     separate = (arguments.dense_index, arguments.lexical_index, arguments.multi_index)
-    if arguments.index is not None and separate != (None, None, None):
+    text = arguments.text_index
+    if arguments.index is None:
+        folder = separate_folders(*separate, text)
+    elif separate != (None, None, None):
         raise InputError("give either --index, or some of --dense-index, --multi-index and --lexical-index.")
-    folder = arguments.index if arguments.index is not None else separate_folders(*separate)
+    else:
+        folder = read_index(arguments.index)
+        folder = folder if text is None else with_texts(folder, text)
     options = dict(
         mode=arguments.mode,
         parameters={name: value for name, value in parameters if value is not None},

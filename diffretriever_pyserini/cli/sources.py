@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
@@ -11,11 +12,12 @@ Topics: TSV (query id, tab, query), or JSON lines with qid/_id/id and title/quer
 """
 
 
-def add_topics(parser: argparse.ArgumentParser) -> None:
-    """Add ``--topics`` and the split of a BEIR folder."""
-    parser.add_argument(
-        "--topics", required=True, metavar="SOURCE", help="topic file, BEIR folder, irds:NAME or a name of Pyserini's"
+def add_topics(parser: argparse.ArgumentParser, group: Any = None) -> None:
+    """Add ``--topics`` (to ``group``, where it is one of several, or else required) and the split of a BEIR folder."""
+    topics = (group or parser).add_argument(
+        "--topics", metavar="SOURCE", help="topic file, BEIR folder, irds:NAME or a name of Pyserini's"
     )
+    topics.required = group is None
     add_split(parser)
 
 

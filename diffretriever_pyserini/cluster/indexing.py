@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from ..indexes.build import index_job
-from ..indexes.options import IndexOptions
+from ..indexes.job import IndexJob
 from ..indexes.shards import ShardBuild, build_shards
 from ..store.store import Store
 from .options import ClusterOptions
@@ -20,10 +18,8 @@ from .ray import Need, connected, need_of
 from .worker import Driver, logged, node, when_free
 
 
-def build_on_ray(
-    store: Store | str | Path, output: str | Path, options: IndexOptions, cluster: ClusterOptions, view: View
-) -> dict[str, Any]:
-    """Build the indexes of ``store`` in ``options.shards`` shards on a cluster; see :func:`build_index`.
+def build_on_ray(job: IndexJob, cluster: ClusterOptions, view: View) -> dict[str, Any]:
+    """Build the shards of ``job`` on a cluster; see :func:`~..indexes.build.index_job`.
 
     Returns
     -------
@@ -32,12 +28,11 @@ def build_on_ray(
     Raises
     ------
     DiffRetrieverError
-        As :func:`build_index`, and if the cluster cannot be reached.
+        As :func:`~..indexes.build.build_index`, and if the cluster cannot be reached.
     """
-    job = index_job(store, output, options)
     if not job.built:
         return job.recorded
-    job.store.portions(options.shards)  # too many shards are refused before a cluster starts
+    job.store.portions(job.options.shards)  # too many shards are refused before a cluster starts
 
     def build_all(build: ShardBuild, portions: Sequence[Store]) -> None:
         need = need_of(cluster, len(build.missing))

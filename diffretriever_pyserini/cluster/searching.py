@@ -14,6 +14,7 @@ from ..errors import DiffRetrieverError
 from ..searching.folder import IndexFolder, divided, read_index
 from ..searching.index import SearchIndex, open_index
 from ..searching.opening import OpensSearchers
+from ..searching.options import BM25
 from ..searching.searchers import Scores, Searcher
 from ..searching.shards import CandidateSearcher, Requests, best_of_lists, merged, search_in_two_stages
 from .options import ClusterOptions
@@ -126,8 +127,10 @@ class RayOpener:
         self._opener, self._index, self._need = opener, index, need
 
     def open(self, index: IndexFolder, signal: str) -> Searcher:
-        """Open the searcher of ``signal`` on all workers."""
+        """Open the searcher of ``signal`` on all workers; that of an index of texts in this process."""
         index.mode(signal)
+        if signal == BM25:  # an index of texts is not in shards
+            return self._opener.open(index, signal)
         return _RaySearcher(signal, self._workers)
 
     @cached_property

@@ -84,6 +84,14 @@ class Corpus:
         """What is read, in order: paths, and data sets with their splits."""
         return tuple(source.name for source in self._sources)
 
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """:attr:`files` with absolute paths: the corpus for a process in any directory."""
+        files = {*_LINES.values(), *_BINARY.values()}
+        return tuple(
+            str(Path(source.name).absolute()) if source.kind in files else source.name for source in self._sources
+        )
+
     def rows(self, start: int = 0) -> Iterator[RawRow]:
         """Yield the rows that are not blank, in order over all files, after the first ``start``.
 
@@ -173,17 +181,12 @@ class Corpus:
 
 
 def write_corpus(path: str | Path, passages: Iterable[Passage]) -> int:
-    """Write Pyserini's JSON lines, atomically: ``contents`` is for BM25, title and text are for models.
-
-    Returns the number of passages.
-    """
+    """Write Pyserini's JSON lines (:attr:`Passage.record`), atomically. Returns the number of passages."""
     count = 0
     with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         for passage in passages:
             count += 1
-            record = {"id": passage.docid, "title": passage.title, "text": passage.text}
-            record["contents"] = passage.contents
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(passage.record) + "\n")
     return count
 
 

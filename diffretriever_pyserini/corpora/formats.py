@@ -53,6 +53,11 @@ class Passage:
         """What a model encodes and BM25 indexes: title and text joined by `text.join_title`; may be empty."""
         return join_title(self.title, self.text)
 
+    @property
+    def record(self) -> dict[str, str]:
+        """Pyserini's JSON fields: ``contents`` is for BM25, title and text are for models."""
+        return {"id": self.docid, "title": self.title, "text": self.text, "contents": self.contents}
+
 
 def parse_row(row: RawRow) -> Passage:
     """The passage in a row; a pure function.

@@ -4,6 +4,9 @@ Relative paths also avoid two guesses of Pyserini: it reads topic files whose pa
 format, and its sub-command splitter removes arguments that equal dense, sparse, fusion, run, input or output.
 """
 
+import shlex
+from pathlib import Path
+
 from ..model.encoder_names import EncoderName
 from ..runtime.commands import Step
 
@@ -31,9 +34,9 @@ index the lexical signal in Lucene
   --generator DefaultLuceneDocumentGenerator --threads {threads} --impact --pretokenized
 | index.lexical
 
-index the texts in Lucene for BM25, the baseline
+index the texts in Lucene, for BM25 and to show them
 | pyserini.index.lucene --collection JsonCollection --input corpus --index index.bm25
-  --generator DefaultLuceneDocumentGenerator --threads {threads}
+  --generator DefaultLuceneDocumentGenerator --threads {threads} --storeRaw
 | index.bm25
 
 search: BM25
@@ -56,6 +59,13 @@ search: hybrid
   run --topics topics.json --output run.hybrid.txt --batch-size 16 --threads {threads}
 | run.hybrid.txt
 """
+
+
+def question(output: Path, query: str) -> str:
+    """Return the command that asks ``query`` of the demo's indexes in the folder ``output``."""
+    indexes = {"--dense-index": "index.dense", "--lexical-index": "index.lexical", "--text-index": "index.bm25"}
+    words = [word for option, name in indexes.items() for word in (option, str(output / name))]
+    return shlex.join(["diffretriever", "search", *words, "--query", query])
 
 
 def pyserini_steps(

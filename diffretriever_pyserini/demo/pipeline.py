@@ -19,9 +19,9 @@ from ..model.hub import local_folder
 from ..model.prebuilt import prebuilt_values
 from ..runtime.commands import Step, StepError, run_step, shown
 from .collection import WrittenCollection, write_collection
-from .commands import RUNS, pyserini_steps
+from .commands import RUNS, pyserini_steps, question
 from .options import DemoOptions
-from .show import top_hits
+from .show import top_hits, verdict
 
 MARKER = "demo.json"
 MEASURES = ("nDCG@10", "R@100")
@@ -61,6 +61,8 @@ def run_demo(options: DemoOptions, say: Callable[[str], None] = print) -> dict[s
         record = _record(options, model, collection, ran, evaluations)
         write_json(folder / MARKER, record)
     say(f"\nFirst hits of the hybrid run:\n\n{hits}\n\n{_measured(evaluations)}\n")
+    query = next(iter(collection.queries.values()))
+    say(f"To ask a question:\n  {question(options.output, query)}")
     say("Run files:")
     for file in RUNS.values():
         say(f"  {options.output / file}")
@@ -117,10 +119,7 @@ def _measured(evaluations: dict[str, Evaluation]) -> str:
     empty = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
     note = f"\nQueries without any result count 0 ({empty})." if empty else ""
     means = {name: evaluation.means[MEASURES[0]] for name, evaluation in evaluations.items()}
-    best = max(means, key=lambda name: means[name])
-    if means[best] > means["hybrid"]:
-        note += f"\nOn this collection {best} alone has a higher {MEASURES[0]} than the hybrid run."
-    return measures_table(evaluations, MEASURES) + note
+    return f"{verdict(means, MEASURES[0])}\n\n{measures_table(evaluations, MEASURES)}{note}"
 
 
 def _record(

@@ -1,4 +1,4 @@
-"""The first hits of three queries, which the demo prints at its end."""
+"""What the demo prints at its end: the first hits of three queries, and one sentence on the measures."""
 
 import textwrap
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from .collection import WrittenCollection, read_passages
 SHOWN_QUERIES = 3
 SHOWN_HITS = 3
 _WIDTH = 100
+_ABOUT_EQUAL = 0.02  # of a measure
 
 
 def top_hits(folder: Path, collection: WrittenCollection, run: Run) -> str:
@@ -30,6 +31,22 @@ def top_hits(folder: Path, collection: WrittenCollection, run: Run) -> str:
             lines.append(f"     {_short(f'{title}: {text}' if title else text)}")
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def verdict(means: Mapping[str, float], measure: str) -> str:
+    """Which signal carries the collection, and what fusion adds, from the means of ``measure`` of the demo's runs."""
+    weak, strong = sorted(("lexical", "dense"), key=lambda name: means[name])
+    if means[strong] - means[weak] < _ABOUT_EQUAL:
+        sentence = f"The {strong} and the {weak} signal are about as good on this collection: {measure}"
+        sentence += f" {means[strong]:.3f} and {means[weak]:.3f}"
+    else:
+        sentence = f"The {strong} signal carries this collection: {measure} {means[strong]:.3f}, "
+        sentence += f"and {means[weak]:.3f} of the {weak} signal"
+    better = means["hybrid"] >= means[strong]
+    sentence += f"; {'together they reach' if better else 'fusing them lowers it to'} {means['hybrid']:.3f}."
+    if means["BM25"] > max(means["hybrid"], means[strong]):
+        sentence += f" BM25 is better than both: {means['BM25']:.3f}."
+    return sentence
 
 
 def _grade(grades: Mapping[str, int], docid: str) -> str:

@@ -46,7 +46,7 @@ def spec_for(model: DiffRetriever, corpus: Corpus, options: EncodeOptions) -> St
         dtype=options.dtype,
         rows_per_part=options.rows_per_part,
         corpus=corpus.identity(),
-        files=corpus.files,
+        files=corpus.locations,
     )
 
 

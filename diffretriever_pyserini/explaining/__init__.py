@@ -1,4 +1,4 @@
-"""Why a search gives a passage its rank: tokens proposed, vectors compared, terms matched, lists fused."""
+"""Why a search gives a passage its rank: lists fused, terms matched, vectors compared, tokens proposed."""
 
 from .explain import explain
 from .page import to_html

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import scoring
 from ..model.layout import special_ids
-from ..model.method import pool
-from ..model.nltk_parts import porter_stemmer
+from ..model.method import kept_positions, pool
 from .records import Interaction, MaskPosition, Overlap, Proposal, Term, TextView
 
 if TYPE_CHECKING:
     from ..model.retriever import DiffRetriever
     from ..model.tokenization import Prepared
+
+_ALIKE = 0.95  # cosine from which two mask positions say the same
+
+
+def proposes(model: DiffRetriever) -> bool:
+    """Whether the head's strongest tokens say something: not if it was trained on the words of its texts only.
+
+    That is so where the terms are stems, each the one trained row for all forms of a word, and where the base came
+    without a head; never where the terms are the whole vocabulary.
+    """
+    terms = model.config.lexical_terms
+    return terms == "vocabulary" or (terms == "content" and not model.reader.backbone.missing_head)
 
 
 def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, top: int) -> list[TextView]:
@@ -23,9 +35,11 @@ def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, t
     budget = prepared.layout.text_budget
     views = []
     for i, text in enumerate(texts):
-        content = None if prepared.content is None else prepared.content[i]
-        _, logits = model.reader.read(prepared, [i])
-        positions = _positions(model, logits[0].float().cpu().numpy(), content, top)
+        positions: tuple[MaskPosition, ...] = ()
+        if proposes(model):
+            content = None if prepared.content is None else prepared.content[i]
+            _, logits = model.reader.read(prepared, [i])
+            positions = _positions(model, logits[0].float().cpu().numpy(), content, top)
         views.append(TextView(text, len(prepared.ids[i]), len(prepared.ids[i]) >= budget, positions))
     return views
 
@@ -34,52 +48,33 @@ def _positions(
     model: DiffRetriever, logits: np.ndarray, content: np.ndarray | None, top: int
 ) -> tuple[MaskPosition, ...]:
     """``logits`` [K, V]; ``content`` has the head rows of the text's terms, None where every row counts."""
-    from ..model.method import kept_positions
-
     kept = len(logits)
     if model.config.cut_at_stop:
         import torch
 
         kept = int(kept_positions(torch.from_numpy(logits.argmax(axis=1))[None], model.reader.stop_ids).sum())
-    proposals = _Proposals(model, content)
+    special = special_ids(model.tokenizer)
+    own_rows = None if content is None else frozenset(content.tolist())
     positions = []
     for number, row in enumerate(logits):
-        largest = row.max()
-        scale = np.exp(row - largest).sum()
+        exponentials = np.exp(row - row.max())
+        probabilities, weights = exponentials / exponentials.sum(), np.log1p(np.maximum(row, 0))
 
-        def proposal(term: int, row: np.ndarray = row, largest: float = largest, scale: float = scale) -> Proposal:
-            probability = float(np.exp(row[term] - largest) / scale)
-            return proposals.make(term, probability, float(np.log1p(max(float(row[term]), 0.0))))
+        def proposal(term: int, probabilities: np.ndarray = probabilities, weights: np.ndarray = weights) -> Proposal:
+            return Proposal(
+                model.term_names.name(term),
+                shown_row(model, term),
+                float(probabilities[term]),
+                float(weights[term]),
+                term not in special if own_rows is None else term in own_rows,
+                term in special,
+            )
 
         best = np.argsort(-row, kind="stable")[:top].tolist()
         best_own = [] if content is None else content[np.argsort(-row[content], kind="stable")][:top].tolist()
         own = tuple(one for one in map(proposal, best_own) if one.weight > 0)
         positions.append(MaskPosition(tuple(map(proposal, best)), own, number < kept))
     return tuple(positions)
-
-
-class _Proposals:
-    """Makes proposals of head rows: their names, and whether they stand for words of the text."""
-
-    def __init__(self, model: DiffRetriever, content: np.ndarray | None):
-        self._model = model
-        self._special = special_ids(model.tokenizer)
-        self._stem = porter_stemmer() if model.config.lexical_terms == "stems" else None
-        self._own = None if content is None else frozenset(content.tolist())
-        # All forms of a word count through the one row of their stem.
-        self._own_stems = frozenset(stem for row in self._own or () if (stem := self._stem_of(row)) is not None)
-
-    def make(self, row: int, probability: float, weight: float) -> Proposal:
-        term = self._model.term_names.name(row)
-        shown, stem, special = shown_row(self._model, row), self._stem_of(row), row in self._special
-        own = not special if self._own is None else row in self._own or stem in self._own_stems
-        return Proposal(term, shown, stem if stem != shown else None, probability, weight, own, special)
-
-    def _stem_of(self, row: int) -> str | None:
-        name = self._model.term_names.name(row)
-        if self._stem is None or len(name) < 3 or not (name.isascii() and name.isalpha() and name.islower()):
-            return None
-        return self._stem(name)
 
 
 def shown_row(model: DiffRetriever, row: int) -> str:
@@ -91,18 +86,36 @@ def shown_row(model: DiffRetriever, row: int) -> str:
     return name if not text.strip() or "\ufffd" in text else text
 
 
-def shown_term(model: DiffRetriever, term: str) -> str:
-    """:func:`shown_row` of a Lucene term."""
-    return shown_row(model, model.term_names.row(term))
+def words_by_row(model: DiffRetriever, text: str) -> dict[int, tuple[str, ...]]:
+    """Head rows of the terms of ``text``, with the words that each is, or is a piece or the stem of, in order."""
+    words: dict[int, list[str]] = {}
+    for word, rows in model.prepare.content.by_word(text).items():
+        for row in rows:
+            words.setdefault(row, []).append(word)
+    return {row: tuple(of_row) for row, of_row in words.items()}
 
 
-def term_factors(model: DiffRetriever, prepared: Prepared, terms: Mapping[str, int]) -> dict[str, float]:
-    """Factors of term frequency of the only ``prepared`` text's terms that are among ``terms``, in readable form."""
-    if prepared.content is None or prepared.factors is None:
-        return {}
-    names = ((model.term_names.name(row), row) for row in prepared.content[0].tolist())
-    pairs = zip(names, prepared.factors[0].tolist(), strict=True)
-    return {shown_row(model, row): factor for (name, row), factor in pairs if name in terms}
+@dataclass(frozen=True)
+class Wording:
+    """Names terms for readers, by :func:`words_by_row` of ``query`` and ``passage``; empty for an unknown text."""
+
+    model: DiffRetriever
+    query: Mapping[int, tuple[str, ...]]
+    passage: Mapping[int, tuple[str, ...]]
+
+    def term(self, name: str, query: int, passage: int) -> Term:
+        """The record of the term ``name`` with its impacts; 0 where a text lacks it."""
+        row = self.model.term_names.row(name)
+        words = self.query.get(row, ()) if query else (), self.passage.get(row, ()) if passage else ()
+        return Term(name, shown_row(self.model, row), query, passage, *words)
+
+    def factors(self, prepared: Prepared, terms: Collection[str]) -> dict[str, float]:
+        """Factors of term frequency, by words, of those terms of the only ``prepared`` text that are in ``terms``."""
+        if prepared.content is None or prepared.factors is None:
+            return {}
+        words = self.query if prepared.side == "query" else self.passage
+        pairs = zip(prepared.content[0].tolist(), prepared.factors[0].tolist(), strict=True)
+        return {", ".join(words[row]): factor for row, factor in pairs if self.model.term_names.name(row) in terms}
 
 
 def interaction(query: np.ndarray, passage: np.ndarray) -> Interaction:
@@ -118,9 +131,26 @@ def interaction(query: np.ndarray, passage: np.ndarray) -> Interaction:
         gains=tuple(gains.tolist()),
         empty_query=tuple(no_query.tolist()),
         empty_passage=tuple(no_passage.tolist()),
+        alike_query=alike(query),
+        alike_passage=alike(passage),
         score=float(scoring.maxsim(query[None], passage[None])[0, 0]),
         pooled=float(scoring.pooled_scores(pool(query[None]), pool(passage[None]))[0, 0]),
     )
+
+
+def alike(vectors: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """Positions of ``vectors`` [K, H] in groups that say the same: of a cosine of at least 0.95 with the group's first.
+
+    Zero vectors are one group.
+    """
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    empty = ~vectors.any(axis=1)
+    same = (unit @ unit.T >= _ALIKE) | (empty[:, None] & empty)
+    groups: dict[int, list[int]] = {}
+    for i in range(len(vectors)):
+        first = next((first for first in groups if same[first, i]), i)
+        groups.setdefault(first, []).append(i)
+    return tuple(map(tuple, groups.values()))
 
 
 def mean_cosine(first: np.ndarray, second: np.ndarray) -> float | None:
@@ -137,14 +167,17 @@ def mean_cosine(first: np.ndarray, second: np.ndarray) -> float | None:
 def overlap(
     query: Mapping[str, int],
     passage: Mapping[str, int],
-    shown: Callable[[str], str],
+    record: Callable[[str, int, int], Term],
     top: int,
     whole: bool = True,
 ) -> Overlap:
-    """Impacts of query and passage by term; ``whole`` is False where ``passage`` has only the query's terms."""
+    """Impacts of query and passage by term; ``whole`` is False where ``passage`` has only the query's terms.
+
+    ``record`` makes the record of a term and its two impacts.
+    """
 
     def terms(chosen: set[str]) -> list[Term]:
-        records = [Term(term, shown(term), query.get(term, 0), passage.get(term, 0)) for term in chosen]
+        records = [record(term, query.get(term, 0), passage.get(term, 0)) for term in chosen]
         return sorted(records, key=lambda record: (-record.share, -record.query, -record.passage, record.term))
 
     matched = {term for term, impact in passage.items() if impact > 0 and term in query}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,12 @@ import numpy as np
 from ..errors import InputError
 from ..model.config import resolve_config
 from ..model.lexical import LUCENE_CLAUSES, strongest
-from ..model.tokenization import Prepared, Preparer
+from ..model.tokenization import Preparer
 from ..runtime import java
 from ..searching.index import SearchIndex
 from ..searching.options import SearchOptions
 from ..store.spec import SPEC, read_spec
-from .evidence import interaction, mean_cosine, overlap, shown_term, term_factors, view_texts
+from .evidence import Wording, interaction, mean_cosine, overlap, view_texts, words_by_row
 from .ranking import ranked_entries
 from .records import Explanation, RankedEntry, TextView
 
@@ -97,7 +97,9 @@ class _ExplainedQuery:
         self._terms = strongest(self._query.impacts, LUCENE_CLAUSES)
         prepared = index.model.prepare([query], "query")
         self._view: TextView = view_texts(index.model, [query], prepared, top)[0]
-        self._query_factors = term_factors(index.model, prepared, self._terms)
+        self._words = words_by_row(index.model, query)
+        factors = Wording(index.model, self._words, {}).factors(prepared, self._terms)
+        self._frequencies = tuple(_frequencies("query", factors))
         folder = index.folder
         store = folder.multi is not None and (folder.multi / SPEC).is_file()
         self._max_length = read_spec(folder.multi).max_length if folder.multi is not None and store else None
@@ -106,8 +108,9 @@ class _ExplainedQuery:
     @cached_property
     def _prepare(self) -> Preparer:
         """Prepares passages as for the index, even where a shorter ``max_length`` was set for queries."""
-        model = self._model
-        config = resolve_config(str(self._index.encoder.name.target), k_passage=model.config.k_passage)
+        model, encoder = self._model, self._index.encoder
+        assert encoder is not None  # else there would be no model
+        config = resolve_config(str(encoder.name.target), k_passage=model.config.k_passage)
         return model.prepare if config.max_length == model.config.max_length else Preparer(config)
 
     def close(self) -> None:
@@ -125,7 +128,7 @@ class _ExplainedQuery:
             raise InputError(
                 f"{self._index.folder.name} holds no passage {docid!r}{hint}: give the id as in the corpus and in runs."
             )
-        show, factors = partial(shown_term, self._model), dict[str, float]()
+        wording = Wording(self._model, self._words, {} if text is None else words_by_row(self._model, text))
         explanation = Explanation(
             index=self._index.folder.name,
             encoder=self._model.config.name,
@@ -139,17 +142,15 @@ class _ExplainedQuery:
             terms=None,
             indexed_terms=None
             if not self._postings
-            else overlap(self._terms, impacts or {}, show, 2 * self._top, whole=False),
+            else overlap(self._terms, impacts or {}, wording.term, 2 * self._top, whole=False),
             lucene_document=impacts is not None if self._postings else None,
+            frequencies=self._frequencies,
             result=result,
             notes=(),
         )
         if text is not None:
-            prepared = self._prepare([text], "passage", self._max_length)
-            explanation = self._with_text(explanation, text, prepared, vectors)
-            factors = term_factors(self._model, prepared, self._terms)
-        notes = [*self._notes(explanation), *_factor_notes(self._query_factors, factors)]
-        return dataclasses.replace(explanation, notes=tuple(notes))
+            explanation = self._with_text(explanation, text, wording, vectors)
+        return dataclasses.replace(explanation, notes=tuple(self._notes(explanation)))
 
     def _indexed(self, docid: str) -> tuple[np.ndarray | None, np.ndarray | None, dict[str, int] | None]:
         """The index's vectors [K, H], pooled vector [H] and impacts of the query's terms; None for each it lacks."""
@@ -165,16 +166,18 @@ class _ExplainedQuery:
         return vectors, dense, impacts
 
     def _with_text(
-        self, explanation: Explanation, text: str, prepared: Prepared, indexed: np.ndarray | None
+        self, explanation: Explanation, text: str, wording: Wording, indexed: np.ndarray | None
     ) -> Explanation:
         model = self._model
+        prepared = self._prepare([text], "passage", self._max_length)
         fresh = model.represent(prepared)
         return dataclasses.replace(
             explanation,
             passage=view_texts(model, [text], prepared, self._top)[0],
             vectors=interaction(self._query.vectors, fresh.vectors[0]),
             similarity=None if indexed is None else mean_cosine(fresh.vectors[0], indexed),
-            terms=overlap(self._terms, fresh.impacts[0], partial(shown_term, model), 2 * self._top),
+            terms=overlap(self._terms, fresh.impacts[0], wording.term, 2 * self._top),
+            frequencies=(*self._frequencies, *_frequencies("passage", wording.factors(prepared, self._terms))),
         )
 
     def _notes(self, explanation: Explanation) -> list[str]:
@@ -184,9 +187,8 @@ class _ExplainedQuery:
             notes.append(f"{dropped} of the query's terms are left out: Lucene takes at most {LUCENE_CLAUSES}.")
         if explanation.passage is None:
             notes.append(
-                "The passage's text is not known, as an index does not hold texts. The model's proposals for it, its "
-                "exact scores and its other terms are therefore missing. Give the corpus with --corpus, or the text "
-                "with --text."
+                "The passage's text is not known, and the index has no texts. Its words, its exact scores and its "
+                "other terms are therefore missing. Give the corpus with --corpus, or the text with --text."
             )
         if explanation.lucene_document is False:
             notes.append("The lexical index does not hold this passage: it has no terms, so its lexical score is 0.")
@@ -203,12 +205,11 @@ class _ExplainedQuery:
         return notes
 
 
-def _factor_notes(query: dict[str, float], passage: dict[str, float]) -> Iterator[str]:
-    """The factors by which term frequency has changed the weights above, other than 1."""
-    for whose, factors in (("query", query), ("passage", passage)):
-        changed = [f"{term} {factor:.2f}" for term, factor in factors.items() if round(factor, 2) != 1]
-        if changed:
-            yield f"Term frequency multiplies these weights of the {whose}: {', '.join(changed)} (lexical_tf)."
+def _frequencies(whose: str, factors: dict[str, float]) -> Iterator[str]:
+    """The factors other than 1 by which term frequency has changed the weights, in a sentence."""
+    changed = [f"{words} {factor:.2f}" for words, factor in factors.items() if round(factor, 2) != 1]
+    if changed:
+        yield f"Term frequency multiplies these weights of the {whose}: {', '.join(changed)} (lexical_tf)."
 
 
 def _same_impacts(explanation: Explanation) -> bool:

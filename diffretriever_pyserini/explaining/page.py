@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import text
+from .matrix import merged
 from .records import Explanation
+from .words import shortened, visible, whole_words
 
-_SHARED = (
+_FILTERS = (
     text.amount_read,
     text.figures,
     text.fusion_rows,
+    text.marked_text,
     text.marks,
     text.missing,
-    text.shortened,
     text.term_scores,
     text.token,
+    text.total,
     text.vector_scores,
     text.verdict,
-    text.visible,
+    merged,
+    shortened,
+    visible,
+    whole_words,
 )
 
 
@@ -34,7 +40,12 @@ def to_html(explanations: Sequence[Explanation]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {function.__name__: function for function in _SHARED}
+    environment.filters |= {function.__name__: function for function in _FILTERS}
     template = environment.get_template("page.html.j2")
-    page = template.render(explanations=explanations, legend=text.LEGEND, fusion_header=text.FUSION_HEADER)
+    page = template.render(
+        explanations=explanations,
+        legend=text.LEGEND,
+        fusion_header=text.FUSION_HEADER,
+        words_header=text.WORDS_HEADER,
+    )
     return page.lstrip()  # blank lines between the macros

@@ -1,4 +1,4 @@
-"""Texts of single passages from a corpus; an index does not hold them."""
+"""Texts of single passages: from a corpus, or from the texts of an index that has some."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ..errors import InputError
 from ..files.atomic import read_json
 from ..files.folders import restore_folder
 from ..indexes.job import INDEX
+from ..indexes.options import TEXT
+from ..searching.texts import TextSearcher
 from ..store.spec import SPEC, read_spec
 
 
@@ -35,7 +37,7 @@ def texts_of(corpus: Corpus, docids: Sequence[str]) -> dict[str, str]:
 def find_texts(
     index: str | Path | None, sources: Sequence[str] | None, docids: Sequence[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Texts of ``docids`` from ``sources``, or from the corpus files that a store records; and remarks on them.
+    """Texts of ``docids`` from ``sources``, else from the index or the corpus of a store; and remarks on them.
 
     An index of ``diffretriever index`` records a digest of its corpus but no file names; ``sources`` are compared with
     the digest.
@@ -51,6 +53,11 @@ def find_texts(
     if sources is not None:
         corpus = Corpus(sources)
         return texts_of(corpus, docids), _remarks(folder, corpus)
+    if folder is not None and (folder / TEXT).is_dir():
+        texts = TextSearcher(folder / TEXT)
+        passages = texts.passages(docids)
+        texts.close()
+        return {docid: passage.contents for docid, passage in passages.items()}, []
     if folder is None or not (folder / SPEC).is_file():
         return {}, []
     spec = read_spec(folder)

@@ -15,16 +15,14 @@ class Proposal:
     ----------
     term : the row's name in Lucene.
     shown : the token in readable form.
-    stem : its Porter stem, where the model's terms are stems and the stem differs from ``shown``; else None.
     probability : softmax over the whole vocabulary.
     weight : log(1 + relu(logit)), before scaling and rounding.
-    own : whether it stands for a word of the text; of several forms of one stem, only one weight counts lexically.
+    own : whether it is a lexical term of the text.
     special : whether it is a special token; where the model stops at these, it ends the answer.
     """
 
     term: str
     shown: str
-    stem: str | None
     probability: float
     weight: float
     own: bool
@@ -45,7 +43,10 @@ class MaskPosition:
 
 @dataclass(frozen=True, slots=True)
 class TextView:
-    """A text as the model reads it: its first ``tokens`` tokens; ``full`` where that is the maximum length."""
+    """A text as the model reads it: its first ``tokens`` tokens; ``full`` where that is the maximum length.
+
+    ``positions`` is empty for a model that proposes nothing, see :func:`evidence.proposes`.
+    """
 
     text: str
     tokens: int
@@ -63,6 +64,7 @@ class Interaction:
     best : for each query vector the column of its largest inner product; None where it adds nothing.
     gains : what each query vector adds to the score.
     empty_query, empty_passage : which vectors are zero.
+    alike_query, alike_passage : the positions in groups that say the same, see :func:`evidence.alike`.
     score : the sum, as in :func:`scoring.maxsim`.
     pooled : inner product of the pooled vectors, as in :func:`scoring.pooled_scores`.
     """
@@ -72,18 +74,30 @@ class Interaction:
     gains: tuple[float, ...]
     empty_query: tuple[bool, ...]
     empty_passage: tuple[bool, ...]
+    alike_query: tuple[tuple[int, ...], ...]
+    alike_passage: tuple[tuple[int, ...], ...]
     score: float
     pooled: float
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A term and its impacts in query and passage; 0 in a text that lacks it."""
+    """A term and its impacts in query and passage; 0 in a text that lacks it.
+
+    Attributes
+    ----------
+    term, shown : its name in Lucene, and the token in readable form.
+    query, passage : the impacts.
+    query_words, passage_words : lower-cased words that the term is, or is a piece or the stem of, in order of the text;
+        empty for a text that lacks it or is not known, and for terms that the model added.
+    """
 
     term: str
     shown: str
     query: int
     passage: int
+    query_words: tuple[str, ...] = ()
+    passage_words: tuple[str, ...] = ()
 
     @property
     def share(self) -> int:
@@ -150,6 +164,7 @@ class Explanation:
     dense : inner product of the query's pooled vector and the one in the FAISS index.
     terms, indexed_terms : from the text and from the index; None where unknown.
     lucene_document : whether the passage is in the lexical index; None without such an index.
+    frequencies : sentences on what term frequency changes (``lexical_tf``).
     result : the passage's rank, and how its score adds up.
     notes : what is missing and how to get it.
     """
@@ -166,6 +181,7 @@ class Explanation:
     terms: Overlap | None
     indexed_terms: Overlap | None
     lucene_document: bool | None
+    frequencies: tuple[str, ...]
     result: RankedEntry
     notes: tuple[str, ...]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..evaluation.report import UNLIMITED, captured, plain_table, text_console
 from ..scoring.fusion import Contribution
+from . import matrix
 from .records import Explanation, Interaction, MaskPosition, Proposal, RankedEntry, Term, TextView
+from .words import marked, shortened, visible, whole_words
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -16,17 +17,13 @@ if TYPE_CHECKING:
 
 _TEXT = 400  # characters of a text that are shown
 _INDENT = 3
-# Controls that move a terminal's cursor or change the direction of text, and lone surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-_BLANKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 
 LEGEND = (
     "Each token has its weight, log(1 + relu(logit)), and its probability if that is at least 0.1 %. A star marks a "
-    "token that stands for a word of the text; only these become lexical terms (all do, with the whole vocabulary as "
-    "terms). Where terms are stems, the stem is in brackets. Every form of a word then has a star, and the form whose "
-    "weight counts is listed among the text's words."
+    "token of the text; only these become lexical terms (all do, with the whole vocabulary as terms)."
 )
-FUSION_HEADER = ("signal", "rank", "score", "scaled from", "share", "weight", "adds")
+FUSION_HEADER = ("signal", "rank", "score", "scaled from", "scaled", "weight", "adds")
+WORDS_HEADER = ("word", "query × passage", "adds")
 
 
 def to_text(explanations: Sequence[Explanation], console: Console | None = None) -> str:
@@ -43,23 +40,25 @@ def _blocks(one: Explanation, console: Console, first: bool) -> Iterator[Rendera
     if not first:
         yield ""
     yield _head(one)
-    yield _heading("1. What the model proposes")
-    if first:
-        yield _sentence(LEGEND)
-        yield from _view("query", one.query)
-    if one.passage is not None:
-        yield from _view("passage", one.passage)
-    yield _heading("2. Which vectors matched")
+    yield _heading("1. The result")
+    yield _sentence(verdict(one.result))
+    yield from _table(FUSION_HEADER, fusion_rows(one.result), console)
+    yield from map(_sentence, [*total(one.result), *missing(one.result)])
+    yield _heading("2. Which terms matched")
+    yield from _terms(one, console)
+    yield _heading("3. Which vectors matched")
     for name, vectors in (("from the text", one.vectors), ("from the index", one.indexed_vectors)):
         if vectors is not None and (name == "from the text" or one.vectors is None):
             yield _sentence(f"inner products {name}; * marks the best of a row")
-            yield from _matrix(vectors, console)
+            yield from _table(*_matrix(vectors), console)
     yield from map(_sentence, vector_scores(one) or ["the vectors are not known"])
-    yield _heading("3. Which terms matched")
-    yield from _terms(one, console)
-    yield _heading("4. How the score adds up")
-    yield from _table(FUSION_HEADER, fusion_rows(one.result), console)
-    yield from map(_sentence, [*missing(one.result), verdict(one.result)])
+    views = [("query", one.query if first else None), ("passage", one.passage)]
+    proposing = [(name, view) for name, view in views if view is not None and view.positions]
+    if proposing:
+        yield _heading("4. What the model proposes")
+        if first:
+            yield _sentence(LEGEND)
+        yield from (_view(name, view) for name, view in proposing)
 
 
 def _heading(title: str) -> Text:
@@ -89,28 +88,25 @@ def _grid(rows: Sequence[tuple[str, str | Text]]) -> RenderableType:
 
 
 def _head(one: Explanation) -> RenderableType:
-    text = "(text not known)" if one.passage is None else shortened(one.passage.text, _TEXT) or "(empty)"
+    read = "text not known" if one.passage is None else amount_read(one.passage)
     rows: list[tuple[str, str | Text]] = [
-        ("Query", shortened(one.query.text, _TEXT) or "(empty)"),
-        ("Passage", f"{one.docid}: {text}"),
-        ("Result", verdict(one.result)),
+        ("Query", f"{shortened(one.query.text, _TEXT)} ({amount_read(one.query)})".lstrip()),
+        ("Passage", f"{one.docid} ({read})"),
         *(("Note", note) for note in one.notes),
     ]
     return _grid(rows)
 
 
-def _view(name: str, view: TextView) -> Iterator[RenderableType]:
+def _view(name: str, view: TextView) -> RenderableType:
     from rich.padding import Padding
 
-    yield _sentence(f"{name}: {amount_read(view)}")
     rows: list[tuple[str, str | Text]] = []
     for number, position in enumerate(view.positions, start=1):
         rows.append((f"{name[0]}{number}", _proposals(position)))
         if position.own:
             own = ", ".join(f"{token(one)} {one.weight:.2f}" for one in position.own)
             rows.append(("", f"of the text's words: {own}"))
-    if rows:
-        yield Padding.indent(_grid(rows), _INDENT)
+    return Padding.indent(_grid(rows), _INDENT)
 
 
 def _proposals(position: MaskPosition) -> Text:
@@ -124,49 +120,48 @@ def _proposals(position: MaskPosition) -> Text:
     return text
 
 
-def _matrix(vectors: Interaction, console: Console) -> Iterator[RenderableType]:
-    """The interaction matrix in tables that fit the console's width, and what each row adds."""
-    count = len(vectors.empty_passage)
-    step = max(1, (console.width - _INDENT - len(f"q{len(vectors.cells)}")) // len("  *-0.000"))
-    for begin in range(0, count, step):
-        columns = range(begin, min(begin + step, count))
-        rows = [[f"q{i + 1}", *(_cell(vectors, i, j) for j in columns)] for i in range(len(vectors.cells))]
-        yield from _table(["", *(f"p{j + 1}" for j in columns)], rows, console)
-    adds = ", ".join(f"q{i + 1} {_row_adds(vectors, i)}" for i in range(len(vectors.cells)))
-    yield _sentence(f"{adds}; sum {vectors.score:.4f}")
+def _matrix(vectors: Interaction) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of the interaction matrix."""
+    rows = matrix.merged(vectors)
+    return ["", "adds", *(cell.name for cell in rows[0].cells)], [
+        [row.name, "empty" if row.empty else f"{row.adds:.4f}", *map(_cell, row.cells)] for row in rows
+    ]
 
 
-def _row_adds(vectors: Interaction, i: int) -> str:
-    if vectors.empty_query[i]:
-        return "is empty"
-    best = vectors.best[i]
-    return "adds nothing" if best is None else f"→ p{best + 1} {vectors.gains[i]:.4f}"
-
-
-def _cell(vectors: Interaction, i: int, j: int) -> str:
-    if vectors.empty_query[i] or vectors.empty_passage[j]:
-        return "empty"
-    return f"{'*' if vectors.best[i] == j else ''}{vectors.cells[i][j]:.3f}"
+def _cell(cell: matrix.Cell) -> str:
+    return "empty" if cell.value is None else f"{'*' if cell.best else ''}{cell.value:.3f}"
 
 
 def _terms(one: Explanation, console: Console) -> Iterator[RenderableType]:
     terms = one.terms or one.indexed_terms
+    if one.passage is not None:
+        yield _sentence(_marked(one, _TEXT))
     if terms is None:
         yield _sentence("the terms are not known")
         return
-    if terms.matched:
-        rows = [[visible(t.shown), f"{t.query:,}", f"{t.passage:,}", f"{t.share:,}"] for t in terms.matched]
-        yield from _table(["term", "query", "passage", "query x passage"], rows, console)
+    rows = [[word.label, word.products, f"{word.share:,}"] for word in whole_words(terms.matched)]
+    if rows:
+        yield from _table(WORDS_HEADER, rows, console)
     else:
         yield _sentence("the texts have no term in common")
-    yield from map(_sentence, term_scores(one))
+    yield from map(_sentence, [*term_scores(one), *one.frequencies])
     yield _others("only in the query", terms.query_only, "query")
     if terms.passage_only is not None:
         yield _others("only in the passage", terms.passage_only, "passage")
 
 
+def _marked(one: Explanation, limit: int) -> Text:
+    """The passage's text with the matched words between stars."""
+    from rich.text import Text
+
+    text = Text(overflow="fold")
+    for piece, is_word in marked_text(one, limit):
+        text.append(f"*{piece}*" if is_word else piece, style="bold" if is_word else "")
+    return text or Text("(empty)")
+
+
 def _others(label: str, terms: Sequence[Term], side: str) -> RenderableType:
-    shown = ", ".join(f"{visible(term.shown)} {getattr(term, side):,}" for term in terms)
+    shown = ", ".join(f"{word.label} ({word.impacts(side)})" for word in whole_words(terms))
     return _sentence(f"{label}: {shown or 'none'}")
 
 
@@ -184,27 +179,20 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], console: Consol
         yield _sentence(f"{row[0]}: {figures}")
 
 
-def visible(text: str) -> str:
-    """``text`` on one line, with characters that garble a terminal or page escaped (``\\u202e``)."""
-    line = _BLANKS.sub(" ", text)
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
-
-
-def shortened(text: str, limit: int) -> str:
-    """:func:`visible`, cut to ``limit`` characters with a note of the total."""
-    if len(text) <= limit:
-        return visible(text)
-    return f"{visible(text[:limit].rstrip())} … ({len(text):,} characters in all)"
+def marked_text(one: Explanation, limit: int) -> list[tuple[str, bool]]:
+    """The passage's text up to ``limit`` characters, in pieces with whether each is a matched word."""
+    assert one.passage is not None
+    matched = whole_words(one.terms.matched) if one.terms else []
+    return marked(one.passage.text, {name for word in matched for name in word.passage}, limit)
 
 
 def token(proposal: Proposal) -> str:
-    """A token with visible blanks, followed by its stem where terms are stems."""
-    shown = visible(proposal.shown).replace(" ", "␣")
-    return f"{shown} [{visible(proposal.stem)}]" if proposal.stem else shown
+    """A token with visible blanks."""
+    return visible(proposal.shown).replace(" ", "␣")
 
 
 def marks(proposal: Proposal) -> str:
-    """A star where a token stands for a word of the text, and a mark for special tokens."""
+    """A star for a token of the text, and a mark for special tokens."""
     return ("*" if proposal.own else "") + (" (special)" if proposal.special else "")
 
 
@@ -250,6 +238,18 @@ def verdict(result: RankedEntry) -> str:
     return f"{sentence} A search returns the first {result.hits:,}, so it does not show it."
 
 
+def total(result: RankedEntry) -> list[str]:
+    """How the fused score is the sum of what the lists add; nothing for a single list or a passage in none."""
+    if result.fusion is None or result.score is None:
+        return []
+    if result.fusion == "rrf":
+        listed = [one for one in result.contributions if one.rank is not None]
+        parts = [f"{one.weight:.4f} / ({result.rrf_k} + {one.rank:,}) ({one.signal})" for one in listed]
+        return [f"{result.score:.6f} = {' + '.join(parts)}"]
+    parts = [f"{one.weight:.4f} × {one.scaled:.4f} ({one.signal})" for one in result.contributions]
+    return [f"{result.score:.4f} = {' + '.join(parts)}"]
+
+
 def fusion_rows(result: RankedEntry) -> list[list[str]]:
     """A row of :data:`FUSION_HEADER` for each list."""
     return [_fusion_row(one, result.fusion) for one in result.contributions]
@@ -291,10 +291,17 @@ def vector_scores(explanation: Explanation) -> list[str]:
         lines.append(f"pooled vectors from the text: {explanation.vectors.pooled:.4f}")
     if explanation.dense is not None:
         lines.append(f"pooled vector of the dense index: {explanation.dense:.4f}")
-    return lines
+    return lines + _unused(explanation.result, "dense", "multi") if lines else []
 
 
 def term_scores(explanation: Explanation) -> list[str]:
     """The lexical scores, from the text and from the index."""
     pairs = (("from the text", explanation.terms), ("with the index's impacts", explanation.indexed_terms))
-    return [f"lexical score {name}: {terms.score:,}" for name, terms in pairs if terms is not None]
+    lines = [f"lexical score {name}: {terms.score:,}" for name, terms in pairs if terms is not None]
+    return lines + _unused(explanation.result, "lexical") if lines else []
+
+
+def _unused(result: RankedEntry, *signals: str) -> list[str]:
+    """A sentence where the search uses none of ``signals``."""
+    searched = [one.signal for one in result.contributions]
+    return [] if set(searched) & set(signals) else [f"this search ({', '.join(searched)}) does not use these scores"]

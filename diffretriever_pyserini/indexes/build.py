@@ -1,4 +1,4 @@
-"""Builds the indexes of a store: a FAISS folder, a Lucene index, compressed vectors, or several; whole or in shards."""
+"""Builds the indexes of a store: FAISS, Lucene, compressed vectors, texts, or several of them; whole or in shards."""
 
 from __future__ import annotations
 
@@ -50,7 +50,11 @@ def build_index(
     >>> sorted(path.name for path in Path("index").iterdir())
     ['dense', 'index.json', 'lexical']
     """
-    job = index_job(store, output, options, names)
+    return run_job(index_job(store, output, options, names))
+
+
+def run_job(job: IndexJob) -> dict[str, Any]:
+    """Build what ``job`` does not keep, in this process. Returns the contents of ``index.json``."""
     return job.run() if job.options.shards == 1 else build_shards(job)
 
 
@@ -59,7 +63,8 @@ def index_job(
 ) -> IndexJob:
     """Return the job of :func:`build_index`, after all checks that need no work."""
     options = options or IndexOptions()
-    refuse_inputs({"--output": output}, {"--store": store.folder if isinstance(store, Store) else store})
+    inputs = {"--store": store.folder if isinstance(store, Store) else store, "--corpus": options.corpus or None}
+    refuse_inputs({"--output": output}, inputs)
     store = store if isinstance(store, Store) else Store(store)
     job = IndexJob(store, Path(output).expanduser(), options, terminal_bars(options.quiet), names).check()
     if job.built:

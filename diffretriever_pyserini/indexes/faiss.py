@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..errors import DiffRetrieverError, InputError
+from ..errors import BUILD_AGAIN, DiffRetrieverError, InputError
 from ..runtime.faiss import said
 from ..runtime.threads import processors
 from ..store.index_record import IndexRecord
@@ -257,15 +257,13 @@ def read_faiss_folder(folder: Path) -> tuple[Any, list[str]]:
         index = faiss.read_index(str(folder / "index"))
         text = (folder / "docid").read_text(encoding="utf-8").removesuffix("\n")
     except (RuntimeError, MemoryError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder}: this FAISS index cannot be opened ({said(error)}); build it again.") from error
+        raise InputError(f"{folder}: this FAISS index cannot be opened ({said(error)}); {BUILD_AGAIN}.") from error
     docids = [docid.rstrip() for docid in text.split("\n")] if text else []
     if "" in docids:
-        raise InputError(
-            f"{folder / 'docid'}, line {docids.index('') + 1}: no id; the file is damaged, build it again."
-        )
+        raise InputError(f"{folder / 'docid'}, line {docids.index('') + 1}: no id; the file is damaged, {BUILD_AGAIN}.")
     if len(docids) != index.ntotal:
         raise InputError(
             f"{folder}: index holds {index.ntotal:,} vectors and docid {len(docids):,} ids: one of the files is "
-            "damaged or of another index; build it again."
+            f"damaged or of another index; {BUILD_AGAIN}."
         )
     return index, docids

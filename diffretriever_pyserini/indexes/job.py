@@ -21,10 +21,11 @@ from ..runtime.threads import faiss_threads
 from ..store.index_record import read_index_record
 from ..store.store import Store
 from .faiss import DensePlan, DenseWriter, threads_for
-from .lucene import LuceneWriter, encoder_terms
+from .lucene import LuceneWriter, TextWriter, encoder_terms
 from .multivector.build import MultiJob
-from .options import DENSE, LEXICAL, MULTI, IndexOptions, MultiBuild
+from .options import DENSE, LEXICAL, MULTI, PARTS, TEXT, IndexOptions, MultiBuild
 from .progress import Bars
+from .texts import StoreTexts
 from .trained import Trained, dense_index
 
 FORMAT = 2
@@ -59,6 +60,7 @@ class IndexJob:
             self._check_machine()
         if LEXICAL in self.built:
             _ = self.term_names
+        _ = self.texts
         return self
 
     def run(self) -> dict[str, Any]:
@@ -73,9 +75,11 @@ class IndexJob:
             if options.multi is not None and MULTI in self.built:
                 multi = MultiJob(store, options.multi, work, options.verify, self.bars, self.trained)
                 facts[MULTI] = multi.build(folder / MULTI).facts() | multi_facts(store, options.multi)
+            files = {signal: _sizes(folder / signal) for signal in self.built}
             for signal, recorded in self.existing.items():
                 shutil.copytree(self.output / signal, folder / signal, copy_function=link)
-                facts[signal] = recorded
+                facts[signal], files[signal] = recorded, self.recorded.get("files", {}).get(signal)
+            facts["files"] = files
             write_json(folder / INDEX, facts)
         shutil.rmtree(work, ignore_errors=True)  # only after the index is complete: a kill may come before
         return facts
@@ -84,7 +88,8 @@ class IndexJob:
     def recorded(self) -> dict[str, Any]:
         """The contents of the existing ``index.json``; empty if there is none."""
         restore_folder(self.output, INDEX)
-        return read_json(self.output / INDEX) if (self.output / INDEX).is_file() else {}
+        path = self.output / INDEX
+        return read_json(path, f"remove {self.output} and build its indexes again") if path.is_file() else {}
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
@@ -98,6 +103,7 @@ class IndexJob:
             DENSE: {} if plan is None else plan.facts(),
             LEXICAL: {},
             MULTI: {} if multi is None else multi_facts(store, multi),
+            TEXT: {},
         }
         same = (
             name for name in options.signals if recorded.get(name) and facts[name].items() <= recorded[name].items()
@@ -109,13 +115,17 @@ class IndexJob:
         return len(self.recorded.get("shards") or [self.output])
 
     def _is_whole(self, signal: str) -> bool:
-        """Whether each folder of the existing index of ``signal`` has the record that is written last."""
+        """Whether the files of the existing index of ``signal`` have their sizes, and its records can be read."""
         folders = [self.output / shard["folder"] for shard in self.recorded.get("shards") or [{"folder": "."}]]
         try:
-            records = [read_index_record(folder / signal) for folder in folders]
+            for folder in folders:
+                sizes = read_json(folder / INDEX).get("files", {}).get(signal)
+                read_index_record(folder / signal)
+                if not sizes or not sizes.items() <= _sizes(folder / signal).items():
+                    return False
         except InputError:  # damaged, so it is built again
             return False
-        return sum(record.count for record in records if record is not None) == len(self.store)
+        return True
 
     @property
     def built(self) -> tuple[str, ...]:
@@ -139,9 +149,7 @@ class IndexJob:
             If they are of another store, or of another number of shards.
         """
         recorded, built = self.recorded, self.built
-        existing = {
-            name: recorded[name] for name in (DENSE, LEXICAL, MULTI) if recorded.get(name) and name not in built
-        }
+        existing = {name: recorded[name] for name in PARTS if recorded.get(name) and name not in built}
         other = None
         if recorded.get("store") != self.store.digest:
             other = "of another store"
@@ -171,6 +179,11 @@ class IndexJob:
         """Lucene's names of the terms; InputError if the encoder did not make the store."""
         return self.names or encoder_terms(self.store.spec, self.options.encoder)
 
+    @cached_property
+    def texts(self) -> StoreTexts | None:
+        """The texts of the passages, if a text index is built; InputError if they are not those of the store."""
+        return StoreTexts(self.store, self.options.corpus) if TEXT in self.built else None
+
     def _check_machine(self) -> None:
         """Raise DiffRetrieverError if this machine lacks the memory or the GPU that the dense index needs."""
         if self.plan is None:
@@ -189,9 +202,9 @@ class IndexJob:
                 raise DiffRetrieverError("--gpu: FAISS sees no GPU here; omit this option.")
 
     def _fill(self, folder: Path) -> dict[str, Any]:
-        """Stream the parts into both writers; returns the facts of each signal."""
+        """Stream the parts into all writers; returns the facts of each index."""
         store, options, plan = self.store, self.options, self.plan
-        writers: dict[str, DenseWriter | LuceneWriter] = {}
+        writers: dict[str, DenseWriter | LuceneWriter | TextWriter] = {}
         with contextlib.ExitStack() as stack:
             if plan is not None:
                 stack.enter_context(faiss_threads(threads_for(plan.kind, options.threads)))
@@ -200,6 +213,9 @@ class IndexJob:
             if LEXICAL in self.built:
                 lexical = writers[LEXICAL] = LuceneWriter(folder / LEXICAL, store.spec, self.term_names)
                 stack.enter_context(_abandoned_on_error(lexical))
+            if self.texts is not None:
+                text = writers[TEXT] = TextWriter(folder / TEXT, self.texts)
+                stack.enter_context(_abandoned_on_error(text))
             if writers:
                 bar = stack.enter_context(self.bars("Indexing", len(store)))
                 for part in store.parts:
@@ -223,7 +239,7 @@ def facts_of(store: Store) -> dict[str, Any]:
         "corpus": spec.corpus,
         "max_length": spec.max_length,
         "store": store.digest,
-        **dict.fromkeys((DENSE, LEXICAL, MULTI)),
+        **dict.fromkeys(PARTS),
     }
 
 
@@ -232,8 +248,13 @@ def multi_facts(store: Store, options: MultiBuild) -> dict[str, Any]:
     return {"budget": options.budget(store), "refine": options.refine}
 
 
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file in ``folder``."""
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("*")) if path.is_file()}
+
+
 @contextlib.contextmanager
-def _abandoned_on_error(writer: LuceneWriter) -> Iterator[None]:
+def _abandoned_on_error(writer: LuceneWriter | TextWriter) -> Iterator[None]:
     try:
         yield
     except BaseException:

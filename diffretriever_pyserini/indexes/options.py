@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,8 @@ from ..settings import AboveZero, Count, CountFrom0, Help, Threads, validate
 if TYPE_CHECKING:
     from ..store.store import Store
 
-DENSE, LEXICAL, MULTI = "dense", "lexical", "multi"
+DENSE, LEXICAL, MULTI, TEXT = "dense", "lexical", "multi", "text"
+PARTS = (DENSE, LEXICAL, MULTI, TEXT)
 DenseKind = Literal["flat", "sq8", "pq", "ivfpq", "hnsw"]
 _MORE_CANDIDATES, _PER_HIT = 400, 1.5  # candidates of the first stage: so many more than hits, or so many per hit
 
@@ -67,6 +69,7 @@ class MultiOptions:
 class IndexOptions:
     """Which indexes of a store are built; ``multi`` says how the K vectors are stored, None builds no such index.
 
+    The texts of a text index are read from ``corpus``, or else from the files that the store names.
     Invalid values raise InputError.
 
     Examples
@@ -79,6 +82,12 @@ class IndexOptions:
     dense: Annotated[DenseKind | None, Help("build this FAISS index")] = "flat"
     lexical: Annotated[bool, Help("build the Lucene impact index")] = True
     multi: MultiBuild | None = None
+    text: Annotated[
+        bool, Help("build the Lucene index of the texts: titles and texts for `search --query`, and BM25")
+    ] = False
+    corpus: Annotated[
+        tuple[str, ...], Help("corpus of --text, as for `encode`", "SOURCE", default="the files that the store names")
+    ] = ()
     shards: Annotated[Count, Help("build an index in N shards, each over consecutive parts of the store")] = 1
     threads: Annotated[
         Threads | None, Help("threads for FAISS", default="all; 1 for hnsw, whose graph depends on timing")
@@ -97,10 +106,17 @@ class IndexOptions:
     def __post_init__(self) -> None:
         validate(self, InputError)
         if not self.signals:
-            raise InputError("No index is selected: choose a dense, a lexical or a multi-vector index.")
+            raise InputError("No index is selected: choose a dense, lexical, multi-vector or text index.")
+        if self.corpus and not self.text:
+            raise InputError("corpus is where the texts of a text index are read: choose this index (--text) too.")
+        if self.text and self.shards > 1:
+            raise InputError(
+                "a text index is not built in shards, because BM25 needs the statistics of the whole collection: build "
+                "it without shards in a folder of its own, and give that to the search with --text-index DIR/text."
+            )
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """The signals whose indexes are built."""
-        selected = {DENSE: self.dense is not None, LEXICAL: self.lexical, MULTI: self.multi is not None}
-        return tuple(signal for signal, chosen in selected.items() if chosen)
+        """The parts of the index that are built."""
+        chosen = (self.dense is not None, self.lexical, self.multi is not None, self.text)
+        return tuple(itertools.compress(PARTS, chosen))

@@ -97,6 +97,12 @@ class ContentTokens:
         """Ascending ids of the content tokens of ``text``; only its first ``max_chars`` characters count."""
         return sorted({i for ids in self._ids_of(set(self._words(text))).values() for i in ids} - self._excluded)
 
+    def by_word(self, text: str) -> dict[str, list[int]]:
+        """Each content word of ``text``, in order, with its ids; their union is what :meth:`__call__` returns."""
+        words = dict.fromkeys(self._words(text))
+        ids = self._ids_of(words.keys())
+        return {word: [i for i in dict.fromkeys(ids[word]) if i not in self._excluded] for word in words}
+
     def counted(self, text: str) -> tuple[list[int], list[int], int]:
         """Ids as :meth:`__call__` returns them, how often each occurs, and the number of content words."""
         words = Counter(self._words(text))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import InputError, reason
+from ..errors import BUILD_AGAIN, InputError, reason
 
 VERSION = 3  # increases when the same weights and settings give other numbers or another record
 Needed = Literal["everything", "terms", "vectors"]
@@ -88,7 +88,7 @@ class Provenance:
         return asdict(self) | {"fingerprint": self.fingerprint, "passage_fingerprint": self.passage_fingerprint}
 
 
-def read_provenance(values: Any, path: Path, remedy: str = "build the index again") -> Provenance:
+def read_provenance(values: Any, path: Path, remedy: str = BUILD_AGAIN) -> Provenance:
     """The provenance that :meth:`Provenance.record` wrote to ``path``; ``remedy`` ends the error message.
 
     Raises

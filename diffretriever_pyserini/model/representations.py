@@ -72,8 +72,17 @@ class MaskOutputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueryRepresentation:
-    """One query, for all searchers: pooled ``vector`` float32 [H], ``impacts`` {term: int}, ``vectors`` [K_q, H]."""
+    """One query, for all searchers: pooled ``vector`` float32 [H], ``impacts`` {term: int}, ``vectors`` [K_q, H].
+
+    BM25 reads only the ``text``, so a query :meth:`of_text` went through no model.
+    """
 
     vector: np.ndarray
     impacts: dict[str, int]
     vectors: np.ndarray
+    text: str = ""
+
+    @classmethod
+    def of_text(cls, text: str) -> QueryRepresentation:
+        """A query without vectors and impacts."""
+        return cls(np.empty(0, np.float32), {}, np.empty((0, 0), np.float32), text)

@@ -269,8 +269,8 @@ class DiffRetriever:
             new = [text for text in dict.fromkeys(texts) if text not in self._queries]
             if new:
                 reps = self.encode(new, side="query", batch_size=batch_size)
-                for text, *representation in zip(new, reps.pooled, reps.impacts, reps.vectors, strict=True):
-                    self._queries[text] = QueryRepresentation(*representation)
+                for text, pooled, impacts, vectors in zip(new, reps.pooled, reps.impacts, reps.vectors, strict=True):
+                    self._queries[text] = QueryRepresentation(pooled, impacts, vectors, text)
             queries = [self._queries[text] for text in texts]
             for text in dict.fromkeys(texts):
                 self._queries.move_to_end(text)

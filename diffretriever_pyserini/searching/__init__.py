@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from ..lazy import names_of
 
 if TYPE_CHECKING:
+    from .answers import Answer
     from .folder import MODES, separate_folders
     from .index import SearchIndex, open_index
     from .options import SearchOptions
 
 _HOMES = {
+    "Answer": "answers",
     "MODES": "folder",
     "SearchIndex": "index",
     "SearchOptions": "options",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import batched
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ..errors import InputError
 from ..runtime.threads import processors
@@ -18,13 +18,14 @@ from ..scoring.ranking import Hits, best
 from .encoder import QueryEncoder, open_encoder
 from .folder import IndexFolder, read_index
 from .opening import Opener, OpensSearchers
-from .options import SearchOptions, check_effort
+from .options import ANSWER_HITS, BM25, SearchOptions, check_effort
 from .searchers import Scores, Searcher
 
 if TYPE_CHECKING:
     from ..indexes.options import MultiOptions
     from ..model.representations import QueryRepresentation
     from ..model.retriever import DiffRetriever
+    from .answers import Answer
 
 _BATCHES_PER_SEARCH = 8  # a searcher is faster per query when it answers many together
 
@@ -32,11 +33,11 @@ _BATCHES_PER_SEARCH = 8  # a searcher is faster per query when it answers many t
 class SearchIndex:
     """An open index; open it with :func:`open_index`, and close it or use it in a ``with`` block.
 
-    ``seconds`` adds up the time of each stage: open, encode, dense, multi, lexical, fuse. ``opener`` opens a searcher
-    when it is first used.
+    ``seconds`` adds up the time of each stage: open, encode, dense, multi, lexical, bm25, fuse. ``opener`` opens a
+    searcher when it is first used. ``encoder`` is None in an index that was opened for BM25 alone.
     """
 
-    def __init__(self, folder: IndexFolder, encoder: QueryEncoder, opener: OpensSearchers):
+    def __init__(self, folder: IndexFolder, encoder: QueryEncoder | None, opener: OpensSearchers):
         self.folder = folder
         self.encoder = encoder
         self.opener = opener
@@ -47,15 +48,24 @@ class SearchIndex:
     def __repr__(self) -> str:
         folder = self.folder
         passages = "" if folder.passages is None else f", {folder.passages} passages"
-        return f"SearchIndex({folder.name!r}{passages}, modes={folder.modes}, encoder={str(self.encoder.name)!r})"
+        encoder = None if self.encoder is None else str(self.encoder.name)
+        return f"SearchIndex({folder.name!r}{passages}, modes={folder.modes}, encoder={encoder!r})"
 
     @property
     def model(self) -> DiffRetriever:
-        """The query encoder's model, shared with all other users of the same name and settings."""
+        """The query encoder's model, shared with all other users of the same name and settings.
+
+        Raises
+        ------
+        InputError
+            In an index that was opened for BM25 alone.
+        """
+        if self.encoder is None:
+            raise InputError(f"{self.folder.name} was opened for {BM25} alone, without its encoder.")
         return self.encoder.model
 
     def searcher(self, signal: str) -> Searcher:
-        """The searcher of ``dense``, ``multi`` or ``lexical``, opened on first use.
+        """The searcher of ``dense``, ``multi``, ``lexical`` or ``bm25``, opened on first use.
 
         Raises
         ------
@@ -67,36 +77,55 @@ class SearchIndex:
                 self._searchers[signal] = self.opener.open(self.folder, signal)
             return self._searchers[signal]
 
+    def mode(self, mode: str | None = None) -> str:
+        """Check ``mode`` (see :meth:`IndexFolder.mode`); None is bm25 in an index that was opened for it alone."""
+        return self.folder.mode(BM25 if mode is None and self.encoder is None else mode)
+
     def open(self, mode: str | None = None) -> str:
-        """Open the searchers that ``mode`` needs, and return the mode (see :meth:`IndexFolder.mode`)."""
-        mode = self.folder.mode(mode)
+        """Open the searchers that ``mode`` needs, and return the mode (see :meth:`mode`)."""
+        mode = self.mode(mode)
         with self._timed("open"):
             for signal in self.folder.signals(mode):
                 self.searcher(signal)
         return mode
 
+    @overload
+    def search(self, topics: str, mode: str | None = None, hits: int | None = None, **options: Any) -> Answer: ...
+
+    @overload
     def search(
-        self, topics: Mapping[str, str], mode: str | None = None, hits: int = 1000, **options: Any
-    ) -> dict[str, Hits]:
-        """Search ``topics`` (query id → text).
+        self, topics: Mapping[str, str], mode: str | None = None, hits: int | None = None, **options: Any
+    ) -> dict[str, Hits]: ...
+
+    def search(
+        self, topics: str | Mapping[str, str], mode: str | None = None, hits: int | None = None, **options: Any
+    ) -> Answer | dict[str, Hits]:
+        """Search for one query, or for ``topics`` (query id → text).
 
         Parameters
         ----------
-        mode : ``dense``, ``multi``, ``lexical``, ``hybrid`` (multi or else dense, with lexical), or a comma-separated
-            list of signals, which are fused; None is hybrid where that is possible.
+        mode : ``dense``, ``multi``, ``lexical``, ``bm25``, ``hybrid`` (multi or else dense, with lexical), or a
+            comma-separated list of signals, which are fused; None is hybrid where that is possible.
+        hits : passages per query; None is 5 for one query, and 1000 for topics.
         options : fields of :class:`SearchOptions`.
 
         Returns
         -------
-        Query id → [(docid, score)], best first, equal scores by docid.
+        For one query, an :class:`Answer`, which Python prints with titles and snippets if the index has the texts. For
+        topics, query id → [(docid, score)], best first, equal scores by docid.
 
         Raises
         ------
         InputError
-            For a mode whose signal is missing, invalid options, or topics that are not strings.
+            For a mode whose signal is missing, invalid options, an empty query, or topics that are not strings.
         """
+        if isinstance(topics, str):
+            from .answers import answer
+
+            return answer(self, topics, mode, SearchOptions(hits=ANSWER_HITS if hits is None else hits, **options))
+        search_options = SearchOptions(**options) if hits is None else SearchOptions(hits=hits, **options)
         results: dict[str, Hits] = {}
-        for batch in self.batches(topics, mode, SearchOptions(hits=hits, **options)):
+        for batch in self.batches(topics, mode, search_options):
             results |= batch
         return results
 
@@ -117,7 +146,8 @@ class SearchIndex:
         if options.remove_query:
             depth += 1  # the passage that will be removed
         with self._timed("encode"):
-            queries = self._encode(list(topics.values()), options.batch_size)
+            texts = list(topics.values())
+            queries = _unencoded(texts) if signals == (BM25,) else self._encode(texts, options.batch_size)
         all_scores: dict[str, list[Scores]] = {}
         for signal in signals:
             with self._timed(signal):
@@ -145,13 +175,13 @@ class SearchIndex:
         weights = self.weights(options)
         for signal, signal_scores in scores.items():
             hits = best(signal_scores, depth, without)
-            floor = lexical_floor(len(hits), depth, documents) if signal == "lexical" else None
+            floor = lexical_floor(len(hits), depth, documents) if signal in ("lexical", BM25) else None
             lists.append(RankedList(signal, hits, weights.get(signal, 1.0), floor))
         return lists
 
     def weights(self, options: SearchOptions) -> dict[str, float]:
         """The weights of a fusion, by signal; 1 for the others."""
-        return options.all_weights(self.model.config.hybrid_alpha)
+        return options.all_weights() if self.encoder is None else options.all_weights(self.model.config.hybrid_alpha)
 
     def _encode(self, texts: list[str], batch_size: int) -> list[QueryRepresentation]:
         """Encode each distinct text once, in order of length, so that a batch holds texts of similar length."""
@@ -197,7 +227,8 @@ def open_index(
     index : folder with ``index.json``, or a store, which is searched exactly in mode multi; both name their encoder.
         :func:`~.folder.separate_folders` combines folders of Pyserini's own commands into an index.
     encoder : overrides the name in ``index.json``, for example where a checkpoint has moved.
-    mode : checked before the model is loaded: an index that cannot be searched in this mode is refused.
+    mode : checked before the model is loaded: an index that cannot be searched in this mode is refused. For ``bm25``
+        alone, no model is loaded.
     parameters : FAISS's search parameters, ``nprobe`` or ``efSearch``.
     multi_options : how many candidates the multi-vector searcher considers.
     model_options : ``device``, ``dtype``, ``k_query``, ``max_length`` of the query encoder; ``max_length`` can only
@@ -225,9 +256,11 @@ def open_index(
     ['p2']
     """
     folder = index if isinstance(index, IndexFolder) else read_index(index)
-    folder.mode(mode)
+    signals = folder.signals(folder.mode(mode))
     parameters = check_effort(parameters or {})
     started = time.perf_counter()
+    if signals == (BM25,):
+        return SearchIndex(folder, None, Opener(None))
     query_encoder = open_encoder(folder, encoder, **model_options)
     opener = Opener(query_encoder.identity, parameters, multi_options, query_encoder.model.device)
     search_index = SearchIndex(folder, query_encoder, opener)
@@ -235,9 +268,16 @@ def open_index(
     return search_index
 
 
+def _unencoded(texts: list[str]) -> list[QueryRepresentation]:
+    """Queries for BM25 alone."""
+    from ..model.representations import QueryRepresentation
+
+    return [QueryRepresentation.of_text(text) for text in texts]
+
+
 def _check_topics(topics: Mapping[str, str]) -> None:
     if not isinstance(topics, Mapping):
-        raise InputError(f"topics must be a mapping from query id to text, not {type(topics).__name__}.")
+        raise InputError(f"topics must be one query or a mapping from query id to text, not {type(topics).__name__}.")
     for qid, text in topics.items():
         if not isinstance(qid, str) or not isinstance(text, str):
             raise InputError(f"query {qid!r}: id and text must be strings; the text is {text!r:.60}.")

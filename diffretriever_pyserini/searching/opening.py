@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import InputError
+from ..errors import BUILD_AGAIN, InputError
 from .folder import IndexFolder
+from .options import BM25
 from .searchers import DenseSearcher, LexicalSearcher, MultiSearcher, Searcher, open_vectors
 from .shards import ShardedSearcher
+from .texts import TextSearcher
 
 if TYPE_CHECKING:
     from ..indexes.options import MultiOptions
@@ -29,13 +31,13 @@ class Opener:
 
     Attributes
     ----------
-    encoder : the encoder that must have made the index.
+    encoder : the encoder that must have made the index; None where only BM25 is searched.
     parameters : FAISS's own for searching, ``nprobe`` or ``efSearch``.
     multi_options : how many candidates a multi-vector searcher considers.
     device : where MaxSim over a store is computed.
     """
 
-    encoder: EncoderIdentity
+    encoder: EncoderIdentity | None
     parameters: Mapping[str, int] = field(default_factory=dict)
     multi_options: MultiOptions | None = None
     device: str = "cpu"
@@ -49,6 +51,10 @@ class Opener:
             Where there is none, or it belongs to another index or encoder.
         """
         index.mode(signal)
+        if signal == BM25:
+            return TextSearcher(*index.folders(signal))
+        if self.encoder is None:
+            raise InputError(f"{index.name} was opened for {BM25} alone, without its encoder: open it without a mode.")
         if index.shards:
             return ShardedSearcher([self.open(shard, signal) for shard in index.shards])
         (folder,) = index.folders(signal)
@@ -63,6 +69,6 @@ class Opener:
         if index.passages not in (None, searcher.documents):
             raise InputError(
                 f"{folder} holds {searcher.documents} passages, but the index was built from {index.passages}: "
-                "it is damaged or was replaced; build it again."
+                f"it is damaged or was replaced; {BUILD_AGAIN}."
             )
         return searcher

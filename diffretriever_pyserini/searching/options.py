@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from ..errors import InputError
 from ..settings import Batch, Count, Effort, Help, Threads, Weight, parsed, validate
 
-Signal = Literal["dense", "multi", "lexical"]
+BM25 = "bm25"  # the signal of a text index; the others come from the model
+Signal = Literal["dense", "multi", "lexical", "bm25"]
+ANSWER_HITS = 5  # of a single query
 _DEPTH = 1000  # of the lists that are fused (docs/method.md §5)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import DiffRetrieverError, InputError
+from ..errors import BUILD_AGAIN, InputError
 from ..indexes.faiss import read_faiss_folder
 from ..indexes.multivector.candidates import Proposals
 from ..indexes.multivector.exact import ExactIndex
@@ -22,14 +21,12 @@ from ..runtime import java
 from ..scoring.ranking import through_ties, whole_score
 from ..store.index_record import read_index_record
 from ..store.store import Store
+from .lucene import Scores, lucene_lists, through_the_tie_at
 from .options import check_effort
 
 if TYPE_CHECKING:
     from ..model.representations import QueryRepresentation
     from .encoder import EncoderIdentity
-
-Scores = dict[str, float]
-"""docid → score."""
 
 
 class Searcher(Protocol):
@@ -89,9 +86,7 @@ class DenseSearcher:
             # All queries each time: the last bits of a score depend on the size of the batch.
             scores, rows = self._index.search(vectors, length)
             if not np.isfinite(scores[rows >= 0]).all() or (self._compares_all and (rows < 0).any()):
-                raise InputError(
-                    f"{self._folder}: holds vectors that are not finite, so it is damaged; build it again."
-                )
+                raise InputError(f"{self._folder}: holds vectors that are not finite, so it is damaged; {BUILD_AGAIN}.")
             return [self._by_docid(rows[number].tolist(), scores[number].tolist()) for number in numbers]
 
         with faiss_threads(threads):
@@ -102,7 +97,7 @@ class DenseSearcher:
         if len(by_docid) < sum(row >= 0 for row in rows):
             ids = [self._docids[row] for row in rows if row >= 0]
             repeated = next(docid for docid in ids if ids.count(docid) > 1)
-            raise InputError(f"{self._folder / 'docid'}: {repeated!r} is the id of several vectors; build it again.")
+            raise InputError(f"{self._folder / 'docid'}: {repeated!r} is the id of several vectors; {BUILD_AGAIN}.")
         return by_docid
 
     def vectors(self, docid: str) -> np.ndarray | None:
@@ -199,9 +194,7 @@ class LexicalSearcher:
                 self._searcher = make(str(folder.absolute()))  # the JVM resolves relative paths where it started
                 documents = self._searcher.object.get_total_num_docs()
         except JavaException as error:
-            raise InputError(
-                f"{folder}: Lucene cannot open this index ({java.said(error)}); build it again."
-            ) from error
+            raise InputError(f"{folder}: Lucene cannot open this index ({java.said(error)}); {BUILD_AGAIN}.") from error
         self._folder = folder
         try:
             check_lexical(folder, encoder.provenance, documents, "everything" if encoder.own_query_side else "terms")
@@ -218,30 +211,10 @@ class LexicalSearcher:
         terms = [strongest(query.impacts, LUCENE_CLAUSES) for query in queries]
 
         def search(asked: Sequence[int], wanted: int) -> list[Scores]:
-            lists = self._search([terms[number] for number in asked], wanted, threads)
-            return [_through_the_tie_at(min(depth, wanted), hits) for hits in lists]
+            lists = lucene_lists(self._searcher, self._folder, [terms[number] for number in asked], wanted, threads)
+            return [through_the_tie_at(min(depth, wanted), hits, whole_score) for hits in lists]
 
         return through_ties(search, len(terms), depth, self.documents)
-
-    def _search(self, terms: Sequence[Mapping[str, int]], depth: int, threads: int) -> list[Sequence[Any]]:
-        """Lucene's own lists, which may end within a tie."""
-        from jnius import JavaException
-
-        numbers = [str(number) for number in range(len(terms))]
-        try:
-            with java.calls:
-                answers = self._searcher.batch_search(terms, numbers, depth, threads)
-        except JavaException as error:
-            raise InputError(
-                f"{self._folder}: Lucene cannot search it ({java.said(error)}); if it is damaged, build it again."
-            ) from error
-        lost = [one for one, number in zip(terms, numbers, strict=True) if number not in answers]
-        if lost:
-            raise DiffRetrieverError(
-                f"{self._folder}: Lucene gave no answer to {len(lost)} of {len(terms)} queries, the first of them "
-                f"with the terms {', '.join(sorted(lost[0])):.200}; its own message is above."
-            )
-        return [answers[number] for number in numbers]
 
     def vectors(self, docid: str) -> None:
         """Lucene holds no vectors."""
@@ -250,21 +223,6 @@ class LexicalSearcher:
         """Close Lucene's files."""
         with java.calls:
             self._searcher.close()
-
-
-def _through_the_tie_at(depth: int, hits: Sequence[Any]) -> Scores:
-    """The documents of Lucene's ``hits`` down to the tie at rank ``depth``: reading a hit from Java takes time."""
-    scores: Scores = {}
-    last = -math.inf
-    with java.calls:
-        for rank, hit in enumerate(hits, start=1):
-            score = whole_score(hit.score)
-            if score < last:
-                break
-            scores[hit.docid] = score
-            if rank == depth:
-                last = score
-    return scores
 
 
 def check_dense(folder: Path, encoder: Provenance, dimension: int, shape: tuple[int, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import BUILD_AGAIN, InputError
 from ..files.atomic import read_json, write_json
 from ..model.provenance import Provenance, read_provenance
 from ..settings import Count, CountFrom0, record_from
@@ -48,11 +48,11 @@ def read_index_record(folder: str | Path) -> IndexRecord | None:
     path = Path(folder, FILE_NAME)
     if not path.is_file():
         return None
-    values = read_json(path, "build the index again")
+    values = read_json(path, BUILD_AGAIN)
     if values.get("format") != FORMAT:
-        raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
+        raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; {BUILD_AGAIN}.")
     provenance = read_provenance(values.get("provenance"), path)
     if "documents" not in values:  # null stands for an index that is not Lucene's
-        raise InputError(f"{path}: damaged (documents is missing); build the index again.")
+        raise InputError(f"{path}: damaged (documents is missing); {BUILD_AGAIN}.")
     del values["format"]
-    return record_from(IndexRecord, values | {"provenance": provenance}, path, "build the index again")
+    return record_from(IndexRecord, values | {"provenance": provenance}, path, BUILD_AGAIN)

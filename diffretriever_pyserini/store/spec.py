@@ -35,7 +35,7 @@ class StoreSpec:
     vectors : ``all`` K vectors per passage, or only the ``pooled`` one.
     dtype : of the stored vectors: float16, float32, or int8 with one scale per vector.
     rows_per_part : corpus rows per part, skipped rows included.
-    corpus, files : digest and names of the corpus files.
+    corpus, files : digest of the names and sizes of the corpus files, and where they are.
     """
 
     provenance: Provenance

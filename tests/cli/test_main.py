@@ -135,6 +135,11 @@ def test_the_default_measures_are_written_as_they_are_typed(capsys: pytest.Captu
             "unknown option '--stor': did you mean --store? (the following arguments are required",
         ),
         (["index", "--output", "I"], "error: the following arguments are required: --store"),
+        (
+            ["search", "--index", "I", "--topic", "T"],
+            "did you mean --topics? (one of the arguments --query --topics is",
+        ),
+        (["search", "--index", "I"], "error: one of the arguments --query --topics is required"),
         (["-x", "doctor"], "diffretriever doctor: error: unknown option '-x'"),
         (["doctor", "now"], "diffretriever doctor: error: unknown argument 'now'"),
     ],

@@ -89,7 +89,7 @@ def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path
         (["--hits", "0"], "--hits: '0' must be a whole number of at least 1"),
         (["--depth", "10"], "depth=10 must be a whole number of at least hits=1000"),
         (["--alpha", "-1"], "--alpha: '-1' must be a number of at least 0"),
-        (["--weights", "sparse=1"], "must be a mapping from one of 'dense', 'multi', 'lexical' to a number"),
+        (["--weights", "sparse=1"], "must be a mapping from one of 'dense', 'multi', 'lexical', 'bm25' to a number"),
         (["--weights", "multi=x"], "to a number of at least 0"),
         (["--candidates", "0"], "--candidates: '0' must be"),
         (["--tag", "my run"], "the tag 'my run' is empty or has blanks"),

@@ -17,10 +17,12 @@ from diffretriever_pyserini import IndexOptions, Store, open_index
 from diffretriever_pyserini.cli import main
 from diffretriever_pyserini.cluster.indexing import build_on_ray
 from diffretriever_pyserini.cluster.options import ClusterOptions
-from diffretriever_pyserini.cluster.searching import open_on_ray
+from diffretriever_pyserini.cluster.searching import RayOpener, open_on_ray
 from diffretriever_pyserini.explaining.explain import explain
 from diffretriever_pyserini.indexes import MultiBuild
+from diffretriever_pyserini.indexes.build import index_job
 from diffretriever_pyserini.searching import SearchIndex
+from diffretriever_pyserini.searching.folder import IndexFolder
 
 from .conftest import ROWS, TOPICS, in_one_thread
 from .test_encoding import KILLS, Watcher
@@ -63,7 +65,7 @@ def indexes(cluster: None, work: Path) -> tuple[Path, Path]:
         "--quiet",
     ]
     in_one_thread(["index", "--store", str(work / "store"), "--output", str(work / "I"), *options])
-    build_on_ray(work / "store", work / "R", OPTIONS, TWO, watcher)
+    build_on_ray(index_job(work / "store", work / "R", OPTIONS), TWO, watcher)
     assert sorted(watcher.finished) == [0, 1, 2]
     assert len([text for text in watcher.said if "another one continues" in text]) == len(killed)
     return work / "I", work / "R"
@@ -137,3 +139,14 @@ def test_a_killed_driver_is_continued(indexes: tuple[Path, Path], work: Path, tm
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "I") == files(indexes[0])
+
+
+def test_the_command_itself_searches_an_index_of_texts() -> None:
+    class InThisProcess:
+        def open(self, index: IndexFolder, signal: str) -> Any:
+            return index, signal
+
+    shard = IndexFolder("shard", Path("dense"), None)
+    index = IndexFolder("I", None, None, text=Path("text"), shards=(shard, shard))
+    need: Any = None  # no worker is needed
+    assert RayOpener(InThisProcess(), index, need).open(index, "bm25") == (index, "bm25")

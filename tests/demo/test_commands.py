@@ -14,7 +14,7 @@ def test_the_documented_commands() -> None:
         "python -m pyserini.index.lucene --collection JsonVectorCollection --input vectors.lexical"
         " --index index.lexical --generator DefaultLuceneDocumentGenerator --threads 2 --impact --pretokenized",
         "python -m pyserini.index.lucene --collection JsonCollection --input corpus --index index.bm25"
-        " --generator DefaultLuceneDocumentGenerator --threads 2",
+        " --generator DefaultLuceneDocumentGenerator --threads 2 --storeRaw",
         "python -m pyserini.search.lucene --index index.bm25 --bm25 --topics topics.json --output run.bm25.txt",
         "python -m pyserini.search.faiss --index index.dense --encoder diffretriever --device cpu"
         " --topics topics.json --output run.dense.txt --batch-size 16 --threads 2",

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from diffretriever_pyserini.corpora.corpus import Passage, write_corpus
 from diffretriever_pyserini.demo.collection import CORPUS, WrittenCollection
-from diffretriever_pyserini.demo.show import top_hits
+from diffretriever_pyserini.demo.show import top_hits, verdict
 
 
 def test_hits_are_shown_with_grade_and_snippet(tmp_path: Path) -> None:
@@ -26,3 +28,21 @@ def test_hits_are_shown_with_grade_and_snippet(tmp_path: Path) -> None:
     assert lines[2].startswith("     Title 0: word word")
     assert len(lines[2]) <= 105
     assert lines[-1] == "  (no results)"
+
+
+@pytest.mark.parametrize(
+    ("dense", "lexical", "hybrid", "bm25", "carries", "fused"),
+    [
+        (0.5, 0.62, 0.64, 0.6, "lexical signal carries this collection: M 0.620, and 0.500 of the dense signal",
+         "together they reach 0.640."),
+        (0.7, 0.4, 0.6, 0.65, "dense signal carries this collection: M 0.700, and 0.400 of the lexical signal",
+         "fusing them lowers it to 0.600."),
+        (0.5, 0.51, 0.55, 0.6, "lexical and the dense signal are about as good on this collection: M 0.510 and 0.500",
+         "together they reach 0.550. BM25 is better than both: 0.600."),
+    ],
+)  # fmt: skip
+def test_the_verdict_follows_from_the_figures(
+    dense: float, lexical: float, hybrid: float, bm25: float, carries: str, fused: str
+) -> None:
+    means = {"BM25": bm25, "dense": dense, "lexical": lexical, "hybrid": hybrid}
+    assert verdict(means, "M") == f"The {carries}; {fused}"

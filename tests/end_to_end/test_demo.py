@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def test_the_printed_measures_are_those_of_the_run_files(finished: tuple[Path, s
         assert line.split() == [name, f"{means['nDCG@10']:.4f}", f"{means['R@100']:.4f}"]
     assert recorded["BM25"]["nDCG@10"] > 0.9  # the words of each query occur only in its passages
     assert recorded["dense"]["R@100"] == 1.0  # 30 passages: all of them are returned
+
+
+def test_the_last_line_asks_a_question_that_works(finished: tuple[Path, str]) -> None:
+    out, printed = finished
+    (command,) = [line.strip() for line in printed.splitlines() if line.strip().startswith("diffretriever search")]
+    words = [warm.python(), "-m", "diffretriever_pyserini", *shlex.split(command)[1:]]
+    done = subprocess.run(words, cwd=out.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "*volcano* *eruption*" in done.stdout  # the text of one of five passages about the first query's topic
+    assert "signal" in printed.partition("First hits")[2].partition("run ")[0]
 
 
 def test_the_dense_run_is_the_models_own_scores(finished: tuple[Path, str], tiny_dream: Path) -> None:

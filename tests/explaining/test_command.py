@@ -20,14 +20,20 @@ def command(work: Path, *more: str) -> list[str]:
     return ["explain", "--index", str(work / "INDEX"), "--query", QUERY, *more]
 
 
+def unmarked(out: str) -> str:
+    """``out`` on one line, without the stars around matched words."""
+    return " ".join(out.split()).replace("*", "")
+
+
 def test_text_page_and_json(work: Path, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     page = tmp_path / "why.html"
     arguments = command(work, "--docid", "p1", SCRIPT, "p1", "--corpus", str(work / "corpus.jsonl"))
     assert main([*arguments, "--html", str(page)]) == 0
     out = capsys.readouterr().out
-    assert out.count("1. What the model proposes") == 2  # each passage once
-    assert PASSAGES["p1"] in " ".join(out.split()) and out.rstrip().endswith(f"page: {page}")
+    assert out.count("1. The result") == 2  # each passage once
+    assert PASSAGES["p1"] in unmarked(out) and "*dense* retrieval of *passages*, " in " ".join(out.split())
+    assert out.rstrip().endswith(f"page: {page}")
     assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("page:"))
     html = page.read_text(encoding="utf-8")
     assert "&lt;script&gt;" in html and "<script" not in html and html.count("<article") == 2
@@ -38,6 +44,8 @@ def test_text_page_and_json(work: Path, tmp_path: Path, capsys: Out, monkeypatch
     assert first["result"]["returned"] and first["terms"]["score"] == first["indexed_terms"]["score"] > 0
     assert len(first["passage"]["positions"]) == 3 and first["notes"] == []
     assert f"{first['vectors']['score']:.4f}" in out
+    matched = {term["shown"]: term for term in first["terms"]["matched"]}
+    assert matched["##s"]["query_words"] == ["passages"] and "passages" in matched["##s"]["passage_words"]
 
 
 def test_the_result_is_in_the_run_of_search(work: Path, tmp_path: Path, capsys: Out) -> None:
@@ -75,14 +83,15 @@ def test_in_a_pipe_a_sentence_is_a_line(work: Path, capsys: Out, monkeypatch: py
     monkeypatch.delenv("COLUMNS", raising=False)
     assert main(command(work, "--docid", "p1", "--corpus", str(work / "corpus.jsonl"))) == 0
     out = capsys.readouterr().out
-    assert f"Passage  p1: {PASSAGES['p1']}" in out.splitlines() and "\x1b" not in out
+    assert "   *dense* retrieval of *passages*, indexing words" in out.splitlines()
+    assert "\x1b" not in out
     assert all(line == line.rstrip() for line in out.splitlines())
 
 
 def test_a_text_as_an_option(work: Path, capsys: Out) -> None:
     assert main(command(work, "--docid", "p1", "--text", PASSAGES["p1"])) == 0
     out = capsys.readouterr().out
-    assert PASSAGES["p1"] in " ".join(out.split()) and "Note" not in out
+    assert PASSAGES["p1"] in unmarked(out) and "Note" not in out
 
 
 def test_without_a_text_a_note_says_how_to_give_it(work: Path, capsys: Out) -> None:

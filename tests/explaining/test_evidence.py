@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from diffretriever_pyserini import DiffRetriever, scoring
-from diffretriever_pyserini.explaining.evidence import interaction, mean_cosine, overlap, shown_term, view_texts
+from diffretriever_pyserini.explaining.evidence import (
+    Wording,
+    alike,
+    interaction,
+    mean_cosine,
+    overlap,
+    proposes,
+    view_texts,
+    words_by_row,
+)
+from diffretriever_pyserini.explaining.records import Term
 
 from .conftest import PASSAGES
 
@@ -61,17 +73,31 @@ def test_how_much_of_a_text_is_read(model: DiffRetriever) -> None:
     assert (long.tokens, long.full) == (model.layout("query").text_budget, True)
 
 
-def test_the_default_model_names_stems() -> None:
+def test_the_default_model_has_words_of_the_text_and_no_proposals() -> None:
     model = DiffRetriever.from_pretrained("diffretriever")
-    texts = ["plants and computing"]
-    [view] = view_texts(model, texts, model.prepare(texts, "query"), 2000)
-    own = {one.shown for position in view.positions for one in position.own}
-    assert own == {"plant", "computer"}  # the rows of these stems
-    shown = {one.shown: one for position in view.positions for one in (*position.proposals, *position.own)}
-    assert shown["computer"].stem == "comput" and shown["plant"].stem is None
-    assert all(one.own for word, one in shown.items() if word in ("planted", "computers", "computing", "plants"))
-    assert any(word in shown for word in ("planted", "computers", "computing", "plants"))
-    assert not shown["computer"].special and shown_term(model, "plant") == "plant"
+    texts = ["plants and computing", "Computers, a planted computer and statins"]
+    wording = Wording(model, *(words_by_row(model, text) for text in texts))
+    plant, comput, piece = (wording.term(name, 1, 1) for name in ("plant", "computer", "##ins"))
+    assert (plant.query_words, plant.passage_words) == (("plants",), ("planted",))
+    assert (comput.shown, comput.query_words, comput.passage_words) == (
+        "computer",
+        ("computing",),
+        ("computers", "computer"),
+    )
+    assert (piece.query_words, piece.passage_words) == ((), ("statins",))
+    assert wording.term("plant", 1, 0).passage_words == ()
+    assert not proposes(model)  # its head was trained on such rows only
+    views = view_texts(model, texts, model.prepare(texts, "query"), 5)
+    assert [(view.tokens, view.positions) for view in views] == [(3, ()), (8, ())]
+
+
+def test_only_a_head_that_knows_other_words_proposes(encoder: str) -> None:
+    def with_terms(name: str, terms: str) -> bool:
+        return proposes(DiffRetriever.from_pretrained(name, lexical_terms=terms))
+
+    assert [with_terms(encoder, terms) for terms in ("content", "stems", "vocabulary")] == [True, False, True]
+    # The default model's base is a sentence encoder, which has no head.
+    assert [with_terms("diffretriever", terms) for terms in ("content", "vocabulary")] == [False, True]
 
 
 @given(st.data())
@@ -98,6 +124,13 @@ def test_empty_vectors_add_nothing() -> None:
     assert (below.best, below.gains, below.score) == ((None,), (0.0,), 0.0)
 
 
+def test_positions_that_say_the_same() -> None:
+    near, far = [0.97, 0.2], [0.9, 0.4]  # cosines with [1, 0]: 0.98, 0.91
+    vectors = np.array([[1.0, 0], [0, 0], near, [0, 1], far, [0, 0], [2, 0.1]])
+    assert alike(vectors) == ((0, 2, 6), (1, 5), (3,), (4,))
+    assert alike(np.array([[0.0, 0.0]])) == ((0,),)
+
+
 def test_mean_cosine_skips_zero_vectors() -> None:
     first, second = np.array([[1.0, 0], [0, 0]]), np.array([[2.0, 0], [0, 3]])
     assert mean_cosine(first, second) == 1
@@ -106,10 +139,10 @@ def test_mean_cosine_skips_zero_vectors() -> None:
 
 def test_terms_are_ordered_by_what_they_add() -> None:
     query, passage = {"a": 3, "b": 5, "c": 9, "d": 1}, {"b": 2, "a": 4, "x": 7, "y": 8, "z": 1}
-    terms = overlap(query, passage, str.upper, top=2)
+    terms = overlap(query, passage, lambda term, *impacts: Term(term, term.upper(), *impacts), top=2)
     assert [(t.term, t.shown, t.share) for t in terms.matched] == [("a", "A", 12), ("b", "B", 10)]
     assert terms.score == 22
     assert [t.term for t in terms.query_only] == ["c", "d"]
     assert terms.passage_only is not None and [t.term for t in terms.passage_only] == ["y", "x"]
     assert (terms.query_terms, terms.passage_terms) == (4, 5)
-    assert overlap(query, passage, str, top=2, whole=False).passage_only is None
+    assert overlap(query, passage, partial(Term, "x"), top=2, whole=False).passage_only is None

@@ -171,7 +171,7 @@ def test_vectors_from_every_kind_of_faiss_index(work: Path, tmp_path: Path) -> N
                 assert np.isfinite(one.dense)
 
 
-def test_factors_of_term_frequency_are_notes(encoder: str, tmp_path: Path) -> None:
+def test_factors_of_term_frequency_are_in_sentences(encoder: str, tmp_path: Path) -> None:
     from diffretriever_pyserini import Corpus, DiffRetriever, IndexOptions, build_index, encode_corpus
 
     (tmp_path / "m.yaml").write_text(f"backbone: {encoder}\nlexical_tf: {{average_length: 4}}\n")
@@ -182,6 +182,6 @@ def test_factors_of_term_frequency_are_notes(encoder: str, tmp_path: Path) -> No
     text = "query query query query index index index index"
     with open_index(tmp_path / "I") as index:
         (explanation,) = explain(index, "query query index index of words words", ["p"], {"p": text})
-    whose = {note.partition(" of the ")[2].partition(":")[0]: note for note in explanation.notes if "Term freq" in note}
+    whose = {line.partition(" of the ")[2].partition(":")[0]: line for line in explanation.frequencies}
     factor = 4 * 1.9 / (4 + 0.9 * (0.6 + 0.4 * 8 / 4))
     assert f"{factor:.2f}" in whose["passage"] and "2.00" in whose["query"]

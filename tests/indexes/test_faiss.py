@@ -259,7 +259,7 @@ def test_after_a_kill_the_next_run_writes_the_same_bytes(tmp_path: Path, kind: s
             code = 1
             tqdm.set_lock(threading.RLock())  # tqdm's lock is shared with this process: a killed child may hold it
             try:
-                build(store, tmp_path / "I", kind, quiet=True)
+                build(store, tmp_path / "I", kind, rebuild=True, quiet=True)
                 code = 0
             finally:
                 os._exit(code)
@@ -268,6 +268,6 @@ def test_after_a_kill_the_next_run_writes_the_same_bytes(tmp_path: Path, kind: s
         killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         assert not (tmp_path / "I").exists() or files(tmp_path / "I") == expected
     assert killed
-    build(store, tmp_path / "I", kind)
+    build(store, tmp_path / "I", kind, rebuild=True)
     assert files(tmp_path / "I") == expected
     assert {path.name for path in tmp_path.iterdir()} == {"S", "I", "uninterrupted"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini.cli import main
+from diffretriever_pyserini.errors import InputError
 from diffretriever_pyserini.indexes import job
 from diffretriever_pyserini.indexes.build import build_index
 from diffretriever_pyserini.indexes.options import IndexOptions, MultiBuild
@@ -63,17 +64,33 @@ def test_only_what_changed_is_built(
     assert json.loads((index / "index.json").read_text()) == json.loads(facts)
 
 
-def test_a_damaged_record_is_built_again(store: Store, tmp_path: Path) -> None:
-    options = IndexOptions(lexical=False, quiet=True)
+@pytest.mark.parametrize("shards", [1, 2])
+def test_an_index_with_damaged_files_is_built_again(shards: int, store: Store, tmp_path: Path) -> None:
+    options = IndexOptions(lexical=False, multi=MultiBuild(bytes_per_vector=12), shards=shards, quiet=True)
     build_index(store, tmp_path / "I", options)
     before = inodes(tmp_path / "I")
-    for content in ("{", None):
-        record = tmp_path / "I/dense/diffretriever.json"
-        record.unlink() if content is None else record.write_text(content)
+    part = tmp_path / "I" if shards == 1 else tmp_path / "I/shards/00001"
+    record = part / "dense/diffretriever.json"
+    for path, content in {
+        record: "{".ljust(record.stat().st_size).encode(),
+        part / "dense/docid": None,
+        part / "dense/index": (part / "dense/index").read_bytes()[:-1],
+        part / "multi/records.u8": b"",
+    }.items():
+        path.unlink() if content is None else path.write_bytes(content)
         build_index(store, tmp_path / "I", options)
-        assert changed(before, before := inodes(tmp_path / "I")) == {"dense"}
+        after = inodes(tmp_path / "I")
+        assert {name.rpartition("/")[2] for name in changed(before, after)} == {path.parent.name}
+        before = after
     build_index(store, tmp_path / "I", options)
     assert inodes(tmp_path / "I") == before
+
+
+def test_a_damaged_index_json_is_an_error_that_says_what_to_do(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "I").mkdir()
+    (tmp_path / "I/index.json").write_text("{")
+    with pytest.raises(InputError, match="index.json, line 1: broken JSON .*; remove .*I and build its indexes again"):
+        build_index(store, tmp_path / "I", IndexOptions(lexical=False, rebuild=True, quiet=True))
 
 
 def test_another_store_is_built(store: Store, tmp_path: Path) -> None:

@@ -75,6 +75,18 @@ def test_content_tokens_are_ascending_ids_without_the_mask() -> None:
     assert tokenizer.mask_token_id not in tokens("[MASK] [mask] mask")
 
 
+def test_each_word_has_its_ids() -> None:
+    tokenizer = wordpiece("index", "##ing")
+    tokens = ContentTokens(tokenizer, excluded=[tokenizer.convert_tokens_to_ids("dense")])
+    by_word = tokens.by_word("Indexing the 🦄: dense retrieval, index INDEX banana")
+    assert list(by_word) == ["indexing", "🦄", "dense", "retrieval", "index", "banana"]
+    pieces = {word: tokenizer.convert_ids_to_tokens(ids) for word, ids in by_word.items()}
+    assert pieces["indexing"] == ["index", "##ing"] and pieces["🦄"] == pieces["dense"] == []
+    assert pieces["banana"] == ["b", "##a", "##n"]  # each once
+    for text in ("indexing the words of retrieval, 🦄 dense", "", "banana words"):
+        assert tokens(text) == sorted({i for ids in tokens.by_word(text).values() for i in ids})
+
+
 def test_the_unknown_word_is_no_term() -> None:
     """Two words that a vocabulary does not know are not the same word."""
     tokenizer = wordpiece()

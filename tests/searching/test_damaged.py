@@ -55,7 +55,9 @@ def test_vectors_that_are_not_finite(folder: Path, tiny_name: str, tmp_path: Pat
         index = faiss.IndexFlatIP(64)
         index.add(vectors)
         faiss.write_index(index, str(tmp_path / "D/index"))
-        with pytest.raises(InputError, match="D: holds vectors that are not finite, so it is damaged; build it again"):
+        with pytest.raises(
+            InputError, match="D: holds vectors that are not finite, so it is damaged; build the index again"
+        ):
             open_index(separate_folders(tmp_path / "D"), tiny_name).search(TOPICS)
 
 

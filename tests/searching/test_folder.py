@@ -53,7 +53,7 @@ def test_both_signals(tmp_path: Path) -> None:
         "lexical",
         "hybrid",
     ]
-    with pytest.raises(InputError, match="mode 'sparse' is not one of dense, multi, lexical, hybrid"):
+    with pytest.raises(InputError, match="mode 'sparse' is not one of dense, multi, lexical, bm25, hybrid"):
         index.mode("sparse")
 
 

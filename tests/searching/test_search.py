@@ -308,7 +308,7 @@ def test_the_query_side_may_differ(folder: Path, index: SearchIndex) -> None:
         ({"weights": {"multi": 2.0}}, "weight for multi has no effect: mode hybrid searches dense and lexical"),
         (
             {"weights": {"sparse": 2.0}},
-            "must be a mapping from one of 'dense', 'multi', 'lexical' to a number of at least 0",
+            "must be a mapping from one of 'dense', 'multi', 'lexical', 'bm25' to a number of at least 0",
         ),
     ],
 )

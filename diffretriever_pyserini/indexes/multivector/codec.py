@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import BUILD_AGAIN, InputError
 from ...files.atomic import write_whole
 
 _QUANTISERS = {
@@ -184,7 +184,7 @@ def read_codec(path: Path, expected: str | None = None) -> RecordCodec:
             raise ValueError("it is not the codec of this index")
         return RecordCodec(**load(content))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}); build the index again.") from error
+        raise InputError(f"{path}: damaged ({error}); {BUILD_AGAIN}.") from error
 
 
 def train_codec(sample: np.ndarray, budget: int) -> RecordCodec:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import BUILD_AGAIN, InputError
 from ...files.folders import restore
 from ...model.provenance import Provenance
 from ...runtime.faiss import said
@@ -166,9 +166,7 @@ class CompressedIndex:
         try:
             index = faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:
-            raise InputError(f"{path}: FAISS cannot read it; build the index again. ({said(error)})") from error
+            raise InputError(f"{path}: FAISS cannot read it; {BUILD_AGAIN}. ({said(error)})") from error
         if index.ntotal != self.passages or index.d != self.manifest.dimension:
-            raise InputError(
-                f"{path}: holds {index.ntotal:,} passages, {self.passages:,} expected; build the index again."
-            )
+            raise InputError(f"{path}: holds {index.ntotal:,} passages, {self.passages:,} expected; {BUILD_AGAIN}.")
         return index

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
+from ...errors import BUILD_AGAIN, InputError
 from ...files.atomic import read_json, write_json
 from ...model.provenance import Provenance, read_provenance
 from ...settings import Count, record_from
@@ -78,11 +78,11 @@ def read_manifest(folder: Path) -> Manifest:
         subfolder = folder / "multi"
         hint = f"did you mean {subfolder}?" if is_multi(subfolder) else "make one with `diffretriever index --multi`."
         raise InputError(f"{folder} is no multi-vector index ({MANIFEST} is missing): {hint}")
-    values = read_json(path, "build the index again")
+    values = read_json(path, BUILD_AGAIN)
     if values.get("format") != FORMAT:
-        raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; build the index again.")
+        raise InputError(f"{path}: format {values.get('format')!r} is not {FORMAT}; {BUILD_AGAIN}.")
     provenance = read_provenance(values.get("provenance"), path)
-    return record_from(Manifest, values | {"provenance": provenance}, path, "build the index again")
+    return record_from(Manifest, values | {"provenance": provenance}, path, BUILD_AGAIN)
 
 
 _LEAST_PASSAGES = 1000  # the top 100 of fewer passages are a large share of them

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import BUILD_AGAIN, InputError
 from ...files.atomic import flush
 
 RECORDS, DOCIDS, BOUNDS = "records.u8", "docids.utf8", "docid_bounds.i64"
@@ -50,7 +50,7 @@ class Records:
         try:
             return [self._docids[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
         except UnicodeDecodeError as error:
-            raise InputError(f"{self._folder / DOCIDS}: damaged ({error}); build the index again.") from error
+            raise InputError(f"{self._folder / DOCIDS}: damaged ({error}); {BUILD_AGAIN}.") from error
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """Return the stored vectors of ``rows``, float32 [n, K, H]."""
@@ -67,7 +67,7 @@ def _mapped(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         pass
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    raise InputError(f"{path}: missing or damaged (expected {size:,} bytes); build the index again.")
+    raise InputError(f"{path}: missing or damaged (expected {size:,} bytes); {BUILD_AGAIN}.")
 
 
 class RecordsWriter:

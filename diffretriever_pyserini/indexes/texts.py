@@ -1,0 +1,81 @@
+"""The texts of a store's passages, which are read again from its corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from ..corpora.corpus import Corpus, Passage, parse_row
+from ..errors import InputError
+from ..store.part import Part
+from ..store.store import Store
+
+
+class StoreTexts:
+    """The passages of ``store`` with their texts, part by part, in constant memory.
+
+    Parameters
+    ----------
+    sources : of the corpus; none are the files that the store names.
+
+    Raises
+    ------
+    InputError
+        When the corpus is missing, or is not the one that was encoded.
+    """
+
+    def __init__(self, store: Store, sources: Sequence[str] = ()):
+        self._store = store
+        self._corpus = _corpus_of(store, sources)
+        self._rows = self._corpus.rows()
+
+    def passages(self, part: Part, docids: Sequence[str]) -> Iterator[Passage]:
+        """Yield the passages ``docids`` of ``part``; the parts must come one after the other, from the first.
+
+        Raises
+        ------
+        InputError
+            Where a row of the corpus is not the passage that was encoded.
+        """
+        skipped = {_line(where) for where, _ in part.header["skipped"]}
+        left = iter(docids)
+        for row in islice(self._rows, part.header["rows"]):
+            if _line(row.where) in skipped:
+                continue
+            passage, docid = parse_row(row), next(left, None)
+            if passage.docid != docid:
+                raise self._changed(f"{row.where} holds passage {passage.docid!r}, not {docid!r}")
+            yield passage
+        if (docid := next(left, None)) is not None:
+            raise self._changed(f"{self._corpus.files[-1]} ends before passage {docid!r}")
+
+    def _changed(self, difference: str) -> InputError:
+        return InputError(
+            f"{difference}, so the corpus has changed since {self._store.folder} was made: encode it again."
+        )
+
+
+def _corpus_of(store: Store, sources: Sequence[str]) -> Corpus:
+    spec = store.spec
+    try:
+        corpus = Corpus(sources or spec.files)
+    except InputError as error:
+        if sources:
+            raise
+        raise InputError(
+            f"the corpus of {store.folder} is not where it was encoded: name its files or its folder with --corpus. "
+            f"({error})"
+        ) from error
+    if corpus.identity() != spec.corpus:
+        raise InputError(
+            f"{', '.join(corpus.files)} is not the corpus of {store.folder} (names or sizes of the files differ): name "
+            "that with --corpus, or encode this one."
+        )
+    return corpus
+
+
+def _line(where: str) -> tuple[str, str]:
+    """File name and line of a row, as the folder may have another path now."""
+    path, _, line = where.rpartition(", ")
+    return Path(path).name, line
