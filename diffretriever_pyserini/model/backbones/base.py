@@ -23,6 +23,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ChatFacts:
+    """How a family's tokenizer and chat template are used.
+
+    Attributes
+    ----------
+    masks : names of the mask, for a tokenizer that does not say which token it is.
+    adds_mask : whether the first of ``masks`` is added to a tokenizer that has none of them.
+    mask_id : id of the mask if the tokenizer has none of ``masks``.
+    ends_of_turn : tokens that may end a turn; the first in the vocabulary that is not the end of text is used.
+    arguments : for the chat template, as (name, value).
+    """
+
+    masks: tuple[str, ...] = ()
+    adds_mask: bool = False
+    mask_id: int | None = None
+    ends_of_turn: tuple[str, ...] = ("<|im_end|>", "<|eot_id|>")
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class ReleaseFacts:
     """Facts about a family for training and its checkpoints.
 
@@ -34,6 +54,7 @@ class ReleaseFacts:
     max_length : default for a bare base; None is the family's own.
     targets : layer names as released adapters list them; empty for every name after the number of the layer.
     adapts_head : whether LoRA adapts the output head, too.
+    chat : how its tokenizer and chat template are used.
     """
 
     model_type: str
@@ -42,16 +63,22 @@ class ReleaseFacts:
     max_length: int | None = None
     targets: tuple[str, ...] = ()
     adapts_head: bool = False
+    chat: ChatFacts = ChatFacts()
 
 
 class Backbone:
     """A transformers model with the methods that DiffRetriever needs; a subclass adapts it to its family."""
 
     missing_head: frozenset[str] = frozenset()  # weights of the head that the base lacks and an adapter must have
+    notes: tuple[str, ...] = ()  # what the user should know about these weights, as sentences
     pad_left = True  # for rotary models; models with learned positions pad on the right
 
     def __init__(self, model: PreTrainedModel):
         self.model = model.eval()
+        if getattr(model.config, "is_causal", None) is False:
+            for module in model.modules():  # some attention functions read it from the layer
+                if hasattr(module, "is_causal"):
+                    module.is_causal = False
         self._kernels: dict[tuple[Any, ...], bool] = {}
         self.process = os.getpid()
 
@@ -252,7 +279,7 @@ def quiet_loading() -> Iterator[None]:
 
 def check_family(folder: Path, raw: dict[str, Any], family: str) -> None:
     """Raise ConfigError if the base in ``folder`` is not of the ``family`` of its configuration or adapter."""
-    actual = family_of(raw.get("model_type"), folder / "config.json")
+    actual = family_of(raw, folder / "config.json")
     if actual != family:
         raise ConfigError(f"{folder}: this base is a {actual} model, but the configuration or adapter is for {family}.")
 

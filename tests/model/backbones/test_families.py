@@ -342,6 +342,6 @@ def test_every_family_declares_all_that_is_used() -> None:
         assert callable(module.load) and callable(module.read_config)
         assert module.adapter_key("model.layers.0.x") and isinstance(module.released_names(2), dict)
         assert isinstance(module.RELEASE, ReleaseFacts)
-        assert family_of(module.RELEASE.model_type, Path("config.json")) == name, (
+        assert family_of({"model_type": module.RELEASE.model_type}, Path("config.json")) == name, (
             "the model_type that training writes can be read"
         )
