@@ -229,9 +229,7 @@ def _is_prompted(config: RetrieverConfig, tokenizer: Any, fixed: bool) -> bool:
     return config.prompt != "none" and has_template
 
 
-def chat_ids(
-    tokenizer: Any, prompt: Prompt, name: str, chat: ChatFacts = ChatFacts()
-) -> tuple[list[int], list[int]]:
+def chat_ids(tokenizer: Any, prompt: Prompt, name: str, chat: ChatFacts = ChatFacts()) -> tuple[list[int], list[int]]:
     """Prefix and suffix ids: the rendered chat template before and after the text, each tokenised separately."""
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint.")
@@ -240,7 +238,9 @@ def chat_ids(
         {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix},
     ]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **dict(chat.arguments))
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **dict(chat.arguments)
+        )
     except Exception as error:  # a template is a program and can raise anything
         raise ConfigError(
             f"{name}: the chat template of its tokenizer is broken ({reason(error)}); "

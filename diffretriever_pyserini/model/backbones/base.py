@@ -181,6 +181,14 @@ class Backbone:
         self.model.config.tie_word_embeddings = False
         self.model.all_tied_weights_keys.pop(name, None)
 
+    def stored_tensors(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The tensors of a checkpoint with the weights ``state`` of the model; they differ where loading fuses some."""
+        return state
+
+    def fused_tensors(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """The reverse of :meth:`stored_tensors`."""
+        return stored
+
     def head_input(self, rows: torch.Tensor) -> torch.Tensor:
         """Input of the head's last linear layer for hidden states [..., H]; the BERT family transforms them."""
         return rows
@@ -221,11 +229,7 @@ def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any
             )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {reason(error)}.") from error
-    for key, stored, expected in sorted(info["mismatched_keys"]):
-        raise ConfigError(
-            f"{folder}: the weights do not fit its config.json: {key} has shape {tuple(stored)}, and config.json asks "
-            f"for {tuple(expected)} ({len(info['mismatched_keys'])} such tensors in all)."
-        )
+    _check_shapes(folder, info["mismatched_keys"])
     return model, info
 
 
@@ -255,6 +259,34 @@ def weight_files(folder: Path) -> list[Path]:
     if not isinstance(shards, dict) or not shards:
         raise ConfigError(f"{index}: no weight_map, which names the file of every weight.")
     return sorted({folder / str(name) for name in shards.values()})
+
+
+def check_stored(folder: Path, expected: dict[str, tuple[int, ...]]) -> None:
+    """Raise ConfigError if the weight files in ``folder`` lack one of the tensors ``expected`` or have it in another shape.
+
+    For tensors that transformers fuses while loading: there it only says that something failed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, "pt") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"{path}: the weights cannot be loaded (safetensors only): {reason(error)}.") from error
+    check_loaded({"missing_keys": expected.keys() - shapes.keys()}, folder)
+    _check_shapes(folder, [(key, shapes[key], shape) for key, shape in expected.items() if shapes[key] != shape])
+
+
+def _check_shapes(folder: Path, misfits: Iterable[tuple[str, Any, Any]]) -> None:
+    """Raise ConfigError for the first of ``misfits``: name, stored and expected shape."""
+    misfits = sorted(misfits)
+    for key, stored, expected in misfits:
+        raise ConfigError(
+            f"{folder}: the weights do not fit its config.json: {key} has shape {tuple(stored)}, and config.json asks "
+            f"for {tuple(expected)} ({len(misfits)} such tensors in all)."
+        )
 
 
 @contextmanager

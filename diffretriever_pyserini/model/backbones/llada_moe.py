@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, ChatFacts, ReleaseFacts, check_family, check_loaded, load_weights, readable_config, refuse
+from .base import (
+    Backbone,
+    ChatFacts,
+    ReleaseFacts,
+    check_family,
+    check_loaded,
+    check_stored,
+    load_weights,
+    readable_config,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -51,7 +61,38 @@ RELEASE = ReleaseFacts(
 
 
 class LladaMoeBackbone(Backbone):
-    """Qwen3MoeForCausalLM run bidirectionally; padding is masked, which the hub's code does not do."""
+    """Qwen3MoeForCausalLM run bidirectionally; padding is masked, which the hub's code does not do.
+
+    transformers stacks the experts of a layer in two tensors; checkpoints have three matrices per expert.
+    """
+
+    def stored_tensors(self, state: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`Backbone.stored_tensors`."""
+        stored = {}
+        for name, tensor in state.items():
+            layer, experts, kind = name.partition(".experts.")
+            if not experts:
+                stored[name] = tensor
+                continue
+            parts = tensor.chunk(2, dim=1) if kind == "gate_up_proj" else [tensor]
+            for part, stacked in zip(kind.replace("gate_up", "gate_proj up").split(), parts, strict=True):
+                for number, one in enumerate(stacked):
+                    stored[f"{layer}.experts.{number}.{part}.weight"] = one.clone()  # not a part of another tensor
+        return stored
+
+    def fused_tensors(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`Backbone.fused_tensors`."""
+        import torch
+
+        def stack(layer: str, part: str) -> Any:
+            count = int(self.model.config.num_experts)
+            return torch.stack([stored[f"{layer}.experts.{number}.{part}.weight"] for number in range(count)])
+
+        fused = {name: tensor for name, tensor in stored.items() if ".experts." not in name}
+        for layer in sorted({name.partition(".experts.")[0] for name in stored.keys() - fused.keys()}):
+            fused[f"{layer}.experts.gate_up_proj"] = torch.cat([stack(layer, "gate_proj"), stack(layer, "up_proj")], 1)
+            fused[f"{layer}.experts.down_proj"] = stack(layer, "down_proj")
+        return fused
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -92,7 +133,9 @@ def _dense_layers(raw: dict[str, Any], path: Path) -> list[int]:
     if each in (None, 1):
         return []
     if not isinstance(each, list) or len(each) != layers or not all(one in (0, 1) for one in each):
-        raise ConfigError(f"{path}: moe_layer_freq={each!r:.60} is not supported (only a list of 0 and 1 per layer is).")
+        raise ConfigError(
+            f"{path}: moe_layer_freq={each!r:.60} is not supported (only a list of 0 and 1 per layer is)."
+        )
     return [i for i, one in enumerate(each) if one == 0]
 
 
@@ -100,7 +143,18 @@ def load(folder: Path, dtype: Any) -> LladaMoeBackbone:
     """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
     from transformers import Qwen3MoeForCausalLM
 
-    model, info = load_weights(Qwen3MoeForCausalLM, folder, config=read_config(folder), dtype=dtype)
+    config: Any = read_config(folder)
+    width, hidden = config.moe_intermediate_size, config.hidden_size
+    shapes = {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
+    experts = {
+        f"model.layers.{layer}.mlp.experts.{number}.{part}_proj.weight": shape
+        for layer in range(config.num_hidden_layers)
+        if layer not in config.mlp_only_layers
+        for number in range(config.num_experts)
+        for part, shape in shapes.items()
+    }
+    check_stored(folder, experts)
+    model, info = load_weights(Qwen3MoeForCausalLM, folder, config=config, dtype=dtype)
     check_loaded(info, folder)
     return LladaMoeBackbone(model)
 

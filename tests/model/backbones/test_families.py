@@ -171,11 +171,13 @@ def test_configs_that_cannot_be_used(tmp_path: Path, family: Any, text: str) -> 
         family.load(tmp_path, torch.float32)
 
 
-BASES = ["tiny_bert", "tiny_dream", "tiny_llada"]
+BASES = ["tiny_bert", "tiny_dream", "tiny_llada", "tiny_a2d", "tiny_llada_moe"]
 ONE_WEIGHT = {
     "tiny_bert": "bert.encoder.layer.1.output.dense.weight",
     "tiny_dream": "model.layers.2.self_attn.q_proj.bias",
     "tiny_llada": "model.transformer.blocks.1.attn_out.weight",
+    "tiny_a2d": "model.layers.2.self_attn.q_norm.weight",
+    "tiny_llada_moe": "model.layers.1.mlp.experts.3.up_proj.weight",
 }
 
 
@@ -188,7 +190,9 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
 def test_a_missing_weight_is_named(base: tuple[str, Path]) -> None:
     name, folder = base
     edit_weights(folder, lambda weights: weights.pop(ONE_WEIGHT[name]))
-    with pytest.raises(ConfigError, match=r"lacks weights \S*(output\.dense|q_proj|o_proj)\S* \(1 in all\)"):
+    with pytest.raises(
+        ConfigError, match=r"lacks weights \S*(output\.dense|q_proj|o_proj|q_norm|experts\.3\.up_proj)\S* \(1 in all\)"
+    ):
         DiffRetriever.from_pretrained(folder)
 
 
