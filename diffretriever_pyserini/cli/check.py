@@ -1,4 +1,4 @@
-"""`diffretriever check`: whether a model works on this machine, from its files to its vectors, and what to do if not."""
+"""`diffretriever check`: whether a model works here, from its files to its vectors, and what to do if not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DiffRetrieverError, sentence
@@ -91,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def model_report(name: str, settings: dict[str, Any], run: _Run) -> Iterator[Check]:
-    """The checks of model ``name`` with ``settings``, each as soon as it is made; the first failure to load ends them."""
+    """The checks of model ``name`` with ``settings``, each as soon as it is made; a failure to load ends them."""
     from ..model.config import resolve_config
     from ..model.model_cache import say_what_is_loaded
     from ..model.retriever import DiffRetriever

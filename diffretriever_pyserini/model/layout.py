@@ -29,6 +29,7 @@ _WORDING = {  # variant: what the prompt asks for, the noun, its verb, a further
 }
 _SENTINEL = "\u241etext\u241e"  # replaces the text while the chat template is rendered
 _CLIP_MARGIN = 128  # tokens that may change if a word is cut: WordPiece makes up to 100 of half an unknown word
+_CHAT = ChatFacts()
 _MAX_CHARACTERS = 1 << 18  # a word of ten million characters would take half a minute
 
 
@@ -213,7 +214,7 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
 
 
 def _is_prompted(config: RetrieverConfig, tokenizer: Any, fixed: bool) -> bool:
-    """Whether the text is in a chat prompt: always, except in a masked LM without a chat template or without a prompt."""
+    """Whether the text is in a chat prompt: always, except in a masked LM without chat template or prompt."""
     if config.family != "masked_lm":
         if config.prompt == "none" and not fixed:
             raise ConfigError(
@@ -229,7 +230,7 @@ def _is_prompted(config: RetrieverConfig, tokenizer: Any, fixed: bool) -> bool:
     return config.prompt != "none" and has_template
 
 
-def chat_ids(tokenizer: Any, prompt: Prompt, name: str, chat: ChatFacts = ChatFacts()) -> tuple[list[int], list[int]]:
+def chat_ids(tokenizer: Any, prompt: Prompt, name: str, chat: ChatFacts = _CHAT) -> tuple[list[int], list[int]]:
     """Prefix and suffix ids: the rendered chat template before and after the text, each tokenised separately."""
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint.")
@@ -257,7 +258,7 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str, chat: ChatFacts = ChatFa
     return prefix, suffix
 
 
-def tail_ids(tokenizer: Any, n_tail: int, chat: ChatFacts = ChatFacts()) -> list[int]:
+def tail_ids(tokenizer: Any, n_tail: int, chat: ChatFacts = _CHAT) -> list[int]:
     """Closing quote, end of turn, end of text; a missing one, and those after the third, are the end-of-text token.
 
     A tokenizer without an end of text, such as BERT's, has its separator there.

@@ -1,4 +1,4 @@
-"""A2D and LLaDA-MoE, which the published implementation lacks, against their own published code with its token layout."""
+"""A2D and LLaDA-MoE, which the published implementation lacks, against their own public code with its layout."""
 
 from __future__ import annotations
 

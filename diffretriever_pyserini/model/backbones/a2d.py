@@ -1,4 +1,4 @@
-"""A2D: Qwen3, Qwen2 or Llama trained on with masks and full attention (dllm's ``a2d-qwen3``, ``a2d-qwen2``, ``a2d-llama``)."""
+"""A2D: Qwen3, Qwen2 or Llama with full attention, trained on masks by dllm (``a2d-qwen3``, ``-qwen2``, ``-llama``)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _REQUIRED = (
     "rms_norm_eps",
 )
 _UNEQUAL_HEAD = (
-    "The file has an output head that differs from the input embeddings, but its config.json ties the two, as the model "
-    "was trained. The embeddings are used."
+    "The file has an output head that differs from the input embeddings, but its config.json ties the two, as the "
+    "model was trained. The embeddings are used."
 )
 
 RELEASE = ReleaseFacts(

@@ -55,7 +55,7 @@ RELEASE = ReleaseFacts(
     task_type="FEATURE_EXTRACTION",
     budgets=(4, 4),
     max_length=156,
-    # The experts are no linear layers in transformers' class, so LoRA adapts the attention alone; `targets` stays empty.
+    # `targets` stays empty: the experts are no linear layers in transformers' class, so LoRA adapts the attention alone.
     chat=ChatFacts(masks=("<|mask|>",), mask_id=156895, ends_of_turn=("<|role_end|>",)),
 )
 
