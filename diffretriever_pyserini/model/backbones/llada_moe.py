@@ -55,7 +55,7 @@ RELEASE = ReleaseFacts(
     task_type="FEATURE_EXTRACTION",
     budgets=(4, 4),
     max_length=156,
-    # `targets` stays empty: the experts are no linear layers in transformers' class, so LoRA adapts the attention alone.
+    # No targets: transformers' experts are no linear layers, so LoRA adapts the attention (and layers without experts).
     chat=ChatFacts(masks=("<|mask|>",), mask_id=156895, ends_of_turn=("<|role_end|>",)),
 )
 
