@@ -45,7 +45,13 @@ def reader(settings: TrainSettings, lora: LoraSettings | None, chunk: int = 0) -
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny-dream", pytest.param("tiny-llada", marks=pytest.mark.rare), "tiny-a2d-qwen3", "tiny-llada-moe"]
+    "name",
+    [
+        "tiny-dream",
+        pytest.param("tiny-llada", marks=pytest.mark.rare),
+        pytest.param("tiny-a2d-qwen3", marks=pytest.mark.rare),
+        "tiny-llada-moe",
+    ],
 )
 def test_train_save_reload_merge_encode(
     name: str, tiny_settings: Settings, conformance_dir: Path, tmp_path: Path

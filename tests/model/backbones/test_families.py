@@ -223,6 +223,18 @@ def test_a_layer_without_experts(tiny_llada_moe: Path, tmp_path: Path) -> None:
     assert tuple(model.model.layers[1].mlp.experts.down_proj.shape) == (8, 32, 24)
 
 
+def test_experts_are_stored_as_in_the_published_files(tiny_llada_moe: Path, load: Load) -> None:
+    """Training writes one matrix per expert, and continues from them."""
+    backbone = load(tiny_llada_moe)._backbone
+    state = backbone.model.state_dict()
+    stored, file = backbone.stored_tensors(state), load_file(tiny_llada_moe / "model.safetensors")
+    assert stored.keys() == file.keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in file.items())
+    again = backbone.fused_tensors(stored)
+    assert again.keys() == state.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+
+
 @pytest.mark.parametrize("stored", ["equal", "none", "other"])
 def test_a_tied_head_is_the_embedding_whatever_the_file_has(
     stored: str, tiny_a2d: Path, tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture
