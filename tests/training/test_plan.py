@@ -104,7 +104,7 @@ def test_the_experts_of_a_token_are_counted(conformance_dir: Path, tmp_path: Pat
         plan = figures(TrainSettings(str(tmp_path), ("d",), "o", batch_size=1, negatives=1, chunk=0))
         activations.append(next(size for what, size in plan.items() if what.startswith("activations")))
     tokens = 2 * (156 + 4 + 3)
-    assert activations[1] - activations[0] == tokens * 3 * 2 * (2 * 32 + 3 * 24) * 2  # layers, experts, widths, bfloat16
+    assert activations[1] - activations[0] == tokens * 3 * 2 * (2 * 32 + 3 * 24) * 2  # layers, experts, widths, bytes
 
 
 @pytest.mark.parametrize(
