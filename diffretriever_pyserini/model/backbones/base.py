@@ -76,9 +76,9 @@ class Backbone:
     def __init__(self, model: PreTrainedModel):
         self.model = model.eval()
         if getattr(model.config, "is_causal", None) is False:
-            for module in model.modules():  # some attention functions read it from the layer
-                if hasattr(module, "is_causal"):
-                    module.is_causal = False
+            layers: list[Any] = [module for module in model.modules() if hasattr(module, "is_causal")]
+            for layer in layers:  # some attention functions read it from the layer
+                layer.is_causal = False
         self._kernels: dict[tuple[Any, ...], bool] = {}
         self.process = os.getpid()
 
@@ -281,11 +281,11 @@ def check_stored(folder: Path, expected: dict[str, tuple[int, ...]]) -> None:
 
 def _check_shapes(folder: Path, misfits: Iterable[tuple[str, Any, Any]]) -> None:
     """Raise ConfigError for the first of ``misfits``: name, stored and expected shape."""
-    misfits = sorted(misfits)
-    for key, stored, expected in misfits:
+    ordered = sorted(misfits)
+    for key, stored, expected in ordered:
         raise ConfigError(
             f"{folder}: the weights do not fit its config.json: {key} has shape {tuple(stored)}, and config.json asks "
-            f"for {tuple(expected)} ({len(misfits)} such tensors in all)."
+            f"for {tuple(expected)} ({len(ordered)} such tensors in all)."
         )
 
 
