@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,7 +261,7 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted({folder / str(name) for name in shards.values()})
 
 
-def check_stored(folder: Path, expected: dict[str, tuple[int, ...]]) -> None:
+def check_stored(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ConfigError if the weight files in ``folder`` lack a tensor in ``expected`` or have it in another shape.
 
     For tensors that transformers fuses while loading: there it only says that something failed.

@@ -110,18 +110,19 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if dense and raw.get("dense_intermediate_size") is None:
         raise ConfigError(f"{path}: LLaDA-MoE's key 'dense_intermediate_size' is missing.")
     with readable_config(folder):
-        config = Qwen3MoeConfig(
-            **{ours: raw[theirs] for ours, theirs in _KEYS.items()},
-            **{key: raw[key] for key in _OPTIONAL if raw.get(key) is not None},
-            intermediate_size=raw.get("dense_intermediate_size") or raw["expert_intermediate_size"],
-            head_dim=raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"],
-            norm_topk_prob=False,
-            decoder_sparse_step=1,
-            mlp_only_layers=dense,
-            use_sliding_window=False,
-            # No pad_token_id: transformers would not train that row of the embeddings.
-            tie_word_embeddings=False,
-        )
+        values: dict[str, Any] = {ours: raw[theirs] for ours, theirs in _KEYS.items()}
+        values |= {key: raw[key] for key in _OPTIONAL if raw.get(key) is not None}
+        # No pad_token_id: transformers would not train that row of the embeddings.
+        values |= {
+            "intermediate_size": raw.get("dense_intermediate_size") or raw["expert_intermediate_size"],
+            "head_dim": raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"],
+            "norm_topk_prob": False,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": dense,
+            "use_sliding_window": False,
+            "tie_word_embeddings": False,
+        }
+        config = Qwen3MoeConfig(**values)
     config.is_causal, config.use_cache = False, False  # a layer's keys and values are used only once
     return config
 
