@@ -11,13 +11,29 @@ from typing import Any, NoReturn
 from ..errors import DiffRetrieverError, sentence, trace_wanted
 from ..files.installed import installed_folder
 from ..runtime.waiting import shown
-from . import demo, doctor, encode, encode_queries, evaluate, explain, index, mine, models, multi, search, store, train
+from . import (
+    check,
+    demo,
+    doctor,
+    encode,
+    encode_queries,
+    evaluate,
+    explain,
+    index,
+    mine,
+    models,
+    multi,
+    search,
+    store,
+    train,
+)
 
 _DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
 _EXAMPLES = """examples:
   diffretriever demo                          run everything on the documentation inside this Python
   diffretriever demo --dataset my-collection  the same on a collection in BEIR layout
   diffretriever doctor                        check Java, FAISS, devices and the connection to Pyserini
+  diffretriever check qwen3-0.6b-diffusion-zeroshot-q4-p4   the first run of a model: files, prompt, vectors, speed
   diffretriever encode --corpus corpus.jsonl --output store
   diffretriever index --store store --output index
   diffretriever encode-queries --topics topics.tsv --output queries
@@ -114,7 +130,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     )
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     for_queries = (encode_queries, search, explain, evaluate)
-    for module in (demo, doctor, encode, store, index, multi, *for_queries, mine, models, train):
+    for module in (demo, doctor, check, encode, store, index, multi, *for_queries, mine, models, train):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser, commands.choices

@@ -13,12 +13,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DiffRetrieverError
 from ..runtime.waiting import waiting_for
+from .format import Check
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -37,16 +37,6 @@ print("\\n" + json.dumps({"route": registry.route(), "points": points}))
 """
 
 
-@dataclass(frozen=True)
-class Check:
-    """The result of one check: ``status`` is ``ok``, ``warning`` or ``error``; ``remedy`` says what to do, or is ""."""
-
-    name: str
-    status: str
-    text: str
-    remedy: str = ""
-
-
 def add_to(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command."""
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -60,9 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
     checks = doctor_report()
     width = max(len(check.name) for check in checks)
     for check in checks:
-        print(f"{check.status:<7}  {check.name:<{width}}  {check.text}")
-        if check.remedy:
-            print(f"{'':<7}  {'':<{width}}  -> {check.remedy}")
+        print(check.lines(width))
     return int(any(check.status == "error" for check in checks))
 
 

@@ -1,4 +1,21 @@
-"""Numbers and sizes in readable form."""
+"""Numbers, sizes and the results of checks in readable form."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one check: ``status`` is ``ok``, ``warning`` or ``error``; ``remedy`` says what to do, or is ""."""
+
+    name: str
+    status: str
+    text: str
+    remedy: str = ""
+
+    def lines(self, width: int) -> str:
+        """For a terminal, with ``width`` columns for the name."""
+        line = f"{self.status:<7}  {self.name:<{width}}  {self.text}"
+        return f"{line}\n{'':<7}  {'':<{width}}  -> {self.remedy}" if self.remedy else line
 
 
 def counted(number: int, what: str) -> str:

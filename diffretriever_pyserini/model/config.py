@@ -19,7 +19,7 @@ from ..settings import Count, CountFrom0, Help, Masks, check_names, parsed, vali
 from .hub import is_hub_id, local_folder
 from .prebuilt import written_values
 
-Family = Literal["dream", "llada", "masked_lm"]
+Family = Literal["dream", "llada", "a2d", "llada_moe", "masked_lm"]
 Prompt = Literal["auto", "one", "three", "few", "none"]
 LexicalTerms = Literal["content", "stems", "vocabulary"]
 MaskPositionIds = Literal["follow", "tail"]
@@ -28,17 +28,12 @@ Ids = tuple[CountFrom0, ...]
 Budgets = tuple[Masks, ...]
 FAMILIES = get_args(Family)
 HUB_BASES = {"dream": "Dream-org/Dream-v0-Instruct-7B", "llada": "GSAI-ML/LLaDA-8B-Instruct"}
-_FAMILY_OF_MODEL_TYPE = {
-    "dream": "dream",
-    "llada": "llada",
-    "llada1": "llada",
-    "llada15": "llada",
-    "masked_lm": "masked_lm",
-    "bert": "masked_lm",
-    "roberta": "masked_lm",
-    "xlm-roberta": "masked_lm",
-    "distilbert": "masked_lm",
-    "modernbert": "masked_lm",
+_MODEL_TYPES = {
+    "dream": ("dream",),
+    "llada": ("llada", "llada1", "llada15"),
+    "a2d": ("a2d", "a2d-qwen3", "a2d-qwen2", "a2d-llama"),
+    "llada_moe": ("llada_moe", "lladamoe"),
+    "masked_lm": ("masked_lm", "bert", "roberta", "xlm-roberta", "distilbert", "modernbert"),
 }
 # Settings of a retriever_config.json that the released ones do not have.
 _OUR_KEYS = (
@@ -90,7 +85,11 @@ class RetrieverConfig:
 
     name: Annotated[str, Help("the model as the user named it: prebuilt name, hub id, folder or YAML file")]
     family: Annotated[
-        Family, Help("dream (Qwen2 bidirectional), llada (Llama bidirectional) or masked_lm (BERT family)")
+        Family,
+        Help(
+            "dream (Qwen2 bidirectional), llada (Llama bidirectional), a2d (Qwen3, Qwen2 or Llama bidirectional), "
+            "llada_moe (Qwen3-MoE bidirectional) or masked_lm (BERT family)"
+        ),
     ]
     backbone: Annotated[str, Help("folder or hub id of the base weights")]
     adapter: Annotated[str | None, Help("folder or hub id of a LoRA adapter that is merged into the base")] = None
@@ -271,7 +270,7 @@ def _release_values(folder: Path) -> dict[str, Any]:
     raw = read_json(path, error=ConfigError)
     legacy = raw.get("n_gen_tokens")  # used only if the keys per side are missing
     values: dict[str, Any] = _FINE_TUNED | {
-        "family": family_of(raw.get("model_type"), path),
+        "family": family_of(raw, path),
         "mask_token_id": raw.get("mask_token_id"),
         "max_length": raw.get("max_length", 156),
         "k_query": raw.get("n_gen_q_tokens", legacy),
@@ -303,12 +302,18 @@ def _base_values(folder: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{folder}: no config.json, adapter_config.json or retriever_config.json; give a checkpoint folder."
             )
-        values = {"family": family_of(raw.get("model_type"), path)}
+        values = {"family": family_of(raw, path)}
     if values.get("mask_token_id") is None:
         values["mask_token_id"] = raw.get("mask_token_id")
-    if values["family"] == "masked_lm":
+    if values["family"] == "masked_lm" and not _has_chat_template(folder):
         values = {"prompt": "none", "max_length": 256, "n_tail": 1} | values
     return values
+
+
+def _has_chat_template(folder: Path) -> bool:
+    path = folder / "tokenizer_config.json"
+    in_config = path.is_file() and read_json(path, error=ConfigError).get("chat_template")
+    return bool(in_config) or (folder / "chat_template.jinja").is_file()
 
 
 def _adapter_base(folder: Path, family: str | None) -> str:
@@ -326,10 +331,14 @@ def _adapter_base(folder: Path, family: str | None) -> str:
     )
 
 
-def family_of(model_type: str | None, path: Path) -> str:
-    """The backbone family of a checkpoint's ``model_type``; raises ConfigError naming ``path``."""
-    family = _FAMILY_OF_MODEL_TYPE.get(str(model_type).lower())
+def family_of(raw: dict[str, Any], path: Path) -> str:
+    """The backbone family of a checkpoint by its JSON object ``raw``; raises ConfigError naming ``path``."""
+    model_type = raw.get("model_type")
+    family = next((name for name, types in _MODEL_TYPES.items() if str(model_type).lower() in types), None)
     if family is None:
-        known = ", ".join(sorted(_FAMILY_OF_MODEL_TYPE))
+        known = ", ".join(sorted(name for types in _MODEL_TYPES.values() for name in types))
         raise ConfigError(f"{path}: model_type {model_type!r} is not supported (supported: {known}).")
+    code = f"{raw.get('architectures')} {raw.get('auto_map')}".lower()
+    if family == "llada" and (raw.get("num_experts") or "lladamoe" in code):
+        return "llada_moe"  # on the hub, LLaDA-MoE has LLaDA-8B's model_type
     return family

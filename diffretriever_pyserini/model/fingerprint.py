@@ -94,6 +94,8 @@ def _loaded(weights: Digests, family: str, base: Any) -> Digests:
     if not base.tie_word_embeddings:
         return weights
     tied = {name for name in weights if name.endswith(_TIED)}
+    if family == "a2d":  # it loads no second copy of a tied head, even one that differs
+        return {name: digest for name, digest in weights.items() if name not in tied}
     untied = {digest for name, digest in weights.items() if name not in tied}
     return {name: digest for name, digest in weights.items() if name not in tied or digest not in untied}
 

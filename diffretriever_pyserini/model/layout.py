@@ -16,6 +16,8 @@ import numpy as np
 
 from ..errors import ConfigError, reason
 from ..text import clean_text
+from .backbones.base import ChatFacts
+from .backbones.loading import family_module
 from .config import RetrieverConfig, check_side
 
 SYSTEM = "You are an AI assistant that can understand human language."
@@ -27,8 +29,8 @@ _WORDING = {  # variant: what the prompt asks for, the noun, its verb, a further
 }
 _SENTINEL = "\u241etext\u241e"  # replaces the text while the chat template is rendered
 _CLIP_MARGIN = 128  # tokens that may change if a word is cut: WordPiece makes up to 100 of half an unknown word
+_CHAT = ChatFacts()
 _MAX_CHARACTERS = 1 << 18  # a word of ten million characters would take half a minute
-_END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,32 +180,27 @@ def count_words(prompt: Prompt, k: int) -> Prompt:
 
 def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
     """The layout of ``side``; raises ConfigError if the checkpoint has no mask token or the prompt fills max_length."""
-    mask_id = config.mask_token_id if config.mask_token_id is not None else tokenizer.mask_token_id
+    chat = family_module(config.family).RELEASE.chat
+    known = (config.mask_token_id, tokenizer.mask_token_id, chat.mask_id)
+    mask_id = next((one for one in known if one is not None), None)
     if mask_id is None:
         raise ConfigError(f"{config.name}: no mask token in the checkpoint or its tokenizer; set mask_token_id.")
     fixed = config.fixed_ids(side)
+    prompted = _is_prompted(config, tokenizer, fixed is not None)
     prefix: Sequence[int]
     suffix: Sequence[int]
     if fixed is not None:
         prefix, suffix = fixed
-    elif config.family == "masked_lm":
-        if config.prompt not in ("auto", "none"):
-            raise ConfigError(
-                f"{config.name}: masked language models have no prompt {config.prompt!r}; give prefix and suffix ids."
-            )
+    elif prompted:
+        prefix, suffix = chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name, chat)
+    else:
         prefix, suffix = ((_special_id(tokenizer, role, config.name),) for role in ("cls_token", "sep_token"))
-    elif config.prompt == "none":
-        raise ConfigError(
-            f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt."
-        )
-    else:
-        prefix, suffix = chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name)
-    if config.family == "masked_lm":
-        tail = [_special_id(tokenizer, "sep_token", config.name)]
-    else:
-        tail = tail_ids(tokenizer, config.n_tail)
+    if prompted:
+        tail = tail_ids(tokenizer, config.n_tail, chat)
         if None in tail:
             _special_id(tokenizer, "eos_token", config.name)
+    else:
+        tail = [_special_id(tokenizer, "sep_token", config.name)]
     layout = Layout(
         prefix=tuple(prefix),
         suffix=tuple(suffix),
@@ -216,7 +213,24 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
     return layout.shortened(None, f"{config.name}, {side} side")
 
 
-def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list[int]]:
+def _is_prompted(config: RetrieverConfig, tokenizer: Any, fixed: bool) -> bool:
+    """Whether the text is in a chat prompt: always, except in a masked LM without chat template or prompt."""
+    if config.family != "masked_lm":
+        if config.prompt == "none" and not fixed:
+            raise ConfigError(
+                f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt."
+            )
+        return True
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if config.prompt not in ("auto", "none") and not has_template and not fixed:
+        raise ConfigError(
+            f"{config.name}: a masked language model without a chat template has no prompt {config.prompt!r}; give "
+            "prefix and suffix ids."
+        )
+    return config.prompt != "none" and has_template
+
+
+def chat_ids(tokenizer: Any, prompt: Prompt, name: str, chat: ChatFacts = _CHAT) -> tuple[list[int], list[int]]:
     """Prefix and suffix ids: the rendered chat template before and after the text, each tokenised separately."""
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint.")
@@ -225,7 +239,9 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list
         {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix},
     ]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **dict(chat.arguments)
+        )
     except Exception as error:  # a template is a program and can raise anything
         raise ConfigError(
             f"{name}: the chat template of its tokenizer is broken ({reason(error)}); "
@@ -242,15 +258,18 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list
     return prefix, suffix
 
 
-def tail_ids(tokenizer: Any, n_tail: int) -> list[int]:
-    """Closing quote, end of turn, end of text; a missing one, and those after the third, are the end-of-text token."""
+def tail_ids(tokenizer: Any, n_tail: int, chat: ChatFacts = _CHAT) -> list[int]:
+    """Closing quote, end of turn, end of text; a missing one, and those after the third, are the end-of-text token.
+
+    A tokenizer without an end of text, such as BERT's, has its separator there.
+    """
     if n_tail == 0:
         return []
-    eos = tokenizer.eos_token_id
+    eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     quote = tokenizer('"', add_special_tokens=False)["input_ids"]
     tail = [quote[0] if len(quote) == 1 else eos]
     vocabulary = tokenizer.get_vocab()
-    ends = [vocabulary[token] for token in _END_OF_TURN if token in vocabulary and vocabulary[token] != eos]
+    ends = [vocabulary[token] for token in chat.ends_of_turn if token in vocabulary and vocabulary[token] != eos]
     tail += ends[:1]
     return (tail + [eos] * n_tail)[:n_tail]
 

@@ -86,6 +86,8 @@ def _memory(
     # Inputs and outputs of the linear layers; with LoRA two float32 copies of the input, before and after dropout.
     copies = 8 if lora else 0
     per_token = sum(computed * (one.in_features + one.out_features) + copies * one.in_features for one in linear)
+    if routed := getattr(model.config, "num_experts_per_tok", 0):  # experts are no linear layers
+        per_token += computed * layers * routed * (2 * hidden + 3 * model.config.moe_intermediate_size)
     if settings.gradient_checkpointing:  # the input of each block, and all of one block
         per_token = computed * layers * hidden + per_token / layers
     gathered = texts * (gpus if settings.cross_device_negatives else 1)

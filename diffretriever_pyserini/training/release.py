@@ -106,7 +106,7 @@ def _save_whole(folder: Path, backbone: Backbone, release: Release, weights: dic
     names = family_module(release.config.family).released_names(_layers(backbone))
     tied = set(backbone.model.all_tied_weights_keys)
     state = {}
-    for key, tensor in weights.items():
+    for key, tensor in backbone.stored_tensors(weights).items():
         if key not in tied:
             path, _, kind = key.rpartition(".")
             state[f"{names.get(path, path)}.{kind}"] = _stored(key, tensor, None)
@@ -207,6 +207,7 @@ def load_trained(folder: Path, backbone: Backbone, family: str) -> None:
             else:
                 layer, _, kind = key.rpartition(".")
                 saved[f"{names.get(layer, layer)}.{kind}"] = tensor
+    saved = backbone.fused_tensors(saved)
     parameters = dict(backbone.model.named_parameters())
     expected = {name for name, parameter in parameters.items() if parameter.requires_grad}
     if not expected <= saved.keys():

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from diffretriever_pyserini.cli import doctor, main
-from diffretriever_pyserini.cli.doctor import Check, doctor_report
+from diffretriever_pyserini.cli.doctor import doctor_report
+from diffretriever_pyserini.cli.format import Check
 from diffretriever_pyserini.plugin.registry import TOUCH_POINTS
 from diffretriever_pyserini.runtime import faiss, java
 from diffretriever_pyserini.runtime.faiss import FaissInstallation

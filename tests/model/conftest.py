@@ -127,6 +127,18 @@ def tiny_llada(checkpoints: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_a2d(checkpoints: Path) -> Path:
+    """A tiny A2D checkpoint (Qwen3) with random weights."""
+    return checkpoints / "tiny-a2d-qwen3"
+
+
+@pytest.fixture(scope="session")
+def tiny_llada_moe(checkpoints: Path) -> Path:
+    """A tiny LLaDA-MoE checkpoint with random weights."""
+    return checkpoints / "tiny-llada-moe"
+
+
+@pytest.fixture(scope="session")
 def load() -> Load:
     """``DiffRetriever.from_pretrained``, which loads each request once."""
     known: dict[str, DiffRetriever] = {}
@@ -140,7 +152,7 @@ def load() -> Load:
     return load_once
 
 
-@pytest.fixture(scope="session", params=["tiny-bert", "tiny-dream", "tiny-llada"])
+@pytest.fixture(scope="session", params=["tiny-bert", "tiny-dream", "tiny-llada", "tiny-a2d", "tiny-llada-moe"])
 def any_model(request: pytest.FixtureRequest, load: Load) -> DiffRetriever:
     """One model of each family, K = 2 and 3; the shared ones are skipped if they are absent."""
     folder = request.getfixturevalue(request.param.replace("-", "_"))

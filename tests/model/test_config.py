@@ -352,6 +352,10 @@ def test_sides_and_families() -> None:
     assert check_side("query") == "query"
     with pytest.raises(ConfigError, match=r"'doc'"):
         check_side("doc")
-    assert family_of("Dream", Path("x")) == "dream"
-    with pytest.raises(ConfigError, match=r"x: model_type 'gpt2' is not supported .supported: bert"):
-        family_of("gpt2", Path("x"))
+    assert family_of({"model_type": "Dream"}, Path("x")) == "dream"
+    assert family_of({"model_type": "A2D-Qwen3"}, Path("x")) == "a2d"
+    assert family_of({"model_type": "llada", "d_model": 64}, Path("x")) == "llada"
+    assert family_of({"model_type": "llada", "num_experts": 8}, Path("x")) == "llada_moe"
+    assert family_of({"model_type": "llada", "architectures": ["LLaDAMoEModelLM"]}, Path("x")) == "llada_moe"
+    with pytest.raises(ConfigError, match=r"x: model_type 'gpt2' is not supported .supported: a2d, a2d-llama"):
+        family_of({"model_type": "gpt2"}, Path("x"))

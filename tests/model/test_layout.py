@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError
-from diffretriever_pyserini.model.config import RetrieverConfig
+from diffretriever_pyserini.model.backbones.loading import load_tokenizer
+from diffretriever_pyserini.model.config import RetrieverConfig, resolve_config
 from diffretriever_pyserini.model.layout import (
     Layout,
     build_layout,
@@ -23,7 +26,7 @@ from diffretriever_pyserini.model.layout import (
     tokenize_texts,
 )
 
-from .conftest import Load, copy_folder, edit_json, wordpiece
+from .conftest import Load, copy_folder, edit_json, save_masked_lm, wordpiece
 
 LAYOUT = Layout(prefix=(1, 2), suffix=(3,), tail=(8, 9), k=2, mask_id=7, pad_id=0, max_length=6)
 
@@ -94,6 +97,49 @@ def test_masked_lm_layout() -> None:
     assert build_layout(fixed, tokenizer, "passage").prefix == (2,)
     with pytest.raises(ConfigError, match=r"no prompt 'few'"):
         build_layout(replace(config, prompt="few"), tokenizer, "query")
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "mask"),
+    [
+        ("tiny-a2d-qwen3", "<|mask|>", 1405),
+        ("tiny-a2d-qwen3", "<|MASK|>", 1405),
+        ("tiny-a2d-qwen3", "", 1405),  # added: the next free id
+        ("tiny-llada-moe", "<|mask|>", 1404),
+        ("tiny-llada-moe", "", 156895),  # the id in the published model
+    ],
+)
+def test_a_mask_that_the_tokenizer_does_not_name(
+    name: str, known: str, mask: int, checkpoints: Path, tmp_path: Path
+) -> None:
+    folder = copy_folder(checkpoints / name, tmp_path / "base")
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        edit_json(folder / file, mask_token=None)
+    core = json.loads((folder / "tokenizer.json").read_text())
+    kept = [token for token in core["added_tokens"] if token["content"] != "<|mask|>"]
+    if known:
+        kept = [token | {"content": token["content"].replace("<|mask|>", known)} for token in core["added_tokens"]]
+    (folder / "tokenizer.json").write_text(json.dumps(core | {"added_tokens": kept}))
+    config = resolve_config(str(folder), k_query=2)
+    assert build_layout(config, load_tokenizer(config), "query").mask_id == mask
+    assert build_layout(config.replace(mask_token_id=7), load_tokenizer(config), "query").mask_id == 7
+
+
+def test_a_masked_lm_with_a_chat_template_is_prompted(tmp_path: Path) -> None:
+    """dllm's ModernBERT models, whose turns have no special tokens; the separator stands for the end of text."""
+    save_masked_lm(tmp_path, "modernbert", vocab_size=200)
+    turns = "{% for m in messages %}({{ m.role }}) {{ m.content }}\n{% endfor %}(answer) "
+    (tmp_path / "chat_template.jinja").write_text(turns)
+    model = DiffRetriever.from_pretrained(tmp_path, k_query=3)
+    layout, tokenizer = model.layout("query"), model.tokenizer
+    assert (model.config.prompt, model.config.max_length) == ("auto", 512)
+    assert len(layout.prefix) > 20, "the system turn"
+    assert tokenizer.convert_ids_to_tokens(list(layout.tail)) == ['"', "[SEP]", "[SEP]"]
+    assert tokenizer.convert_ids_to_tokens(layout.suffix[-1]) == '"'
+    reps = model.encode(["dense retrieval", "the index"], side="query")
+    assert np.abs(reps.vectors[0] - reps.vectors[1]).max() > 0.01
+    plain = DiffRetriever.from_pretrained(tmp_path, k_query=3, prompt="none")
+    assert plain.layout("query").assemble([9]) == [2, 9, 3, 4, 4, 4, 3]
 
 
 def test_chat_layout_needs_a_prompt_a_mask_and_a_template(tiny_dream: Path, load: Load) -> None:

@@ -80,7 +80,7 @@ def test_a_text_of_many_terms_takes_the_whole_head(tiny_settings: Settings, monk
     torch.testing.assert_close(whole["loss"], few["loss"])
 
 
-@pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada", "bert"])
+@pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada", "tiny-a2d-qwen3", "tiny-llada-moe", "bert"])
 def test_without_padding_losses_and_gradients_are_the_same(
     name: str, tiny_settings: Settings, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

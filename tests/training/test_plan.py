@@ -78,7 +78,15 @@ def test_the_published_models_by_hand(bases: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "r"),
-    [("tiny-dream", 4), ("tiny-dream", 0), ("tiny-llada", 4), ("tiny-llada", 0), ("tiny-dream-adapter", 4)],
+    [
+        ("tiny-dream", 4),
+        ("tiny-dream", 0),
+        ("tiny-llada", 4),
+        ("tiny-llada", 0),
+        ("tiny-dream-adapter", 4),
+        ("tiny-a2d-qwen3", 0),
+        ("tiny-llada-moe", 4),
+    ],
 )
 def test_what_is_counted_is_what_is_trained(name: str, r: int, conformance_dir: Path) -> None:
     settings = TrainSettings(str(conformance_dir / "checkpoints" / name), ("d",), "o", lora_r=r)
@@ -86,6 +94,17 @@ def test_what_is_counted_is_what_is_trained(name: str, r: int, conformance_dir: 
     backbone = trainable_backbone(config, torch.float32, lora_for(settings, config))
     trained = sum(one.numel() for one in backbone.model.parameters() if one.requires_grad)
     assert figures(settings)["trained"] == trained
+
+
+def test_the_experts_of_a_token_are_counted(conformance_dir: Path, tmp_path: Path) -> None:
+    raw = json.loads((conformance_dir / "checkpoints" / "tiny-llada-moe" / "config.json").read_text())
+    activations = []
+    for count in (2, 4):
+        (tmp_path / "config.json").write_text(json.dumps(raw | {"num_experts_per_tok": count}))
+        plan = figures(TrainSettings(str(tmp_path), ("d",), "o", batch_size=1, negatives=1, chunk=0))
+        activations.append(next(size for what, size in plan.items() if what.startswith("activations")))
+    tokens = 2 * (156 + 4 + 3)
+    assert activations[1] - activations[0] == tokens * 3 * 2 * (2 * 32 + 3 * 24) * 2  # layers, experts, widths, bytes
 
 
 @pytest.mark.parametrize(

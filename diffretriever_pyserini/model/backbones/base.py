@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ChatFacts:
+    """How a family's tokenizer and chat template are used.
+
+    Attributes
+    ----------
+    masks : names of the mask, for a tokenizer that does not say which token it is.
+    adds_mask : whether the first of ``masks`` is added to a tokenizer that has none of them.
+    mask_id : id of the mask if the tokenizer has none of ``masks``.
+    ends_of_turn : tokens that may end a turn; the first in the vocabulary that is not the end of text is used.
+    arguments : for the chat template, as (name, value).
+    """
+
+    masks: tuple[str, ...] = ()
+    adds_mask: bool = False
+    mask_id: int | None = None
+    ends_of_turn: tuple[str, ...] = ("<|im_end|>", "<|eot_id|>")
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class ReleaseFacts:
     """Facts about a family for training and its checkpoints.
 
@@ -34,6 +54,7 @@ class ReleaseFacts:
     max_length : default for a bare base; None is the family's own.
     targets : layer names as released adapters list them; empty for every name after the number of the layer.
     adapts_head : whether LoRA adapts the output head, too.
+    chat : how its tokenizer and chat template are used.
     """
 
     model_type: str
@@ -42,16 +63,22 @@ class ReleaseFacts:
     max_length: int | None = None
     targets: tuple[str, ...] = ()
     adapts_head: bool = False
+    chat: ChatFacts = ChatFacts()
 
 
 class Backbone:
     """A transformers model with the methods that DiffRetriever needs; a subclass adapts it to its family."""
 
     missing_head: frozenset[str] = frozenset()  # weights of the head that the base lacks and an adapter must have
+    notes: tuple[str, ...] = ()  # what the user should know about these weights, as sentences
     pad_left = True  # for rotary models; models with learned positions pad on the right
 
     def __init__(self, model: PreTrainedModel):
         self.model = model.eval()
+        if getattr(model.config, "is_causal", None) is False:
+            layers: list[Any] = [module for module in model.modules() if hasattr(module, "is_causal")]
+            for layer in layers:  # some attention functions read it from the layer
+                layer.is_causal = False
         self._kernels: dict[tuple[Any, ...], bool] = {}
         self.process = os.getpid()
 
@@ -154,6 +181,14 @@ class Backbone:
         self.model.config.tie_word_embeddings = False
         self.model.all_tied_weights_keys.pop(name, None)
 
+    def stored_tensors(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The tensors of a checkpoint with the weights ``state`` of the model; they differ where loading fuses some."""
+        return state
+
+    def fused_tensors(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """The reverse of :meth:`stored_tensors`."""
+        return stored
+
     def head_input(self, rows: torch.Tensor) -> torch.Tensor:
         """Input of the head's last linear layer for hidden states [..., H]; the BERT family transforms them."""
         return rows
@@ -194,11 +229,7 @@ def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any
             )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {reason(error)}.") from error
-    for key, stored, expected in sorted(info["mismatched_keys"]):
-        raise ConfigError(
-            f"{folder}: the weights do not fit its config.json: {key} has shape {tuple(stored)}, and config.json asks "
-            f"for {tuple(expected)} ({len(info['mismatched_keys'])} such tensors in all)."
-        )
+    _check_shapes(folder, info["mismatched_keys"])
     return model, info
 
 
@@ -230,6 +261,34 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted({folder / str(name) for name in shards.values()})
 
 
+def check_stored(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ConfigError if the weight files in ``folder`` lack a tensor in ``expected`` or have it in another shape.
+
+    For tensors that transformers fuses while loading: there it only says that something failed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, "pt") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"{path}: the weights cannot be loaded (safetensors only): {reason(error)}.") from error
+    check_loaded({"missing_keys": expected.keys() - shapes.keys()}, folder)
+    _check_shapes(folder, [(key, shapes[key], shape) for key, shape in expected.items() if shapes[key] != shape])
+
+
+def _check_shapes(folder: Path, misfits: Iterable[tuple[str, Any, Any]]) -> None:
+    """Raise ConfigError for the first of ``misfits``: name, stored and expected shape."""
+    ordered = sorted(misfits)
+    for key, stored, expected in ordered:
+        raise ConfigError(
+            f"{folder}: the weights do not fit its config.json: {key} has shape {tuple(stored)}, and config.json asks "
+            f"for {tuple(expected)} ({len(ordered)} such tensors in all)."
+        )
+
+
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Suppress the report on missing keys, which we check, and the progress bar unless stderr is a terminal."""
@@ -252,7 +311,7 @@ def quiet_loading() -> Iterator[None]:
 
 def check_family(folder: Path, raw: dict[str, Any], family: str) -> None:
     """Raise ConfigError if the base in ``folder`` is not of the ``family`` of its configuration or adapter."""
-    actual = family_of(raw.get("model_type"), folder / "config.json")
+    actual = family_of(raw, folder / "config.json")
     if actual != family:
         raise ConfigError(f"{folder}: this base is a {actual} model, but the configuration or adapter is for {family}.")
 

@@ -12,13 +12,19 @@ from ...files.atomic import read_json
 from ...runtime.threads import check_threads
 from ..config import RetrieverConfig
 from ..hub import local_folder
-from . import dream, llada, masked_lm
-from .base import Backbone, quiet_loading
+from . import a2d, dream, llada, llada_moe, masked_lm
+from .base import Backbone, ChatFacts, quiet_loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-_FAMILIES: dict[str, ModuleType] = {"dream": dream, "llada": llada, "masked_lm": masked_lm}
+_FAMILIES: dict[str, ModuleType] = {
+    "dream": dream,
+    "llada": llada,
+    "a2d": a2d,
+    "llada_moe": llada_moe,
+    "masked_lm": masked_lm,
+}
 # Initialisations that do not change the base. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract their initial
 # weights from the base, so the saved adapter belongs to a base that was never saved.
 _BASE_UNCHANGED = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
@@ -235,8 +241,18 @@ def load_tokenizer(config: RetrieverConfig) -> Any:
         if tokenizer is not None:
             if config.split_special_tokens is not None:
                 tokenizer.split_special_tokens = config.split_special_tokens
+            if config.mask_token_id is None and tokenizer.mask_token_id is None:
+                _name_mask(tokenizer, family_module(config.family).RELEASE.chat)
             return tokenizer
     raise ConfigError(f"{config.name}: no tokenizer.json with the adapter or the backbone; add the tokenizer's files.")
+
+
+def _name_mask(tokenizer: Any, chat: ChatFacts) -> None:
+    """Make the first of a family's names of the mask in the vocabulary the mask token, or add it."""
+    vocabulary = tokenizer.get_vocab()
+    known = [name for name in chat.masks if name in vocabulary]
+    if known or chat.adds_mask:
+        tokenizer.add_special_tokens({"mask_token": (known or chat.masks)[0]})
 
 
 def _tokenizer_in(folder: Path, family: str) -> Any:

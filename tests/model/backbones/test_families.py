@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError
-from diffretriever_pyserini.model.backbones import dream, llada, masked_lm
+from diffretriever_pyserini.model.backbones import a2d, dream, llada, llada_moe, masked_lm
 from diffretriever_pyserini.model.backbones.base import ReleaseFacts
 from diffretriever_pyserini.model.backbones.loading import family_module, load_backbone, load_tokenizer
 from diffretriever_pyserini.model.config import FAMILIES, family_of, resolve_config
@@ -36,6 +36,16 @@ def test_the_output_head_runs_on_k_rows_per_text(any_model: DiffRetriever, texts
     finally:
         hook.remove()
     assert rows[1:] == [2] * len(texts)
+
+
+def test_different_texts_have_different_vectors(any_model: DiffRetriever) -> None:
+    """A bidirectional decoder can fall into its first token; then all texts are nearly the same."""
+    for side in ("query", "passage"):
+        pooled = any_model.encode(TEXTS, side=side).pooled
+        pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
+        cosines = (pooled @ pooled.T)[np.triu_indices(len(TEXTS), 1)]
+        assert cosines.max() < 0.999
+        assert cosines.mean() < 0.98
 
 
 @pytest.mark.parametrize("kind", MASKED_LMS)
@@ -156,8 +166,129 @@ def test_dream_settings_that_change_the_arithmetic_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("tiny_a2d", "use_sliding_window", True),
+        ("tiny_a2d", "quantization_config", {"quant_method": "awq"}),
+        ("tiny_llada_moe", "shared_expert_intermediate_size", 24),
+        ("tiny_llada_moe", "moe_router_enable_expert_bias", True),
+        ("tiny_llada_moe", "moe_router_score_function", "sigmoid"),
+        ("tiny_llada_moe", "clip_qkv", 8.0),
+        ("tiny_llada_moe", "partial_rotary_factor", 0.5),
+        ("tiny_llada_moe", "moe_layer_freq", 2),
+        ("tiny_llada_moe", "moe_layer_freq", [1, 1]),
+    ],
+)
+def test_settings_that_transformers_lacks_are_refused(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, key: str, value: Any
+) -> None:
+    raw = json.loads((request.getfixturevalue(name) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {key: value}))
+    family = family_module(family_of(raw, tmp_path))
+    with pytest.raises(ConfigError, match=rf"config\.json: {key}={re.escape(repr(value))} is not supported"):
+        family.read_config(tmp_path)
+
+
+def test_sliding_layers_are_refused(tiny_a2d: Path, tmp_path: Path) -> None:
+    raw = json.loads((tiny_a2d / "config.json").read_text())
+    raw["layer_types"][1] = "sliding_attention"
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match=r"layer_types with 'sliding_attention' is not supported"):
+        a2d.read_config(tmp_path)
+
+
+def test_a_router_that_its_code_ignores_is_ignored(tiny_llada_moe: Path, tmp_path: Path, load: Load) -> None:
+    """norm_topk_prob and routed_scaling_factor: the published code takes the probabilities as they are."""
+    folder = copy_folder(tiny_llada_moe, tmp_path / "base")
+    edit_json(folder / "config.json", norm_topk_prob=True, routed_scaling_factor=2.5, auto_map=None)
+    expected = load(tiny_llada_moe).encode(TEXTS).vectors
+    assert DiffRetriever.from_pretrained(folder).encode(TEXTS).vectors.tobytes() == expected.tobytes()
+
+
+def test_a_layer_without_experts(tiny_llada_moe: Path, tmp_path: Path) -> None:
+    folder = copy_folder(tiny_llada_moe, tmp_path / "base")
+    edit_json(folder / "config.json", moe_layer_freq=[0, 1, 1])
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"gate_proj": (128, 32), "up_proj": (128, 32), "down_proj": (32, 128)}
+
+    def make_dense(weights: dict[str, torch.Tensor]) -> None:
+        for key in [key for key in weights if key.startswith("model.layers.0.mlp.")]:
+            del weights[key]
+        for part, shape in shapes.items():
+            weights[f"model.layers.0.mlp.{part}.weight"] = torch.randn(shape, generator=generator) / 10
+
+    edit_weights(folder, make_dense)
+    model: Any = load_backbone(resolve_config(str(folder)), torch.float32, "cpu").model
+    assert tuple(model.model.layers[0].mlp.gate_proj.weight.shape) == (128, 32)
+    assert tuple(model.model.layers[1].mlp.experts.down_proj.shape) == (8, 32, 24)
+
+
+def test_experts_are_stored_as_in_the_published_files(tiny_llada_moe: Path, load: Load) -> None:
+    """Training writes one matrix per expert, and continues from them."""
+    backbone = load(tiny_llada_moe)._backbone
+    state = backbone.model.state_dict()
+    stored, file = backbone.stored_tensors(state), load_file(tiny_llada_moe / "model.safetensors")
+    assert stored.keys() == file.keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in file.items())
+    again = backbone.fused_tensors(stored)
+    assert again.keys() == state.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("stored", ["equal", "none", "other"])
+def test_a_tied_head_is_the_embedding_whatever_the_file_has(
+    stored: str, tiny_a2d: Path, tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in transformers 4, with which these models were trained; 5 keeps a stored head that differs."""
+    folder = copy_folder(tiny_a2d, tmp_path / "base")
+    if stored == "none":
+        edit_weights(folder, lambda weights: weights.pop("lm_head.weight"))
+    if stored == "other":
+        edit_weights(folder, lambda weights: weights["lm_head.weight"].mul_(2))
+    model, expected = DiffRetriever.from_pretrained(folder), load(tiny_a2d)
+    assert model._backbone.is_tied
+    assert model.encode(TEXTS).impacts == expected.encode(TEXTS).impacts
+    assert model.fingerprint == expected.fingerprint, "what is not loaded does not count"
+    assert ("The embeddings are used." in caplog.text) == (stored == "other")
+
+
+def test_an_untied_head_is_needed(tiny_a2d: Path, tmp_path: Path) -> None:
+    folder = copy_folder(tiny_a2d, tmp_path / "base")
+    edit_json(folder / "config.json", tie_word_embeddings=False, auto_map=None)
+    assert not load_backbone(resolve_config(str(folder)), torch.float32, "cpu").is_tied
+    edit_weights(folder, lambda weights: weights.pop("lm_head.weight"))
+    with pytest.raises(ConfigError, match=r"lacks weights lm_head\.weight"):
+        DiffRetriever.from_pretrained(folder)
+
+
+def test_a2d_of_llama_without_a_mask_in_its_tokenizer(checkpoints: Path, tmp_path: Path) -> None:
+    """As dllm's conversion writes it: no auto_map, and the mask is the next free id. Against eager attention."""
+    from transformers import LlamaForCausalLM
+
+    folder = copy_folder(checkpoints / "tiny-llama", tmp_path / "base")
+    edit_json(folder / "config.json", model_type="a2d-llama", architectures=["A2DLlamaLMHeadModel"])
+    retriever = DiffRetriever.from_pretrained(folder, k_query=3)
+    layout, tokenizer = retriever.layout("query"), retriever.tokenizer
+    assert tokenizer.mask_token == "<|mask|>" and layout.mask_id == len(tokenizer) - 1
+    assert tokenizer.convert_ids_to_tokens(list(layout.tail)) == ['"', "<|eot_id|>", tokenizer.eos_token]
+    model = LlamaForCausalLM.from_pretrained(checkpoints / "tiny-llama", attn_implementation="eager")
+    raw = retriever.forward_masks(TEXTS)
+    for i, text in enumerate(TEXTS):
+        ids = layout.assemble(tokenizer(text, add_special_tokens=False)["input_ids"])
+        everything = torch.zeros(1, 1, len(ids), len(ids))
+        with torch.inference_mode():
+            expected = model(input_ids=torch.tensor([ids]), attention_mask=everything).logits[0]
+        np.testing.assert_allclose(raw.logits[i], expected[-layout.block : -len(layout.tail)], atol=2e-4)
+
+
+@pytest.mark.parametrize(
     ("family", "text"),
     [
+        (a2d, '{"model_type": "a2d", "vocab_size": 64}'),
+        (a2d, '{"model_type": "a2d-qwen3", "vocab_size": 64}'),
+        (llada_moe, '{"model_type": "llada", "num_experts": 64}'),
+        (llada_moe, '{"model_type": "llada", "d_model": 64}'),
+        (llada, '{"model_type": "llada", "d_model": 64, "num_experts": 64}'),
         (dream, '{"model_type": "Dream", "hidden_size": 64}'),
         (llada, '{"model_type": "llada", "vocab_size": 64}'),
         (dream, '{"model_type": "llada", "d_model": 64}'),
@@ -167,15 +298,17 @@ def test_dream_settings_that_change_the_arithmetic_are_refused(
 )
 def test_configs_that_cannot_be_used(tmp_path: Path, family: Any, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"key '\w+' is missing|this base is a|never run"):
+    with pytest.raises(ConfigError, match=r"key '\w+' is missing|this base is a|never run|names no class"):
         family.load(tmp_path, torch.float32)
 
 
-BASES = ["tiny_bert", "tiny_dream", "tiny_llada"]
+BASES = ["tiny_bert", "tiny_dream", "tiny_llada", "tiny_a2d", "tiny_llada_moe"]
 ONE_WEIGHT = {
     "tiny_bert": "bert.encoder.layer.1.output.dense.weight",
     "tiny_dream": "model.layers.2.self_attn.q_proj.bias",
     "tiny_llada": "model.transformer.blocks.1.attn_out.weight",
+    "tiny_a2d": "model.layers.2.self_attn.q_norm.weight",
+    "tiny_llada_moe": "model.layers.1.mlp.experts.3.up_proj.weight",
 }
 
 
@@ -188,7 +321,9 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
 def test_a_missing_weight_is_named(base: tuple[str, Path]) -> None:
     name, folder = base
     edit_weights(folder, lambda weights: weights.pop(ONE_WEIGHT[name]))
-    with pytest.raises(ConfigError, match=r"lacks weights \S*(output\.dense|q_proj|o_proj)\S* \(1 in all\)"):
+    with pytest.raises(
+        ConfigError, match=r"lacks weights \S*(output\.dense|q_proj|o_proj|q_norm|experts\.3\.up_proj)\S* \(1 in all\)"
+    ):
         DiffRetriever.from_pretrained(folder)
 
 
@@ -342,6 +477,6 @@ def test_every_family_declares_all_that_is_used() -> None:
         assert callable(module.load) and callable(module.read_config)
         assert module.adapter_key("model.layers.0.x") and isinstance(module.released_names(2), dict)
         assert isinstance(module.RELEASE, ReleaseFacts)
-        assert family_of(module.RELEASE.model_type, Path("config.json")) == name, (
+        assert family_of({"model_type": module.RELEASE.model_type}, Path("config.json")) == name, (
             "the model_type that training writes can be read"
         )
