@@ -20,7 +20,7 @@ from ..errors import ConfigError, InputError, NumericalError
 from ..runtime.devices import device_name, dtype_name
 from ..settings import Count, parsed
 from . import model_cache
-from .config import RetrieverConfig, resolve_config
+from .config import RetrieverConfig
 from .fingerprint import provenance_of, stamps
 from .inference import Batch, Inference
 from .layout import Layout, special_ids
@@ -28,6 +28,7 @@ from .lexical import TermNames, unknown_ids
 from .method import pool
 from .provenance import Provenance
 from .representations import MaskOutputs, QueryRepresentation, Representations
+from .resolve import resolve_config
 from .tokenization import Prepared, Preparer
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ import numpy as np
 import _diffretriever_pyserini_startup as startup
 
 from ..errors import ConfigError, InputError
-from ..model.config import FIELDS, resolve_config
+from ..model.config import FIELDS
 from ..model.encoder_names import EncoderName, parse_encoder_name
 from ..model.hub import local_folder
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import Provenance
+from ..model.resolve import resolve_config
 from ..runtime import java
 from ..runtime.devices import half_precision
 from ..store.index_record import IndexRecord
