@@ -11,8 +11,9 @@ from annotated_types import Ge, Gt, Le
 
 from ..errors import ConfigError
 from ..settings import Count, CountFrom0, Help, Masks, check_names, validate
+from .readouts import Readout, has_terms, misfit
 
-Family = Literal["dream", "llada", "masked_lm"]
+Family = Literal["dream", "llada", "masked_lm", "causal"]
 Prompt = Literal["auto", "one", "three", "few", "none"]
 LexicalTerms = Literal["content", "stems", "vocabulary"]
 MaskPositionIds = Literal["follow", "tail"]
@@ -31,6 +32,12 @@ _FAMILY_OF_MODEL_TYPE = {
     "xlm-roberta": "masked_lm",
     "distilbert": "masked_lm",
     "modernbert": "masked_lm",
+    "causal": "causal",
+    "qwen2": "causal",
+    "qwen3": "causal",
+    "llama": "causal",
+    "mistral": "causal",
+    "phi3": "causal",
 }
 
 
@@ -63,12 +70,23 @@ class RetrieverConfig:
 
     name: Annotated[str, Help("the model as the user named it: prebuilt name, hub id, folder or YAML file")]
     family: Annotated[
-        Family, Help("dream (Qwen2 bidirectional), llada (Llama bidirectional) or masked_lm (BERT family)")
+        Family,
+        Help(
+            "dream (Qwen2 bidirectional), llada (Llama bidirectional), masked_lm (BERT family) or causal (Qwen2, "
+            "Qwen3, Llama, Mistral, Phi-3)"
+        ),
     ]
     backbone: Annotated[str, Help("folder or hub id of the base weights")]
     adapter: Annotated[str | None, Help("folder or hub id of a LoRA adapter that is merged into the base")] = None
-    k_query: Annotated[Masks, Help("mask positions of a query (docs/method.md §1)")] = 1
-    k_passage: Annotated[Masks, Help("mask positions of a passage (docs/method.md §1)")] = 1
+    readout: Annotated[
+        Readout,
+        Help(
+            "what is read: mask (DiffRetriever), next_token (PromptReps), mean (DiffEmbed) or last_token (RepLLaMA); "
+            "docs/method.md §8"
+        ),
+    ] = "mask"
+    k_query: Annotated[Masks, Help("positions of a query that are read (docs/method.md §1)")] = 1
+    k_passage: Annotated[Masks, Help("positions of a passage that are read (docs/method.md §1)")] = 1
     max_length: Annotated[
         Count, Help("tokens of prefix, text and suffix; masks and tail are not counted (docs/method.md §2)")
     ] = 512
@@ -77,6 +95,12 @@ class RetrieverConfig:
     query_suffix_ids: Annotated[Ids | None, Help("fixed token ids after a query")] = None
     passage_prefix_ids: Annotated[Ids | None, Help("fixed token ids before a passage")] = None
     passage_suffix_ids: Annotated[Ids | None, Help("fixed token ids after a passage")] = None
+    query_prefix: Annotated[str, Help("mean, last_token: text before each query, such as 'query: '")] = ""
+    passage_prefix: Annotated[str, Help("mean, last_token: text before each passage, such as 'passage: '")] = ""
+    append_eos: Annotated[
+        bool | None,
+        Help("mean, last_token: end each text with the end-of-text token", default="true for last_token, else false"),
+    ] = None
     n_tail: Annotated[CountFrom0, Help("tokens after the masks: closing quote, end of turn, end of text")] = 3
     mask_token_id: Annotated[
         CountFrom0 | None, Help("id of the mask", default="that of the checkpoint or its tokenizer")
@@ -86,7 +110,7 @@ class RetrieverConfig:
         Literal["zero_shot", "trained"], Help("positions that each step decodes (docs/method.md §3)")
     ] = "zero_shot"
     cut_at_stop: Annotated[
-        bool, Help("zero-shot rule: a mask position that decodes to a special token ends the answer")
+        bool, Help("zero-shot rule: a special token ends the answer; for next_token, a quotation mark does too")
     ] = True
     impact_rounding: Annotated[
         Literal["zero", "nearest"], Help("weights x impact_scale are cut towards zero or rounded")
@@ -137,10 +161,39 @@ class RetrieverConfig:
         for side in ("query", "passage"):
             if (getattr(self, f"{side}_prefix_ids") is None) != (getattr(self, f"{side}_suffix_ids") is None):
                 raise ConfigError(f"{self.name}: {side}_prefix_ids and {side}_suffix_ids go together; give both.")
+        self._check_readout()
         if self.lexical_tf is not None and self.lexical_terms == "vocabulary":
             raise ConfigError(
                 f"{self.name}: lexical_tf counts terms of the text, and lexical_terms=vocabulary adds others; omit one."
             )
+
+    def _check_readout(self) -> None:
+        """Raise ConfigError if the read-out does not fit the family, or another setting does not fit the read-out."""
+        if why := misfit(self.readout, self.family):
+            raise ConfigError(f"{self.name}: the read-out {self.readout} does not fit the family {self.family}: {why}.")
+        if self.readout != "mask" and self.denoising_steps > 1:
+            raise ConfigError(f"{self.name}: denoising_steps is for the read-out mask, not {self.readout}; omit it.")
+        if has_terms(self.readout):
+            for key in ("query_prefix", "passage_prefix", "append_eos"):
+                if getattr(self, key):
+                    raise ConfigError(f"{self.name}: {key} is for the read-outs mean and last_token; omit it.")
+            return
+        if (self.k_query, self.k_passage) != (1, 1):
+            raise ConfigError(
+                f"{self.name}: the read-out {self.readout} gives one vector per text, so k_query and k_passage must be "
+                f"1, not {self.k_query} and {self.k_passage}."
+            )
+        if self.prompt not in ("auto", "none"):
+            raise ConfigError(f"{self.name}: the read-out {self.readout} has no prompt {self.prompt!r}; omit prompt.")
+
+    @property
+    def ends_with_eos(self) -> bool:
+        """Whether a text without a prompt ends with the end-of-text token: ``append_eos``, or its default."""
+        return self.readout == "last_token" if self.append_eos is None else self.append_eos
+
+    def text_prefix(self, side: str) -> str:
+        """The text before each text of ``side``; empty for read-outs with a prompt."""
+        return self.query_prefix if check_side(side) == "query" else self.passage_prefix
 
     @property
     def hybrid_alpha(self) -> float:

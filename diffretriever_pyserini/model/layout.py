@@ -1,7 +1,8 @@
 """From text to the token layout ``prefix | text | suffix | MASK x K | tail`` (docs/method.md §2).
 
 The prompt asks for a few words, the masks take their positions, and the tail closes the assistant's turn. So the model
-sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once.
+sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once. Other
+read-outs than *mask* have neither masks nor tail (§8).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from ..errors import ConfigError, reason
 from ..text import clean_text
 from .config import RetrieverConfig, check_side
+from .readouts import has_terms
 
 SYSTEM = "You are an AI assistant that can understand human language."
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -46,14 +48,14 @@ class Layout:
     """Every token id of one side, except those of the text.
 
     A sequence is ``prefix + text + suffix + [mask_id] * k + tail`` and has at most ``max_length + k + len(tail)``
-    tokens. The masks are at the positions ``[-k - len(tail), -len(tail))``.
+    tokens. The masks are at the positions ``[-k - len(tail), -len(tail))``. Without a ``mask_id`` there are no masks.
     """
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     tail: tuple[int, ...]
     k: int
-    mask_id: int
+    mask_id: int | None
     pad_id: int
     max_length: int
 
@@ -63,9 +65,14 @@ class Layout:
         return self.max_length - len(self.prefix) - len(self.suffix)
 
     @property
+    def masks(self) -> tuple[int, ...]:
+        """The K masks; empty for a read-out without masks."""
+        return () if self.mask_id is None else (self.mask_id,) * self.k
+
+    @property
     def block(self) -> int:
         """Tokens from the first mask to the end."""
-        return self.k + len(self.tail)
+        return len(self.masks) + len(self.tail)
 
     def lengths(self, texts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
         """int64 [N]: tokens of each whole sequence; ``texts`` are the ids of each text alone, within the budget."""
@@ -74,7 +81,7 @@ class Layout:
 
     def assemble(self, text_ids: Sequence[int]) -> list[int]:
         """The whole sequence for one text's ids, which are cut to the budget."""
-        return [*self.prefix, *text_ids[: self.text_budget], *self.suffix, *[self.mask_id] * self.k, *self.tail]
+        return [*self.prefix, *text_ids[: self.text_budget], *self.suffix, *self.masks, *self.tail]
 
     def shortened(self, max_length: int | None, what: str) -> Layout:
         """The same layout with at most ``max_length`` tokens (None: unchanged); raises ConfigError if no text fits."""
@@ -178,29 +185,15 @@ def count_words(prompt: Prompt, k: int) -> Prompt:
 
 def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
     """The layout of ``side``; raises ConfigError if the checkpoint has no mask token or the prompt fills max_length."""
+    masked = config.readout == "mask"
     mask_id = config.mask_token_id if config.mask_token_id is not None else tokenizer.mask_token_id
-    if mask_id is None:
+    if masked and mask_id is None:
         raise ConfigError(f"{config.name}: no mask token in the checkpoint or its tokenizer; set mask_token_id.")
-    fixed = config.fixed_ids(side)
-    prefix: Sequence[int]
-    suffix: Sequence[int]
-    if fixed is not None:
-        prefix, suffix = fixed
-    elif config.family == "masked_lm":
-        if config.prompt not in ("auto", "none"):
-            raise ConfigError(
-                f"{config.name}: masked language models have no prompt {config.prompt!r}; give prefix and suffix ids."
-            )
-        prefix, suffix = ((_special_id(tokenizer, role, config.name),) for role in ("cls_token", "sep_token"))
-    elif config.prompt == "none":
-        raise ConfigError(
-            f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt."
-        )
-    else:
-        prefix, suffix = chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name)
-    if config.family == "masked_lm":
+    prefix, suffix = config.fixed_ids(side) or _around_text(config, tokenizer, side)
+    tail: list[int] = []
+    if masked and config.family == "masked_lm":
         tail = [_special_id(tokenizer, "sep_token", config.name)]
-    else:
+    elif masked:
         tail = tail_ids(tokenizer, config.n_tail)
         if None in tail:
             _special_id(tokenizer, "eos_token", config.name)
@@ -209,23 +202,47 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
         suffix=tuple(suffix),
         tail=tuple(tail),
         k=config.k(side),
-        mask_id=int(mask_id),
+        mask_id=int(mask_id) if masked else None,
         pad_id=_pad_id(tokenizer),
         max_length=config.max_length,
     )
     return layout.shortened(None, f"{config.name}, {side} side")
 
 
+def _around_text(config: RetrieverConfig, tokenizer: Any, side: str) -> tuple[Sequence[int], Sequence[int]]:
+    """The ids before and after a text of ``side``: of the prompt, or the tokenizer's own where there is none."""
+    if not has_terms(config.readout):
+        prefix, suffix = own_ids(tokenizer, config.name)
+        eos = [_special_id(tokenizer, "eos_token", config.name)] if config.ends_with_eos else []
+        return prefix, [*suffix, *eos]
+    if config.family == "masked_lm":
+        if config.prompt not in ("auto", "none"):
+            raise ConfigError(
+                f"{config.name}: masked language models have no prompt {config.prompt!r}; give prefix and suffix ids."
+            )
+        return [_special_id(tokenizer, "cls_token", config.name)], [_special_id(tokenizer, "sep_token", config.name)]
+    if config.prompt == "none":
+        raise ConfigError(
+            f"{config.name}: prompt='none' is for masked language models; {config.family} needs a prompt."
+        )
+    return chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name)
+
+
+def own_ids(tokenizer: Any, name: str) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer itself puts before and after a text, such as BERT's or Llama's first."""
+    alone, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    for start in range(len(whole) - len(alone) + 1):
+        if whole[start : start + len(alone)] == alone:
+            return whole[:start], whole[start + len(alone) :]
+    raise ConfigError(f"{name}: its tokenizer changes a text when it adds special tokens; set prefix and suffix ids.")
+
+
 def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list[int]]:
     """Prefix and suffix ids: the rendered chat template before and after the text, each tokenised separately."""
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint.")
-    messages = [
-        {"role": "system", "content": prompt.system},
-        {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix},
-    ]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = _rendered(tokenizer, prompt)
     except Exception as error:  # a template is a program and can raise anything
         raise ConfigError(
             f"{name}: the chat template of its tokenizer is broken ({reason(error)}); "
@@ -240,6 +257,18 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str) -> tuple[list[int], list
     options = {"add_special_tokens": False, "split_special_tokens": False}  # those of the template are control tokens
     prefix, suffix = (tokenizer(half, **options)["input_ids"] for half in halves)
     return prefix, suffix
+
+
+def _rendered(tokenizer: Any, prompt: Prompt) -> str:
+    """The rendered chat around a sentinel; a template without a system turn (Mistral's) gets its text in the user's."""
+    user = {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix}
+    joined = {"role": "user", "content": f"{prompt.system} {user['content']}"}  # as in PromptReps's prompt for Mistral
+    options = {"tokenize": False, "add_generation_prompt": True}
+    try:
+        text = tokenizer.apply_chat_template([{"role": "system", "content": prompt.system}, user], **options)
+    except Exception:  # a template is a program and can raise anything
+        text = tokenizer.apply_chat_template([joined], **options)
+    return str(text)
 
 
 def tail_ids(tokenizer: Any, n_tail: int) -> list[int]:
@@ -258,6 +287,16 @@ def tail_ids(tokenizer: Any, n_tail: int) -> list[int]:
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """Ids of the special tokens; a special token outside the vocabulary has none."""
     return frozenset(special for special in tokenizer.all_special_ids if special is not None)
+
+
+def stop_ids(tokenizer: Any, layout: Layout) -> frozenset[int]:
+    """Ids that end a zero-shot answer: special tokens but the mask; without masks also a quotation mark (§4, §8.1)."""
+    if layout.masks:
+        return special_ids(tokenizer) - {layout.mask_id}
+    quotes = set(tokenizer('"', add_special_tokens=False)["input_ids"])
+    if '"' in tokenizer.get_vocab():  # SentencePiece has one with and one without a space before it
+        quotes.add(tokenizer.get_vocab()['"'])
+    return special_ids(tokenizer) | quotes
 
 
 def _special_id(tokenizer: Any, role: str, name: str) -> int:

@@ -23,7 +23,7 @@ from . import model_cache
 from .config import RetrieverConfig
 from .fingerprint import provenance_of, stamps
 from .inference import Batch, Inference
-from .layout import Layout, special_ids
+from .layout import Layout, stop_ids
 from .lexical import TermNames, unknown_ids
 from .method import pool
 from .provenance import Provenance
@@ -68,10 +68,9 @@ class DiffRetriever:
         self._files = stamps(config)
         self._backbone = model_cache.shared_backbone(config, precision, device)
         self._check_fit()
-        mask_id = self.prepare.mask_id
-        stop_ids = special_ids(self.tokenizer) - {mask_id}
-        excluded = unknown_ids(self.tokenizer) | {mask_id}
-        self.reader = Inference(self._backbone, config, excluded, stop_ids)
+        layout = self._layouts["query"]
+        excluded = unknown_ids(self.tokenizer) | {*layout.masks}
+        self.reader = Inference(self._backbone, config, excluded, stop_ids(self.tokenizer, layout))
         self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -284,9 +283,8 @@ class DiffRetriever:
         rows, limit = self._backbone.input_rows, self._backbone.max_positions
         for side, layout in self._layouts.items():
             subject, block = f"{self.config.name}, {side} side", layout.block
-            highest = max(
-                *layout.prefix, *layout.suffix, *layout.tail, layout.mask_id, *self.tokenizer.get_vocab().values()
-            )
+            fixed = (*layout.prefix, *layout.suffix, *layout.masks, *layout.tail)
+            highest = max(*fixed, *self.tokenizer.get_vocab().values())
             if highest >= rows:
                 raise ConfigError(
                     f"{subject}: token id {highest} is beyond the model's {rows} ids; use the tokenizer of this model."
