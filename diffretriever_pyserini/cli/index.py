@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 _HELP = "Build FAISS, Lucene impact and multi-vector indexes from a store, in bounded memory."
 _DETAILS = """\
-Without --dense, --lexical and --multi, a flat dense and a lexical index are built. The output appears when it is
-complete; after a kill, run the command again. Existing indexes of the same store stay, and with the same options they
-are not built again. Pyserini searches OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
+Without --dense, --lexical and --multi, a flat dense and a lexical index are built; for the read-outs mean and
+last_token, which have no terms, the dense one alone. The output appears when it is complete; after a kill, run the
+command again. Existing indexes of the same store stay, and with the same options they are not built again. Pyserini
+searches OUTPUT/dense, OUTPUT/multi and OUTPUT/lexical with its own commands.
 
 dense indexes, with bytes per passage at dimension 384 (4096):
   flat   1536 (16384)  exact
@@ -83,11 +84,13 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DiffRetrieverError("--bytes-per-vector and --refine belong to --multi: add it.")
     if arguments.encoder:
         arguments.encoder = parse_encoder_name(arguments.encoder).target
+    refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
+    store = Store(arguments.store)
     options = from_arguments(
         IndexOptions,
         arguments,
         dense="flat" if default else arguments.dense,
-        lexical=default or arguments.lexical,
+        lexical=arguments.lexical or (default and not store.spec.provenance.terms_refused),
         multi=from_arguments(MultiBuild, arguments) if arguments.multi else None,
     )
     cluster = cluster_options(arguments)
@@ -95,8 +98,6 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
-    refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
-    store = Store(arguments.store)
     kept = IndexJob(store, arguments.output.expanduser(), options, NO_BARS).kept
     if cluster is None:
         facts = build_index(store, arguments.output, options)

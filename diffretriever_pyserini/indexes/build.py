@@ -26,7 +26,7 @@ def build_index(
     Parameters
     ----------
     store, output : folders; ``output`` may hold an older index, which is replaced.
-    options : which indexes, and how; None is a flat FAISS index and a Lucene index.
+    options : which indexes, and how; None is a flat FAISS index, and a Lucene index if the encoder has terms.
     names : Lucene's names of the terms, for a model with changed settings, which has no encoder name.
 
     Raises
@@ -58,9 +58,9 @@ def index_job(
     store: Store | str | Path, output: str | Path, options: IndexOptions | None = None, names: TermNames | None = None
 ) -> IndexJob:
     """Return the job of :func:`build_index`, after all checks that need no work."""
-    options = options or IndexOptions()
     refuse_inputs({"--output": output}, {"--store": store.folder if isinstance(store, Store) else store})
     store = store if isinstance(store, Store) else Store(store)
+    options = options or IndexOptions(lexical=not store.spec.provenance.terms_refused)
     job = IndexJob(store, Path(output).expanduser(), options, terminal_bars(options.quiet), names).check()
     if job.built:
         check_unique(store)

@@ -139,18 +139,16 @@ class Inference:
 
         return result
 
-    def read(
-        self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None = None) -> Reading:
         """:meth:`forward` for the texts ``rows``.
 
         Raises NumericalError for NaN or infinity, and ConfigError for a read-out without logits.
         """
         if why := no_terms(self.config.name, self.config.readout):
             raise ConfigError(f"{why}.")
-        hidden, logits, _ = self._forward(prepared, rows, columns)
-        self._check(_finite(hidden, logits).cpu().numpy(), rows)
-        return hidden, logits
+        reading = self._forward(prepared, rows, columns)
+        self._check(_finite(reading.hidden, reading.logits).cpu().numpy(), rows)
+        return reading
 
     def _forward(self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None) -> Reading:
         return self.forward([prepared.ids[i] for i in rows], prepared.layout, columns)

@@ -248,7 +248,7 @@ class DiffRetriever:
     def forward_masks(
         self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32
     ) -> MaskOutputs:
-        """The model's outputs at the K masks, before normalisation, filter and cut: ``hidden``, ``logits``."""
+        """The model's outputs at the K positions, before normalisation, filter and cut: ``hidden``, ``logits``."""
         texts, batch_size = _checked(texts, batch_size)
         prepared = self.prepare(texts, side, max_length)
         k = prepared.layout.k
@@ -256,11 +256,11 @@ class DiffRetriever:
         logits = np.zeros((len(texts), k, self.vocab_size), dtype=np.float32)
         for rows in self.reader.batches(prepared, batch_size):
             try:
-                batch_hidden, batch_logits = self.reader.read(prepared, rows)
+                reading = self.reader.read(prepared, rows)
             except NumericalError as error:
                 raise _with_quote(error, texts) from error
-            hidden[rows] = batch_hidden.float().cpu().numpy()
-            logits[rows] = batch_logits.float().cpu().numpy()
+            hidden[rows] = reading.hidden.float().cpu().numpy()
+            logits[rows] = reading.logits.float().cpu().numpy()
         return MaskOutputs(hidden, logits)
 
     def encode_queries_cached(self, texts: Sequence[str], batch_size: int = 32) -> list[QueryRepresentation]:

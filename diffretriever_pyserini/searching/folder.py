@@ -70,6 +70,9 @@ class IndexFolder:
             return self.modes[-1]
         for signal in self._parse_mode(requested):
             if not self.folders(signal):
+                why = None if self.provenance is None else self.provenance.terms_refused
+                if signal == "lexical" and why:
+                    raise InputError(f"{self.name} cannot be searched in mode {requested}: {why}.")
                 raise InputError(
                     f"{self.name} has no {signal} signal, so it cannot be searched in mode {requested}: build it with "
                     f"`diffretriever index --{signal}`, give it with --{signal}-index, or search with "

@@ -122,6 +122,8 @@ def _plot(output: Path) -> str:
 def retriever_for(settings: TrainSettings) -> RetrieverConfig:
     """The retriever that the run trains; K and length come from the settings, else the model, else the paper."""
     config = resolve_config(settings.model, **settings.overrides())
+    if config.readout != "mask":
+        raise ConfigError(f"{settings.model}: training needs mask positions; the read-out {config.readout} has none.")
     bare = config.adapter is None and written_values(settings.model) is None
     defaults = family_module(config.family).RELEASE
     changes: dict[str, Any] = {}
