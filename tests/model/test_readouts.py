@@ -13,42 +13,20 @@ from diffretriever_pyserini import DiffRetriever, resolve_config
 from diffretriever_pyserini.errors import ConfigError, NumericalError
 from diffretriever_pyserini.model import model_cache
 
-from .conftest import TEXTS, Load, assert_close, copy_folder, edit_json, edit_weights, wordpiece
+from .conftest import (
+    CHAT_TEMPLATE,
+    TEXTS,
+    Load,
+    assert_close,
+    copy_folder,
+    edit_json,
+    edit_weights,
+    save_causal,
+    wordpiece,
+)
 
 KINDS = ("qwen2", "qwen3", "llama", "mistral", "phi3")
-SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.3,
-    "head_dim": 8,
-}
-TEMPLATE = "{% for m in messages %}[CLS] {{ m.content }} [SEP]{% endfor %}"
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
-
-
-def save_causal(folder: Path, kind: str, template: str = TEMPLATE, seed: int = 3, **settings: Any) -> Any:
-    """Write a random causal LM of ``kind``; Llama's tokenizer puts [CLS] first. The model is returned."""
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    tokenizer = wordpiece()
-    tokenizer.eos_token, tokenizer.chat_template = "[SEP]", template
-    if kind == "llama":
-        first = [("[CLS]", tokenizer.cls_token_id)]
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=first)
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    window = {"sliding_window": 80} if kind == "mistral" else {}
-    config = AutoConfig.for_model(kind, **(SIZES | ids | window | {"vocab_size": len(tokenizer) + 3} | settings))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config).eval()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHAT_TEMPLATE
 
 
 @pytest.fixture(scope="module", params=KINDS)
