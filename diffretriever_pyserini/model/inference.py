@@ -87,7 +87,7 @@ class Inference:
         while start < len(order):
             size = batch_size
             if token_budget is not None:
-                size = self._fitting(lengths[start : start + token_budget], token_budget)
+                size = self._fitting(lengths[start : start + token_budget], token_budget, prepared.layout)
             if self.needs_every_logit:
                 # The logits must fit, too: with K = 16 and 152k terms, those of 32 texts take 311 MB in float32.
                 size = min(size, max(1, LOGIT_BYTES // (4 * self._logits_per_text(prepared.layout.k))))
@@ -100,10 +100,14 @@ class Inference:
             yield order[start : start + size]
             start += size
 
-    def _fitting(self, lengths: np.ndarray, token_budget: int) -> int:
+    def _reads_words(self, layout: Layout) -> bool:
+        """Whether positions are read one after another; the batch is then padded."""
+        return self.config.readout == "next_token" and layout.k > 1
+
+    def _fitting(self, lengths: np.ndarray, token_budget: int, layout: Layout) -> int:
         """How many of ``lengths``, the longest first, fit into ``token_budget``, including padding if there is any."""
-        if not self.backbone.packs:
-            return max(1, token_budget // int(lengths[0]))
+        if not self.backbone.packs or self._reads_words(layout):
+            return max(1, token_budget // max(1, int(lengths[0])))
         return max(1, int(np.searchsorted(np.cumsum(lengths), token_budget, side="right")))
 
     def represent(self, prepared: Prepared, rows: list[int]) -> Callable[[], Batch]:
@@ -180,7 +184,7 @@ class Inference:
         with torch.inference_mode():
             if not self.has_terms:
                 return self._one_vector(sequences, layout, lengths)
-            if layout.k > 1 and self.config.readout == "next_token":
+            if self._reads_words(layout):
                 return self._words(sequences, layout, lengths, columns)
             return self._positions(sequences, layout, lengths, columns)
 

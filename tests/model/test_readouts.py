@@ -248,6 +248,42 @@ def test_a_template_without_a_system_turn(tmp_path: Path) -> None:
     assert texts[0].replace("[SEP] [CLS] ", "").split() == texts[1].split()
 
 
+def test_batches_of_a_token_budget(tmp_path: Path) -> None:
+    """Empty texts have no tokens, and a batch that reads words is padded."""
+    save_causal(tmp_path, "mistral")  # which does not pack
+    model = DiffRetriever.from_pretrained(tmp_path, readout="mean")
+    reps = model.represent(model.prepare(["", "", "the index"], "query"), token_budget=4)
+    np.testing.assert_array_equal(reps.vectors.any(axis=2), [[False], [False], [True]])
+    save_causal(tmp_path / "packs", "qwen2")
+    model = DiffRetriever.from_pretrained(tmp_path / "packs", readout="next_token", k_query=2)
+    prepared = model.prepare(["x", *["the index " * 50] * 2, *["x"] * 6], "query")
+    budget = 3 * int(prepared.lengths.min())
+    batches = list(model.reader.batches(prepared, 0, budget))
+    assert max(map(len, batches)) > 1
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * int(prepared.lengths[batch].max()) <= budget
+
+
+def test_an_adapter_of_a_model_without_a_head(tmp_path: Path) -> None:
+    """RepLLaMA's adapter names the modules of the headless class."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
+
+    save_causal(tmp_path / "base", "llama")
+    lora = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        adapted = get_peft_model(AutoModel.from_pretrained(tmp_path / "base"), lora).eval()
+    adapted.save_pretrained(tmp_path / "adapter")
+    retriever = DiffRetriever.from_pretrained(tmp_path / "adapter", readout="last_token", query_prefix="query: ")
+    ids = sequences(retriever, "query")[0]
+    with torch.inference_mode():
+        expected = adapted(input_ids=torch.tensor([ids])).last_hidden_state[0, -1].numpy()
+    np.testing.assert_allclose(retriever.encode(TEXTS[:1], side="query").pooled[0], unit(expected), atol=1e-5)
+    plain = DiffRetriever.from_pretrained(tmp_path / "base", readout="last_token", query_prefix="query: ")
+    assert np.abs(plain.encode(TEXTS[:1], side="query").pooled[0] - unit(expected)).max() > 0.01
+
+
 @pytest.mark.parametrize("readout", ["next_token", "mean", "last_token"])
 def test_damaged_weights_name_the_text(tmp_path: Path, readout: str) -> None:
     save_causal(tmp_path, "qwen2")
