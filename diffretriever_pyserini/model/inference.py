@@ -220,7 +220,7 @@ class Inference:
         hidden = torch.zeros((len(sequences), 1, self.backbone.hidden_size), device=device)
         filled = np.flatnonzero(lengths)
         if len(filled):
-            table, ids, run = self._laid_out([sequences[i] for i in filled], layout, lengths[filled])
+            table, ids, run = self._laid_out([sequences[i] for i in filled.tolist()], layout, lengths[filled])
             states = run(ids)
             if self.config.readout == "mean":
                 tokens = states[on_device(table.mask().reshape(-1).astype(bool), device)]

@@ -292,7 +292,7 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
 def stop_ids(tokenizer: Any, layout: Layout) -> frozenset[int]:
     """Ids that end a zero-shot answer: special tokens but the mask; without masks also a quotation mark (§4, §8.1)."""
     if layout.masks:
-        return special_ids(tokenizer) - {layout.mask_id}
+        return special_ids(tokenizer) - set(layout.masks)
     quotes = set(tokenizer('"', add_special_tokens=False)["input_ids"])
     if '"' in tokenizer.get_vocab():  # SentencePiece has one with and one without a space before it
         quotes.add(tokenizer.get_vocab()['"'])

@@ -49,12 +49,16 @@ class Backbone:
 
     missing_head: frozenset[str] = frozenset()  # weights of the head that the base lacks and an adapter must have
     pad_left = True  # for rotary models; models with learned positions pad on the right
-    is_causal = False  # whether a token attends only to itself and earlier ones
 
     def __init__(self, model: PreTrainedModel):
         self.model = model.eval()
         self._kernels: dict[tuple[Any, ...], bool] = {}
         self.process = os.getpid()
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token attends only to itself and earlier ones."""
+        return False
 
     @property
     def can_pack(self) -> bool:
@@ -270,7 +274,7 @@ def check_loaded(info: dict[str, Any], folder: Path, headless: Any = None) -> fr
     ``headless`` is the model if its output head may be missing; the weights of the head that are missing are returned.
     """
     missing = {str(key) for key in info["missing_keys"]}
-    of_head = frozenset()
+    of_head: frozenset[str] = frozenset()
     if headless is not None:
         of_head = frozenset(key for key in missing if not key.startswith(f"{headless.base_model_prefix}."))
     for problem, keys in (("lacks", sorted(missing - of_head)), ("has unknown", sorted(info["unexpected_keys"]))):
