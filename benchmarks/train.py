@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from diffretriever_pyserini.model.backbones.loading import load_tokenizer
-from diffretriever_pyserini.model.config import resolve_config
 from diffretriever_pyserini.model.layout import build_layout
+from diffretriever_pyserini.model.resolve import resolve_config
 from diffretriever_pyserini.training.data.batches import Collator, Example
 from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
 from diffretriever_pyserini.training.model import MaskReader

@@ -91,8 +91,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def model_report(name: str, settings: dict[str, Any], run: _Run) -> Iterator[Check]:
     """The checks of model ``name`` with ``settings``, each as soon as it is made; a failure to load ends them."""
-    from ..model.config import resolve_config
     from ..model.model_cache import say_what_is_loaded
+    from ..model.resolve import resolve_config
     from ..model.retriever import DiffRetriever
     from ..model.tokenization import Preparer
 
@@ -150,9 +150,9 @@ def _files(config: RetrieverConfig) -> Iterator[Check]:
 
 def _mask(tokenizer: Any, layout: Layout) -> Iterator[Check]:
     """The id of the mask against what the tokenizer says; a wrong one gives vectors that look like any others."""
-    if not layout.k:
-        return
     mask = layout.mask_id
+    if mask is None:  # another read-out
+        return
     token = tokenizer.convert_ids_to_tokens(mask) if mask < len(tokenizer) else None
     own = tokenizer.mask_token_id
     known = {id_ for id_, added in tokenizer.added_tokens_decoder.items() if added.special} | {own}
@@ -184,11 +184,13 @@ def _tail(config: RetrieverConfig, tokenizer: Any, layout: Layout) -> Iterator[C
 
 
 def _prompt(config: RetrieverConfig, tokenizer: Any, side: str, layout: Layout) -> Iterator[Check]:
-    from ..model.layout import SYSTEM
+    from ..model.prompts import SYSTEM
+    from ..model.readouts import has_terms
 
     before, after = (tokenizer.decode(list(ids)) for ids in (layout.prefix, layout.suffix))
     text = f"{side}: {before!r} text {after!r}, {layout.text_budget} tokens for the text"
-    if getattr(tokenizer, "chat_template", None) and not config.fixed_ids(side) and len(layout.prefix) > 1:
+    templated = has_terms(config.readout) and getattr(tokenizer, "chat_template", None)
+    if templated and not config.fixed_ids(side) and len(layout.prefix) > 1:
         if SYSTEM not in before:
             yield Check("prompt", "warning", text, "its chat template drops the system turn; compare it with the card")
             return
@@ -230,7 +232,7 @@ def _encoded(model: DiffRetriever, run: _Run) -> Iterator[Check]:
     yield from _different(together)
     alone = [model.represent(prepared.take([i])) for i in range(len(texts))]
     yield from _alone(together, alone, str(model.dtype))
-    if prepared.layout.k:
+    if model.reader.has_terms:
         answer = model.forward_masks(texts[:1], side="passage").logits[0].argmax(axis=1)
         yield Check("answer", "ok", f"{texts[0]!r} -> {' '.join(_tokens(model.tokenizer, tuple(answer.tolist())))}")
     tokens = int(prepared.lengths.sum())

@@ -151,9 +151,9 @@ def _devices() -> Iterator[Check]:
 
 def _model() -> Iterator[Check]:
     """The default model: its config, adapter and base folder."""
-    from ..model.config import resolve_config
     from ..model.hub import local_folder
     from ..model.prebuilt import DEFAULT_NAME
+    from ..model.resolve import resolve_config
 
     try:
         config = resolve_config(DEFAULT_NAME)

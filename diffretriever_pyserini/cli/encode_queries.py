@@ -9,7 +9,8 @@ from .sources import TOPICS, add_topics, split_of
 
 _HELP = "encode a topic file once, for the dense and the lexical index"
 _DETAILS = """writes into --output:
-  queries.jsonl  {"id", "contents", "vector": {term: impact}}, which LuceneImpactSearcher reads as cached queries
+  queries.jsonl  {"id", "contents", "vector": {term: impact}}, which LuceneImpactSearcher reads as cached queries;
+                 not for the read-outs mean and last_token, which have no terms
   vectors.npy    float32 [queries, dimensions], the pooled vectors for a FAISS index, with ids.txt beside it
   manifest.json  the model, its fingerprint and the settings
 

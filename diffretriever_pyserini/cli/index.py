@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 _HELP = "Build FAISS, Lucene impact, multi-vector and text indexes from a store, in bounded memory."
 _DETAILS = """\
-Without --dense, --lexical, --multi and --text, a flat dense and a lexical index are built. The output appears when it
-is complete; after a kill, run the command again. Existing indexes of the same store stay, and with the same options
-they are not built again. Pyserini searches OUTPUT/dense, OUTPUT/multi, OUTPUT/lexical and OUTPUT/text with its own
-commands.
+Without --dense, --lexical, --multi and --text, a flat dense and a lexical index are built; for the read-outs mean and
+last_token, which have no terms, the dense one alone. The output appears when it is complete; after a kill, run the
+command again. Existing indexes of the same store stay, and with the same options they are not built again. Pyserini
+searches OUTPUT/dense, OUTPUT/multi, OUTPUT/lexical and OUTPUT/text with its own commands.
 
 dense indexes, with bytes per passage at dimension 384 (4096):
   flat   1536 (16384)  exact
@@ -77,17 +77,19 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..indexes.lucene import HEAP_MEGABYTES
     from ..model.encoder_names import parse_encoder_name
     from ..runtime.java import bound_heap
+    from ..store.store import Store
 
     default = arguments.dense is None and not (arguments.lexical or arguments.multi or arguments.text)
     if not arguments.multi and given(MultiBuild, arguments):
         raise DiffRetrieverError("--bytes-per-vector and --refine belong to --multi: add it.")
     if arguments.encoder:
         arguments.encoder = parse_encoder_name(arguments.encoder).target
+    store = Store(arguments.store)
     options = from_arguments(
         IndexOptions,
         arguments,
         dense="flat" if default else arguments.dense,
-        lexical=default or arguments.lexical,
+        lexical=arguments.lexical or (default and not store.spec.provenance.terms_refused),
         multi=from_arguments(MultiBuild, arguments) if arguments.multi else None,
     )
     cluster = cluster_options(arguments)
@@ -95,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
-    job = index_job(arguments.store, arguments.output, options)
+    job = index_job(store, arguments.output, options)
     facts = run_job(job) if cluster is None else _build_on_ray(job, cluster)
     if not arguments.quiet:
         print(_summary(facts, arguments.output, job.built, time.perf_counter() - started))

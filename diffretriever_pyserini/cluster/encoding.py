@@ -68,8 +68,8 @@ def encode_on_ray(
         If a shard fails (the message names its node and log), or the cluster cannot be reached.
     """
     from ..corpora.corpus import Corpus
-    from ..model.config import resolve_config
     from ..model.encoder_names import parse_encoder_name
+    from ..model.resolve import resolve_config
 
     if task.device != "cpu" and not cluster.gpus_per_worker:
         raise InputError(f"--device {task.device}: Ray gives workers no GPU without --gpus-per-worker 1; add it.")

@@ -13,10 +13,11 @@ from ..evaluation.runs import read_run
 from ..files.atomic import read_json, write_json
 from ..files.folders import whole_folder
 from ..files.outputs import refuse_inputs
-from ..model.config import RetrieverConfig, resolve_config
+from ..model.config import RetrieverConfig
 from ..model.encoder_names import parse_encoder_name
 from ..model.hub import local_folder
 from ..model.prebuilt import prebuilt_values
+from ..model.resolve import resolve_config
 from ..runtime.commands import Step, StepError, run_step, shown
 from .collection import WrittenCollection, write_collection
 from .commands import RUNS, pyserini_steps, question

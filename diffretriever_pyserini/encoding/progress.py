@@ -174,7 +174,8 @@ def total_figures(summaries: Sequence[dict[str, Any]], seconds: float) -> dict[s
 def block_parameters(model: DiffRetriever) -> int:
     """Return the number of weights that every token is multiplied with: the blocks, without embeddings and head."""
     network: Any = model._backbone.model
-    tables = {id(module.weight) for module in (network.get_input_embeddings(), network.get_output_embeddings())}
+    modules = (network.get_input_embeddings(), network.get_output_embeddings())  # no head: a read-out without terms
+    tables = {id(module.weight) for module in modules if module is not None}
     return sum(p.numel() for p in network.parameters() if id(p) not in tables and p.dim() == 2)
 
 

@@ -30,7 +30,8 @@ def write_encoded_queries(
 
     Each line of `queries.jsonl` is {"id", "contents", "vector": {term: int}} with the strongest 1,024 terms of the
     query (Lucene's limit). Pyserini finds queries by their stripped text, so equal texts of several ids are harmless.
-    `vectors.npy` is float32 [N, H] (pooled); row i belongs to line i of `ids.txt`.
+    `vectors.npy` is float32 [N, H] (pooled); row i belongs to line i of `ids.txt`. Without terms (read-outs mean and
+    last_token) there is no `queries.jsonl`.
 
     Raises
     ------
@@ -48,6 +49,8 @@ def write_encoded_queries(
                 for qid, text, impacts in zip(ids, texts, reps.impacts, strict=True):
                     vector = strongest(impacts, LUCENE_CLAUSES)
                     file.write(json.dumps({"id": qid, "contents": text, "vector": vector}) + "\n")
+        if not model.reader.has_terms:
+            (folder / "queries.jsonl").unlink()
         np.save(folder / "vectors.npy", vectors, allow_pickle=False)
         (folder / "ids.txt").write_text("".join(f"{qid}\n" for qid in topics), encoding="utf-8")
         manifest = {

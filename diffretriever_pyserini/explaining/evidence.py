@@ -35,24 +35,19 @@ def view_texts(model: DiffRetriever, texts: Sequence[str], prepared: Prepared, t
     budget = prepared.layout.text_budget
     views = []
     for i, text in enumerate(texts):
-        positions: tuple[MaskPosition, ...] = ()
-        if proposes(model):
-            content = None if prepared.content is None else prepared.content[i]
-            _, logits = model.reader.read(prepared, [i])
-            positions = _positions(model, logits[0].float().cpu().numpy(), content, top)
+        positions = _positions(model, prepared, i, top) if model.reader.has_terms and proposes(model) else ()
         views.append(TextView(text, len(prepared.ids[i]), len(prepared.ids[i]) >= budget, positions))
     return views
 
 
-def _positions(
-    model: DiffRetriever, logits: np.ndarray, content: np.ndarray | None, top: int
-) -> tuple[MaskPosition, ...]:
-    """``logits`` [K, V]; ``content`` has the head rows of the text's terms, None where every row counts."""
-    kept = len(logits)
-    if model.config.cut_at_stop:
-        import torch
-
-        kept = int(kept_positions(torch.from_numpy(logits.argmax(axis=1))[None], model.reader.stop_ids).sum())
+def _positions(model: DiffRetriever, prepared: Prepared, number: int, top: int) -> tuple[MaskPosition, ...]:
+    """The K positions of text ``number``."""
+    content = None if prepared.content is None else prepared.content[number]  # the head's rows; None is every row
+    _, outputs, read = model.reader.read(prepared, [number])
+    if read is None and model.config.cut_at_stop:
+        read = kept_positions(outputs.argmax(dim=2), model.reader.stop_ids)
+    logits = outputs[0].float().cpu().numpy()
+    kept = len(logits) if read is None else int(read.sum())
     special = special_ids(model.tokenizer)
     own_rows = None if content is None else frozenset(content.tolist())
     positions = []

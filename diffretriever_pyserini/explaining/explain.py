@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..model.config import resolve_config
 from ..model.lexical import LUCENE_CLAUSES, strongest
+from ..model.resolve import resolve_config
 from ..model.tokenization import Preparer
 from ..runtime import java
 from ..searching.index import SearchIndex

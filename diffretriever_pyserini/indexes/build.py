@@ -26,7 +26,7 @@ def build_index(
     Parameters
     ----------
     store, output : folders; ``output`` may hold an older index, which is replaced.
-    options : which indexes, and how; None is a flat FAISS index and a Lucene index.
+    options : which indexes, and how; None is a flat FAISS index, and a Lucene index if the encoder has terms.
     names : Lucene's names of the terms, for a model with changed settings, which has no encoder name.
 
     Raises
@@ -62,10 +62,9 @@ def index_job(
     store: Store | str | Path, output: str | Path, options: IndexOptions | None = None, names: TermNames | None = None
 ) -> IndexJob:
     """Return the job of :func:`build_index`, after all checks that need no work."""
-    options = options or IndexOptions()
-    inputs = {"--store": store.folder if isinstance(store, Store) else store, "--corpus": options.corpus or None}
-    refuse_inputs({"--output": output}, inputs)
     store = store if isinstance(store, Store) else Store(store)
+    options = options or IndexOptions(lexical=not store.spec.provenance.terms_refused)
+    refuse_inputs({"--output": output}, {"--store": store.folder, "--corpus": options.corpus or None})
     job = IndexJob(store, Path(output).expanduser(), options, terminal_bars(options.quiet), names).check()
     if job.built:
         check_unique(store)

@@ -55,6 +55,8 @@ class IndexJob:
         """Raise an error for all that can be checked at once; returns the job."""
         if len(self.store) == 0:
             raise InputError(f"{self.store.folder}: the store has no passages, so there is nothing to index.")
+        if LEXICAL in self.options.signals and (why := self.store.spec.provenance.terms_refused):
+            raise InputError(f"{self.store.folder} has no terms for a lexical index: {why}.")
         _ = self.existing
         if self.options.shards == 1:
             self._check_machine()

@@ -47,8 +47,8 @@ def encoder_terms(spec: StoreSpec, encoder: str | None = None) -> TermNames:
     ModelNotFoundError
         When there is no such encoder.
     """
-    from ..model.config import resolve_config
     from ..model.fingerprint import provenance_of
+    from ..model.resolve import resolve_config
     from ..model.tokenization import Preparer
 
     try:

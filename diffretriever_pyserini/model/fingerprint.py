@@ -63,13 +63,15 @@ def provenance_of(config: RetrieverConfig, prepare: Preparer) -> Provenance:
         tokenizer=_tokenizer_digests(prepare.tokenizer, config.name),
         query=_plain(asdict(prepare.layouts["query"])),
         passage=_plain(asdict(prepare.layouts["passage"])),
-        readout={key: getattr(config, key) for key in _READOUT} | _tf_values(config),
+        readout={key: getattr(config, key) for key in _READOUT} | _later_values(config),
     )
 
 
-def _tf_values(config: RetrieverConfig) -> dict[str, Any]:
-    """``lexical_tf`` where it is set: encoders without it are recorded as before there was such a setting."""
-    return {} if config.lexical_tf is None else {"lexical_tf": asdict(config.lexical_tf)}
+def _later_values(config: RetrieverConfig) -> dict[str, Any]:
+    """Settings that differ from their defaults: other encoders are recorded as before there were such settings."""
+    values: dict[str, Any] = {} if config.lexical_tf is None else {"lexical_tf": asdict(config.lexical_tf)}
+    values |= {} if config.readout == "mask" else {"readout": config.readout}
+    return values | {key: text for key in ("query_prefix", "passage_prefix") if (text := getattr(config, key))}
 
 
 def stamps(config: RetrieverConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DiffRetrieverError, NumericalError
+from ..errors import ConfigError, DiffRetrieverError, NumericalError
 from ..runtime.threads import check_threads
 from . import method
 from .backbones.base import Backbone
+from .backbones.causal import CausalBackbone
 from .backbones.packing import on_device
 from .config import RetrieverConfig
 from .denoising import read_positions
+from .generation import read_words
 from .layout import Layout, TokenTable
+from .readouts import has_terms, mean_states, no_terms, positions_read
 from .tokenization import Prepared
 
 if TYPE_CHECKING:
@@ -27,8 +30,23 @@ LOGIT_BYTES = 1 << 28  # limit for the logits of a batch, if every logit is need
 COLUMN_BYTES = 1 << 30  # limit for the columns of the head that a batch gathers, if not every logit is needed
 
 
+class Reading(NamedTuple):
+    """What is read of B texts.
+
+    Attributes
+    ----------
+    hidden : float [B, K, H], after the final norm; float32 for the mean of all positions.
+    logits : float [B, K, V], or [B, K, C] of chosen columns; zero for a read-out without terms.
+    kept : bool [B, K], the positions that count, where words were read one by one; None where that is not yet known.
+    """
+
+    hidden: torch.Tensor
+    logits: torch.Tensor
+    kept: torch.Tensor | None = None
+
+
 class Inference:
-    """Runs a backbone on batches and reads it at the K mask positions.
+    """Runs a backbone on batches and reads it at the K positions of its read-out.
 
     Ids in ``excluded`` (mask, unknown word) never count as terms; ``stop_ids`` end a zero-shot answer
     (docs/method.md §4).
@@ -38,11 +56,27 @@ class Inference:
         self.backbone, self.config = backbone, config
         self.excluded, self.stop_ids = sorted(excluded), stop_ids
 
+        self.has_terms = has_terms(config.readout)
+
     @property
     def needs_every_logit(self) -> bool:
         """Whether words are decoded or the whole vocabulary counts; else the text's own columns of the head suffice."""
         config = self.config
-        return config.cut_at_stop or config.denoising_steps > 1 or config.lexical_terms == "vocabulary"
+        if not self.has_terms or config.lexical_terms == "vocabulary":
+            return self.has_terms
+        if config.readout == "next_token":
+            return max(config.k_query, config.k_passage) > 1
+        return config.cut_at_stop or config.denoising_steps > 1
+
+    @property
+    def decodes(self) -> bool:
+        """Whether every logit of every position is read, and the text's own columns are taken out later."""
+        return self.config.readout == "mask" and self.needs_every_logit
+
+    def _logits_per_text(self, k: int) -> int:
+        """How many logits of one text are in memory at the same time, where every one is needed."""
+        one_by_one = self.config.readout == "next_token" and self.config.lexical_terms != "vocabulary"
+        return self.backbone.vocab_size * (1 if one_by_one else k)
 
     def batches(self, prepared: Prepared, batch_size: int, token_budget: int | None = None) -> Iterator[list[int]]:
         """Batches of texts with similar lengths, the longest first."""
@@ -53,11 +87,11 @@ class Inference:
         while start < len(order):
             size = batch_size
             if token_budget is not None:
-                size = self._fitting(lengths[start : start + token_budget], token_budget)
+                size = self._fitting(lengths[start : start + token_budget], token_budget, prepared.layout)
             if self.needs_every_logit:
                 # The logits must fit, too: with K = 16 and 152k terms, those of 32 texts take 311 MB in float32.
-                size = min(size, max(1, LOGIT_BYTES // (4 * prepared.layout.k * self.backbone.vocab_size)))
-            elif prepared.content is not None:
+                size = min(size, max(1, LOGIT_BYTES // (4 * self._logits_per_text(prepared.layout.k))))
+            if prepared.content is not None and not self.decodes:
                 # The columns must fit, too: a long text is cut to max_length tokens, but has thousands of words.
                 row = self.backbone.hidden_size * self.backbone.model.dtype.itemsize
                 widest = np.maximum.accumulate(prepared.content.lengths[order[start : start + size]])
@@ -66,10 +100,14 @@ class Inference:
             yield order[start : start + size]
             start += size
 
-    def _fitting(self, lengths: np.ndarray, token_budget: int) -> int:
+    def _reads_words(self, layout: Layout) -> bool:
+        """Whether positions are read one after another; the batch is then padded."""
+        return self.config.readout == "next_token" and layout.k > 1
+
+    def _fitting(self, lengths: np.ndarray, token_budget: int, layout: Layout) -> int:
         """How many of ``lengths``, the longest first, fit into ``token_budget``, including padding if there is any."""
-        if not self.backbone.packs:
-            return max(1, token_budget // int(lengths[0]))
+        if not self.backbone.packs or self._reads_words(layout):
+            return max(1, token_budget // max(1, int(lengths[0])))
         return max(1, int(np.searchsorted(np.cumsum(lengths), token_budget, side="right")))
 
     def represent(self, prepared: Prepared, rows: list[int]) -> Callable[[], Batch]:
@@ -85,12 +123,13 @@ class Inference:
         values = None if prepared.factors is None else [prepared.factors[i] for i in rows]
         columns, factors = content_columns(content, values, len(rows), self.backbone.device)
         with torch.inference_mode():
-            hidden, logits = self._forward(prepared, rows, None if self.needs_every_logit else columns)
+            hidden, logits, kept = self._forward(prepared, rows, None if self.decodes else columns)
             finite = _finite(hidden, logits)
-            kept = method.kept_positions(logits.argmax(dim=2), self.stop_ids) if config.cut_at_stop else None
+            if self.decodes and config.cut_at_stop:
+                kept = method.kept_positions(logits.argmax(dim=2), self.stop_ids)
             if columns is None:
                 logits[:, :, self.excluded] = float("-inf")
-            elif self.needs_every_logit:
+            elif self.decodes:
                 logits = logits.gather(2, columns.unsqueeze(1).expand(-1, logits.shape[1], -1))
             scale = method.LexicalScale(config.top_terms, config.impact_scale, config.impact_rounding)
             if config.lexical_tf is not None:
@@ -104,17 +143,18 @@ class Inference:
 
         return result
 
-    def read(
-        self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """:meth:`forward` for the texts ``rows``; raises NumericalError for NaN or infinity."""
-        hidden, logits = self._forward(prepared, rows, columns)
-        self._check(_finite(hidden, logits).cpu().numpy(), rows)
-        return hidden, logits
+    def read(self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None = None) -> Reading:
+        """:meth:`forward` for the texts ``rows``.
 
-    def _forward(
-        self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        Raises NumericalError for NaN or infinity, and ConfigError for a read-out without logits.
+        """
+        if why := no_terms(self.config.name, self.config.readout):
+            raise ConfigError(f"{why}.")
+        reading = self._forward(prepared, rows, columns)
+        self._check(_finite(reading.hidden, reading.logits).cpu().numpy(), rows)
+        return reading
+
+    def _forward(self, prepared: Prepared, rows: list[int], columns: torch.Tensor | None) -> Reading:
         return self.forward([prepared.ids[i] for i in rows], prepared.layout, columns)
 
     def _check(self, finite: np.ndarray, rows: list[int]) -> None:
@@ -131,28 +171,73 @@ class Inference:
 
     def forward(
         self, sequences: Sequence[Sequence[int] | np.ndarray], layout: Layout, columns: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lay out, run and read the K mask positions of one batch of text ids.
+    ) -> Reading:
+        """Lay out, run and read one batch of text ids.
 
-        Returns hidden states [B, K, H] and logits [B, K, V], or [B, K, C] with ``columns`` [B, C]. The output head runs
-        on the K rows only. Texts are packed one after another if the backbone packs, else padded.
+        The logits are [B, K, V], or [B, K, C] with ``columns`` [B, C]. The output head runs on the positions that are
+        read only. Texts are packed one after another if the backbone packs, else padded.
         """
         import torch
 
-        device, packs, lengths = self.backbone.device, self.backbone.packs, layout.lengths(sequences)
-        table = TokenTable.packed(lengths) if packs else TokenTable.padded(lengths, self.backbone.pad_left)
-        run = (self._packed if packs else self._padded)(table, layout)
-        positions = on_device(table.mask_positions(layout), device)
+        self._check_process()
+        lengths = layout.lengths(sequences)
+        with torch.inference_mode():
+            if not self.has_terms:
+                return self._one_vector(sequences, layout, lengths)
+            if self._reads_words(layout):
+                return self._words(sequences, layout, lengths, columns)
+            return self._positions(sequences, layout, lengths, columns)
+
+    def _positions(
+        self, sequences: Sequence[Any], layout: Layout, lengths: np.ndarray, columns: torch.Tensor | None
+    ) -> Reading:
+        """All positions from one pass, or as many as there are denoising steps."""
+        table, ids, run = self._laid_out(sequences, layout, lengths)
+        positions = on_device(positions_read(table, layout), self.backbone.device)
 
         def read(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             rows = run(ids)[positions]
             return rows, self.backbone.head(rows) if columns is None else self.backbone.head_columns(rows, columns)
 
-        ids = on_device(table.ids(layout, sequences).reshape(-1), device)
         config = self.config
-        self._check_process()
-        with torch.inference_mode():
-            return read_positions(read, ids, positions, config.denoising_steps, config.denoising_schedule)
+        return Reading(*read_positions(read, ids, positions, config.denoising_steps, config.denoising_schedule))
+
+    def _words(
+        self, sequences: Sequence[Any], layout: Layout, lengths: np.ndarray, columns: torch.Tensor | None
+    ) -> Reading:
+        """K positions, one after another."""
+        assert isinstance(self.backbone, CausalBackbone)
+        device, table = self.backbone.device, TokenTable.padded(lengths, left=True)
+        stops = on_device(np.array(sorted(self.stop_ids)), device) if self.config.cut_at_stop else None
+        ids, mask = on_device(table.ids(layout, sequences), device), on_device(table.mask(), device)
+        return Reading(*read_words(self.backbone, ids, mask, layout.k, stops, columns))
+
+    def _one_vector(self, sequences: Sequence[Any], layout: Layout, lengths: np.ndarray) -> Reading:
+        """The mean of all positions, or the last one; zero for a text without tokens."""
+        import torch
+
+        device = self.backbone.device
+        hidden = torch.zeros((len(sequences), 1, self.backbone.hidden_size), device=device)
+        filled = np.flatnonzero(lengths)
+        if len(filled):
+            table, ids, run = self._laid_out([sequences[i] for i in filled.tolist()], layout, lengths[filled])
+            states = run(ids)
+            if self.config.readout == "mean":
+                tokens = states[on_device(table.mask().reshape(-1).astype(bool), device)]
+                read = mean_states(tokens, on_device(table.lengths, device)).unsqueeze(1)
+            else:
+                read = states[on_device(positions_read(table, layout), device)].float()
+            hidden[on_device(filled, device)] = read
+        return Reading(hidden, hidden.new_zeros((len(sequences), 1, 1)))
+
+    def _laid_out(
+        self, sequences: Sequence[Any], layout: Layout, lengths: np.ndarray
+    ) -> tuple[TokenTable, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        """The table of a batch, its ids [T], and the function from ids to hidden states [T, H]."""
+        packs = self.backbone.packs
+        table = TokenTable.packed(lengths) if packs else TokenTable.padded(lengths, self.backbone.pad_left)
+        run = (self._packed if packs else self._padded)(table, layout)
+        return table, on_device(table.ids(layout, sequences).reshape(-1), self.backbone.device), run
 
     def _check_process(self) -> None:
         """Raise DiffRetrieverError in a forked process, where the model would hang or torch would fail."""

@@ -1,13 +1,13 @@
 """From text to the token layout ``prefix | text | suffix | MASK x K | tail`` (docs/method.md §2).
 
 The prompt asks for a few words, the masks take their positions, and the tail closes the assistant's turn. So the model
-sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once.
+sees a finished answer with K blanks. Every id outside the text is fixed per side, so a layout is built once. Other
+read-outs than *mask* have neither masks nor tail (§8).
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +18,10 @@ from ..errors import ConfigError, reason
 from ..text import clean_text
 from .backbones.base import ChatFacts
 from .backbones.loading import family_module
-from .config import RetrieverConfig, check_side
+from .config import RetrieverConfig
+from .prompts import Prompt, prompt_for
+from .readouts import has_terms
 
-SYSTEM = "You are an AI assistant that can understand human language."
-_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_WORDING = {  # variant: what the prompt asks for, the noun, its verb, a further request
-    "one": ("one word", "word", "is", ""),
-    "three": ("three words", "words", "are", " and split them by space"),
-    "few": ("a few words", "words", "are", ""),
-}
 _SENTINEL = "\u241etext\u241e"  # replaces the text while the chat template is rendered
 _CLIP_MARGIN = 128  # tokens that may change if a word is cut: WordPiece makes up to 100 of half an unknown word
 _CHAT = ChatFacts()
@@ -34,28 +29,18 @@ _MAX_CHARACTERS = 1 << 18  # a word of ten million characters would take half a 
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """The words of one prompt: the system turn and what precedes and follows the text."""
-
-    system: str
-    user_prefix: str
-    user_suffix: str
-    assistant_prefix: str
-
-
-@dataclass(frozen=True, slots=True)
 class Layout:
     """Every token id of one side, except those of the text.
 
     A sequence is ``prefix + text + suffix + [mask_id] * k + tail`` and has at most ``max_length + k + len(tail)``
-    tokens. The masks are at the positions ``[-k - len(tail), -len(tail))``.
+    tokens. The masks are at the positions ``[-k - len(tail), -len(tail))``. Without a ``mask_id`` there are no masks.
     """
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     tail: tuple[int, ...]
     k: int
-    mask_id: int
+    mask_id: int | None
     pad_id: int
     max_length: int
 
@@ -65,9 +50,14 @@ class Layout:
         return self.max_length - len(self.prefix) - len(self.suffix)
 
     @property
+    def masks(self) -> tuple[int, ...]:
+        """The K masks; empty for a read-out without masks."""
+        return () if self.mask_id is None else (self.mask_id,) * self.k
+
+    @property
     def block(self) -> int:
         """Tokens from the first mask to the end."""
-        return self.k + len(self.tail)
+        return len(self.masks) + len(self.tail)
 
     def lengths(self, texts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
         """int64 [N]: tokens of each whole sequence; ``texts`` are the ids of each text alone, within the budget."""
@@ -76,7 +66,7 @@ class Layout:
 
     def assemble(self, text_ids: Sequence[int]) -> list[int]:
         """The whole sequence for one text's ids, which are cut to the budget."""
-        return [*self.prefix, *text_ids[: self.text_budget], *self.suffix, *[self.mask_id] * self.k, *self.tail]
+        return [*self.prefix, *text_ids[: self.text_budget], *self.suffix, *self.masks, *self.tail]
 
     def shortened(self, max_length: int | None, what: str) -> Layout:
         """The same layout with at most ``max_length`` tokens (None: unchanged); raises ConfigError if no text fits."""
@@ -146,67 +136,30 @@ class TokenTable:
         return (self.starts + self.lengths - layout.block)[:, None] + np.arange(layout.k)
 
 
-def prompt_for(side: str, k: int, variant: str = "auto") -> Prompt:
-    """The prompt of ``side`` for K = ``k``: ``one`` and ``three`` name K, ``few`` does not (docs/method.md §2).
-
-    ``auto`` is ``one`` for K = 1 and ``few`` for larger K.
-    """
-    check_side(side)
-    if variant == "auto":
-        variant = "one" if k == 1 else "few"
-    request, noun, is_, also = _WORDING[variant]
-    prompt = Prompt(
-        system=SYSTEM,
-        user_prefix=f'{side.capitalize()}: "',
-        user_suffix=f'". Use {request} to represent the {side} in a retrieval task. '
-        f"Make sure your {noun} {is_} in lowercase{also}.",
-        assistant_prefix=f'The {noun} {is_}: "',
-    )
-    return prompt if variant == "few" else count_words(prompt, k)
-
-
-def count_words(prompt: Prompt, k: int) -> Prompt:
-    """Rewrite "one word" to K words ("four words", digits above ten); a prompt without a number is not changed."""
-    if k == 1:
-        return prompt
-    number = _NUMBERS[k - 1] if k <= len(_NUMBERS) else str(k)
-
-    def rewrite(text: str) -> str:
-        text = re.sub(rf"\b(?:{'|'.join(_NUMBERS)}) words?\b", f"{number} words", text)
-        return re.sub(r"\bword is\b", "words are", text)
-
-    return Prompt(prompt.system, prompt.user_prefix, rewrite(prompt.user_suffix), rewrite(prompt.assistant_prefix))
-
-
 def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
     """The layout of ``side``; raises ConfigError if the checkpoint has no mask token or the prompt fills max_length."""
+    masked = config.readout == "mask"
     chat = family_module(config.family).RELEASE.chat
     known = (config.mask_token_id, tokenizer.mask_token_id, chat.mask_id)
     mask_id = next((one for one in known if one is not None), None)
-    if mask_id is None:
+    if masked and mask_id is None:
         raise ConfigError(f"{config.name}: no mask token in the checkpoint or its tokenizer; set mask_token_id.")
     fixed = config.fixed_ids(side)
-    prompted = _is_prompted(config, tokenizer, fixed is not None)
-    prefix: Sequence[int]
-    suffix: Sequence[int]
-    if fixed is not None:
-        prefix, suffix = fixed
-    elif prompted:
-        prefix, suffix = chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name, chat)
-    else:
-        prefix, suffix = ((_special_id(tokenizer, role, config.name),) for role in ("cls_token", "sep_token"))
-    if prompted:
+    prompted = has_terms(config.readout) and _is_prompted(config, tokenizer, fixed is not None)
+    prefix, suffix = fixed or _around_text(config, tokenizer, side, prompted)
+    tail: list[int] = []
+    if masked and not prompted:
+        tail = [_special_id(tokenizer, "sep_token", config.name)]
+    elif masked:
         tail = tail_ids(tokenizer, config.n_tail, chat)
         if None in tail:
             _special_id(tokenizer, "eos_token", config.name)
-    else:
-        tail = [_special_id(tokenizer, "sep_token", config.name)]
     layout = Layout(
         prefix=tuple(prefix),
         suffix=tuple(suffix),
         tail=tuple(tail),
         k=config.k(side),
-        mask_id=int(mask_id),
+        mask_id=int(mask_id) if masked else None,
         pad_id=_pad_id(tokenizer),
         max_length=config.max_length,
     )
@@ -230,18 +183,35 @@ def _is_prompted(config: RetrieverConfig, tokenizer: Any, fixed: bool) -> bool:
     return config.prompt != "none" and has_template
 
 
+def _around_text(
+    config: RetrieverConfig, tokenizer: Any, side: str, prompted: bool
+) -> tuple[Sequence[int], Sequence[int]]:
+    """The ids before and after a text of ``side``: of the prompt, or the tokenizer's own where there is none."""
+    if prompted:
+        chat = family_module(config.family).RELEASE.chat
+        return chat_ids(tokenizer, prompt_for(side, config.k(side), config.prompt), config.name, chat)
+    if has_terms(config.readout):
+        return [_special_id(tokenizer, "cls_token", config.name)], [_special_id(tokenizer, "sep_token", config.name)]
+    prefix, suffix = own_ids(tokenizer, config.name)
+    eos = [_special_id(tokenizer, "eos_token", config.name)] if config.ends_with_eos else []
+    return prefix, [*suffix, *eos]
+
+
+def own_ids(tokenizer: Any, name: str) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer itself puts before and after a text, such as BERT's or Llama's first."""
+    alone, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    for start in range(len(whole) - len(alone) + 1):
+        if whole[start : start + len(alone)] == alone:
+            return whole[:start], whole[start + len(alone) :]
+    raise ConfigError(f"{name}: its tokenizer changes a text when it adds special tokens; set prefix and suffix ids.")
+
+
 def chat_ids(tokenizer: Any, prompt: Prompt, name: str, chat: ChatFacts = _CHAT) -> tuple[list[int], list[int]]:
     """Prefix and suffix ids: the rendered chat template before and after the text, each tokenised separately."""
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(f"{name}: its tokenizer has no chat template; set prompt ids or use an Instruct checkpoint.")
-    messages = [
-        {"role": "system", "content": prompt.system},
-        {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix},
-    ]
     try:
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **dict(chat.arguments)
-        )
+        text = _rendered(tokenizer, prompt, chat)
     except Exception as error:  # a template is a program and can raise anything
         raise ConfigError(
             f"{name}: the chat template of its tokenizer is broken ({reason(error)}); "
@@ -256,6 +226,18 @@ def chat_ids(tokenizer: Any, prompt: Prompt, name: str, chat: ChatFacts = _CHAT)
     options = {"add_special_tokens": False, "split_special_tokens": False}  # those of the template are control tokens
     prefix, suffix = (tokenizer(half, **options)["input_ids"] for half in halves)
     return prefix, suffix
+
+
+def _rendered(tokenizer: Any, prompt: Prompt, chat: ChatFacts) -> str:
+    """The rendered chat around a sentinel; a template without a system turn (Mistral's) gets its text in the user's."""
+    user = {"role": "user", "content": prompt.user_prefix + _SENTINEL + prompt.user_suffix}
+    joined = {"role": "user", "content": f"{prompt.system} {user['content']}"}  # as in PromptReps's prompt for Mistral
+    options = {"tokenize": False, "add_generation_prompt": True} | dict(chat.arguments)
+    try:
+        text = tokenizer.apply_chat_template([{"role": "system", "content": prompt.system}, user], **options)
+    except Exception:  # a template is a program and can raise anything
+        text = tokenizer.apply_chat_template([joined], **options)
+    return str(text)
 
 
 def tail_ids(tokenizer: Any, n_tail: int, chat: ChatFacts = _CHAT) -> list[int]:
@@ -277,6 +259,16 @@ def tail_ids(tokenizer: Any, n_tail: int, chat: ChatFacts = _CHAT) -> list[int]:
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """Ids of the special tokens; a special token outside the vocabulary has none."""
     return frozenset(special for special in tokenizer.all_special_ids if special is not None)
+
+
+def stop_ids(tokenizer: Any, layout: Layout) -> frozenset[int]:
+    """Ids that end a zero-shot answer: special tokens but the mask; without masks also a quotation mark (§4, §8.1)."""
+    if layout.masks:
+        return special_ids(tokenizer) - set(layout.masks)
+    quotes = set(tokenizer('"', add_special_tokens=False)["input_ids"])
+    if '"' in tokenizer.get_vocab():  # SentencePiece has one with and one without a space before it
+        quotes.add(tokenizer.get_vocab()['"'])
+    return special_ids(tokenizer) | quotes
 
 
 def _special_id(tokenizer: Any, role: str, name: str) -> int:

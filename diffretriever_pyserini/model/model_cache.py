@@ -16,6 +16,7 @@ from .backbones.loading import load_backbone
 from .config import RetrieverConfig
 from .fingerprint import stamps
 from .hub import local_folder
+from .readouts import has_terms
 from .weights import parameter_count
 
 
@@ -26,11 +27,13 @@ class Weights(NamedTuple):
     files: tuple[tuple[str, tuple[int, ...]], ...]
     mask_position_ids: str
     mask_token_type: int
+    head: bool
 
     @classmethod
     def of(cls, config: RetrieverConfig) -> Weights:
         """The weights of ``config`` as they are on disk now. Raises ModelNotFoundError."""
-        return cls(config.family, stamps(config), config.mask_position_ids, config.mask_token_type)
+        head = has_terms(config.readout)
+        return cls(config.family, stamps(config), config.mask_position_ids, config.mask_token_type, head)
 
 
 Key = tuple[Weights, str, str]

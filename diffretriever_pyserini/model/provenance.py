@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import BUILD_AGAIN, InputError, reason
+from .readouts import no_terms
 
 VERSION = 3  # increases when the same weights and settings give other numbers or another record
 Needed = Literal["everything", "terms", "vectors"]
@@ -20,7 +21,7 @@ SEARCH_REMEDY = "search with the encoder that built the index, or build the inde
 # Passage vectors do not depend on these. Pyserini may shorten max_length for one side.
 _NOT_OF_VECTORS = frozenset((
     "readout.impact_rounding", "readout.lexical_terms", "readout.top_terms", "readout.impact_scale",
-    "readout.max_lexical_chars", "passage.pad_id", "passage.max_length",
+    "readout.max_lexical_chars", "readout.query_prefix", "passage.pad_id", "passage.max_length",
 ))
 _NAMES = {
     "query.k": "k_query", "passage.k": "k_passage", "query.max_length": "max_length",
@@ -73,6 +74,11 @@ class Provenance:
     def k_passage(self) -> int:
         """Vectors per passage."""
         return int(self.passage["k"])
+
+    @property
+    def terms_refused(self) -> str | None:
+        """Why the encoder has no terms, if its read-out gives a vector alone; else None."""
+        return no_terms(self.encoder, str(self.readout.get("readout", "mask")))
 
     def digest(self, needed: Needed) -> str:
         """16 hex digits over what is ``needed``."""
@@ -179,7 +185,7 @@ def _value(values: Mapping[str, Any], name: str) -> str:
 
 def _decides(name: str, needed: Needed) -> bool:
     if needed == "terms":
-        return not name.startswith("query.") and name != "passage.max_length"
+        return not name.startswith("query.") and name not in ("passage.max_length", "readout.query_prefix")
     return needed == "everything" or not (name.startswith(("query.", "readout.lexical_tf.")) or name in _NOT_OF_VECTORS)
 
 

@@ -22,8 +22,8 @@ class Representations:
 
     Attributes
     ----------
-    vectors : float32 [N, K, H], each row of unit length, or zero if the position was cut.
-    weights : CSR int32 [N, V], impacts by token id (V = rows of the output head).
+    vectors : float32 [N, K, H], each row of unit length, or zero if the position was cut or the text is empty.
+    weights : CSR int32 [N, V], impacts by token id (V = rows of the output head); none for a read-out without terms.
 
     Examples
     --------
@@ -64,7 +64,7 @@ class Representations:
 
 
 class MaskOutputs(NamedTuple):
-    """At the K mask positions: float32 ``hidden`` [N, K, H] after the final norm, float32 ``logits`` [N, K, V]."""
+    """At the K positions: float32 ``hidden`` [N, K, H] after the final norm, float32 ``logits`` [N, K, V]."""
 
     hidden: np.ndarray
     logits: np.ndarray

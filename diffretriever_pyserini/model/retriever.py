@@ -20,14 +20,15 @@ from ..errors import ConfigError, InputError, NumericalError
 from ..runtime.devices import device_name, dtype_name
 from ..settings import Count, parsed
 from . import model_cache
-from .config import RetrieverConfig, resolve_config
+from .config import RetrieverConfig
 from .fingerprint import provenance_of, stamps
 from .inference import Batch, Inference
-from .layout import Layout, special_ids
+from .layout import Layout, stop_ids
 from .lexical import TermNames, unknown_ids
 from .method import pool
 from .provenance import Provenance
 from .representations import MaskOutputs, QueryRepresentation, Representations
+from .resolve import resolve_config
 from .tokenization import Prepared, Preparer
 
 if TYPE_CHECKING:
@@ -67,10 +68,9 @@ class DiffRetriever:
         self._files = stamps(config)
         self._backbone = model_cache.shared_backbone(config, precision, device)
         self._check_fit()
-        mask_id = self.prepare.mask_id
-        stop_ids = special_ids(self.tokenizer) - {mask_id}
-        excluded = unknown_ids(self.tokenizer) | {mask_id}
-        self.reader = Inference(self._backbone, config, excluded, stop_ids)
+        layout = self._layouts["query"]
+        excluded = unknown_ids(self.tokenizer) | {*layout.masks}
+        self.reader = Inference(self._backbone, config, excluded, stop_ids(self.tokenizer, layout))
         self._queries: OrderedDict[str, QueryRepresentation] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -248,7 +248,7 @@ class DiffRetriever:
     def forward_masks(
         self, texts: Sequence[str], side: str = "query", max_length: int | None = None, batch_size: int = 32
     ) -> MaskOutputs:
-        """The model's outputs at the K masks, before normalisation, filter and cut: ``hidden``, ``logits``."""
+        """The model's outputs at the K positions, before normalisation, filter and cut: ``hidden``, ``logits``."""
         texts, batch_size = _checked(texts, batch_size)
         prepared = self.prepare(texts, side, max_length)
         k = prepared.layout.k
@@ -256,11 +256,11 @@ class DiffRetriever:
         logits = np.zeros((len(texts), k, self.vocab_size), dtype=np.float32)
         for rows in self.reader.batches(prepared, batch_size):
             try:
-                batch_hidden, batch_logits = self.reader.read(prepared, rows)
+                reading = self.reader.read(prepared, rows)
             except NumericalError as error:
                 raise _with_quote(error, texts) from error
-            hidden[rows] = batch_hidden.float().cpu().numpy()
-            logits[rows] = batch_logits.float().cpu().numpy()
+            hidden[rows] = reading.hidden.float().cpu().numpy()
+            logits[rows] = reading.logits.float().cpu().numpy()
         return MaskOutputs(hidden, logits)
 
     def encode_queries_cached(self, texts: Sequence[str], batch_size: int = 32) -> list[QueryRepresentation]:
@@ -283,9 +283,8 @@ class DiffRetriever:
         rows, limit = self._backbone.input_rows, self._backbone.max_positions
         for side, layout in self._layouts.items():
             subject, block = f"{self.config.name}, {side} side", layout.block
-            highest = max(
-                *layout.prefix, *layout.suffix, *layout.tail, layout.mask_id, *self.tokenizer.get_vocab().values()
-            )
+            fixed = (*layout.prefix, *layout.suffix, *layout.masks, *layout.tail)
+            highest = max(*fixed, *self.tokenizer.get_vocab().values())
             if highest >= rows:
                 raise ConfigError(
                     f"{subject}: token id {highest} is beyond the model's {rows} ids; use the tokenizer of this model."

@@ -17,6 +17,7 @@ from .config import LexicalTf, RetrieverConfig, check_side
 from .layout import Layout, build_layout, tokenize_texts
 from .lexical import ContentTokens
 from .method import tf_factors
+from .readouts import has_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Prepared:
     Attributes
     ----------
     ids : token ids, cut to the layout's budget.
-    content : ids of each text's terms; None for a whole-vocabulary model.
+    content : ids of each text's terms, none for a read-out without terms; None for a whole-vocabulary model.
     factors : float32, of the weights of these terms (``lexical_tf``); None for a model without such factors.
     """
 
@@ -110,17 +111,13 @@ class Preparer:
         self.tokenizer = load_tokenizer(config) if tokenizer is None else tokenizer
         self.layouts = {side: build_layout(config, self.tokenizer, side) for side in ("query", "passage")}
 
-    @property
-    def mask_id(self) -> int:
-        """Token id of the mask."""
-        return self.layouts["query"].mask_id
-
     @cached_property
     def content(self) -> ContentTokens:
         """Content token ids of a text (docs/method.md §4)."""
         config = self.config
         stems = config.lexical_terms == "stems"
-        return ContentTokens(self.tokenizer, [self.mask_id], max_chars=config.max_lexical_chars, stems=stems)
+        masks = self.layouts["query"].masks
+        return ContentTokens(self.tokenizer, masks, max_chars=config.max_lexical_chars, stems=stems)
 
     def layout(self, side: str, max_length: int | None = None) -> Layout:
         """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if it leaves no text."""
@@ -149,6 +146,11 @@ class Preparer:
 
     def _prepared(self, texts: Sequence[str], layout: Layout, side: str) -> Prepared:
         with panics_as_errors():
+            if not has_terms(self.config.readout):
+                prefix = self.config.text_prefix(side)
+                texts = [prefix + text for text in texts]
+                ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
+                return Prepared(layout, ids, Ragged.of([()] * len(texts)), side=side)
             ids = Ragged.of(tokenize_texts(self.tokenizer, texts, layout.text_budget))
             if self.config.lexical_terms == "vocabulary":
                 return Prepared(layout, ids, None, side=side)

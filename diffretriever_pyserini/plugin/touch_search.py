@@ -234,7 +234,9 @@ def _ours(encoder: Any) -> bool:
 
 
 def _dense(encoder: Any) -> bool:
-    return _ours(encoder) and hasattr(encoder, "lexical") and not encoder.name.lexical
+    encoders = sys.modules.get("diffretriever_pyserini.pyserini_api.encoders")
+    ours = encoders is not None and isinstance(encoder, encoders.DiffRetrieverQueryEncoder)
+    return ours and not encoder.name.lexical
 
 
 def _has_our_encoder(searcher: Any) -> bool:

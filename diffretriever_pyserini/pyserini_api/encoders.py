@@ -18,11 +18,13 @@ import numpy as np
 import _diffretriever_pyserini_startup as startup
 
 from ..errors import ConfigError, InputError
-from ..model.config import FIELDS, resolve_config
+from ..model.config import FIELDS
 from ..model.encoder_names import EncoderName, parse_encoder_name
 from ..model.hub import local_folder
 from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.provenance import Provenance
+from ..model.readouts import no_terms
+from ..model.resolve import resolve_config
 from ..runtime import java
 from ..runtime.devices import half_precision
 from ..store.index_record import IndexRecord
@@ -78,6 +80,9 @@ class _Named:
         # A missing model or base is an error here, before a corpus is read; the model is loaded on first use.
         config = resolve_config(self.name.target, **self._overrides)
         local_folder(config.backbone)
+        self.terms_refused = no_terms(str(self.name), config.readout)
+        if self.name.lexical and self.terms_refused:
+            raise ConfigError(f"{self.terms_refused}.")
         if max_length is not None and max_length < config.max_length:  # Pyserini's length can only shorten the model's
             self._overrides["max_length"] = max_length
         startup.ensure()
@@ -250,6 +255,8 @@ class LexicalQueryEncoder(QueryEncoder):
 
     def __init__(self, dense: DiffRetrieverQueryEncoder):
         super().__init__()
+        if dense.terms_refused:
+            raise ConfigError(f"{dense.terms_refused}.")
         self.has_model = True
         self.dense = dense
         self.name = EncoderName(dense.name.target, lexical=True)

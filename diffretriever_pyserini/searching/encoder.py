@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ModelNotFoundError
-from ..model.config import resolve_config
 from ..model.encoder_names import EncoderName, parse_encoder_name
 from ..model.provenance import Provenance, require_same_encoder
+from ..model.resolve import resolve_config
 from ..store.index_record import read_index_record
 from .folder import FILE_NAME, IndexFolder
 

@@ -74,6 +74,9 @@ class IndexFolder:
             return next((mode for mode in reversed(self.modes) if mode != BM25), BM25)
         for signal in self._parse_mode(requested):
             if not self.folders(signal):
+                why = None if self.provenance is None else self.provenance.terms_refused
+                if signal == "lexical" and why:
+                    raise InputError(f"{self.name} cannot be searched in mode {requested}: {why}.")
                 part = _part(signal)
                 raise InputError(
                     f"{self.name} has no {signal} signal, so it cannot be searched in mode {requested}: build it with "

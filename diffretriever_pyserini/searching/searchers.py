@@ -244,8 +244,10 @@ def check_lexical(folder: Path, encoder: Provenance, documents: int, needed: Nee
     """Raise InputError where the record of the Lucene index in ``folder`` names another encoder than ``encoder``.
 
     ``needed`` is how much of the encoder must agree: query settings may be overridden on purpose. An index of
-    Pyserini's own command has no record and is accepted.
+    Pyserini's own command has no record and is accepted. An encoder without terms is refused.
     """
+    if why := encoder.terms_refused:
+        raise InputError(f"{why}.")
     record = read_index_record(folder)
     if record is not None and record.documents in (None, documents):  # else the index was replaced since
         require_same_encoder(record.provenance, encoder, f"{folder} holds term weights", needed=needed)

@@ -16,9 +16,10 @@ from ..evaluation.plots import PLOTS_REMEDY
 from ..files.atomic import read_json, write_json, write_whole
 from ..files.outputs import real_target
 from ..model.backbones.loading import family_module, load_tokenizer
-from ..model.config import RetrieverConfig, resolve_config
+from ..model.config import RetrieverConfig
 from ..model.layout import build_layout
 from ..model.prebuilt import written_values
+from ..model.resolve import resolve_config
 from .card import model_card
 from .data.examples import RowFiles, TrainingRows, split_rows
 from .data.sources import digests, row_files
@@ -121,6 +122,8 @@ def _plot(output: Path) -> str:
 def retriever_for(settings: TrainSettings) -> RetrieverConfig:
     """The retriever that the run trains; K and length come from the settings, else the model, else the paper."""
     config = resolve_config(settings.model, **settings.overrides())
+    if config.readout != "mask":
+        raise ConfigError(f"{settings.model}: training needs mask positions; the read-out {config.readout} has none.")
     bare = config.adapter is None and written_values(settings.model) is None
     defaults = family_module(config.family).RELEASE
     changes: dict[str, Any] = {}

@@ -7,8 +7,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from diffretriever_pyserini.model.layout import prompt_for, tokenize_texts
+from diffretriever_pyserini.model.layout import tokenize_texts
 from diffretriever_pyserini.model.lexical import PUNCTUATION, content_words, split_words, stopwords
+from diffretriever_pyserini.model.prompts import prompt_for
 
 from .conftest import BASES, Goldens, side_and_k
 

@@ -171,7 +171,7 @@ def test_workers_end_when_their_parent_is_killed(model: DiffRetriever, tmp_path:
         textwrap.dedent(
             """
             import os, signal, sys
-            from diffretriever_pyserini.model.config import resolve_config
+            from diffretriever_pyserini.model.resolve import resolve_config
             from diffretriever_pyserini.encoding.prefetch import Prefetcher
             from diffretriever_pyserini.model.tokenization import Preparer
 

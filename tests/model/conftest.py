@@ -18,6 +18,17 @@ LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789.,!?'\"-")
 WORDS = ["the", "of", "retrieval", "passage", "word", "##ing", "##s", "dense", "index", "query", "é", "日", "☃"]
 TEXTS = ["dense retrieval of passages", "the index", "", "x", "words of a query, " * 40, "日本 ☃ é!"]
 Load = Callable[..., DiffRetriever]
+CHAT_TEMPLATE = "{% for m in messages %}[CLS] {{ m.content }} [SEP]{% endfor %}"
+_CAUSAL_SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.3,
+    "head_dim": 8,
+}
 
 
 def wordpiece(*more: str) -> Any:
@@ -61,6 +72,29 @@ def save_masked_lm(folder: Path, kind: str = "bert", **settings: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(kind, **(sizes | settings))).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def save_causal(folder: Path, kind: str, template: str = CHAT_TEMPLATE, seed: int = 3, **settings: Any) -> Any:
+    """Write a random causal LM of ``kind``; Llama's tokenizer puts [CLS] first. The model is returned."""
+    import torch
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = wordpiece()
+    tokenizer.eos_token, tokenizer.chat_template = "[SEP]", template
+    if kind == "llama":
+        first = [("[CLS]", tokenizer.cls_token_id)]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=first)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    window = {"sliding_window": 80} if kind == "mistral" else {}
+    sizes = _CAUSAL_SIZES | {"vocab_size": len(tokenizer) + 3}
+    config = AutoConfig.for_model(kind, **(sizes | ids | window | settings))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config).eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model

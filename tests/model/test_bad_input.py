@@ -73,7 +73,7 @@ def test_a_text_may_contain_the_mask_token(any_model: DiffRetriever, mask: str) 
     layout = any_model.layout("passage")
     ids = [any_model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     for i, text_ids in enumerate(ids):
-        hidden, _ = any_model.reader.forward([text_ids], layout)
+        hidden, *_ = any_model.reader.forward([text_ids], layout)
         unit = torch.nn.functional.normalize(hidden.detach(), dim=-1).numpy()[0]
         kept = np.any(reps.vectors[i] != 0, axis=1)
         np.testing.assert_allclose(reps.vectors[i, kept], unit[kept], atol=1e-5)

@@ -10,15 +10,9 @@ import pytest
 import yaml
 
 from diffretriever_pyserini.errors import ConfigError, ModelNotFoundError
-from diffretriever_pyserini.model.config import (
-    FIELDS,
-    HUB_BASES,
-    RetrieverConfig,
-    check_side,
-    family_of,
-    resolve_config,
-)
+from diffretriever_pyserini.model.config import FIELDS, RetrieverConfig, check_side, family_of
 from diffretriever_pyserini.model.prebuilt import list_prebuilt, prebuilt_dir, prebuilt_values, read_yaml
+from diffretriever_pyserini.model.resolve import HUB_BASES, resolve_config
 
 from .conftest import copy_folder, edit_json
 

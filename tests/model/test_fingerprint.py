@@ -11,9 +11,9 @@ import pytest
 
 from diffretriever_pyserini.errors import ConfigError, InputError
 from diffretriever_pyserini.model import weights as weights_module
-from diffretriever_pyserini.model.config import resolve_config
 from diffretriever_pyserini.model.fingerprint import provenance_of
 from diffretriever_pyserini.model.provenance import Provenance, differences, read_provenance, require_same_encoder
+from diffretriever_pyserini.model.resolve import resolve_config
 from diffretriever_pyserini.model.retriever import DiffRetriever
 from diffretriever_pyserini.model.tokenization import Preparer
 from diffretriever_pyserini.model.weights import cache_folder, tensor_digests

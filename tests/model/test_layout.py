@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.backbones.loading import load_tokenizer
-from diffretriever_pyserini.model.config import RetrieverConfig, resolve_config
+from diffretriever_pyserini.model.config import RetrieverConfig
 from diffretriever_pyserini.model.layout import (
     Layout,
     build_layout,
     chat_ids,
-    prompt_for,
     special_ids,
     tail_ids,
     tokenize_texts,
 )
+from diffretriever_pyserini.model.prompts import prompt_for
+from diffretriever_pyserini.model.resolve import resolve_config
 
 from .conftest import Load, copy_folder, edit_json, save_masked_lm, wordpiece
 

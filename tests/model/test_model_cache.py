@@ -13,7 +13,7 @@ import torch
 
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.model import model_cache
-from diffretriever_pyserini.model.config import resolve_config
+from diffretriever_pyserini.model.resolve import resolve_config
 from diffretriever_pyserini.model.retriever import load_shared
 from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from diffretriever_pyserini.cli import main
-from diffretriever_pyserini.model.config import resolve_config
+from diffretriever_pyserini.model.resolve import resolve_config
 
 from .. import warm
 from ..encoding.conftest import passages, write_corpus

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from diffretriever_pyserini.model.backbones import dream, llada
 from diffretriever_pyserini.model.backbones.loading import load_base, load_tokenizer
-from diffretriever_pyserini.model.config import resolve_config
 from diffretriever_pyserini.model.layout import build_layout
 from diffretriever_pyserini.model.method import unit
+from diffretriever_pyserini.model.resolve import resolve_config
 from diffretriever_pyserini.training import losses
 from diffretriever_pyserini.training.data.batches import Collator
 from diffretriever_pyserini.training.model import MaskReader

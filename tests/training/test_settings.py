@@ -83,7 +83,7 @@ def test_llada_adapts_its_output_head(conformance_dir: Path) -> None:
     import torch
 
     from diffretriever_pyserini.model.backbones.loading import load_base
-    from diffretriever_pyserini.model.config import resolve_config
+    from diffretriever_pyserini.model.resolve import resolve_config
 
     for name, count in (("tiny-dream", 21), ("tiny-llada", 22)):
         model = load_base(resolve_config(str(conformance_dir / "checkpoints" / name)), torch.float32).model
@@ -155,7 +155,7 @@ def test_the_commands_say_what_is_missing(capsys: pytest.CaptureFixture[str]) ->
 
 def test_settings_that_would_be_ignored_are_refused(conformance_dir: Path) -> None:
     from diffretriever_pyserini.model.backbones.loading import load_base
-    from diffretriever_pyserini.model.config import resolve_config
+    from diffretriever_pyserini.model.resolve import resolve_config
     from diffretriever_pyserini.training.run import retriever_for
 
     checkpoints = conformance_dir / "checkpoints"

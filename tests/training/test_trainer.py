@@ -334,9 +334,9 @@ def test_too_few_rows_and_an_output_in_use(tiny_settings: Settings, tmp_path: Pa
 def test_the_unknown_word_is_no_term_in_training(tmp_path: Path) -> None:
     """Neither among the terms of a text nor, where all terms count, in the whole vocabulary."""
     from diffretriever_pyserini.model.backbones.loading import load_base, load_tokenizer
-    from diffretriever_pyserini.model.config import resolve_config
     from diffretriever_pyserini.model.layout import build_layout
     from diffretriever_pyserini.model.lexical import unknown_ids
+    from diffretriever_pyserini.model.resolve import resolve_config
 
     save_masked_lm(tmp_path)
     config = resolve_config(str(tmp_path))

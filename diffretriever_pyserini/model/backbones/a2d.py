@@ -72,15 +72,15 @@ def read_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def load(folder: Path, dtype: Any) -> A2DBackbone:
-    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> A2DBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU; with ``head_may_miss`` it may lack its head."""
     import transformers
 
     config = read_config(folder)
     architecture = getattr(transformers, type(config).__name__.replace("Config", "ForCausalLM"))
     model, info = load_weights(architecture, folder, config=config, dtype=dtype)
-    check_loaded(info, folder)
     backbone = A2DBackbone(model)
+    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
     if config.tie_word_embeddings and not backbone.is_tied:  # transformers 5 keeps a stored head that differs
         model.get_output_embeddings().weight = model.get_input_embeddings().weight
         backbone.notes = (_UNEQUAL_HEAD,)

@@ -83,6 +83,11 @@ class Backbone:
         self.process = os.getpid()
 
     @property
+    def is_causal(self) -> bool:
+        """Whether a token attends only to itself and earlier ones."""
+        return False
+
+    @property
     def can_pack(self) -> bool:
         """Whether the architecture can read several texts packed in one row."""
         return True
@@ -104,7 +109,7 @@ class Backbone:
 
         key = (self.device, self.dtype, torch.is_grad_enabled())
         if key not in self._kernels:
-            self._kernels[key] = kernel_works(self.model)
+            self._kernels[key] = kernel_works(self.model, self.is_causal)
         return self._kernels[key]
 
     @property
@@ -114,8 +119,9 @@ class Backbone:
 
     @property
     def vocab_size(self) -> int:
-        """Rows V of the output head; not the tokenizer's size."""
-        return int(self.model.get_output_embeddings().weight.shape[0])
+        """Rows V of the output head, or of the input embedding if there is no head; not the tokenizer's size."""
+        head = self.model.get_output_embeddings()
+        return self.input_rows if head is None else int(head.weight.shape[0])
 
     @property
     def device(self) -> torch.device:
@@ -128,7 +134,7 @@ class Backbone:
         return self.model.dtype
 
     def hidden_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, block: int) -> torch.Tensor:
-        """Final-norm hidden states [B, L, H] of ids [B, L]; attention is bidirectional; only padding (0) is masked.
+        """Final-norm hidden states [B, L, H] of ids [B, L]; padding (0) is masked, and nothing else unless causal.
 
         ``block`` is the number of masks and tail tokens at the end of each text.
         """
@@ -136,7 +142,7 @@ class Backbone:
 
     def packing(self, lengths: np.ndarray) -> Packing:
         """The packing of texts with ``lengths`` int64 [B] tokens."""
-        return Packing.of(lengths, self.device, self.has_kernel)
+        return Packing.of(lengths, self.device, self.has_kernel, self.is_causal)
 
     def packed_states(self, input_ids: torch.Tensor, packing: Packing, block: int) -> torch.Tensor:
         """:meth:`hidden_states` [T, H] for the ids [T] of packed texts, each of which attends only to itself."""
@@ -189,6 +195,11 @@ class Backbone:
         """The reverse of :meth:`stored_tensors`."""
         return stored
 
+    def drop_head(self) -> None:
+        """Free an output head that is not tied to the embeddings, for a read-out that has no logits."""
+        if getattr(self.model, "lm_head", None) is not None and not self.is_tied:
+            self.model.set_output_embeddings(None)
+
     def head_input(self, rows: torch.Tensor) -> torch.Tensor:
         """Input of the head's last linear layer for hidden states [..., H]; the BERT family transforms them."""
         return rows
@@ -230,7 +241,7 @@ def load_weights(architecture: Any, folder: Path, **arguments: Any) -> tuple[Any
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: the weights cannot be loaded (safetensors only): {reason(error)}.") from error
     _check_shapes(folder, info["mismatched_keys"])
-    return model, info
+    return model, info | {"missing_keys": set(info["missing_keys"]) - set(model.all_tied_weights_keys)}
 
 
 @contextmanager
@@ -316,12 +327,22 @@ def check_family(folder: Path, raw: dict[str, Any], family: str) -> None:
         raise ConfigError(f"{folder}: this base is a {actual} model, but the configuration or adapter is for {family}.")
 
 
-def check_loaded(info: dict[str, Any], folder: Path) -> None:
-    """Raise ConfigError if a checkpoint lacked weights or had some that the architecture does not know."""
-    for kind, problem in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown")):
-        keys = sorted(str(key) for key in info.get(kind, ()))
+def check_loaded(info: dict[str, Any], folder: Path, headless: Any = None) -> frozenset[str]:
+    """Raise ConfigError if a checkpoint lacked weights or had some that the architecture does not know.
+
+    ``headless`` is the model if its output head may be missing; the weights of the head that are missing are returned.
+    """
+    missing = {str(key) for key in info["missing_keys"]}
+    of_head: frozenset[str] = frozenset()
+    if headless is not None:
+        of_head = frozenset(key for key in missing if not key.startswith(f"{headless.base_model_prefix}."))
+    for problem, keys in (
+        ("lacks", sorted(missing - of_head)),
+        ("has unknown", sorted(info.get("unexpected_keys", ()))),
+    ):
         if keys:
             raise ConfigError(f"{folder}: the checkpoint {problem} weights {', '.join(keys[:3])} ({len(keys)} in all).")
+    return of_head
 
 
 def refuse(folder: Path, raw: dict[str, Any], expected: dict[str, tuple[Any, ...]]) -> None:

@@ -53,13 +53,14 @@ def read_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def load(folder: Path, dtype: Any) -> DreamBackbone:
-    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> DreamBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU; with ``head_may_miss`` it may lack its head."""
     from transformers import Qwen2ForCausalLM
 
     model, info = load_weights(Qwen2ForCausalLM, folder, config=read_config(folder), dtype=dtype)
-    check_loaded(info, folder)
-    return DreamBackbone(model)
+    backbone = DreamBackbone(model)
+    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
+    return backbone
 
 
 def adapter_key(name: str) -> str:

@@ -90,14 +90,15 @@ def read_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def load(folder: Path, dtype: Any) -> LladaBackbone:
-    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> LladaBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU; with ``head_may_miss`` it may lack its head."""
     from transformers import LlamaForCausalLM
 
     config = read_config(folder)
     model, info = load_weights(LlamaForCausalLM, folder, config=config, dtype=dtype, key_mapping=_RENAMES)
-    check_loaded(info, folder)
-    return LladaBackbone(model)
+    backbone = LladaBackbone(model)
+    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
+    return backbone
 
 
 def adapter_key(name: str) -> str:

@@ -140,8 +140,8 @@ def _dense_layers(raw: dict[str, Any], path: Path) -> list[int]:
     return [i for i, one in enumerate(each) if one == 0]
 
 
-def load(folder: Path, dtype: Any) -> LladaMoeBackbone:
-    """The base in ``folder`` with its weights in ``dtype``, on the CPU."""
+def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> LladaMoeBackbone:
+    """The base in ``folder`` with its weights in ``dtype``, on the CPU; with ``head_may_miss`` it may lack its head."""
     from transformers import Qwen3MoeForCausalLM
 
     config: Any = read_config(folder)
@@ -156,8 +156,9 @@ def load(folder: Path, dtype: Any) -> LladaMoeBackbone:
     }
     check_stored(folder, experts)
     model, info = load_weights(Qwen3MoeForCausalLM, folder, config=config, dtype=dtype)
-    check_loaded(info, folder)
-    return LladaMoeBackbone(model)
+    backbone = LladaMoeBackbone(model)
+    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
+    return backbone
 
 
 def adapter_key(name: str) -> str:

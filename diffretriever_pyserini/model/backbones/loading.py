@@ -12,7 +12,8 @@ from ...files.atomic import read_json
 from ...runtime.threads import check_threads
 from ..config import RetrieverConfig
 from ..hub import local_folder
-from . import a2d, dream, llada, llada_moe, masked_lm
+from ..readouts import has_terms
+from . import a2d, causal, dream, llada, llada_moe, masked_lm
 from .base import Backbone, ChatFacts, quiet_loading
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _FAMILIES: dict[str, ModuleType] = {
     "a2d": a2d,
     "llada_moe": llada_moe,
     "masked_lm": masked_lm,
+    "causal": causal,
 }
 # Initialisations that do not change the base. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract their initial
 # weights from the base, so the saved adapter belongs to a base that was never saved.
@@ -51,12 +53,15 @@ def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
 
     check_threads("torch", torch.get_num_threads())
     adapter = local_folder(config.adapter) if config.adapter else None
+    reads_head = has_terms(config.readout)
     has_head = adapter is not None and (adapter / _HEAD_FILE).is_file()
-    backbone = load_base(config, dtype, head_may_miss=has_head)
+    backbone = load_base(config, dtype, head_may_miss=has_head or not reads_head)
     if adapter is not None:
         if (adapter / "adapter_config.json").is_file():
             merge_adapter(backbone, adapter, config.family)
         load_head(backbone, adapter)
+    if not reads_head:
+        backbone.drop_head()
     backbone.model.to(device).requires_grad_(False)
     backbone.pack()
     return backbone
@@ -68,11 +73,11 @@ def family_module(name: str) -> ModuleType:
 
 
 def load_base(config: RetrieverConfig, dtype: Any, head_may_miss: bool = False) -> Backbone:
-    """The base weights of ``config`` alone, on the CPU; with ``head_may_miss`` a masked LM may lack its head."""
+    """The base weights of ``config`` alone, on the CPU; with ``head_may_miss`` it may lack its output head."""
     folder = local_folder(config.backbone)
     if config.family == "masked_lm":
-        return masked_lm.load(folder, dtype, config.mask_position_ids, config.mask_token_type, head_may_miss)
-    return _FAMILIES[config.family].load(folder, dtype)
+        return masked_lm.load(folder, dtype, head_may_miss, config.mask_position_ids, config.mask_token_type)
+    return _FAMILIES[config.family].load(folder, dtype, head_may_miss)
 
 
 def empty_base(config: RetrieverConfig) -> Any:
@@ -263,6 +268,6 @@ def _tokenizer_in(folder: Path, family: str) -> Any:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if (folder / "tokenizer.json").is_file():
         return PreTrainedTokenizerFast.from_pretrained(folder)
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and family == "dream":
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and family in ("dream", "causal"):
         return Qwen2Tokenizer.from_pretrained(folder)
     return None

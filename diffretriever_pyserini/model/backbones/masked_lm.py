@@ -123,21 +123,16 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def load(
-    folder: Path, dtype: Any, mask_position_ids: str = "follow", mask_token_type: int = 0, head_may_miss: bool = False
+    folder: Path, dtype: Any, head_may_miss: bool = False, mask_position_ids: str = "follow", mask_token_type: int = 0
 ) -> MaskedLmBackbone:
-    """The base in ``folder``; with ``head_may_miss`` the head may be absent, because an adapter has it."""
+    """The base in ``folder``; with ``head_may_miss`` the head may be absent (an adapter has it, or it is not read)."""
     from transformers import AutoModelForMaskedLM
 
     config = read_config(folder)
     model, info = load_weights(AutoModelForMaskedLM, folder, config=config, dtype=dtype, trust_remote_code=False)
-    tied = set(model.all_tied_weights_keys)
-    missing = [key for key in info["missing_keys"] if key not in tied]
-    of_head = {key for key in missing if key.startswith(("cls.", "lm_head."))} if head_may_miss else set()
-    missing = [key for key in missing if key not in of_head]
-    unexpected = [key for key in info["unexpected_keys"] if not any(name in key for name in NOT_LOADED)]
-    check_loaded({"missing_keys": missing, "unexpected_keys": unexpected}, folder)
+    info["unexpected_keys"] = [key for key in info["unexpected_keys"] if not any(name in key for name in NOT_LOADED)]
     backbone = MaskedLmBackbone(model, mask_position_ids, mask_token_type)
-    backbone.missing_head = frozenset(of_head)
+    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
     return backbone
 
 

@@ -34,6 +34,7 @@ class Packing:
     remaining : int64 [T], tokens from each one to the end of its text, including itself, on the model's device.
     bounds : int32 [B + 1], offset of each text, and T, on the model's device.
     kernel : whether to use torch's variable-length kernels.
+    causal : whether a token attends only to itself and earlier ones.
     """
 
     lengths: tuple[int, ...]
@@ -41,9 +42,10 @@ class Packing:
     remaining: torch.Tensor
     bounds: torch.Tensor
     kernel: bool = False
+    causal: bool = False
 
     @classmethod
-    def of(cls, lengths: np.ndarray, device: Any, kernel: bool = False) -> Packing:
+    def of(cls, lengths: np.ndarray, device: Any, kernel: bool = False, causal: bool = False) -> Packing:
         """The packing of texts with ``lengths`` int64 [B] tokens."""
         bounds = np.concatenate([[0], np.cumsum(lengths)])
         offsets = np.arange(bounds[-1])
@@ -53,6 +55,7 @@ class Packing:
             on_device(np.repeat(bounds[1:], lengths) - offsets, device),
             on_device(bounds.astype(np.int32), device),
             kernel,
+            causal,
         )
 
 
@@ -113,8 +116,10 @@ def _by_kernel(
     from torch.nn.attention.varlen import varlen_attn
 
     longest, bounds = max(packing.lengths), packing.bounds
-    grouped = query.shape[1] != key.shape[1]
-    attended: Any = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scaling, enable_gqa=grouped)
+    options: dict[str, Any] = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    if packing.causal:
+        options["window_size"] = (-1, 0)  # all earlier tokens, no later one
+    attended: Any = varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
     return attended
 
 
@@ -137,12 +142,14 @@ def _by_length(
         q, k, v = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in parts)
         if repeats > 1:
             k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=packing.causal, scale=scaling
+        )
         results.append(attended.transpose(1, 2).flatten(0, 1))
     return torch.cat(results)
 
 
-def kernel_works(model: PreTrainedModel) -> bool:
+def kernel_works(model: PreTrainedModel, causal: bool = False) -> bool:
     """Whether torch's variable-length attention runs on the device of ``model`` and agrees with ordinary attention.
 
     Where gradients are enabled, they must agree, too.
@@ -156,23 +163,23 @@ def kernel_works(model: PreTrainedModel) -> bool:
     key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
     width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
     try:
-        return _kernel_agrees(heads, key_heads, width, model.device, model.dtype)
+        return _kernel_agrees((heads, key_heads), width, model.device, model.dtype, causal)
     except (ImportError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         logger.info("torch's variable-length attention does not run (%s); texts of equal length attend together", error)
         return False
 
 
-def _kernel_agrees(heads: int, key_heads: int, width: int, device: Any, dtype: Any) -> bool:
+def _kernel_agrees(heads: tuple[int, int], width: int, device: Any, dtype: Any, causal: bool) -> bool:
     import torch
 
     generator = torch.Generator().manual_seed(1)
-    packing = Packing.of(np.array(_PROBE), device)
+    packing = Packing.of(np.array(_PROBE), device, causal=causal)
     inputs = [
         torch.randn((count, sum(_PROBE), width), generator=generator)
         .to(device, dtype)
         .transpose(0, 1)  # as models pass it
         .requires_grad_(torch.is_grad_enabled())
-        for count in (heads, key_heads, key_heads)
+        for count in (*heads, heads[1])
     ]
     query, key, value = inputs
     pairs = [(_by_kernel(query, key, value, packing, None), _by_length(query, key, value, packing, None))]

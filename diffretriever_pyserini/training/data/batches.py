@@ -137,7 +137,7 @@ class Collator:
             draw = np.random.default_rng(example.seed)
             ratios.append(1.0 - draw.random())
             hidden = draw.random(len(text)) < ratios[-1]
-            inputs.append(np.where(hidden, layout.mask_id, text))
+            inputs.append(np.where(hidden, layout.masks[0], text))
             targets.append(np.where(hidden, text, -1))
         batch, table = self._padded(inputs, layout)
         padded_targets = np.full(table.size, -1, dtype=np.int64)

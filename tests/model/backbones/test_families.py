@@ -17,7 +17,8 @@ from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.backbones import a2d, dream, llada, llada_moe, masked_lm
 from diffretriever_pyserini.model.backbones.base import ReleaseFacts
 from diffretriever_pyserini.model.backbones.loading import family_module, load_backbone, load_tokenizer
-from diffretriever_pyserini.model.config import FAMILIES, family_of, resolve_config
+from diffretriever_pyserini.model.config import FAMILIES, family_of
+from diffretriever_pyserini.model.resolve import resolve_config
 
 from ..conftest import TEXTS, Load, assert_close, copy_folder, edit_json, edit_weights, save_masked_lm
 

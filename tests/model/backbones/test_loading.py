@@ -17,7 +17,7 @@ from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.backbones import dream
 from diffretriever_pyserini.model.backbones.base import Backbone
 from diffretriever_pyserini.model.backbones.loading import load_backbone, load_base, load_head, load_tokenizer
-from diffretriever_pyserini.model.config import resolve_config
+from diffretriever_pyserini.model.resolve import resolve_config
 from diffretriever_pyserini.training.lora import head_parameters, trainable_backbone
 
 from ..conftest import TEXTS, Load, assert_close, copy_folder, edit_json, edit_weights, save_masked_lm

@@ -121,7 +121,7 @@ def test_a_kernel_is_tested_before_it_is_used(monkeypatch: Any, change: Any, wor
     """A kernel that disagrees with ordinary attention or raises is not used."""
     plain, agrees = packing._by_length, packing._kernel_agrees
     monkeypatch.setattr(packing, "_by_kernel", lambda *inputs: change(plain(*inputs)))
-    monkeypatch.setattr(packing, "_kernel_agrees", lambda *sizes, **_: agrees(*sizes[:3], "cpu", sizes[4]))
+    monkeypatch.setattr(packing, "_kernel_agrees", lambda *sizes, **_: agrees(*sizes[:2], "cpu", *sizes[3:]))
     assert kernel_works(OnGpu()) is works  # type: ignore[arg-type]
 
 
