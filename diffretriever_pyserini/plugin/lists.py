@@ -40,7 +40,9 @@ _SERVER = "https://raw.githubusercontent.com/castorini/anserini-tools/master/top
 class PyseriniList(Protocol):
     """One of Pyserini's two lists."""
 
-    names: Collection[str]
+    @property
+    def names(self) -> Collection[str]:
+        """All names."""
 
     def topics(self, name: str) -> Any:
         """Download and read topics: a Java map of query id → fields."""
