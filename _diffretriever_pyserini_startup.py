@@ -13,22 +13,29 @@ OPT_OUT = "DIFFRETRIEVER_NO_PLUGIN"
 class PostImportFinder:
     """A meta path finder that calls a function once, right after the module it waits for has been executed.
 
-    The callback is forgotten in ``exec_module`` and not in ``find_spec``: ``python -m package.module`` asks for the
-    spec before it imports anything, and must not use the callback up.
+    Another function may execute the module's body. The callback is forgotten in ``exec_module`` and not in
+    ``find_spec``: ``python -m package.module`` asks for the spec before it imports anything, and must not use the
+    callback up.
     """
 
     def __init__(self):
         self.callbacks = {}
+        self.loads = {}
 
-    def watch(self, name, callback):
-        """Call ``callback(module)`` after the module ``name`` is next imported."""
+    def watch(self, name, callback, load=None):
+        """Call ``callback(module)`` after the module ``name`` is next imported.
+
+        With ``load``, the module's body is executed by ``load(execute, module)``, which calls ``execute(module)``.
+        """
         self.callbacks[name] = callback
+        self.loads[name] = load
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
     def forget(self, name):
         """Stop waiting for the module ``name``; the finder leaves ``sys.meta_path`` when it waits for nothing."""
         self.callbacks.pop(name, None)
+        self.loads.pop(name, None)
         if not self.callbacks and self in sys.meta_path:
             sys.meta_path.remove(self)
 
@@ -47,7 +54,7 @@ class PostImportFinder:
 
 
 class _CallbackLoader:
-    """The real loader, but for one thing: after ``exec_module`` it runs the callback and steps out of the way."""
+    """The real loader, but for ``exec_module``: it also runs the callback, and then steps out of the way."""
 
     def __init__(self, loader, finder):
         self._loader = loader
@@ -61,7 +68,11 @@ class _CallbackLoader:
 
     def exec_module(self, module):
         module.__loader__ = module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
+        load = self._finder.loads.get(module.__name__)
+        if load is None:
+            self._loader.exec_module(module)
+        else:
+            load(self._loader.exec_module, module)
         callback = self._finder.callbacks.get(module.__name__)
         self._finder.forget(module.__name__)
         if callback is not None:

@@ -208,5 +208,5 @@ def _touch_points(states: list[tuple[str, str, str]], attached: bool) -> Iterato
         yield Check("plugin", "ok", f"{active} of {len(states)} touch points active")
     for name, state, detail in states:
         if attached and state != "active":
-            remedy = "this Pyserini differs from 2.3, which is known to work; all other touch points are unaffected"
+            remedy = "this Pyserini differs from 2.3 and 2.4, which are known to work; the others are unaffected"
             yield Check("plugin", "warning", f"{name}: {state} ({detail})", remedy)

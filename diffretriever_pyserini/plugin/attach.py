@@ -18,6 +18,17 @@ class PyseriniMismatch(Exception):  # noqa: N818
     """Pyserini differs from what a touch point expects; the message says how."""
 
 
+def nothing() -> None:
+    """Undo a touch point that has changed nothing."""
+
+
+def made_by(maker: str) -> Callable[..., Any]:
+    """The function that ``maker`` ("file:function" of this folder) names."""
+    file, function = maker.split(":")
+    made: Callable[..., Any] = getattr(importlib.import_module(f"{__package__}.{file}"), function)
+    return made
+
+
 def attach(module: ModuleType, attribute: str, parameters: tuple[str, ...] | None, maker: str) -> Undo:
     """Replace ``module.attribute`` by what ``maker`` ("file:function" of this folder) returns.
 
@@ -34,8 +45,7 @@ def attach(module: ModuleType, attribute: str, parameters: tuple[str, ...] | Non
     PyseriniMismatch
         When the attribute is missing or differs from what is expected; nothing has been changed then.
     """
-    file, function = maker.split(":")
-    make = getattr(importlib.import_module(f"{__package__}.{file}"), function)
+    make = made_by(maker)
     if not attribute:
         return make()
     *path, name = attribute.split(".")

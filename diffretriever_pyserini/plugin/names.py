@@ -12,7 +12,6 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ..corpora import qrels as judgement_files
 from ..corpora import topics as topic_files
@@ -20,21 +19,10 @@ from ..corpora.irds import irds_name
 from ..errors import InputError
 from ..files.folders import restore
 from ..runtime import java
+from .lists import WORDS, PyseriniList, pyserini_list
 
-USED = {
-    "topics_mapping": "the names of topics, and the file of each",
-    "qrels_mapping": "the names of judgements, and the file of each",
-    "JTopicReader.getTopicsWithStringIds": "reads topics; `get_topics` would change the id 007 into 7",
-    "get_qrels_file": "downloads judgements, and says where they are",
-    "JRelevanceJudgments.getNewQrelAbsPath": "says in an error where a missing file is kept",
-    "JPath.of": "as above",
-}
-"""What this module uses of ``pyserini.search._base``, and why; nothing there is changed."""
-
-_SERVER = "https://raw.githubusercontent.com/castorini/anserini-tools/master/topics-and-qrels"  # Anserini's
 _NAME = re.compile(r"\w[\w.-]*")
 _FILES = frozenset((".tsv", ".txt", ".json", ".jsonl", ".gz", ".zst", ".trec", ".xml", ".qrels"))
-_WORDS = {"topics": "topics", "qrels": "judgements"}
 
 
 def read_topics(source: str | Path, split: str = "test") -> dict[str, str]:
@@ -62,8 +50,8 @@ def read_topics(source: str | Path, split: str = "test") -> dict[str, str]:
     """
     if (name := _pyserini_name(source)) is None:
         return topic_files.read_topics(source, split)
-    with _pyserini(name, "topics") as base:
-        read = base.JTopicReader.getTopicsWithStringIds(base.topics_mapping[name])
+    with _pyserini(name, "topics") as listed:
+        read = listed.topics(name)
         topics = {str(qid): read.get(qid).get("title") for qid in read.keySet().toArray()}
     if None in topics.values():
         raise InputError(f"{name}: these topics have no titles, so there is nothing to encode.")
@@ -97,8 +85,8 @@ def read_qrels(source: str | Path, split: str = "test") -> dict[str, dict[str, i
     """
     if (name := _pyserini_name(source)) is None:
         return judgement_files.read_qrels(source, split)
-    with _pyserini(name, "qrels") as base:
-        path = base.get_qrels_file(name)
+    with _pyserini(name, "qrels") as listed:
+        path = listed.qrels(name)
     return judgement_files.read_qrels(path)
 
 
@@ -112,25 +100,23 @@ def _pyserini_name(source: str | Path) -> str | None:
 
 
 @contextmanager
-def _pyserini(name: str, kind: str) -> Iterator[Any]:
-    """Pyserini's module of ``kind`` (topics or qrels), which knows ``name``.
+def _pyserini(name: str, kind: str) -> Iterator[PyseriniList]:
+    """Pyserini's list of ``kind`` (topics or qrels), which has ``name``.
 
     An error in the block is an InputError that says what is missing.
     """
     java.check_process()
     java.prepare()
-    from pyserini.search import _base as base
-
-    known = getattr(base, f"{kind}_mapping", {})
-    if name not in known:
+    listed = pyserini_list(kind, name)
+    if name not in listed.names:
         raise InputError(
-            f"{name}: no such file or folder, and no {_WORDS[kind]} that Pyserini knows{_near(name, known)}."
+            f"{name}: no such file or folder, and no {WORDS[kind]} that Pyserini knows{_near(name, listed.names)}."
         )
     try:
         with java.calls, _output_as_messages():
-            yield base
+            yield listed
     except Exception as error:  # Java's, and Pyserini's own where Java returned nothing
-        raise InputError(f"{name}: {_missing(base, known[name].path, _WORDS[kind], error)}") from error
+        raise InputError(f"{name}: {_missing(*listed.kept(name), WORDS[kind], error)}") from error
 
 
 def _near(name: str, known: Collection[str]) -> str:
@@ -140,15 +126,13 @@ def _near(name: str, known: Collection[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else "; check the spelling"
 
 
-def _missing(base: Any, file: str, what: str, error: Exception) -> str:
+def _missing(path: Path, url: str, what: str, error: Exception) -> str:
     """What is missing, where it would be kept, and where it comes from."""
-    path = Path(base.JRelevanceJudgments.getNewQrelAbsPath(base.JPath.of(file)).toString())
     if path.is_file() and path.stat().st_size:
         return f"Pyserini cannot read these {what} ({java.said(error)}). Remove {path}, and they are downloaded again."
     return (
         f"Pyserini downloads these {what} when they are first used, and could not ({java.said(error)}). Without a "
-        f"connection, fetch {_SERVER}/{path.name} on another machine and save it as {path} (PYSERINI_CACHE names "
-        "another folder)."
+        f"connection, fetch {url} on another machine and save it as {path} (PYSERINI_CACHE names another folder)."
     )
 
 

@@ -1,7 +1,7 @@
 """The table of everything that we change inside Pyserini, and the functions that apply and undo it.
 
-An entry is applied when its module of Pyserini has been imported. It first checks that Pyserini has what it expects. If
-not, one warning names the entry, it is left out, and Pyserini and all other entries continue to work.
+An entry is applied while its module of Pyserini is imported, or right after. It first checks that Pyserini has what it
+expects. If not, one warning names the entry, it is left out, and Pyserini and all other entries continue to work.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
 import _diffretriever_pyserini_startup as startup
 
-from .attach import PyseriniMismatch, Undo, attach
+from .attach import PyseriniMismatch, Undo, attach, made_by, nothing
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class TouchPoint:
     why : the reason, as in docs/pyserini.md.
     attach : ``module:function`` in this folder that makes the replacement.
     parameters : leading parameter names that Pyserini's function must have; None for an encoder map.
+    loads : the function in ``attach`` executes the body of the module; it takes a function that does that, and the
+        module.
     """
 
     module: str
@@ -37,6 +40,7 @@ class TouchPoint:
     why: str
     attach: str
     parameters: tuple[str, ...] | None = ()
+    loads: bool = False
 
     @property
     def name(self) -> str:
@@ -46,6 +50,8 @@ class TouchPoint:
     @property
     def checked(self) -> str:
         """Description of what is checked before the change."""
+        if self.loads:
+            return "one mapping alone is downloaded, for its aliases alone; else the body is executed again, unchanged"
         if not self.attribute:
             return "nothing: it changes the process, not Pyserini"
         if self.parameters is None:
@@ -73,6 +79,14 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
         "a Java without the vector module works, and a missing Java is a clear error",
         "touch_java:configure_classpath",
         ("anserini_root",),
+    ),
+    TouchPoint(
+        "pyserini.prebuilt_index_info",
+        "",
+        "importing Pyserini 2.4.0 downloads nothing, and so works without a connection; two names of prebuilt indexes "
+        "are looked up when they are used",
+        "touch_prebuilt:load_without_download",
+        loads=True,
     ),
     TouchPoint(
         "pyserini.encode",
@@ -209,6 +223,7 @@ TOUCH_POINTS: tuple[TouchPoint, ...] = (
     ),
 )
 
+_LOADING = {point.module: point for point in TOUCH_POINTS if point.loads}
 _lock = threading.RLock()
 _undo: dict[TouchPoint, Undo] = {}
 _problems: dict[TouchPoint, str] = {}
@@ -240,7 +255,7 @@ def register(route: str = "explicit") -> None:
             if module in sys.modules:
                 _attach_module(sys.modules[module])
             else:
-                startup.finder.watch(module, _attach_module)
+                startup.finder.watch(module, _attach_module, _load_module if module in _LOADING else None)
 
 
 def unregister() -> None:
@@ -285,11 +300,25 @@ def state(point: TouchPoint) -> tuple[str, str]:
     return "waiting", f"{point.module} is not imported yet"
 
 
+def _load_module(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Execute the body of a module of Pyserini as its touch point does, or else as Pyserini does."""
+    point = _LOADING[module.__name__]
+    try:
+        _undo[point] = made_by(point.attach)(execute, module)
+    except PyseriniMismatch as error:
+        _leave_out(point, error)
+        execute(module)
+
+
 def _attach_module(module: ModuleType) -> None:
     """Apply every touch point of a module of Pyserini that has just been imported."""
     with _lock:
         for point in TOUCH_POINTS:
             if point.module == module.__name__ and point not in _undo:
+                if point.loads:
+                    if point not in _problems:  # imported before us, so there is nothing left to do
+                        _undo[point] = nothing
+                    continue
                 try:
                     _undo[point] = attach(module, point.attribute, point.parameters, point.attach)
                     _problems.pop(point, None)
@@ -303,7 +332,7 @@ def _leave_out(point: TouchPoint, error: Exception) -> None:
         _warned.add(point)
         logger.warning(
             "This Pyserini differs from what DiffRetriever expects at %s (%s). It was left unchanged, so %s does not "
-            "hold. Pyserini 2.3 is known to work; `diffretriever doctor` shows all touch points.",
+            "hold. Pyserini 2.3 and 2.4 are known to work; `diffretriever doctor` shows all touch points.",
             point.name,
             _problems[point],
             f"'{point.why}'",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from ..runtime import java
+from .attach import nothing
 
 _VARIABLES = ("JAVA_HOME", "JVM_PATH", "PATH")
 configure_classpath = java.configuring
@@ -17,7 +18,7 @@ def point_environment() -> Callable[[], None]:
     try:
         java.point_environment()
     except java.JavaNotFoundError:
-        return _nothing
+        return nothing
     ours = {name: os.environ.get(name) for name in _VARIABLES}
 
     def undo() -> None:
@@ -29,7 +30,3 @@ def point_environment() -> Callable[[], None]:
                     os.environ[name] = value
 
     return undo
-
-
-def _nothing() -> None:
-    """Nothing was changed, so nothing is undone."""

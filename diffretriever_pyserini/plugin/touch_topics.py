@@ -12,6 +12,7 @@ from ..corpora.topics import read_topics as read_strictly
 from ..corpora.topics import topic_ids
 from ..errors import InputError
 from ..files.jsonl import open_bytes
+from .lists import pyserini_list
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def read_topics(original: Callable[..., Any]) -> Callable[..., Any]:
         except (ValueError, NotImplementedError, OSError, AttributeError) as error:
             if path.is_file():
                 raise InputError(explain_topics(path, error)) from error
-            if topics_path in (known := _known_topics()):
+            if topics_path in (known := pyserini_list("topics", topics_path).names):
                 raise
             near = difflib.get_close_matches(topics_path, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "; check the path."
@@ -36,13 +37,6 @@ def read_topics(original: Callable[..., Any]) -> Callable[..., Any]:
         return iterator
 
     return from_topics
-
-
-def _known_topics() -> Collection[str]:
-    from pyserini.search import _base
-
-    known: Collection[str] = getattr(_base, "topics_mapping", {})
-    return known
 
 
 def compare_ids(path: Path, topics: Collection[Any]) -> None:

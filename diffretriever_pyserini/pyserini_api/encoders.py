@@ -31,6 +31,7 @@ from ..store.index_record import IndexRecord
 from ..text import join_title
 
 java.prepare()  # before Pyserini is imported, which starts the JVM
+startup.ensure()  # likewise: without our plugin, importing Pyserini 2.4.0 downloads five files
 from pyserini.encode import DocumentEncoder, QueryEncoder  # noqa: E402
 
 if TYPE_CHECKING:

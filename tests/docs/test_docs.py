@@ -121,8 +121,8 @@ def test_the_table_of_touch_points_equals_the_registry() -> None:
 
 
 def test_the_table_of_what_is_used_equals_the_code() -> None:
-    from diffretriever_pyserini.plugin.names import USED
+    from diffretriever_pyserini.plugin.lists import USED
 
     text = (ROOT / "docs" / "pyserini.md").read_text(encoding="utf-8")
     rows = text.split("<!-- used -->")[1].split("<!-- /used -->")[0].strip().splitlines()[2:]
-    assert rows == [f"| `{name}` | {why} |" for name, why in USED.items()]
+    assert rows == [f"| {version} | `{name}` | {why} |" for version, used in USED.items() for name, why in used.items()]

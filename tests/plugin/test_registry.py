@@ -45,7 +45,7 @@ def make_pyserini() -> dict[str, ModuleType]:
 @pytest.fixture
 def pyserini(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """The fake modules instead of Pyserini's, and nothing registered; everything is restored afterwards."""
-    was_on = registry.route()
+    was_on, switched_off = registry.route(), registry._switched_off
     registry.unregister()
     for name in [name for name in sys.modules if name == "pyserini" or name.startswith("pyserini.")]:
         monkeypatch.delitem(sys.modules, name)
@@ -56,6 +56,9 @@ def pyserini(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]
     monkeypatch.undo()
     if was_on:
         registry.register(route=was_on)
+    else:
+        registry._switched_off = switched_off
+        startup.install()
 
 
 def show(monkeypatch: pytest.MonkeyPatch, modules: dict[str, ModuleType]) -> None:

@@ -73,8 +73,25 @@ def test_ids_that_pyserini_changes_are_a_warning(tmp_path: Path, caplog: pytest.
     assert "1 of 2 change, first '007'" in caplog.text
 
 
-def test_a_misspelt_name_is_explained() -> None:
+def test_a_misspelt_name_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyserini.search import _base
+
+    if not hasattr(_base, "topics_mapping"):  # from 2.4 on the list is downloaded
+        monkeypatch.setattr(_base, "_topics_mapping", {"msmarco-passage-dev-subset": {}})
     with pytest.raises(InputError, match="no such topic file, and no topics that Pyserini knows; check the path"):
         topics_of("none.tsv")
     with pytest.raises(InputError, match="did you mean 'msmarco-passage-dev-subset'"):
         topics_of("msmarco-passage-dev-subst")
+
+
+def test_a_list_that_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from pyserini.search import _base
+
+    if hasattr(_base, "topics_mapping"):
+        pytest.skip("Pyserini has the list")
+    monkeypatch.setattr(_base, "EVAL_BASE_URL", f"{tmp_path.as_uri()}/")
+    monkeypatch.setattr(_base, "_topics_mapping", None)
+    with pytest.raises(
+        InputError, match=r"none\.tsv: no such file or folder, and Pyserini could not download its list"
+    ):
+        topics_of("none.tsv")
