@@ -21,8 +21,6 @@ TESTS = (
     *sorted(map(str, ROOT.glob("tests/plugin/test_touch_*.py"))),  # the others use a Pyserini of their own
     "tests/plugin/test_names.py",
     "tests/end_to_end/test_literal_commands.py",
-    "tests/end_to_end/test_multivector.py",
-    "tests/indexes/test_lucene.py",
     "tests/cli/test_doctor.py::test_a_healthy_machine_is_all_right",
 )
 pytestmark = [
