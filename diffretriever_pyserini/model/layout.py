@@ -159,7 +159,7 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
         suffix=tuple(suffix),
         tail=tuple(tail),
         k=config.k(side),
-        mask_id=int(mask_id) if masked else None,
+        mask_id=int(mask_id) if masked and mask_id is not None else None,
         pad_id=_pad_id(tokenizer),
         max_length=config.max_length,
     )

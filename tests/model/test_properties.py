@@ -93,7 +93,7 @@ def test_max_length_shortens_as_if_the_text_were_shorter(any_model: DiffRetrieve
     assert whole.hidden.tobytes() == same.hidden.tobytes()
     short = any_model.forward_masks([text], side="passage", max_length=fixed + 5)
     ids = any_model.tokenizer(text, add_special_tokens=False)["input_ids"][:5]
-    hidden, _ = any_model.reader.forward([ids], layout)
+    hidden = any_model.reader.forward([ids], layout).hidden
     np.testing.assert_array_equal(short.hidden, hidden.detach().numpy())
     assert np.abs(short.hidden - whole.hidden).max() > 1e-3
 
