@@ -73,6 +73,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from ..files.outputs import refuse_inputs
     from ..indexes.build import index_job, run_job
     from ..indexes.lucene import HEAP_MEGABYTES
     from ..model.encoder_names import parse_encoder_name
@@ -84,6 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DiffRetrieverError("--bytes-per-vector and --refine belong to --multi: add it.")
     if arguments.encoder:
         arguments.encoder = parse_encoder_name(arguments.encoder).target
+    refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
     store = Store(arguments.store)
     options = from_arguments(
         IndexOptions,

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import ConfigError, reason
 from ..text import clean_text
-from .backbones.base import ChatFacts
+from .backbones.facts import ChatFacts
 from .backbones.loading import family_module
 from .config import RetrieverConfig
 from .prompts import Prompt, prompt_for

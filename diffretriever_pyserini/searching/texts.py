@@ -34,7 +34,6 @@ class TextSearcher:
         java.check_process()
         java.prepare()
         from pyserini.analysis import Analyzer
-        from pyserini.pyclass import autoclass
         from pyserini.search.lucene import LuceneSearcher
 
         # isort: split
@@ -45,8 +44,9 @@ class TextSearcher:
             with java.calls:
                 self._searcher = LuceneSearcher(str(folder.absolute()))
                 self._searcher.set_bm25(K1, B)
-                # Anserini rounds scores and lowers tied ones; an empty cascade leaves them as they are.
-                self._searcher.object.cascade = autoclass("io.anserini.rerank.RerankerCascade")()
+                # Anserini rounds scores and lowers tied ones; an empty cascade leaves them as they are. (Writing a Java
+                # field from Python can crash the JVM later, so the list is emptied instead.)
+                self._searcher.object.cascade.rerankers.clear()
                 self._analyzer = Analyzer(self._searcher.object.get_analyzer())
         except JavaException as error:
             raise InputError(f"{folder}: Lucene cannot open this index ({java.said(error)}); {BUILD_AGAIN}.") from error

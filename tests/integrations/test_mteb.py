@@ -271,7 +271,7 @@ def test_queries_that_cannot_be_searched(
 @pytest.mark.parametrize(
     ("mode", "options", "message"),
     [
-        ("sparse", {}, "mode 'sparse' is not one of dense, multi, lexical, hybrid"),
+        ("sparse", {}, "mode 'sparse' is not one of dense, multi, lexical, bm25, hybrid"),
         ("dense", {"options": SearchOptions(weights={"lexical": 2})}, "the weight for lexical has no effect"),
         ("dense", {"metadata": {"licence": "mit"}}, "mteb does not accept the model's metadata .*licence"),
     ],

@@ -9,8 +9,6 @@ from ...errors import ConfigError
 from ...files.atomic import read_json
 from .base import (
     Backbone,
-    ChatFacts,
-    ReleaseFacts,
     check_family,
     check_loaded,
     check_stored,
@@ -18,6 +16,7 @@ from .base import (
     readable_config,
     refuse,
 )
+from .facts import ChatFacts, ReleaseFacts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -14,7 +14,8 @@ from ..config import RetrieverConfig
 from ..hub import local_folder
 from ..readouts import has_terms
 from . import a2d, causal, dream, llada, llada_moe, masked_lm
-from .base import Backbone, ChatFacts, quiet_loading
+from .base import Backbone, quiet_loading
+from .facts import ChatFacts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, ReleaseFacts, check_family, check_loaded, load_weights, readable_config, refuse
+from .base import Backbone, check_family, check_loaded, load_weights, readable_config, refuse
+from .facts import ReleaseFacts
 from .packing import Packing, run_packed
 
 if TYPE_CHECKING:

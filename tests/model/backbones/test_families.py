@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from diffretriever_pyserini import DiffRetriever
 from diffretriever_pyserini.errors import ConfigError
 from diffretriever_pyserini.model.backbones import a2d, dream, llada, llada_moe, masked_lm
-from diffretriever_pyserini.model.backbones.base import ReleaseFacts
+from diffretriever_pyserini.model.backbones.facts import ReleaseFacts
 from diffretriever_pyserini.model.backbones.loading import family_module, load_backbone, load_tokenizer
 from diffretriever_pyserini.model.config import FAMILIES, family_of
 from diffretriever_pyserini.model.resolve import resolve_config
