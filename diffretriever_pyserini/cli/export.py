@@ -52,7 +52,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"--url {arguments.url} is no address; write http://{arguments.url}, or give a folder with --path."
         )
-    refuse_inputs({"--path": arguments.path}, {"--store": arguments.store, "--texts": arguments.texts})
+    folder = None if arguments.path is None else arguments.path / arguments.collection
+    refuse_inputs({"--path": folder}, {"--store": arguments.store, "--texts": arguments.texts})
     figures = export_to_qdrant(
         arguments.store,
         arguments.url or arguments.path,
