@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,7 +94,8 @@ class Collections:
             return open_collection(self.target, name, **options)
 
 
-@pytest.fixture(params=["edge", "local", "server"])
+# The server of the tests is the local mode behind the REST interface, so the latter alone shows little more.
+@pytest.fixture(params=["edge", "server", pytest.param("local", marks=pytest.mark.rare)])
 def collections(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Collections]:
@@ -103,8 +104,7 @@ def collections(
     if request.param == "edge":
         pytest.importorskip("qdrant_edge")
     if request.param == "local":
-        monkeypatch.setitem(sys.modules, "qdrant_edge", None)
-        monkeypatch.delitem(sys.modules, "diffretriever_pyserini.serving.edge", raising=False)
+        without_edge(monkeypatch)
     if request.param != "server":
         yield Collections(request.param, str(tmp_path / "collections"))
         return
@@ -113,10 +113,14 @@ def collections(
         server.shutdown()
 
 
-def exact_scores(stores: Mapping[str, Store] | Store, signal: str, text: str) -> dict[str, float]:
+def without_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where qdrant-edge is not installed."""
+    monkeypatch.setitem(sys.modules, "qdrant_edge", None)
+    monkeypatch.delitem(sys.modules, "diffretriever_pyserini.serving.edge", raising=False)
+
+
+def exact_scores(store: Store, signal: str, text: str) -> dict[str, float]:
     """The score of every passage of a store, computed with numpy; lexical ones above 0 only."""
-    store = stores
-    assert isinstance(store, Store)
     query, docids = random_query(text), list(store.docids())
     if signal == "dense":
         scores = scoring.pooled_scores(query.vector[None], all_pooled(store))[0]

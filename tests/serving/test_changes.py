@@ -14,7 +14,7 @@ from diffretriever_pyserini.serving import delete_passages, export_to_qdrant
 from diffretriever_pyserini.serving.changes import collection_facts
 
 from ..indexes.conftest import made_up_provenance
-from .conftest import COUNT, DOCIDS, TOPICS, Collections, exact_scores, write_store
+from .conftest import COUNT, DOCIDS, TOPICS, Collections, exact_scores, without_edge, write_store
 
 
 def contents(collections: Collections, docids: list[str], name: str = "c") -> dict[str, Any]:
@@ -150,6 +150,21 @@ def test_what_cannot_be_opened(collections: Collections, store: Store) -> None:
     collections.export(store)
     with pytest.raises(InputError, match=r"collection d (at|in) .* does not exist; make it with"):
         collections.open("d")
+
+
+def test_without_the_engine_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's local mode steps in, but not for a folder of the engine; its own folders stay its own."""
+    small = write_store(tmp_path / "small", docids=DOCIDS[:20])
+    collections = Collections("local", str(tmp_path / "local"))
+    assert export_to_qdrant(small, tmp_path / "edge", "c")["points"] == 20
+    with monkeypatch.context() as patch:
+        without_edge(patch)
+        collections.export(small)
+        with pytest.raises(DiffRetrieverError, match="was made by qdrant-edge: pip install qdrant-edge-py"):
+            delete_passages(tmp_path / "edge", "c", ["7"])
+    with collections.open() as index:
+        run = index.search({"q": "query 1"}, "multi")["q"]
+    assert dict(run) == pytest.approx(exact_scores(small, "multi", "query 1"), abs=1e-4)
 
 
 def test_a_vector_that_qdrant_cannot_hold(tmp_path: Path) -> None:
