@@ -22,7 +22,7 @@ _KEY = "diffretriever"  # of the collection's metadata: the record as JSON, beca
 _API_KEY = "QDRANT_API_KEY"
 _OLDEST = (1, 16)  # the first server whose collections have metadata
 _TIMEOUT = 120  # seconds for one answer
-_QUANTIZATION = {
+_QUANTIZATION: dict[str, Any] = {
     "int8": models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
     ),
@@ -109,10 +109,6 @@ class ClientEngine:
                 sparse_vectors_config={LEXICAL: models.SparseVectorParams(index=index)},
                 metadata={_KEY: json.dumps(record)},
             )
-            if self._server:  # the local mode has none
-                self._client.create_payload_index(
-                    self._collection, DOCID, field_schema=models.PayloadSchemaType.KEYWORD
-                )
 
     def write_record(self, record: dict[str, Any]) -> None:
         """See :class:`.engine.Engine`."""
@@ -143,7 +139,12 @@ class ClientEngine:
             self._client.delete(self._collection, [str(point_id(docid)) for docid in docids], wait=True)
 
     def finish(self) -> None:
-        """See :class:`.engine.Engine`; a server builds its graph by itself, and the local mode has none."""
+        """See :class:`.engine.Engine`; a server builds its graph by itself, and the local mode has no index."""
+        if self._server:
+            with self._answers():
+                self._client.create_payload_index(
+                    self._collection, DOCID, field_schema=models.PayloadSchemaType.KEYWORD, wait=False
+                )
 
     def count(self) -> int:
         """See :class:`.engine.Engine`."""

@@ -23,7 +23,7 @@ _DATATYPES = {
     "turbo16": edge.VectorStorageDatatype.Turbo16,
     "turbo8": edge.VectorStorageDatatype.Turbo8,
 }
-_QUANTIZATION = {
+_QUANTIZATION: dict[str, Any] = {
     "int8": edge.ScalarQuantizationConfig(edge.ScalarType.Int8, always_ram=True),
     "turbo": edge.TurboQuantQuantizationConfig(always_ram=True),
     "binary": edge.BinaryQuantizationConfig(always_ram=True),

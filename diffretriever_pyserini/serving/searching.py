@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..indexes.options import MultiOptions
-from ..model.provenance import require_same_encoder
+from ..model.provenance import Needed, require_same_encoder
 from ..scoring.ranking import Hits, ranked, through_ties, whole_scores
 from ..searching.encoder import QueryEncoder, open_encoder
 from ..searching.folder import IndexFolder
@@ -141,7 +141,7 @@ class _Opener:
         index.mode(signal)
         encoder = self.queries.encoder
         if signal == LEXICAL and index.provenance is not None:
-            needed = "everything" if encoder.own_query_side else "terms"
+            needed: Needed = "everything" if encoder.own_query_side else "terms"
             require_same_encoder(
                 index.provenance, encoder.provenance, f"{index.name} holds term weights", needed=needed
             )

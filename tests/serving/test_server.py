@@ -31,6 +31,7 @@ def collections(server: Server) -> Collections:
 
 def test_it_goes_away_in_the_middle_of_a_search(server: Server, collections: Collections, store: Store) -> None:
     collections.export(store)
+    assert ("PUT", "/collections/c/index") in {(method, path.partition("?")[0]) for method, path, _ in server.seen}
     sentence = rf"^{server.url}: no answer from a Qdrant server \(.*\); start it, or correct the URL\."
     with collections.open() as index:
         server.answers = 1
