@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import random
 import signal
 import subprocess
@@ -120,25 +121,32 @@ def digest(target: str | Path, store: Store) -> str:
     return total.hexdigest()
 
 
+def recorded(target: Path) -> int | None:
+    """How many passages the record of an unfinished upload counts."""
+    path = target / "benchmark" / "collection.json"
+    upload = json.loads(path.read_text())["upload"] if path.exists() else None
+    return None if upload is None else int(upload["done"])
+
+
 def kill(options: argparse.Namespace, folder: Path, store: Store) -> list[list[str]]:
     """Kill uploads at random instants until ``options.kills`` were, then compare with an unbroken upload."""
     whole, target = folder / "whole", folder / "killed"
-    seconds = export_to_qdrant(store, whole, "benchmark")["seconds"]
+    export_to_qdrant(store, whole, "benchmark")
     command = [sys.executable, "-m", "diffretriever_pyserini", "export", "qdrant", "--store", str(store.folder)]
-    command += ["--path", str(target), "--collection", "benchmark", "--batch-size", "32", "--quiet"]
-    generator = random.Random(options.seed)
-    record, killed = target / "benchmark" / "collection.json", []
+    command += ["--path", str(target), "--collection", "benchmark", "--batch-size", "4", "--quiet"]
+    generator, killed = random.Random(options.seed), []
     while len(killed) < options.kills:
-        before = record.stat().st_mtime_ns if record.exists() else 0
+        # Later kills come later in the upload; the last of them well before it ends.
+        least = 0.95 * len(store) * (len(killed) + generator.random()) / options.kills
         process = subprocess.Popen(command)
-        while process.poll() is None and (record.stat().st_mtime_ns if record.exists() else 0) == before:
+        while process.poll() is None and (recorded(target) or 0) < least:
             time.sleep(0.002)
-        time.sleep(generator.uniform(0, 1.5 * seconds / options.kills))
+        time.sleep(generator.uniform(0, 0.2))
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
             print(f"finished after {len(killed)} kills; begins again", flush=True)
             continue
-        killed.append(record.read_text().split('"done": ')[-1].partition(",")[0] if record.exists() else "?")
+        killed.append(str(recorded(target)))
         print(f"kill {len(killed)}: {killed[-1]} passages were recorded", flush=True)
     figures = export_to_qdrant(store, target, "benchmark")
     same = digest(whole, store) == digest(target, store)
