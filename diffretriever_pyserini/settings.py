@@ -88,7 +88,7 @@ def checked(
         raise error(f"{_prefix(where)}{wrong}.") from problem
 
 
-def record_from[Record](record: type[Record], values: Mapping[str, Any], path: Path, remedy: str) -> Record:
+def record_from[Record](record: type[Record], values: Mapping[str, Any], path: Path | str, remedy: str) -> Record:
     """The dataclass instance that ``path`` holds as ``values``, checked as by :func:`validate`.
 
     Raises

@@ -19,10 +19,12 @@ from . import (
     encode_queries,
     evaluate,
     explain,
+    export,
     index,
     mine,
     models,
     multi,
+    qdrant,
     search,
     store,
     train,
@@ -40,6 +42,7 @@ _EXAMPLES = """examples:
   diffretriever search --index INDEX --query "how tall is the tower"
   diffretriever search --index INDEX --topics topics.tsv --output run.txt
   diffretriever explain --index INDEX --query "how tall is the tower" --docid p2 --html why.html
+  diffretriever export qdrant --store store --collection passages --path my-folder
   diffretriever evaluate --qrels qrels.txt --run run.txt
   diffretriever mine-negatives --documents my-texts --output mined
   diffretriever train --config my.yaml
@@ -130,7 +133,11 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     )
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     for_queries = (encode_queries, search, explain, evaluate)
-    for module in (demo, doctor, check, encode, store, index, multi, *for_queries, mine, models, train):
+    for module in (
+        *(demo, doctor, check, encode, store, index, multi),
+        *for_queries,
+        *(export, qdrant, mine, models, train),
+    ):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser, commands.choices

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..indexes.options import MultiOptions
 from ..searching.options import ANSWER_HITS, SearchOptions
 from ..settings import Count, Effort, Masks, add_options, from_arguments, parser_of
+from . import qdrant
 from .sources import TOPICS, add_topics, split_of
 
 _HELP = "search an index with one query, or with a topic file and write a TREC run"
@@ -29,6 +30,7 @@ _EXAMPLES = """examples:
   diffretriever search --index INDEX --topics queries.jsonl --remove-query --output run.txt --json
   diffretriever search --index INDEX --topics data/nfcorpus --split dev --output run.txt
   diffretriever search --index INDEX --topics dl19-passage --output run.txt
+  diffretriever search --qdrant http://localhost:6333 --collection passages --topics topics.tsv --output run.txt
   diffretriever search --dense-index D --lexical-index L --encoder diffretriever --topics topics.tsv --output run.txt
 An INDEX comes from `diffretriever index` (with --text, it has titles, texts and the signal bm25), a STORE (searched
 exactly) from `diffretriever encode`; D and L from `pyserini.encode ... --to-faiss` and `pyserini.index.lucene`.
@@ -54,6 +56,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--hits", type=parser_of(Count), metavar="N", help=hits)
     add_search_options(parser, skip=("hits",))
     add_ray_options(parser)
+    qdrant.add_search_options(parser)
     parser.set_defaults(function=_run)
     return parser
 
@@ -108,10 +111,14 @@ def _run(arguments: argparse.Namespace) -> None:
         _answer(arguments, options, cluster)
         return
     refuse_inputs({"--output": arguments.output}, {"--topics": arguments.topics} | folders_of(arguments))
+    refuse_inputs({"--output": arguments.output}, {"--qdrant": qdrant.collection_folder(arguments)})
     # Before the model is loaded, so that a broken file fails at once.
     topics = read_topics(arguments.topics, split_of(arguments, arguments.topics))
     # The run is opened before the model as well, so that a wrong path fails at once.
-    with run_writer(arguments.output, arguments.tag) as write, index_of(arguments, cluster) as index:
+    with (
+        run_writer(arguments.output, arguments.tag) as write,
+        qdrant.collection_of(arguments) or index_of(arguments, cluster) as index,
+    ):
         summary = _search(index, topics, options, arguments.mode, write)
     summary = {"output": str(arguments.output), **summary}
     print(json.dumps(summary, indent=2) if arguments.json else _text(summary))

@@ -94,7 +94,7 @@ class Provenance:
         return asdict(self) | {"fingerprint": self.fingerprint, "passage_fingerprint": self.passage_fingerprint}
 
 
-def read_provenance(values: Any, path: Path, remedy: str = BUILD_AGAIN) -> Provenance:
+def read_provenance(values: Any, path: Path | str, remedy: str = BUILD_AGAIN) -> Provenance:
     """The provenance that :meth:`Provenance.record` wrote to ``path``; ``remedy`` ends the error message.
 
     Raises

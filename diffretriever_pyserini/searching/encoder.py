@@ -11,7 +11,7 @@ from ..model.encoder_names import EncoderName, parse_encoder_name
 from ..model.provenance import Provenance, require_same_encoder
 from ..model.resolve import resolve_config
 from ..store.index_record import read_index_record
-from .folder import FILE_NAME, IndexFolder
+from .folder import IndexFolder
 
 if TYPE_CHECKING:
     from ..model.retriever import DiffRetriever
@@ -87,7 +87,7 @@ def open_encoder(folder: IndexFolder, name: str | None = None, **options: Any) -
         if name is not None:
             raise
         raise ModelNotFoundError(
-            f"{folder.name}/{FILE_NAME} names the encoder {encoder_name!r}, which was not found: "
+            f"{folder.record_name} names the encoder {encoder_name!r}, which was not found: "
             f"give its new path or name with --encoder. ({error})"
         ) from error
     if recorded is not None:

@@ -49,6 +49,11 @@ class IndexFolder:
     shards: tuple[IndexFolder, ...] = ()
     parts: tuple[int, int] | None = None
 
+    @property
+    def record_name(self) -> str:
+        """What names the encoder."""
+        return f"{self.name}/{FILE_NAME}"
+
     def folders(self, signal: str) -> tuple[Path, ...]:
         """The folders of ``signal``: one, one per shard, or none."""
         if self.shards and signal != BM25:

@@ -82,14 +82,25 @@ def made_up_store(
     vectors: str = "all",
     terms: int = 40,
     docids: list[str] | None = None,
+    seed: int = 5,
+    most: int = 5,
+    **changes: Any,
 ) -> Store:
-    """A store of random vectors in ten loose clusters and random term weights, K = 2; every 50th passage is empty."""
+    """A store of random vectors in ten loose clusters, K = 2, impacts of 1 to ``most``; every 50th has no terms.
+
+    ``changes`` are fields of StoreSpec.
+    """
     import scipy.sparse
 
-    generator = np.random.default_rng(5)
+    generator = np.random.default_rng(seed)
     centres = generator.standard_normal((10, dimension))
     spec = StoreSpec(
-        dimension=dimension, vocab_size=terms, vectors=vectors, dtype=dtype, rows_per_part=rows_per_part, **SPEC
+        dimension=dimension,
+        vocab_size=terms,
+        vectors=vectors,
+        dtype=dtype,
+        rows_per_part=rows_per_part,
+        **SPEC | changes,
     )
     spec.write(folder)
     docids = docids or [f"p{i}" for i in range(count)]
@@ -98,7 +109,7 @@ def made_up_store(
         rows = centres[generator.integers(10, size=n), None] + 0.5 * generator.standard_normal((n, 2, dimension))
         rows /= np.linalg.norm(rows, axis=2, keepdims=True)
         weights = scipy.sparse.random(
-            n, terms, 0.2, "csr", rng=generator, data_rvs=lambda m: generator.integers(1, 6, m)
+            n, terms, 0.2, "csr", rng=generator, data_rvs=lambda m: generator.integers(1, most + 1, m)
         )
         keep = scipy.sparse.diags([float((start + i) % 50 != 3) for i in range(n)])
         weights = scipy.sparse.csr_matrix((keep @ weights).astype(np.int32))
