@@ -40,7 +40,18 @@ NOT_OPTIONS = {  # fields without an option of their own, so without its help
     "IndexOptions.multi": "a ``MultiBuild``: how the K vectors are stored for MaxSim; None builds no such index",
     "SearchOptions.weights": "signal → weight in a fusion, where not 1; ``lexical`` overrides ``alpha``",
 }
-PACKAGES = ("corpora", "encoding", "evaluation", "explaining", "indexes", "model", "searching", "store", "training")
+PACKAGES = (
+    "corpora",
+    "encoding",
+    "evaluation",
+    "experiments",
+    "explaining",
+    "indexes",
+    "model",
+    "searching",
+    "store",
+    "training",
+)
 
 
 def page() -> str:

@@ -11,7 +11,22 @@ from typing import Any, NoReturn
 from ..errors import DiffRetrieverError, sentence, trace_wanted
 from ..files.installed import installed_folder
 from ..runtime.waiting import shown
-from . import demo, doctor, encode, encode_queries, evaluate, explain, index, mine, models, multi, search, store, train
+from . import (
+    demo,
+    doctor,
+    encode,
+    encode_queries,
+    evaluate,
+    explain,
+    index,
+    mine,
+    models,
+    multi,
+    reproduce,
+    search,
+    store,
+    train,
+)
 
 _DESCRIPTION = "DiffRetriever inside Pyserini: dense and lexical retrieval from one pass of a diffusion language model."
 _EXAMPLES = """examples:
@@ -26,6 +41,7 @@ _EXAMPLES = """examples:
   diffretriever evaluate --qrels qrels.txt --run run.txt
   diffretriever mine-negatives --documents my-texts --output mined
   diffretriever train --config my.yaml
+  diffretriever reproduce list
 
 Pyserini's own commands work too, with --encoder diffretriever:
   python -m pyserini.encode input --corpus C --fields title text output --embeddings D --to-faiss \\
@@ -113,7 +129,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     )
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     for_queries = (encode_queries, search, explain, evaluate)
-    for module in (demo, doctor, encode, store, index, multi, *for_queries, mine, models, train):
+    for module in (demo, doctor, encode, store, index, multi, *for_queries, mine, models, train, reproduce):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser, commands.choices

@@ -67,8 +67,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected settings such as 'backbone: ...' and 'k_query: 4', found {values!r:.60}.")
-    for key in ("adapter", "backbone"):
-        near_file = path.parent / str(values.get(key) or "")
-        if values.get(key) and near_file.is_dir():
-            values[key] = str(near_file.resolve())
-    return values
+    return paths_near(path, values)
+
+
+def paths_near(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with ``adapter`` and ``backbone`` made absolute where they name folders relative to the file."""
+    near = {key: path.parent / str(values[key]) for key in ("adapter", "backbone") if values.get(key)}
+    return values | {key: str(folder.resolve()) for key, folder in near.items() if folder.is_dir()}
