@@ -111,7 +111,7 @@ def _files() -> list[Path]:
 def _read(path: Path) -> Experiment:
     values = read_yaml(path)
     named = _mapping(values.pop("collections", {}), f"{path}, collections")
-    collections = {} if path.stem == _COLLECTIONS else known_collections()
+    collections = known_collections()
     collections |= {name: _collection(path, name, entry) for name, entry in named.items()}
     rows = values.pop("rows", None)
     if not isinstance(rows, list) or not rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le
 
@@ -14,7 +14,7 @@ from ..searching.options import Signal
 from ..settings import AboveZero, Count, CountFrom0, Weight, validate
 
 BM25 = "bm25"
-SIGNALS = Signal.__args__  # type: ignore[attr-defined]
+SIGNALS = get_args(Signal)
 Score = Annotated[float, Ge(0), Le(1)]
 
 

@@ -204,7 +204,7 @@ class _Work:
         mode = ",".join(plan.signals(step.mode))
         remove = plan.collection(step.collection).remove_query
         options = SearchOptions(hits=HITS, remove_query=remove, threads=plan.options.threads)
-        machine = {"device": plan.options.device, "dtype": plan.options.dtype}
+        machine: dict[str, Any] = {"device": plan.options.device, "dtype": plan.options.dtype}
         with (
             run_writer(plan.product(step)) as write,
             open_index(folder, plan.encoder, mode=mode, **machine) as index,
