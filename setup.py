@@ -87,7 +87,7 @@ setup(
         "diffretriever_pyserini": ["model/data/*", "explaining/page.*"],
         "diffretriever_pyserini.docs": ["**/*"],
         "diffretriever_pyserini.examples": ["**/*"],
-        "diffretriever_pyserini.prebuilt_configs": ["models/*.yaml", "checkpoints/**/*"],
+        "diffretriever_pyserini.prebuilt_configs": ["models/*.yaml", "runs/*.yaml", "checkpoints/**/*"],
     },
     cmdclass={"build_py": BuildWithStartupFiles, "editable_wheel": EditableWithStartupFiles},
 )

@@ -41,7 +41,8 @@ NOT_OPTIONS = {  # fields without an option of their own, so without its help
     "SearchOptions.weights": "signal → weight in a fusion, where not 1; ``lexical`` overrides ``alpha``",
 }
 PACKAGES = (
-    *("corpora", "encoding", "evaluation", "explaining", "indexes", "integrations", "model", "searching", "serving"),
+    *("corpora", "encoding", "evaluation", "experiments", "explaining", "indexes", "integrations", "model"),
+    *("searching", "serving"),
     "store",
     "training",
 )

@@ -25,6 +25,7 @@ from . import (
     models,
     multi,
     qdrant,
+    reproduce,
     search,
     store,
     train,
@@ -46,6 +47,7 @@ _EXAMPLES = """examples:
   diffretriever evaluate --qrels qrels.txt --run run.txt
   diffretriever mine-negatives --documents my-texts --output mined
   diffretriever train --config my.yaml
+  diffretriever reproduce list
 
 Pyserini's own commands work too, with --encoder diffretriever:
   python -m pyserini.encode input --corpus C --fields title text output --embeddings D --to-faiss \\
@@ -136,7 +138,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     for module in (
         *(demo, doctor, check, encode, store, index, multi),
         *for_queries,
-        *(export, qdrant, mine, models, train),
+        *(export, qdrant, mine, models, train, reproduce),
     ):
         command = module.add_to(commands)
         command.add_argument("--traceback", action="store_true", help="show the traceback of an error")

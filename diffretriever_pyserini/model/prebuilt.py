@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DiffRetrieverError
+from ..files.atomic import read_json
 from ..files.installed import installed_folder
 
 DEFAULT_NAME = "diffretriever-mini"
@@ -57,6 +58,14 @@ def written_values(name: str) -> dict[str, Any] | None:
     return values
 
 
+def written_hybrid_weight(name: str) -> float:
+    """The ``hybrid_weight`` of model ``name`` as far as files on this machine say it, else the paper's 0.5."""
+    values = written_values(name) or {}
+    path = Path(str(values.get("adapter") or values.get("backbone") or name)).expanduser() / "retriever_config.json"
+    of_checkpoint = read_json(path, error=ConfigError) if path.is_file() else {}
+    return float(values.get("hybrid_weight") or of_checkpoint.get("hybrid_weight") or 0.5)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Settings in a YAML file; ``adapter`` and ``backbone`` folders may be relative to the file. Raises ConfigError."""
     import yaml
@@ -67,8 +76,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected settings such as 'backbone: ...' and 'k_query: 4', found {values!r:.60}.")
-    for key in ("adapter", "backbone"):
-        near_file = path.parent / str(values.get(key) or "")
-        if values.get(key) and near_file.is_dir():
-            values[key] = str(near_file.resolve())
-    return values
+    return paths_near(path, values)
+
+
+def paths_near(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with ``adapter`` and ``backbone`` made absolute where they name folders relative to the file."""
+    near = {key: path.parent / str(values[key]) for key in ("adapter", "backbone") if values.get(key)}
+    return values | {key: str(folder.resolve()) for key, folder in near.items() if folder.is_dir()}

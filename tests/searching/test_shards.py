@@ -72,6 +72,7 @@ def test_the_index_says_what_it_consists_of(work: Path) -> None:
     one, many = (json.loads((work / name / "index.json").read_text()) for name in ("I1", f"I{SHARDS}"))
     shards = many.pop("shards")
     assert [shard["passages"] for shard in shards] == [40, 60, 57]
+    assert set(one.pop("files")) == {"dense", "lexical", "multi"}  # the sizes of shards are in their own records
     assert sorted(path.name for path in (work / f"I{SHARDS}").iterdir()) == ["index.json", "shards"]
     for record in (one, many):
         assert record["multi"].pop("recall")["top10_in_top100"] == 1
