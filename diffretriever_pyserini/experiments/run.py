@@ -111,7 +111,7 @@ class _Work:
             self._check_model()
 
     def _check_model(self) -> None:
-        from ..model.config import resolve_config
+        from ..model.resolve import resolve_config
 
         experiment = self.plan.experiment
         if experiment.config is not None:
