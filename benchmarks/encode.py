@@ -99,10 +99,12 @@ def passages(count: int) -> list[str]:
     return [texts[i % len(texts)] for i in np.random.default_rng(1).permutation(max(count, len(texts)))[:count]]
 
 
-def take_turns(variants: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
+def take_turns(
+    variants: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 1, title: str | None = None
+) -> dict[str, float]:
     """Median seconds of each variant; they alternate, after ``warm_up`` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in tqdm(range(rounds + warm_up), desc=" / ".join(variants), disable=None):
+    for turn in tqdm(range(rounds + warm_up), desc=title or " / ".join(variants), disable=None):
         for name, function in variants.items():
             started = time.perf_counter()
             function()
@@ -160,20 +162,27 @@ def equal_rows(prepared: Prepared) -> Prepared:
     return Prepared(prepared.layout, Ragged(ids, bounds), prepared.content)
 
 
-def dream_shaped(layers: int, folder: Path, k: int) -> DiffRetriever:
-    """A narrow random Qwen2 with Dream's vocabulary size; its tokenizer has the words of the test texts."""
-    import torch
+def word_tokenizer(words: Sequence[str], most: int) -> Any:
+    """A tokenizer with one token per word, at most ``most`` of them, and a plain chat template."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import PreTrainedTokenizerFast
 
-    words = sorted({word for text in passages(2000) for word in text.lower().split()})
-    names = ["<unk>", "<mask>", "<eos>", '"', "<|im_end|>", *words][: SIZES["vocab_size"]]
+    names = ["<unk>", "<mask>", "<eos>", '"', "<|im_end|>", *sorted(set(words))][:most]
     core = Tokenizer(models.WordLevel({name: i for i, name in enumerate(dict.fromkeys(names))}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, unk_token="<unk>", mask_token="<mask>", eos_token="<eos>", pad_token="<eos>"
     )
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    return tokenizer
+
+
+def dream_shaped(layers: int, folder: Path, k: int) -> DiffRetriever:
+    """A narrow random Qwen2 with Dream's vocabulary size; its tokenizer has the words of the test texts."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = word_tokenizer(" ".join(passages(2000)).lower().split(), SIZES["vocab_size"])
     config = Qwen2Config(
         **SIZES | {"num_hidden_layers": layers}, num_attention_heads=4, num_key_value_heads=4, rope_theta=1e6
     )

@@ -193,8 +193,9 @@ def _around_text(
     if has_terms(config.readout):
         return [_special_id(tokenizer, "cls_token", config.name)], [_special_id(tokenizer, "sep_token", config.name)]
     prefix, suffix = own_ids(tokenizer, config.name)
-    eos = [_special_id(tokenizer, "eos_token", config.name)] if config.ends_with_eos else []
-    return prefix, [*suffix, *eos]
+    if config.ends_with_eos and suffix[-1:] != [eos := _special_id(tokenizer, "eos_token", config.name)]:
+        suffix = [*suffix, eos]
+    return prefix, suffix
 
 
 def own_ids(tokenizer: Any, name: str) -> tuple[list[int], list[int]]:

@@ -1,5 +1,6 @@
 """The command line: help, one-line errors and exit codes, without importing heavy packages."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from diffretriever_pyserini.cli import _parser, main
+from diffretriever_pyserini.cli.models import GROUPS
 
 COMMANDS = list(_parser()[1])
 HEAVY = {
@@ -94,10 +96,32 @@ def test_the_list_of_models_fits(
         monkeypatch.setenv("COLUMNS", width)
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:3] == ["diffretriever", "    short for diffretriever-mini, the default"]
+    assert lines[2:5] == [GROUPS["masked LM"], "diffretriever", "    short for diffretriever-mini, the default"]
     assert max(map(len, lines)) <= max(60, int(width or 100))
     assert "    weights: comes with this package" in lines
     assert "    weights: ielabgroup/diffretriever-dream-7b-multi-q4-p16" in lines
+
+
+def test_the_prebuilt_models_are_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    titles = [lines.index(title) for title in GROUPS.values()]
+    assert titles == sorted(titles)
+    assert main(["models", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    models = {model["name"]: model for model in listed["models"]}
+    assert listed["default"] in models
+    for name, group, readout in (
+        ("diffretriever-mini", "masked LM", "mask"),
+        ("diffretriever-llada-8b-single", "fine-tuned", "mask"),
+        ("qwen3-0.6b-diffusion-zeroshot-q4-p4", "zero-shot", "mask"),
+        ("promptreps-phi-3-mini-single", "baseline", "next_token"),
+        ("diffembed-dream-7b", "baseline", "mean"),
+        ("repllama-v1-7b", "baseline", "last_token"),
+    ):
+        assert (models[name]["group"], models[name]["readout"]) == (group, readout)
+        line = next(i for i, line in enumerate(lines) if line.split()[:1] == [name])
+        assert max(title for title in titles if title < line) == lines.index(GROUPS[group])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,27 @@ def test_every_prebuilt_config_is_valid(tmp_path: Path) -> None:
         assert resolved is not None
         assert resolved["name"] == name
         # The checkpoint adds the family and the backbone; with stubs for them, the values pass every check.
-        RetrieverConfig(**({"family": "dream", "backbone": "x", "name": name} | resolved))
+        config = RetrieverConfig(**({"family": "dream", "backbone": "x", "name": name} | resolved))
+        assert re.search(r"Apache-2\.0|MIT|Community License", config.description), f"{name}: names no licence"
+        assert re.search(r"\bgated?\b", config.description), f"{name}: does not say whether its weights are gated"
+        loaded = name == "diffretriever-mini"
+        assert loaded != ("Never loaded here with its real weights" in config.description), name
+
+
+def test_every_baseline_of_the_paper_has_a_config() -> None:
+    """Names, read-outs, K and texts around the text, as published (docs/method.md §8)."""
+    settings = {
+        name: RetrieverConfig(**(prebuilt_values(name) or {})) for name in list_prebuilt() if "mini" not in name
+    }
+    for base in ("qwen2.5-7b", "llama-3-8b", "mistral-7b-v0.2"):
+        single, multi = settings[f"promptreps-{base}-single"], settings[f"promptreps-{base}-multi-q20-p20"]
+        assert (single.readout, single.k_query, multi.k_query, multi.k_passage) == ("next_token", 1, 20, 20)
+        assert single.cut_at_stop and single.impact_rounding == "zero", "zero-shot"
+    assert {settings[f"diffembed-{base}"].readout for base in ("dream-7b", "llada-8b")} == {"mean"}
+    repllama, e5 = settings["repllama-v1-7b"], settings["e5-mistral-7b-instruct"]
+    assert (repllama.text_prefix("query"), repllama.text_prefix("passage")) == ("query: ", "passage: ")
+    assert e5.text_prefix("query").startswith("Instruct: ") and e5.text_prefix("query").endswith("\nQuery: ")
+    assert not e5.text_prefix("passage") and e5.ends_with_eos and repllama.ends_with_eos
 
 
 def test_prebuilt_names_work_without_their_first_word() -> None:

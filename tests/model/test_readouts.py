@@ -208,6 +208,23 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path, tiny_bert:
         model.forward_masks(["a"])
 
 
+def test_an_end_of_text_that_the_tokenizer_adds_is_not_doubled(tmp_path: Path) -> None:
+    """E5-mistral's tokenizer ends a text itself; others leave it to the read-out."""
+    from tokenizers.processors import TemplateProcessing
+
+    save_causal(tmp_path / "plain", "qwen2")
+    folder, tokenizer = copy_folder(tmp_path / "plain", tmp_path / "adds"), wordpiece()
+    tokenizer.eos_token = "[SEP]"
+    end = [("[SEP]", tokenizer.sep_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A [SEP]", special_tokens=end)
+    tokenizer.save_pretrained(folder)
+    ids = [
+        sequences(DiffRetriever.from_pretrained(each, readout="last_token"), "query")
+        for each in (tmp_path / "plain", folder)
+    ]
+    assert ids[0] == ids[1] and ids[0][0][-1] == tokenizer.sep_token_id != ids[0][0][-2]
+
+
 def test_read_outs_are_part_of_the_fingerprint(tmp_path: Path, load: Load) -> None:
     save_causal(tmp_path, "llama")
     plain = load(tmp_path, readout="last_token")

@@ -147,7 +147,10 @@ def attach_adapter(backbone: Backbone, folder: Path, family: str) -> Any:
 
     path = folder / _LORA_FILE
     if not path.is_file():
-        raise ConfigError(f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read).")
+        raise ConfigError(
+            f"{folder}: adapter_model.safetensors is missing (pickled adapters are not read; docs/comparison.md says "
+            "how to convert one)."
+        )
     module, settings = _FAMILIES[family], lora_settings(folder)
     weights: dict[str, Any] = {}
     for key, tensor in read_tensors(path).items():
