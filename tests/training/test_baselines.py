@@ -32,7 +32,7 @@ BATCH = [
     Example("birds", ("Birds and rivers and towers that shine at night.", "metals")),
     Example("which rivers need clean water in spring", ("rivers", "Engines make loud noise, " * 9)),
 ]
-SYSTEMS = {
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "PromptReps": ("tiny-qwen2", {"readout": "next_token", "k_query": 1, "k_passage": 1}),
     "PromptReps, K 2/3": ("tiny-llama", {"readout": "next_token", "k_query": 2, "k_passage": 3}),
     "DiffEmbed": ("tiny-dream", {"readout": "mean", "query_max_length": 12}),
@@ -53,7 +53,8 @@ def settings_of(tiny_settings: Settings) -> Settings:
 
     def settings(system: str, **changes: Any) -> TrainSettings:
         name, values = SYSTEMS[system]
-        return tiny_settings(name, **{"k_query": None, "k_passage": None, "max_length": 150} | values | changes)
+        plain: dict[str, Any] = {"k_query": None, "k_passage": None, "max_length": 150}
+        return tiny_settings(name, **plain | values | changes)
 
     return settings
 
@@ -80,8 +81,20 @@ def test_the_shipped_recipes(
     """Three steps; the checkpoint encodes as the trained model in memory, and within the limits of the recipe."""
     trained: list[Any] = []
     finish = run._finish
-    monkeypatch.setattr(run, "_finish", lambda parts, *rest: (trained.append(parts), finish(parts, *rest)))
-    small = {"batch_size": 2, "accumulate": 1, "max_steps": 3, "dev_rows": 4, "eval_steps": 3, "log_steps": 1}
+
+    def recorded(parts: Any, *rest: Any) -> None:
+        trained.append(parts)
+        finish(parts, *rest)
+
+    monkeypatch.setattr(run, "_finish", recorded)
+    small: dict[str, Any] = {
+        "batch_size": 2,
+        "accumulate": 1,
+        "max_steps": 3,
+        "dev_rows": 4,
+        "eval_steps": 3,
+        "log_steps": 1,
+    }
     small |= {
         "deepspeed": None,
         "bf16": False,
