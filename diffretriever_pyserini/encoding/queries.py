@@ -58,7 +58,7 @@ def write_encoded_queries(
             "side": "query",
             "queries": len(topics),
             "dimension": model.dimension,
-            "max_length": min(max_length or model.config.max_length, model.config.max_length),
+            "max_length": model.layout("query", max_length).max_length,
             "dtype": str(model.dtype).removeprefix("torch."),
             "sha256": {path.name: _digest(path) for path in sorted(folder.iterdir())},
         }

@@ -81,6 +81,10 @@ class RetrieverConfig:
     max_length: Annotated[
         Count, Help("tokens of prefix, text and suffix; masks and tail are not counted (docs/method.md §2)")
     ] = 512
+    query_max_length: Annotated[
+        Count | None,
+        Help("the same for a query, where it is shorter (RepLLaMA reads 32, DiffEmbed 64)", default="max_length"),
+    ] = None
     prompt: Annotated[Prompt, Help('wording of the prompt; auto is "one" for K = 1 and "few" for larger K')] = "auto"
     query_prefix_ids: Annotated[Ids | None, Help("fixed token ids before a query, as in released checkpoints")] = None
     query_suffix_ids: Annotated[Ids | None, Help("fixed token ids after a query")] = None
@@ -194,6 +198,11 @@ class RetrieverConfig:
     def k(self, side: str) -> int:
         """K of ``side`` ("query" or "passage")."""
         return self.k_query if check_side(side) == "query" else self.k_passage
+
+    def length(self, side: str) -> int:
+        """The limit on prefix, text and suffix of ``side``: ``max_length``, or a shorter ``query_max_length``."""
+        of_queries = self.query_max_length if check_side(side) == "query" else None
+        return min(self.max_length, of_queries or self.max_length)
 
     def fixed_ids(self, side: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """The released prefix and suffix ids of ``side``, or None if they are built from the prompt."""

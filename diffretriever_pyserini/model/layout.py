@@ -161,7 +161,7 @@ def build_layout(config: RetrieverConfig, tokenizer: Any, side: str) -> Layout:
         k=config.k(side),
         mask_id=int(mask_id) if masked and mask_id is not None else None,
         pad_id=_pad_id(tokenizer),
-        max_length=config.max_length,
+        max_length=config.length(side),
     )
     return layout.shortened(None, f"{config.name}, {side} side")
 

@@ -60,15 +60,17 @@ def misfit(readout: str, family: str) -> str | None:
 
 
 def positions_read(table: TokenTable, layout: Layout) -> np.ndarray:
-    """int64 [N, K]: offsets of the K masks of each sequence; without masks int64 [N, 1], of its last token."""
+    """int64 [N, K]: offsets of the K masks of each sequence; without masks of its last token, and K - 1 after it."""
+    import numpy as np
+
     if layout.masks:
         return table.mask_positions(layout)
-    return (table.starts + table.lengths - 1)[:, None]
+    return (table.starts + table.lengths - 1)[:, None] + np.arange(layout.k)
 
 
 def mean_states(states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Mean of the states of each sequence, float32 [N, H]; ``states`` [T, H] one sequence after another."""
+    """Mean of the states of each sequence, float32 [N, H], zero for an empty one; ``states`` [T, H] are in order."""
     import torch
 
-    means: torch.Tensor = torch.segment_reduce(states.float(), "mean", lengths=lengths)
+    means: torch.Tensor = torch.segment_reduce(states.float(), "mean", lengths=lengths, initial=0)
     return means

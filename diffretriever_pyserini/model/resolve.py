@@ -27,6 +27,7 @@ _OUR_KEYS = (
     "cut_at_stop",
     "prompt",
     "readout",
+    "query_max_length",
     "query_prefix",
     "passage_prefix",
     "append_eos",

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ..model.config import RetrieverConfig
+from ..model.readouts import has_terms
 from .release import Release
 from .settings import TrainSettings
 
@@ -48,8 +49,7 @@ def model_card(settings: TrainSettings, config: RetrieverConfig, release: Releas
 
 # {settings.output.rstrip("/").rpartition("/")[2]}
 
-A DiffRetriever checkpoint ({config.family}, {adapter}): {config.k_query} mask vectors per query, {config.k_passage} per
-passage, and lexical weights ({config.lexical_terms} terms) from the same forward pass.
+{_what(config, adapter)}
 
     python -m pyserini.encode ... encoder --encoder diffretriever:<this folder> ...
     DiffRetriever.from_pretrained("<this folder>")
@@ -72,6 +72,17 @@ Every setting is in `train.yaml`, every logged figure in `log.jsonl`, the curves
 
 {_figures(figures)}
 """
+
+
+def _what(config: RetrieverConfig, adapter: str) -> str:
+    if not has_terms(config.readout):
+        kind = f"{config.family}, {adapter}, read-out {config.readout}"
+        return f"A dense retriever ({kind}): one vector per text and\nno lexical weights."
+    kind, vectors = ("DiffRetriever", "mask vectors") if config.readout == "mask" else ("PromptReps", "vectors")
+    return (
+        f"A {kind} checkpoint ({config.family}, {adapter}): {config.k_query} {vectors} per query, {config.k_passage} "
+        f"per\npassage, and lexical weights ({config.lexical_terms} terms) from the same forward pass."
+    )
 
 
 def _figures(figures: dict[str, Any]) -> str:

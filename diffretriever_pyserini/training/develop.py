@@ -11,6 +11,7 @@ import numpy as np
 from .. import scoring
 from ..evaluation.metrics import evaluate
 from ..model.method import LexicalScale, to_impacts, unit
+from ..model.readouts import has_terms
 from .data.batches import Collator
 from .data.rows import Row
 from .data.store import text_digest
@@ -52,23 +53,23 @@ def development_set(rows: Sequence[Row]) -> DevelopmentSet:
 def measure(model: MaskReader, collator: Collator, sets: DevelopmentSet, batch_size: int = 32) -> dict[str, float]:
     """nDCG@10 of ``dense`` (pooled), ``multi``, ``lexical`` and ``hybrid`` (pooled and lexical): docs/method.md §5.
 
+    A read-out without terms has ``dense`` alone.
+
     Where several processes train, each encodes its share of the texts and the first scores them; all get its figures.
     """
     q, q_terms = read_texts(model, collator, sets.queries, "query", batch_size)
     p, p_terms = read_texts(model, collator, sets.passages, "passage", batch_size)
-    figures = np.zeros(len(METRICS))
+    names = METRICS if has_terms(model.readout) else ("dense",)
+    figures = np.zeros(len(names))
     if rank() == 0:
         dense = scoring.pooled_scores(q.mean(axis=1), p.mean(axis=1))
-        lexical = scoring.lexical_scores(q_terms, p_terms)
-        scores = {
-            "dense": dense,
-            "multi": scoring.maxsim(q, p),
-            "lexical": lexical,
-            "hybrid": scoring.fuse(dense, lexical),
-        }
-        figures = np.array([_ndcg(scores[name], sets.qrels) for name in METRICS])
+        scores = {"dense": dense}
+        if len(names) > 1:
+            lexical = scoring.lexical_scores(q_terms, p_terms)
+            scores |= {"multi": scoring.maxsim(q, p), "lexical": lexical, "hybrid": scoring.fuse(dense, lexical)}
+        figures = np.array([_ndcg(scores[name], sets.qrels) for name in names])
     figures = sum_to_all(figures, next(model.parameters()).device)
-    return dict(zip(METRICS, figures.tolist(), strict=True))
+    return dict(zip(names, figures.tolist(), strict=True))
 
 
 def _ndcg(scores: np.ndarray, qrels: dict[str, dict[str, int]]) -> float:
@@ -99,7 +100,7 @@ def read_texts(
             if not is_mine:
                 continue
             vectors[rows] = unit(outputs[f"{side}_hidden"]).cpu().numpy()
-            for j, i in enumerate(rows):
+            for j, i in enumerate(rows if f"{side}_lexical" in outputs else ()):
                 content = batch["content"][j] if "content" in batch else None
                 terms[i] = _impacts(outputs[f"{side}_lexical"][j], content)
     model.train(was_training)

@@ -15,6 +15,7 @@ from ..model.backbones.base import Backbone, quiet_loading
 from ..model.backbones.loading import attach_adapter, family_module, load_base, load_head
 from ..model.config import RetrieverConfig
 from ..model.hub import local_folder
+from ..model.readouts import has_terms
 
 _LAYER = re.compile(r"\.(\d+)\.(.+)$")
 _WEIGHT_PER_IDF = 0.15  # a rare term, of idf 7, starts with the weight 1.05
@@ -50,7 +51,7 @@ def adapted_layers(family: str, model: Any, layers: int = 0) -> list[str]:
         if isinstance(module, Linear) and (match := _LAYER.search(name)) and int(match[1]) >= lowest
     ]
     names = [name for name in names if name.startswith(f"{model.base_model_prefix}.")]
-    if family_module(family).RELEASE.adapts_head:
+    if family_module(family).RELEASE.adapts_head and model.get_output_embeddings() is not None:
         names.append("lm_head")
     if not names:
         raise ConfigError(f"{type(model).__name__} has no linear layers in numbered blocks for LoRA to adapt.")
@@ -78,8 +79,9 @@ def trainable_backbone(
     """
     import torch
 
-    backbone = load_base(config, dtype, head_may_miss=config.family == "masked_lm")
-    headless = bool(backbone.missing_head)
+    reads_head = has_terms(config.readout)
+    backbone = load_base(config, dtype, head_may_miss=config.family == "masked_lm" or not reads_head)
+    headless = reads_head and bool(backbone.missing_head)
     if headless:
         start_head(backbone)
     if config.adapter:
@@ -87,16 +89,18 @@ def trainable_backbone(
         attach_adapter(backbone, folder, config.family)
         load_head(backbone, folder)
         _set_dropout(backbone, lora.dropout if lora else 0.0)
-    elif lora is not None:
+    if not reads_head:
+        backbone.drop_head()
+    if not config.adapter and lora is not None:
         torch.manual_seed(seed)
         add_lora(backbone.model, config.family, lora)
-    else:
+    elif not config.adapter:
         backbone.model.requires_grad_(True)
         return backbone
     for name, parameter in backbone.model.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.float()  # bfloat16 would round steps of 1e-4 away
-    if config.family == "masked_lm" and (train_head or headless or config.adapter):
+    if config.family == "masked_lm" and reads_head and (train_head or headless or config.adapter):
         for parameter in head_parameters(backbone.model).values():
             parameter.requires_grad_(True)
             parameter.data = parameter.data.float()

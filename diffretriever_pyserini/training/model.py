@@ -1,4 +1,4 @@
-"""The trained module: a backbone with LoRA, read at the K mask positions with gradients.
+"""The trained module: a backbone with LoRA, read at the positions of its read-out with gradients.
 
 A whole batch goes through one ``forward``. With ``chunk`` set, the texts are encoded chunk by chunk under activation
 checkpointing: only the K rows of each text are kept until the loss, and the backward pass re-encodes one chunk at a
@@ -17,18 +17,22 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..model.backbones.base import Backbone
+from ..model.generation import read_words
 from ..model.layout import Layout
+from ..model.readouts import has_terms, mean_states
 from .losses import denoising_loss, lexical_activations
 
 _CACHED_TOKENS = 1536  # whose activations of a small base stay in a processor's cache
 
 Side = dict[str, Tensor]
-"""``input_ids`` and ``attention_mask`` int64 [N, L], ``positions`` int64 [N, K] of the masks in each row; with a
-content filter ``content`` int64 [N, C], padded with -1."""
+"""``input_ids`` and ``attention_mask`` int64 [N, L], ``positions`` int64 [N, K] that are read in each row (not used for
+the mean); with a content filter ``content`` int64 [N, C], padded with -1."""
 
 
 class MaskReader(nn.Module):
     """K hidden states and lexical activations per text, differentiable; the output head runs on the K rows only.
+
+    A read-out without terms (docs/method.md §8.2) has one state per text and no activations.
 
     Parameters
     ----------
@@ -36,10 +40,16 @@ class MaskReader(nn.Module):
     layouts : the token layout of "query" and "passage".
     chunk : texts encoded at a time; 0 encodes a side at once and keeps its activations.
     excluded : ids that are not terms (the unknown word); content ids do not contain them.
+    readout : what is read of each text.
     """
 
     def __init__(
-        self, backbone: Backbone, layouts: dict[str, Layout], chunk: int = 0, excluded: frozenset[int] = frozenset()
+        self,
+        backbone: Backbone,
+        layouts: dict[str, Layout],
+        chunk: int = 0,
+        excluded: frozenset[int] = frozenset(),
+        readout: str = "mask",
     ):
         super().__init__()
         self.network = backbone.model
@@ -47,6 +57,7 @@ class MaskReader(nn.Module):
         self.layouts = layouts
         self.chunk = chunk
         self.excluded = sorted(excluded)
+        self.readout = readout
         self._dropout = base_dropout(backbone)
         backbone.pack()
         # A key-value cache is of no use here and would hold every layer's keys.
@@ -59,24 +70,46 @@ class MaskReader(nn.Module):
 
         Returns
         -------
-        ``query_hidden`` float32 [Nq, Kq, H], ``query_lexical`` float32 [Nq, C] (or [Nq, V] without content filter), the
-        same for passages; with ``denoise`` (see data/batches.py) ``denoising``, that loss as a scalar.
+        ``query_hidden`` float32 [Nq, Kq, H], ``query_lexical`` float32 [Nq, C] (or [Nq, V] without content filter; none
+        without terms), the same for passages; with ``denoise`` (see data/batches.py) ``denoising``, that loss.
         """
         outputs: dict[str, Tensor] = {}
         for side, batch in (("query", query), ("passage", passage)):
             if batch is not None:
-                outputs[f"{side}_hidden"], outputs[f"{side}_lexical"] = self._encode(side, batch)
+                names = (f"{side}_hidden", f"{side}_lexical")
+                outputs |= zip(names, self._encode(side, batch), strict=False)
         if denoise is not None:
             outputs["denoising"] = self._denoise(denoise)
         return outputs
 
-    def _encode(self, side: str, batch: Side) -> tuple[Tensor, Tensor]:
+    def _encode(self, side: str, batch: Side) -> list[Tensor]:
+        """Hidden states, and lexical activations of a read-out with terms."""
+        if self.readout == "next_token" and self.layouts[side].k > 1:
+            batch = batch | self._with_words(batch, self.layouts[side].k - 1)
         names = ("input_ids", "attention_mask", "positions", "content", "factors")
         parts = [
             self._run(self._read, side, *(batch[name][rows] if name in batch else None for name in names))
             for rows in _slices(len(batch["input_ids"]), self.chunk)
         ]
-        return torch.cat([hidden for hidden, _ in parts]), torch.cat([lexical for _, lexical in parts])
+        return [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
+
+    @torch.no_grad()
+    def _with_words(self, batch: Side, count: int) -> Side:
+        """``input_ids`` and ``attention_mask`` with the ``count`` words that the model says after each prompt.
+
+        The words are those of encoding (docs/method.md §8.1), so there is no dropout; their choice has no gradient. A
+        causal model reads them in one pass as it does one by one.
+        """
+        training = self.network.training
+        self.network.eval()
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        parts = [read_words(self.backbone, ids[rows], mask[rows], count)[1] for rows in _slices(len(ids), self.chunk)]
+        self.network.train(training)
+        words = torch.cat([logits.argmax(dim=2) for logits in parts])
+        return {
+            "input_ids": torch.cat([ids, words], dim=1),
+            "attention_mask": torch.cat([mask, mask.new_ones(words.shape)], dim=1),
+        }
 
     def _run(self, function: Any, *arguments: Any) -> Any:
         if self.chunk and torch.is_grad_enabled():
@@ -91,8 +124,10 @@ class MaskReader(nn.Module):
         positions: Tensor,
         content: Tensor | None,
         factors: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         rows = (self._packed if self._packs(ids) else self._padded)(side, ids, mask, positions)
+        if not has_terms(self.readout):
+            return (rows.float(),)
         logits = self.backbone.head(rows) if content is None else self._columns(rows, content.clamp(min=0))
         if content is None and self.excluded:
             logits = logits.index_fill(2, torch.tensor(self.excluded, device=logits.device), -torch.inf)
@@ -111,9 +146,11 @@ class MaskReader(nn.Module):
         return self.backbone.head_columns_of_all(rows, columns)
 
     def _padded(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Hidden states [N, K, H] at ``positions`` of padded rows."""
+        """Hidden states [N, K, H] at ``positions`` of padded rows, or their mean."""
         ids, mask, cut = self._trim(ids, mask)
         states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
+        if self.readout == "mean":
+            return mean_states(states[mask.bool()], mask.sum(dim=1)).unsqueeze(1)
         return states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
 
     def _packed(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
@@ -124,12 +161,15 @@ class MaskReader(nn.Module):
         starts[order] = lengths[order].cumsum(dim=0) - lengths[order]
         if self.backbone.pad_left:
             starts -= ids.shape[1] - lengths
-        states, first = [], 0
-        for sizes in _at_once(lengths[order].cpu().numpy(), ids.device.type):
+        sizes_in_order = lengths[order].cpu().numpy()
+        states, first = [], int(np.count_nonzero(sizes_in_order == 0))  # only without a prompt
+        for sizes in _at_once(sizes_in_order[first:], ids.device.type):
             rows = order[first : first + len(sizes)]
             packing, block = self.backbone.packing(sizes), self.layouts[side].block
             states.append(self.backbone.packed_states(ids[rows][mask[rows].bool()], packing, block))
             first += len(sizes)
+        if self.readout == "mean":
+            return mean_states(torch.cat(states), lengths[order])[order.argsort()].unsqueeze(1)
         return torch.cat(states)[starts.unsqueeze(1) + positions]
 
     @torch.no_grad()

@@ -26,19 +26,20 @@ def objective(
     ``masked`` counts the pairs of a query and a passage that are left out because the passage is another positive of
     the query; ``negatives`` counts the pairs that are used.
 
-    ``outputs`` are MaskReader's for ``batch`` (the collator's); ``teacher`` holds unit embeddings ``query`` [Nq, H]
-    and ``passage`` [Np, H]. With several devices, the passages of all devices are negatives.
+    ``outputs`` are MaskReader's for ``batch`` (the collator's); without lexical ones there is no lexical loss.
+    ``teacher`` holds unit embeddings ``query`` [Nq, H] and ``passage`` [Np, H]. With several devices, the passages of
+    all devices are negatives.
     """
     queries, passages = unit(outputs["query_hidden"]), unit(outputs["passage_hidden"])
     positives, local_passages, keys = batch["positives"], passages, batch["passage_keys"]
-    weights, content = outputs["passage_lexical"], batch["passage"].get("content")
+    weights, content = outputs.get("passage_lexical"), batch["passage"].get("content")
     if settings.cross_device_negatives and devices() > 1:
         positives = positives + rank() * len(passages)
         passages, keys = gather_rows(passages), gather_ids(keys)
-        if content is not None:
+        if content is not None and weights is not None:
             content = gather_ids(content)
             weights = pad(weights, (0, content.shape[1] - weights.shape[1]))
-        weights = gather_rows(weights)
+        weights = None if weights is None else gather_rows(weights)
     masked = losses.other_positives(batch["known_keys"], keys.squeeze(1), positives)
     parts: dict[str, Tensor] = {"masked": masked.sum().float()}
     parts["negatives"] = masked.numel() - len(masked) - parts["masked"]
@@ -47,7 +48,7 @@ def objective(
     budgets = settings.prefix_budgets or ()
     parts["dense"] = losses.dense_loss(products, positives, settings.temperature, masked, budgets)
     total = parts["dense"]
-    if settings.lexical_weight or settings.fused_weight:
+    if weights is not None and (settings.lexical_weight or settings.fused_weight):
         query_content = batch["query"].get("content")
         scores = losses.lexical_scores(outputs["query_lexical"], weights, query_content, content, vocab_size)
         scores = scores / settings.lexical_temperature

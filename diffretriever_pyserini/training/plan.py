@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from ..model.backbones.base import Backbone
 from ..model.backbones.loading import empty_base
 from ..model.config import RetrieverConfig
 from ..model.hub import without_weights
+from ..model.readouts import has_terms
 from .lora import adapted_layers, add_lora, head_parameters
 from .run import lora_for, retriever_for
 from .settings import TrainSettings
@@ -33,6 +35,9 @@ def plan(settings: TrainSettings, gpus: int, gpu_memory: float) -> str:
     with without_weights():
         config = retriever_for(settings)
         model = empty_base(config)
+    settings = settings.for_readout(config.readout)
+    if not has_terms(config.readout):
+        Backbone(model).drop_head()
     total = sum(parameter.numel() for parameter in model.parameters())
     trained = _trained(model, settings, config)
     lines = _memory(model, settings, config, gpus, total, trained)
@@ -60,7 +65,11 @@ def _trained(model: Any, settings: TrainSettings, config: RetrieverConfig) -> in
         with torch.device("meta"):
             add_lora(model, config.family, lora)
         headless = not any("For" in name for name in model.config.architectures or ())
-        if config.family == "masked_lm" and (settings.train_head or config.adapter or headless):
+        if (
+            config.family == "masked_lm"
+            and has_terms(config.readout)
+            and (settings.train_head or config.adapter or headless)
+        ):
             for parameter in head_parameters(model).values():
                 parameter.requires_grad_(True)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -97,7 +106,7 @@ def _memory(
         "trained weights in float32, gradients": (8 if lora else 4) * trained,
         "Adam's two moments": state,
         f"activations of {chunk} texts": tokens * per_token,
-        "logits and vectors, gradients": 12 * chunk * masks * model.config.vocab_size
+        "logits and vectors, gradients": 12 * chunk * masks * model.config.vocab_size * has_terms(config.readout)
         + 8 * gathered * config.k_passage * hidden,
         "CUDA and libraries": _CUDA,
     }

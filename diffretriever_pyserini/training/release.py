@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,23 @@ from ..model.config import RetrieverConfig
 from ..model.hub import is_hub_id, local_folder
 from ..model.layout import Layout
 from ..model.prebuilt import written_values
+from ..model.readouts import has_terms
 from .lora import LoraSettings, head_parameters, target_names
 
 _LORA_PREFIX = "base_model.model."
+# Settings that released files do not have, written where they differ from their defaults.
+_OURS = (
+    "readout",
+    "query_max_length",
+    "query_prefix",
+    "passage_prefix",
+    "append_eos",
+    "lexical_terms",
+    "lexical_tf",
+    "hybrid_weight",
+    "prefix_budgets",
+    "split_special_tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -177,16 +191,10 @@ def retriever_config(backbone: Backbone, release: Release) -> dict[str, Any]:
         "k_cost_lambda": 0.001,
         "k_pre_encoder_options": options,
     }
-    if config.lexical_terms != "content":
-        values["lexical_terms"] = config.lexical_terms
-    if config.lexical_tf is not None:
-        values["lexical_tf"] = asdict(config.lexical_tf)
-    if config.hybrid_weight != 0.5:
-        values["hybrid_weight"] = config.hybrid_weight
-    if config.prefix_budgets is not None:
-        values["prefix_budgets"] = list(config.prefix_budgets)
-    if config.split_special_tokens is not None:
-        values["split_special_tokens"] = config.split_special_tokens
+    if not has_terms(config.readout) and config.fixed_ids("query") is None:  # the ids follow from the settings below
+        values = {name: value for name, value in values.items() if not name.endswith(("_prefix_ids", "_suffix_ids"))}
+    own, defaults = asdict(config), {one.name: one.default for one in fields(config)}
+    values |= {name: own[name] for name in _OURS if own[name] != defaults[name]}
     if config.family == "masked_lm":
         values |= {name: getattr(config, name) for name in ("prompt", "mask_position_ids", "mask_token_type")}
     return values

@@ -54,15 +54,16 @@ def train(settings: TrainSettings, resume: bool = False, say: Callable[[str], No
     from .gather import rank
     from .trainer import Parts, RetrieverTrainer, arguments
 
-    args = arguments(settings)  # first, since it joins the processes of a distributed run
+    config = retriever_for(settings)
+    asked, settings = settings, settings.for_readout(config.readout)
+    args = arguments(settings)  # before what follows, since it joins the processes of a distributed run
     devices = args.world_size if settings.cross_device_negatives else 1
     if (passages := settings.batch_size * (1 + settings.negatives) * devices) == 1:
         settings.require_contrast(passages)
     output = Path(settings.output)
     with args.main_process_first(local=False):  # one process removes and writes before the others look
-        checkpoint = _start(output, settings, resume)
+        checkpoint = _start(output, asked, resume)
     set_seed(settings.seed)
-    config = retriever_for(settings)
     with args.main_process_first(local=False):  # one process writes what the others read
         rows, training, development = _rows(settings, output / DATA)
     report: Callable[[str], None] = say if rank() == 0 else lambda _: None
@@ -122,12 +123,10 @@ def _plot(output: Path) -> str:
 def retriever_for(settings: TrainSettings) -> RetrieverConfig:
     """The retriever that the run trains; K and length come from the settings, else the model, else the paper."""
     config = resolve_config(settings.model, **settings.overrides())
-    if config.readout != "mask":
-        raise ConfigError(f"{settings.model}: training needs mask positions; the read-out {config.readout} has none.")
     bare = config.adapter is None and written_values(settings.model) is None
     defaults = family_module(config.family).RELEASE
     changes: dict[str, Any] = {}
-    if bare and settings.k_query is None and settings.k_passage is None:
+    if bare and config.readout == "mask" and settings.k_query is None and settings.k_passage is None:
         changes["k_query"], changes["k_passage"] = defaults.budgets
     if bare and settings.max_length is None and defaults.max_length is not None:
         changes["max_length"] = defaults.max_length
@@ -171,7 +170,7 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
         use_gradient_checkpointing(backbone)
     if settings.dropout is not None:
         set_base_dropout(backbone, settings.dropout)
-    collator = Collator(tokenizer, layouts, backbone.pad_left, config.lexical_terms, settings, config.lexical_tf)
+    collator = Collator(tokenizer, layouts, backbone.pad_left, config.lexical_terms, settings, config)
     if backbone.missing_head and not config.adapter:
         texts = rows.some_positives(_TEXTS_COUNTED)
         bar = tqdm(texts, desc="Counting terms", unit=" texts", delay=2, disable=True if rank() else None)
@@ -180,7 +179,8 @@ def _model(settings: TrainSettings, config: RetrieverConfig, rows: TrainingRows)
             start_terms(backbone, frequencies, len(texts))
     name = base_name(settings.model, config)
     release = Release(config, layouts, tokenizer, lora, name, settings.temperature, settings.lexical_weight)
-    return MaskReader(backbone, layouts, settings.chunk, unknown_ids(tokenizer)), rows, collator, release
+    model = MaskReader(backbone, layouts, settings.chunk, unknown_ids(tokenizer), config.readout)
+    return model, rows, collator, release
 
 
 def lora_for(settings: TrainSettings, config: RetrieverConfig) -> LoraSettings | None:

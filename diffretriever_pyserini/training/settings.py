@@ -13,6 +13,7 @@ from annotated_types import Ge, Lt
 from ..errors import ConfigError
 from ..model.config import Budgets, LexicalTerms, MaskPositionIds, MaskTokenType, Prompt
 from ..model.prebuilt import read_yaml
+from ..model.readouts import Readout, has_terms
 from ..settings import AboveZero, Count, CountFrom0, Help, OnError, Weight, check_names, checked, validate
 
 Metric = Literal["dense", "multi", "lexical", "hybrid"]
@@ -23,6 +24,8 @@ SaveDtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 Share = Annotated[float, Ge(0), Lt(1)]
 _MODELS = "the model's"
+_OF_TERMS = ("lexical_terms", "lexical_weight", "lexical_temperature", "fused_weight", "train_head", "metric")
+_OF_MASKS = ("denoising_weight", "mask_position_ids", "mask_token_type")
 _EVERY = "if only one of the two is set it counts for both; if neither, once per epoch where there are development rows"
 
 
@@ -44,9 +47,18 @@ class TrainSettings:
         CountFrom0, Help("or the number of development rows to hold out of data, each query with all its rows")
     ] = 0
     on_error: Annotated[OnError, Help("what to do at a bad row; skip lists and counts it")] = "stop"
-    k_query: Annotated[Count | None, Help("mask positions of a query", "K", default=_MODELS, group="model")] = None
-    k_passage: Annotated[Count | None, Help("mask positions of a passage", "K", default=_MODELS)] = None
+    readout: Annotated[
+        Readout | None, Help("what is read of a text; all but mask are baselines", default=_MODELS, group="model")
+    ] = None
+    k_query: Annotated[Count | None, Help("positions of a query that are read", "K", default=_MODELS)] = None
+    k_passage: Annotated[Count | None, Help("positions of a passage that are read", "K", default=_MODELS)] = None
     max_length: Annotated[Count | None, Help("tokens of a text with its prompt", default=_MODELS)] = None
+    query_max_length: Annotated[Count | None, Help("the same for a query, if it is shorter", default=_MODELS)] = None
+    query_prefix: Annotated[str | None, Help("without a prompt: text before each query", default=_MODELS)] = None
+    passage_prefix: Annotated[str | None, Help("without a prompt: text before each passage", default=_MODELS)] = None
+    append_eos: Annotated[
+        bool | None, Help("without a prompt: end each text with the end-of-text token", default=_MODELS)
+    ] = None
     prompt: Annotated[Prompt | None, Help("wording of the prompt", default=_MODELS)] = None
     lexical_terms: Annotated[LexicalTerms | None, Help("which terms of the vocabulary count", default=_MODELS)] = None
     mask_position_ids: Annotated[
@@ -157,8 +169,21 @@ class TrainSettings:
 
     def overrides(self) -> dict[str, Any]:
         """Fields of RetrieverConfig that this run sets; None where the model decides."""
-        names = ("k_query", "k_passage", "max_length", "prompt", "lexical_terms", "mask_position_ids")
-        return {name: getattr(self, name) for name in (*names, "mask_token_type", "prefix_budgets", "backbone")}
+        return {name: getattr(self, name) for name in _OF_MODEL}
+
+    def for_readout(self, readout: str) -> TrainSettings:
+        """These settings for a model with ``readout``; without terms there is no lexical loss, and ``metric`` is dense.
+
+        Raises ConfigError for a setting that such a model cannot use.
+        """
+        defaults = {one.name: one.default for one in dataclasses.fields(self)}
+        refused = () if has_terms(readout) else _OF_TERMS
+        for name in (*refused, *(() if readout == "mask" else _OF_MASKS)):
+            value = getattr(self, name)
+            if value and value not in (defaults[name], "dense"):
+                what = "gives one vector per text and no term weights" if name in refused else "has no masks"
+                raise ConfigError(f"{name}={value!r} does not fit the read-out {readout}, which {what}; omit it.")
+        return dataclasses.replace(self, lexical_weight=0.0, metric="dense") if refused else self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML or JSON."""
@@ -167,6 +192,22 @@ class TrainSettings:
         return values | lists
 
 
+_OF_MODEL = (
+    "readout",
+    "k_query",
+    "k_passage",
+    "max_length",
+    "query_max_length",
+    "query_prefix",
+    "passage_prefix",
+    "append_eos",
+    "prompt",
+    "lexical_terms",
+    "mask_position_ids",
+    "mask_token_type",
+    "prefix_budgets",
+    "backbone",
+)
 FIELDS = tuple(one.name for one in dataclasses.fields(TrainSettings))
 _PATHS = ("model", "data", "dev", "backbone", "deepspeed", "fsdp")
 

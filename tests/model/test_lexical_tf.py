@@ -114,7 +114,7 @@ def test_settings_in_a_file(tiny_bert: Path, tmp_path: Path) -> None:
 def test_training_has_the_same_factors(tiny_bert: Path) -> None:
     config = resolve_config(str(tiny_bert), lexical_tf=TF)
     prepare = Preparer(config)
-    collator = Collator(prepare.tokenizer, prepare.layouts, False, tf=config.lexical_tf)
+    collator = Collator(prepare.tokenizer, prepare.layouts, False, config=config)
     batch, prepared = collator.side([TEXT, "fox"], "passage"), prepare([TEXT, "fox"], "passage")
     assert prepared.factors is not None and prepared.content is not None
     for row in range(2):

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...model.config import LexicalTf
+from ...model.config import RetrieverConfig
 from ...model.layout import Layout, TokenTable, tokenize_texts
 from ...model.lexical import ContentTokens
+from ...model.readouts import has_terms, positions_read
 from ...model.tokenization import terms_and_factors
 from ..settings import TrainSettings
 from .store import text_key
@@ -41,7 +42,7 @@ class Collator:
     tokenizer, layouts : the model's tokenizer, and a Layout per side.
     pad_left : whether the backbone expects padding on the left.
     terms : ``lexical_terms`` of the retriever; ``vocabulary`` has no content filter.
-    tf : ``lexical_tf`` of the retriever.
+    config : of the retriever, for its ``lexical_tf``, its read-out and the text before each text; None: without.
     settings : settings of the run. They decide whether a batch also has positives with part of their text masked, and
         both sides as ``prefix text suffix`` without masks, for a teacher that reads plain texts.
     """
@@ -53,16 +54,18 @@ class Collator:
         pad_left: bool,
         terms: str = "content",
         settings: TrainSettings | None = None,
-        tf: LexicalTf | None = None,
+        config: RetrieverConfig | None = None,
     ):
         self.tokenizer = tokenizer
         self.layouts = layouts
         self.pad_left = pad_left
-        self._tf = tf
+        self._config = config
+        self._tf = config.lexical_tf if config else None
+        no_terms = config is not None and not has_terms(config.readout)
         self.denoise_passages = settings.denoising_passages if settings and settings.denoising_weight else 0
         self.plain = settings is not None and settings.distils_embeddings
         # The mask's id is not filtered out, as in the published training; ordinary texts do not contain it.
-        self._content = None if terms == "vocabulary" else ContentTokens(tokenizer, stems=terms == "stems")
+        self._content = None if no_terms or terms == "vocabulary" else ContentTokens(tokenizer, stems=terms == "stems")
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """One batch: ``query`` and ``passage`` sides, ``positives`` [Nq] (their rows), and what the losses need.
@@ -102,8 +105,8 @@ class Collator:
     def side(self, texts: Sequence[str], side: str) -> dict[str, Tensor]:
         """One side of a batch, see :data:`~..model.Side`."""
         layout = self.layouts[side]
-        batch, table = self._padded(tokenize_texts(self.tokenizer, texts, layout.text_budget), layout)
-        in_row = table.mask_positions(layout) - table.shape[1] * np.arange(len(texts))[:, None]
+        batch, table = self._padded(self._ids(texts, side), layout)
+        in_row = positions_read(table, layout) - table.shape[1] * np.arange(len(texts))[:, None]
         batch["positions"] = torch.from_numpy(in_row)
         if self._content is not None:
             if self._tf is None:
@@ -115,6 +118,10 @@ class Collator:
             batch["content"] = _table(content, -1)
         return batch
 
+    def _ids(self, texts: Sequence[str], side: str) -> list[list[int]]:
+        prefix = self._config.text_prefix(side) if self._config else ""
+        return tokenize_texts(self.tokenizer, [prefix + text for text in texts], self.layouts[side].text_budget)
+
     def _padded(
         self, texts: Sequence[Sequence[int] | np.ndarray], layout: Layout
     ) -> tuple[dict[str, Tensor], TokenTable]:
@@ -124,9 +131,7 @@ class Collator:
         return {"input_ids": ids, "attention_mask": mask}, table
 
     def _plain(self, texts: Sequence[str], side: str) -> dict[str, Tensor]:
-        layout = self.layouts[side]
-        ids = tokenize_texts(self.tokenizer, texts, layout.text_budget)
-        return self._padded(ids, replace(layout, k=0, tail=()))[0]
+        return self._padded(self._ids(texts, side), replace(self.layouts[side], k=0, tail=()))[0]
 
     def _masked(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Positives with a random share t of their text tokens masked, t uniform on (0, 1] (LLaDA, section 2.1)."""
