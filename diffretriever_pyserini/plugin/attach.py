@@ -34,7 +34,7 @@ def attach(module: ModuleType, attribute: str, parameters: tuple[str, ...] | Non
 
     Parameters
     ----------
-    parameters : as in :class:`~.registry.TouchPoint`.
+    parameters : as in :class:`~.touch_points.TouchPoint`.
 
     Returns
     -------
@@ -60,16 +60,18 @@ def attach(module: ModuleType, attribute: str, parameters: tuple[str, ...] | Non
 
 
 def _put_first(mapping: Any, value: Any) -> Undo:
-    """Make our word the first key of an encoder map; the dictionary itself stays, as Pyserini has references to it."""
+    """Make our word, or the keys of a dictionary ``value``, the first keys of ``mapping``, to which Pyserini refers."""
     if not isinstance(mapping, dict):
         raise PyseriniMismatch(f"it is not a dictionary but {type(mapping).__name__}")
-    rest = {key: other for key, other in mapping.items() if key != WORD}
+    ours = value if isinstance(value, dict) else {WORD: value}
+    rest = {key: other for key, other in mapping.items() if key not in ours}
     mapping.clear()
-    mapping.update({WORD: value} | rest)
+    mapping.update(ours | rest)
 
     def undo() -> None:
-        if mapping.get(WORD) is value:
-            del mapping[WORD]
+        for key, own in ours.items():
+            if mapping.get(key) is own:
+                del mapping[key]
 
     return undo
 

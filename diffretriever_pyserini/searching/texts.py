@@ -22,6 +22,8 @@ K1, B = 0.9, 0.4  # Pyserini's defaults
 class TextSearcher:
     """A Lucene index of texts, searched with the queries' texts by BM25 (k1 = 0.9, b = 0.4).
 
+    ``lucene`` is the open ``LuceneSearcher`` of Pyserini.
+
     Raises
     ------
     InputError
@@ -42,15 +44,15 @@ class TextSearcher:
         self._folder = folder
         try:
             with java.calls:
-                self._searcher = LuceneSearcher(str(folder.absolute()))
-                self._searcher.set_bm25(K1, B)
+                self.lucene = LuceneSearcher(str(folder.absolute()))
+                self.lucene.set_bm25(K1, B)
                 # Anserini rounds scores and lowers tied ones; an empty cascade leaves them as they are. (Writing a Java
                 # field from Python can crash the JVM later, so the list is emptied instead.)
-                self._searcher.object.cascade.rerankers.clear()
-                self._analyzer = Analyzer(self._searcher.object.get_analyzer())
+                self.lucene.object.cascade.rerankers.clear()
+                self._analyzer = Analyzer(self.lucene.object.get_analyzer())
         except JavaException as error:
             raise InputError(f"{folder}: Lucene cannot open this index ({java.said(error)}); {BUILD_AGAIN}.") from error
-        self.documents: int = self._searcher.num_docs
+        self.documents: int = self.lucene.num_docs
 
     def search(self, queries: Sequence[QueryRepresentation], depth: int, threads: int) -> list[Scores]:
         """By BM25; only documents that share a term."""
@@ -58,7 +60,7 @@ class TextSearcher:
         texts = [_for_java(query.text) for query in queries]
 
         def search(asked: Sequence[int], wanted: int) -> list[Scores]:
-            lists = lucene_lists(self._searcher, self._folder, [texts[number] for number in asked], wanted, threads)
+            lists = lucene_lists(self.lucene, self._folder, [texts[number] for number in asked], wanted, threads)
             return [through_the_tie_at(min(depth, wanted), hits, float) for hits in lists]
 
         return through_ties(search, len(texts), depth, self.documents)
@@ -67,7 +69,7 @@ class TextSearcher:
         """Those of the passages ``docids`` whose texts the index has; another index of Pyserini's may have none."""
         java.check_process()
         with java.calls:
-            documents = {docid: self._searcher.doc(docid) for docid in docids}
+            documents = {docid: self.lucene.doc(docid) for docid in docids}
             stored = {docid: document.raw() for docid, document in documents.items() if document is not None}
         return {docid: _passage(docid, raw) for docid, raw in stored.items() if raw is not None}
 
@@ -83,7 +85,7 @@ class TextSearcher:
     def close(self) -> None:
         """Close Lucene's files."""
         with java.calls:
-            self._searcher.close()
+            self.lucene.close()
 
 
 def _for_java(text: str) -> str:

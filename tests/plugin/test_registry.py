@@ -186,7 +186,8 @@ def test_the_table_is_complete_and_without_repeats() -> None:
     for point in TOUCH_POINTS:
         file, function = point.attach.split(":")
         module = __import__(f"diffretriever_pyserini.plugin.{file}", fromlist=[function])
-        assert callable(getattr(module, function))
+        made = getattr(module, function)
+        assert callable(made) or (point.parameters is None and isinstance(made, dict) and made)
         assert point.why and point.checked
 
 
