@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DiffRetrieverError, sentence
+from ..errors import DiffRetrieverError, reason, sentence
 from ..settings import Batch, Count, Masks, parser_of
 from .check_texts import TEXTS
 from .format import Check, counted, size
@@ -115,6 +115,11 @@ def model_report(name: str, settings: dict[str, Any], run: _Run) -> Iterator[Che
         yield from _weights(model)
         step = "vectors"
         yield from _encoded(model, run)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
+            raise
+        remedy = "use --batch-size 1, --dtype bfloat16, or a device with more memory"
+        yield Check(step, "error", f"out of memory: {reason(error)}", remedy)
     except DiffRetrieverError as error:
         yield Check(step, "error", "this step failed, so the following ones were not made", sentence(error))
 

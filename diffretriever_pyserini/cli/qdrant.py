@@ -71,7 +71,7 @@ def collection_of(arguments: argparse.Namespace) -> Any:
         return None
     if arguments.collection is None:
         raise InputError("--qdrant needs --collection NAME.")
-    others = ("index", "dense_index", "lexical_index", "multi_index", "ray", "nprobe")
+    others = ("index", "dense_index", "lexical_index", "multi_index", "text_index", "ray", "nprobe")
     if given := [name for name in others if getattr(arguments, name) is not None]:
         raise InputError(f"--{given[0].replace('_', '-')} has no meaning with --qdrant: leave one of them out.")
     from ..indexes.options import MultiOptions

@@ -107,6 +107,8 @@ def _run(arguments: argparse.Namespace) -> None:
     options, cluster = options_of(arguments), cluster_options(arguments)
     if (arguments.query is None) == (arguments.output is None):
         raise InputError("--topics needs --output RUN, the file of the run; --query prints passages, and takes none.")
+    if arguments.query is not None and arguments.qdrant is not None:
+        raise InputError("--query shows passages of an index; with --qdrant search --topics.")
     if arguments.query is not None:
         _answer(arguments, options, cluster)
         return

@@ -41,9 +41,14 @@ def pyserini_command(plan: Plan, step: Step) -> str | None:
     if len(signals) == 1:
         return pyserini_module(["pyserini.search.faiss", *dense, *end])
     if len(signals) == 2 and "lexical" in signals:
-        fusion = ["fusion", "--alpha", f"{1 / written_hybrid_weight(plan.encoder) - 1:.4g}", "--normalization"]
+        fusion = ["fusion", "--alpha", f"{1 / _hybrid_weight(plan) - 1:.4g}", "--normalization"]
         return pyserini_module(["pyserini.search.hybrid", "dense", *dense, "sparse", *lexical, *fusion, "run", *end])
     return None
+
+
+def _hybrid_weight(plan: Plan) -> float:
+    of_experiment = (plan.experiment.config or {}).get("hybrid_weight")
+    return float(of_experiment or written_hybrid_weight(plan.encoder))
 
 
 def evaluate_commands(plan: Plan) -> list[str]:

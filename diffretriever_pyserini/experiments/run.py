@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from ..corpora.corpus import Corpus, write_corpus
 from ..corpora.qrels import write_qrels
 from ..corpora.topics import write_topics
 from ..encoding.options import EncodeOptions
-from ..errors import DiffRetrieverError
+from ..errors import DiffRetrieverError, InputError
 from ..files.atomic import only_writer, read_json, write_json, write_whole
 from ..files.outputs import refuse_inputs
-from ..indexes.options import IndexOptions, MultiBuild
+from ..indexes.options import LEXICAL, IndexOptions, MultiBuild
+from ..model.readouts import no_terms
 from ..runtime.commands import Step as Command
 from ..runtime.commands import StepError, run_step
 from ..searching.options import SearchOptions
@@ -46,8 +48,9 @@ class Readers:
 def reproduce(plan: Plan, readers: Readers, say: Callable[[str], None] = print) -> Results:
     """Do the steps of ``plan`` that are not done yet, and measure its rows.
 
-    A step is done again only if something that decides its product has changed: the model's name or type, the corpus,
-    the topics, the mode. ``OUTPUT/results.md`` and ``results.json`` have the scores, ``steps.json`` the finished steps.
+    A step is done again only if something that decides its product has changed: the model's settings or files, the
+    corpus, the topics, the mode. ``OUTPUT/results.md`` and ``results.json`` have the scores, ``steps.json`` the
+    finished steps.
 
     Raises
     ------
@@ -121,7 +124,11 @@ class _Work:
             path = Path(self.plan.encoder)
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_whole(path, text)
-        resolve_config(self.plan.encoder)
+        config = resolve_config(self.plan.encoder)
+        if why := no_terms(self.plan.encoder, config.readout):
+            for row in self.plan.own_rows:
+                if LEXICAL in self.plan.signals(row.mode):
+                    raise InputError(f"mode {row.mode}: {why}.")
 
     def _do(self, step: Step, number: str) -> None:
         product, decided = self.plan.product(step), self._decided_by(step)
@@ -151,7 +158,7 @@ class _Work:
             facts["corpus"] = self.corpora[step.corpus].identity()
         if step.kind in ("encode", "index", "search"):
             facts |= {"encoder": plan.encoder, "config": dict(plan.experiment.config or {}), "vectors": plan.vectors}
-            facts |= {"dtype": plan.options.dtype}
+            facts |= {"dtype": plan.options.dtype} | self._model_facts
         if step.kind in ("index", "search"):
             signals = plan.indexed_signals(step.corpus) if step.kind == "index" else plan.signals(step.mode)
             facts |= {"signals": signals, "dense": plan.options.dense if "dense" in signals else None}
@@ -159,6 +166,15 @@ class _Work:
             facts |= {"topics": self.topics[step.collection], "mode": step.mode, "multi": plan.experiment.multi}
             facts |= {"remove_query": collection.remove_query, "ready_index": plan.ready_index(collection)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def _model_facts(self) -> dict[str, Any]:
+        """Settings and files of the model: a step is done again when they change under the same name."""
+        from ..model.fingerprint import stamps
+        from ..model.resolve import resolve_config
+
+        config = resolve_config(self.plan.encoder)
+        return {"settings": config.to_dict(), "files": stamps(config)}
 
     def _stamps(self, steps: tuple[Step, ...]) -> dict[str, Any]:
         return {step.id: {key: self.finished[step.id][key] for key in ("command", "seconds")} for step in steps}

@@ -25,6 +25,7 @@ from ..files.jsonl import text_field
 from ..indexes.build import build_index
 from ..indexes.options import DENSE, LEXICAL, MULTI, DenseKind, IndexOptions
 from ..model.encoder_names import EncoderName
+from ..model.readouts import no_terms
 from ..model.retriever import DiffRetriever
 from ..searching.encoder import QueryEncoder
 from ..searching.folder import IndexFolder
@@ -88,6 +89,8 @@ class MtebModel:
         self.folder = None if folder is None else Path(folder).expanduser()
         self.options = options or SearchOptions()
         self.signals = self._index_folder("a corpus of mteb", Path()).signals(self._mode)
+        if LEXICAL in self.signals and (why := no_terms(model.config.name, model.config.readout)):
+            raise InputError(f"{why}.")
         self.options.check_signals(mode, self.signals)
         self.mteb_model_meta: ModelMeta = model_meta(model, self.signals, self.options, metadata or {})
         self._index: SearchIndex | None = None
@@ -136,7 +139,8 @@ class MtebModel:
         with rows.open("rb") as file:  # the corpus may change under the same name
             digest = file_digest(file, "sha256").hexdigest()[:16]
         vectors: Literal["all", "pooled"] = "all" if MULTI in self.signals else "pooled"
-        name = re.sub(r"[^\w.-]", "_", f"{task_metadata.name}-{digest}-{vectors}-{self.model.fingerprint}")
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        name = re.sub(r"[^\w.-]", "_", f"{task_metadata.name}-{digest}-{vectors}-{dtype}-{self.model.fingerprint}")
         folder = (self.folder or temporary) / name
         workers = num_proc if num_proc is None or num_proc > 1 else 0
         options = EncodeOptions(vectors=vectors, workers=workers)

@@ -35,6 +35,13 @@ _OUR_KEYS = (
     "mask_token_type",
     "split_special_tokens",
 )
+_OF_THE_READOUT = frozenset(
+    (
+        *("query_prefix_ids", "query_suffix_ids", "passage_prefix_ids", "passage_suffix_ids", "prompt", "n_tail"),
+        *("k_query", "k_passage", "prefix_budgets", "denoising_steps", "denoising_schedule"),
+        *("query_prefix", "passage_prefix", "append_eos"),
+    )
+)
 # Defaults of a fine-tuned checkpoint that differ from those of a bare base (docs/method.md §2).
 _FINE_TUNED = {
     "cut_at_stop": False,
@@ -78,7 +85,11 @@ def resolve_config(name: str, **overrides: Any) -> RetrieverConfig:
         chosen.setdefault(key, str(folder))
     elif not chosen.get("adapter") and not chosen.get("backbone"):
         raise ConfigError(f"{name}: names neither a backbone nor an adapter; add one of them.")
-    return RetrieverConfig(**_checkpoint_values(chosen) | chosen)
+    values = _checkpoint_values(chosen)
+    if chosen.get("readout", values.get("readout", "mask")) != values.get("readout", "mask"):
+        # Prompt, K and lengths of the checkpoint belong to the read-out that it was trained for.
+        values = {key: value for key, value in values.items() if key not in _OF_THE_READOUT}
+    return RetrieverConfig(**values | chosen)
 
 
 def _checkpoint_values(chosen: dict[str, Any]) -> dict[str, Any]:

@@ -123,7 +123,12 @@ class Preparer:
         """Token layout of ``side``; ``max_length`` can only shorten it. Raises ConfigError if it leaves no text."""
         if max_length is not None:
             max_length = parsed(max_length, int, ConfigError, "max_length")
-        return self.layouts[check_side(side)].shortened(max_length, f"{self.config.name}, {side} side")
+        what = f"{self.config.name}, {side} side"
+        layout = self.layouts[check_side(side)].shortened(max_length, what)
+        prefix = self.config.text_prefix(side)
+        if prefix and len(tokenize_texts(self.tokenizer, [prefix], layout.text_budget)[0]) >= layout.text_budget:
+            raise ConfigError(f"{what}: the text prefix {prefix!r:.60} leaves no token for the text; raise max_length.")
+        return layout
 
     def __call__(self, texts: Sequence[str], side: str, max_length: int | None = None) -> Prepared:
         """Ids and content ids of ``texts``.

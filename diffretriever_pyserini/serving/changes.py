@@ -76,7 +76,7 @@ def export_to_qdrant(
     layout = _checked(store, options)
     with contextlib.closing(open_engine(target, collection, writing=True)) as engine:
         record = _begun(engine, store, layout, options)
-        upload = record.upload or Upload.of(store)
+        upload = record.upload or Upload.of(store, texts=texts is not None)
         batches = _batches(store, upload.done, options.batch_size or _batch_size(record.layout), texts)
         started = time.perf_counter()
         with bars("Uploading", upload.passages) as bar:
@@ -95,7 +95,7 @@ def _begun(engine: Engine, store: Store, layout: Layout, options: ExportOptions)
         engine.drop()
     record = read_record(engine)
     if record is None:
-        record = CollectionRecord(store.spec.provenance, layout, upload=Upload.of(store))
+        record = CollectionRecord(store.spec.provenance, layout, upload=Upload.of(store, texts=bool(options.texts)))
         engine.create(layout, record.values())
     record.require(store, options, engine.name)
     return record

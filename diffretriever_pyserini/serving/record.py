@@ -60,17 +60,19 @@ class Upload:
     Attributes
     ----------
     digest : of the contents of the store.
+    texts : whether the texts of the passages are uploaded, too.
     """
 
     store: str
     digest: str
     passages: CountFrom0
     done: CountFrom0 = 0
+    texts: bool = False
 
     @classmethod
-    def of(cls, store: Store) -> Upload:
+    def of(cls, store: Store, texts: bool) -> Upload:
         """The upload of ``store`` before it begins."""
-        return cls(str(store.folder), store.digest, len(store))
+        return cls(str(store.folder), store.digest, len(store), texts=texts)
 
     def __str__(self) -> str:
         return f"{self.done:,} of {self.passages:,} passages of {self.store} are uploaded"
@@ -113,6 +115,13 @@ class CollectionRecord:
             raise InputError(
                 f"{name}: another upload is not finished ({self.upload}): finish it first with --store "
                 f"{self.upload.store}, or begin again with --rebuild."
+            )
+
+        if self.upload is not None and self.upload.texts != bool(options.texts):
+            begun, now = ("with", "without") if self.upload.texts else ("without", "with")
+            raise InputError(
+                f"{name}: this upload was begun {begun} --texts and cannot go on {now} it: continue as it was "
+                "begun, or begin again with --rebuild."
             )
 
     def require_complete(self, name: str) -> None:

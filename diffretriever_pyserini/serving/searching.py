@@ -236,7 +236,9 @@ def open_collection(
     try:
         record = existing_record(engine)
         record.require_complete(engine.name)
-        held = record.layout.signals
+        # A read-out without terms has no lexical signal.
+        without = record.provenance.terms_refused
+        held = tuple(one for one in record.layout.signals if one != LEXICAL or not without)
         folder = CollectionFolder(engine.name, None, None, record.provenance, engine.count(), held=held)
         folder.mode(mode)
         query_encoder = open_encoder(folder, encoder, **model_options)

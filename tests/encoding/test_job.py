@@ -186,10 +186,10 @@ def test_nan_names_the_row(model: DiffRetriever, corpus_file: Path, tmp_path: Pa
     forward = model.reader.forward
 
     def broken(sequences: Any, layout: Any, columns: Any = None) -> Any:
-        hidden, logits = forward(sequences, layout, columns)
-        hidden = hidden.clone()
+        reading = forward(sequences, layout, columns)
+        hidden = reading.hidden.clone()
         hidden[0] = torch.nan  # the longest text of the batch
-        return hidden, logits
+        return reading._replace(hidden=hidden)
 
     monkeypatch.setattr(model.reader, "forward", broken)
     with pytest.raises(DiffRetrieverError, match=r"corpus\.jsonl, line \d+: .*returned NaN"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +312,33 @@ def test_damaged_weights_name_the_text(tmp_path: Path, readout: str) -> None:
     damaged = DiffRetriever.from_pretrained(tmp_path, readout=readout, **k)
     with pytest.raises(NumericalError, match=r"for text 1 \('dense'\)"):
         damaged.encode(["index", "dense", ""], side="query")
+
+
+def test_another_readout_than_the_checkpoints_own_drops_its_prompt_and_k(
+    causal: tuple[Path, Any], tmp_path: Path
+) -> None:
+    folder = copy_folder(causal[0], tmp_path / "trained")
+    ids = {f"{side}_{part}_ids": [5] for side in ("query", "passage") for part in ("prefix", "suffix")}
+    values = {"model_type": "causal", "readout": "next_token", "n_gen_q_tokens": 3, "n_gen_p_tokens": 2} | ids
+    (folder / "retriever_config.json").write_text(json.dumps(values))
+    own = resolve_config(str(folder))
+    assert (own.k_query, own.k_passage, own.query_prefix_ids) == (3, 2, (5,))
+    other = resolve_config(str(folder), readout="last_token")
+    assert (other.k_query, other.k_passage, other.query_prefix_ids) == (1, 1, None)
+    plain = DiffRetriever.from_pretrained(causal[0], readout="last_token", max_length=own.max_length)
+    again = DiffRetriever.from_pretrained(folder, readout="last_token")
+    np.testing.assert_array_equal(plain.encode(TEXTS, side="query").vectors, again.encode(TEXTS, side="query").vectors)
+
+
+def test_a_prefix_that_leaves_no_text_is_refused(causal: tuple[Path, Any]) -> None:
+    settings = {"readout": "last_token", "query_prefix": "query text of many tokens: " * 3}
+    with pytest.raises(ConfigError, match="the text prefix 'query text .* leaves no token for the text"):
+        DiffRetriever.from_pretrained(causal[0], **settings).encode(TEXTS, side="query", max_length=6)
+
+
+def test_full_attention_has_no_next_or_last_token(causal: tuple[Path, Any], tmp_path: Path) -> None:
+    folder = copy_folder(causal[0], tmp_path / "full")
+    edit_json(folder / "config.json", is_causal=False)
+    with pytest.raises(ConfigError, match="is_causal=false, and the read-out last_token is for causal attention"):
+        DiffRetriever.from_pretrained(folder, readout="last_token")
+    assert DiffRetriever.from_pretrained(folder, readout="mean").encode(TEXTS, side="query").vectors.shape[1] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from diffretriever_pyserini import Corpus, DiffRetrieverError, InputError, Store
 from diffretriever_pyserini.serving import delete_passages, export_to_qdrant
 from diffretriever_pyserini.serving.changes import collection_facts
+from diffretriever_pyserini.serving.options import ExportOptions
+from diffretriever_pyserini.serving.record import CollectionRecord, Layout, Upload
 
 from ..indexes.conftest import made_up_provenance
 from .conftest import COUNT, DOCIDS, TOPICS, Collections, exact_scores, without_edge, write_store
@@ -171,3 +174,13 @@ def test_a_vector_that_qdrant_cannot_hold(tmp_path: Path) -> None:
     wide = write_store(tmp_path / "wide", docids=["a"], dimension=65_536)
     with pytest.raises(InputError, match="at most 65,535 components"):
         export_to_qdrant(wide, tmp_path / "c", "c")
+
+
+def test_an_upload_goes_on_with_texts_as_it_began(store: Store) -> None:
+    options = ExportOptions()
+    record = CollectionRecord(
+        store.spec.provenance, Layout.of(store.spec, options), upload=Upload.of(store, texts=False)
+    )
+    record.require(store, options, "c")
+    with pytest.raises(InputError, match="was begun without --texts and cannot go on with it"):
+        record.require(store, replace(options, texts=("corpus.jsonl",)), "c")

@@ -92,6 +92,7 @@ def test_info_and_delete(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
             "--qdrant qdrant --index store --topics topics.tsv --output r",
             "--index has no meaning",
         ),
+        ("search --collection c", "--qdrant qdrant --query tower", "--query shows passages of an index"),
         ("search", "--qdrant qdrant --topics topics.tsv --output r", "--qdrant needs --collection NAME"),
         ("search --collection c", "--index store --topics topics.tsv --output r", "belong to --qdrant"),
         (

@@ -19,7 +19,6 @@ RELEASE = ReleaseFacts(
     model_type="causal",
     task_type="CAUSAL_LM",
     budgets=(1, 1),
-    targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
 
 

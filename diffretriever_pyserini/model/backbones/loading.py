@@ -57,6 +57,11 @@ def load_backbone(config: RetrieverConfig, dtype: Any, device: str) -> Backbone:
     reads_head = has_terms(config.readout)
     has_head = adapter is not None and (adapter / _HEAD_FILE).is_file()
     backbone = load_base(config, dtype, head_may_miss=has_head or not reads_head)
+    if config.readout in ("next_token", "last_token") and not backbone.is_causal:
+        raise ConfigError(
+            f"{config.name}: its config.json says is_causal=false, and the read-out {config.readout} is for causal "
+            "attention; use readout mean."
+        )
     if adapter is not None:
         if (adapter / "adapter_config.json").is_file():
             merge_adapter(backbone, adapter, config.family)
