@@ -193,7 +193,7 @@ def test_a_broken_link_or_a_pipe_inside_a_folder_is_named(
     "command",
     [
         "encode --corpus mined/corpus --output st2 --encoder none/such",
-        "train --model diffretriever --data mined/train.jsonl --output new --plan",
+        "train --model diffretriever --data mined/train.jsonl --output new --batch-size 1 --negatives 1 --max-steps 1",
         "encode-queries --topics mined/t.tsv --output new --encoder none/such",
         "evaluate --qrels mined/qrels.txt --run mined/r.txt",
         "search --index mined --topics t.tsv --output r2.txt",
