@@ -85,6 +85,9 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DiffRetrieverError("--bytes-per-vector and --refine belong to --multi: add it.")
     if arguments.encoder:
         arguments.encoder = parse_encoder_name(arguments.encoder).target
+    cluster = cluster_options(arguments)
+    if cluster is not None and arguments.shards in (None, 1):
+        raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
     refuse_inputs({"--output": arguments.output}, {"--store": arguments.store})
     store = Store(arguments.store)
     options = from_arguments(
@@ -94,9 +97,6 @@ def _run(arguments: argparse.Namespace) -> None:
         lexical=arguments.lexical or (default and not store.spec.provenance.terms_refused),
         multi=from_arguments(MultiBuild, arguments) if arguments.multi else None,
     )
-    cluster = cluster_options(arguments)
-    if cluster is not None and options.shards == 1:
-        raise DiffRetrieverError("--ray needs --shards N with N above 1: each worker builds shards.")
     bound_heap(HEAP_MEGABYTES)
     started = time.perf_counter()
     job = index_job(store, arguments.output, options)
