@@ -81,7 +81,7 @@ def ensure_registered() -> None:
 
 
 def route() -> str | None:
-    """How the plugin was registered: ``hook``, ``explicit``, ``encoder`` (one of our encoders was made), or None."""
+    """How the plugin was registered: ``hook``, ``explicit``, ``encoder`` (our encoders were imported), or None."""
     return _route
 
 

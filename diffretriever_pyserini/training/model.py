@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..model.backbones.base import Backbone
+from ..model.backbones.causal import CausalBackbone
 from ..model.generation import read_words
 from ..model.layout import Layout
 from ..model.readouts import has_terms, mean_states
@@ -100,6 +101,7 @@ class MaskReader(nn.Module):
         The words are those of encoding (docs/method.md §8.1), so there is no dropout; their choice has no gradient. A
         causal model reads them in one pass as it does one by one.
         """
+        assert isinstance(self.backbone, CausalBackbone)
         training = self.network.training
         self.network.eval()
         ids, mask = batch["input_ids"], batch["attention_mask"]
