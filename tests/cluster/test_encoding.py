@@ -62,6 +62,7 @@ def test_two_workers_make_the_store_of_one_process(
     assert Store(tmp_path / "S").digest == Store(work / "store").digest
 
 
+@pytest.mark.rare  # tests/encoding/test_worker.py shows it without Ray
 def test_a_bad_row_stops_all_and_names_the_shard_and_its_log(cluster: None, tmp_path: Path, tiny_name: str) -> None:
     lines = write_corpus(tmp_path / "corpus.jsonl", 100).read_text().splitlines()
     (tmp_path / "corpus.jsonl").write_text("\n".join([*lines[:PART], "{broken", *lines[PART + 1 :]]))

@@ -92,6 +92,7 @@ class TestOpenedOnWorkers:
             here, there = (index.search(TOPICS, mode, hits) for index in opened)
             assert here == there and (mode == "lexical" or len(here["q"]) == min(hits, ROWS))
 
+    @pytest.mark.rare
     def test_a_worker_that_dies_opens_its_shards_again(self, opened: tuple[SearchIndex, SearchIndex]) -> None:
         import ray
 

@@ -20,9 +20,9 @@ PATCH = ROOT / "docs" / "upstream" / "import-without-downloads.patch"
 TESTS = (
     *sorted(map(str, ROOT.glob("tests/plugin/test_touch_*.py"))),  # the others use a Pyserini of their own
     "tests/plugin/test_names.py",
-    "tests/end_to_end/test_literal_commands.py",
     "tests/cli/test_doctor.py::test_a_healthy_machine_is_all_right",
 )
+END_TO_END = ("tests/end_to_end/test_literal_commands.py", "tests/end_to_end/test_multivector.py")
 pytestmark = [
     pytest.mark.packaging,
     pytest.mark.slow,
@@ -65,12 +65,16 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_the_tests_of_the_plugin_and_end_to_end_pass(python: Path) -> None:
+@pytest.mark.parametrize(
+    "tests",
+    [pytest.param(TESTS, id="plugin"), pytest.param(END_TO_END, id="end-to-end", marks=pytest.mark.rare)],
+)
+def test_the_tests_pass(python: Path, tests: tuple[str, ...]) -> None:
     version = run(
         python, "-c", "import importlib.metadata, pyserini; print(importlib.metadata.version('pyserini'), pyserini)"
     )
     assert version.stdout.startswith(f"{VERSION} ") and str(python.parent.parent) in version.stdout, version.stderr
-    done = run(python, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-k", "not dream", *TESTS)
+    done = run(python, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-k", "not dream", *tests)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
 
 
