@@ -34,7 +34,7 @@ def shown(arguments: list[str]) -> str:
     return shlex.join(["python", "-m", *arguments])
 
 
-def run_step(step: Step, folder: Path, log: Path, screen: TextIO = sys.stderr, keeps: bool = True) -> float:
+def run_step(step: Step, folder: Path, log: Path, screen: TextIO | None = None, keeps: bool = True) -> float:
     """Run `python -m <arguments>` in `folder` and return its wall time in seconds.
 
     Errors show the last lines of `log`, and name it if the caller `keeps` it.
@@ -44,6 +44,7 @@ def run_step(step: Step, folder: Path, log: Path, screen: TextIO = sys.stderr, k
     StepError
         When the command fails, or ends without producing its file or folder.
     """
+    screen = screen or sys.stderr
     started = time.monotonic()
     with log.open("wb", buffering=0) as file:  # unbuffered: readable at once, and complete after an interruption
         process = subprocess.Popen(

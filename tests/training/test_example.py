@@ -15,7 +15,7 @@ from diffretriever_pyserini.training.settings import read_settings
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train" / "quick.yaml"
 
 
-@pytest.mark.rare  # the page on training runs the same recipe
+@pytest.mark.slow
 def test_the_example_learns_to_retrieve(tmp_path: Path) -> None:
     settings = dataclasses.replace(read_settings(EXAMPLE), output=str(tmp_path / "out"), max_steps=12, eval_steps=12)
     figures = train(settings, say=print)
