@@ -62,12 +62,7 @@ class CollectionFolder(IndexFolder):
 
 @dataclass(frozen=True)
 class _Queries:
-    """How representations become queries of a collection.
-
-    Attributes
-    ----------
-    row : the token id of a term.
-    """
+    """How representations become queries of a collection."""
 
     engine: Engine
     encoder: QueryEncoder

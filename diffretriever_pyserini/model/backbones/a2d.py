@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, check_family, check_loaded, load_weights, readable_config, refuse
+from .base import Backbone, check_family, decoder_path, equal_names, load_weights, readable_config, refuse
 from .facts import ChatFacts, ReleaseFacts
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> A2DBackbone:
     config = read_config(folder)
     architecture = getattr(transformers, type(config).__name__.replace("Config", "ForCausalLM"))
     model, info = load_weights(architecture, folder, config=config, dtype=dtype)
-    backbone = A2DBackbone(model)
-    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
+    backbone = A2DBackbone(model).loaded(info, folder, head_may_miss)
     if config.tie_word_embeddings and not backbone.is_tied:  # transformers 5 keeps a stored head that differs
         model.get_output_embeddings().weight = model.get_input_embeddings().weight
         backbone.notes = (_UNEQUAL_HEAD,)
@@ -89,11 +88,5 @@ def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> A2DBackbone:
     return backbone
 
 
-def adapter_key(name: str) -> str:
-    """Module path of a LoRA weight in transformers' class, from its path in the file."""
-    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
-
-
-def released_names(layers: int) -> dict[str, str]:
-    """From module paths in the model to names in a released file; empty, because they are equal."""
-    return {}
+adapter_key = decoder_path
+released_names = equal_names

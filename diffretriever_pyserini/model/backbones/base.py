@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ...errors import ConfigError, reason
 from ...files.atomic import read_json
@@ -141,6 +141,11 @@ class Backbone:
         head.weight = Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
         self.model.config.tie_word_embeddings = False
         self.model.all_tied_weights_keys.pop(name, None)
+
+    def loaded(self, info: dict[str, Any], folder: Path, head_may_miss: bool) -> Self:
+        """This backbone, after :func:`check_loaded`; with ``head_may_miss`` the base may lack its output head."""
+        self.missing_head = check_loaded(info, folder, self.model if head_may_miss else None)
+        return self
 
     def stored_tensors(self, state: dict[str, Any]) -> dict[str, Any]:
         """The tensors of a checkpoint with the weights ``state`` of the model; they differ where loading fuses some."""
@@ -307,3 +312,13 @@ def refuse(folder: Path, raw: dict[str, Any], expected: dict[str, tuple[Any, ...
             raise ConfigError(
                 f"{folder / 'config.json'}: {key}={raw[key]!r} is not supported (only {allowed[0]!r} is)."
             )
+
+
+def decoder_path(name: str) -> str:
+    """Module path of a LoRA weight in a decoder of transformers, from its path in a file that has the same names."""
+    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
+
+
+def equal_names(layers: int) -> dict[str, str]:
+    """From module paths in the model to names in a released file; empty, because they are equal."""
+    return {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, check_family, check_loaded, load_weights, readable_config, refuse
+from .base import Backbone, check_family, decoder_path, equal_names, load_weights, readable_config, refuse
 from .facts import ReleaseFacts
 
 if TYPE_CHECKING:
@@ -77,16 +77,8 @@ def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> CausalBackbon
 
     config = read_config(folder)
     model, info = load_weights(AutoModelForCausalLM, folder, config=config, dtype=dtype, trust_remote_code=False)
-    backbone = CausalBackbone(model)
-    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
-    return backbone
+    return CausalBackbone(model).loaded(info, folder, head_may_miss)
 
 
-def adapter_key(name: str) -> str:
-    """Module path of a LoRA weight in the ``...ForCausalLM`` class, from its path in the file."""
-    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
-
-
-def released_names(layers: int) -> dict[str, str]:
-    """From module paths in the model to names in a released file; empty, because they are equal."""
-    return {}
+adapter_key = decoder_path
+released_names = equal_names

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, check_family, check_loaded, load_weights, readable_config, refuse
+from .base import Backbone, check_family, decoder_path, equal_names, load_weights, readable_config, refuse
 from .facts import ReleaseFacts
 
 if TYPE_CHECKING:
@@ -59,16 +59,8 @@ def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> DreamBackbone
     from transformers import Qwen2ForCausalLM
 
     model, info = load_weights(Qwen2ForCausalLM, folder, config=read_config(folder), dtype=dtype)
-    backbone = DreamBackbone(model)
-    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
-    return backbone
+    return DreamBackbone(model).loaded(info, folder, head_may_miss)
 
 
-def adapter_key(name: str) -> str:
-    """Module path of a LoRA weight in Qwen2ForCausalLM, from its path in the released file."""
-    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
-
-
-def released_names(layers: int) -> dict[str, str]:
-    """From module paths in the model to names in a released file; empty, because they are equal."""
-    return {}
+adapter_key = decoder_path
+released_names = equal_names

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, check_family, check_loaded, load_weights, readable_config, refuse
+from .base import Backbone, check_family, load_weights, readable_config, refuse
 from .facts import ReleaseFacts
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def load(folder: Path, dtype: Any, head_may_miss: bool = False) -> LladaBackbone
 
     config = read_config(folder)
     model, info = load_weights(LlamaForCausalLM, folder, config=config, dtype=dtype, key_mapping=_RENAMES)
-    backbone = LladaBackbone(model)
-    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
-    return backbone
+    return LladaBackbone(model).loaded(info, folder, head_may_miss)
 
 
 def adapter_key(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...files.atomic import read_json
-from .base import Backbone, check_family, check_loaded, load_weights, readable_config, refuse
+from .base import Backbone, check_family, equal_names, load_weights, readable_config, refuse
 from .facts import ReleaseFacts
 from .packing import Packing, run_packed
 
@@ -132,9 +132,7 @@ def load(
     config = read_config(folder)
     model, info = load_weights(AutoModelForMaskedLM, folder, config=config, dtype=dtype, trust_remote_code=False)
     info["unexpected_keys"] = [key for key in info["unexpected_keys"] if not any(name in key for name in NOT_LOADED)]
-    backbone = MaskedLmBackbone(model, mask_position_ids, mask_token_type)
-    backbone.missing_head = check_loaded(info, folder, model if head_may_miss else None)
-    return backbone
+    return MaskedLmBackbone(model, mask_position_ids, mask_token_type).loaded(info, folder, head_may_miss)
 
 
 def adapter_key(name: str) -> str:
@@ -142,6 +140,4 @@ def adapter_key(name: str) -> str:
     return name
 
 
-def released_names(layers: int) -> dict[str, str]:
-    """From module paths in the model to names in a released file; empty, because they are equal."""
-    return {}
+released_names = equal_names
