@@ -18,6 +18,8 @@ import numpy as np
 
 from ...errors import BUILD_AGAIN, InputError
 from ...files.atomic import write_whole
+from .layout import WIDTHS, Group, Plane, Runs, bytes_of, groups_of, middle, planes_of, runs_of
+from .products import Floats, products_for
 
 _QUANTISERS = {
     2: (0.9957, 0.11885),
@@ -29,45 +31,8 @@ _QUANTISERS = {
 }
 """The best uniform scalar quantiser of a Gaussian, by bits: step / sigma and squared error / sigma squared."""
 _FINE = 1 << 10  # bytes: smaller records allocate bits by two, larger by four, for fewer codes to multiply
-_WIDTHS = (8, 4, 2)  # the bits of a code are a sum of these; parts of 4 and 2 bits share bytes
 _RANGES = np.array([0.8, 0.9, 1, 1.15, 1.35, 1.6, 2])  # of the Gaussian's step, tried for each component
 _BATCH = 512  # passages
-
-
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """Parts of codes at the same bits of adjacent bytes, one code per byte.
-
-    Attributes
-    ----------
-    columns : the bytes in a record.
-    shift, width : the first bit in these bytes, and the number of bits.
-    codes : int64 [n], index of the code of which each byte holds a part; ascending.
-    coefficients, components : int64 [n], of these codes.
-    below : int64 [n], number of bits of the code below this part.
-    steps : float32 [n], the value of 1 in this part.
-    """
-
-    columns: slice
-    shift: int
-    width: int
-    codes: np.ndarray
-    coefficients: np.ndarray
-    components: np.ndarray
-    below: np.ndarray
-    steps: np.ndarray
-
-    @property
-    def lowest(self) -> np.float32:
-        """The value of 0 in steps: the values of a part, like those of a whole code, are centred around zero."""
-        return np.float32(-_middle(self.width))
-
-    def parts(self, records: np.ndarray) -> np.ndarray:
-        """Return the parts, uint8 [passages, n], of ``records``, uint8 [passages, stride]."""
-        parts = records[:, self.columns]
-        if self.shift:
-            parts = parts >> self.shift
-        return parts & ((1 << self.width) - 1) if self.shift + self.width < 8 else parts
 
 
 @dataclass(frozen=True)
@@ -104,20 +69,23 @@ class RecordCodec:
 
     @cached_property
     def planes(self) -> tuple[Plane, ...]:
-        """The layout of a record: parts of 8 bits, of 4 (the first half of them in the lower bits), and of 2."""
-        planes, start = [], 0
-        for width in _WIDTHS:
-            codes = np.flatnonzero(self.bits & width)
-            size = _bytes(self.bits, width)
-            for number, first in enumerate(range(0, len(codes), max(1, size))):
-                chosen = codes[first : first + size]
-                below = self.bits[chosen] & (width - 1)
-                steps = np.ldexp(self.steps[chosen], below)
-                columns = slice(start, start + len(chosen))
-                coefficients, components = self.coefficients[chosen], self.components[chosen]
-                planes.append(Plane(columns, number * width, width, chosen, coefficients, components, below, steps))
-            start += size
-        return tuple(planes)
+        """The layout of a record."""
+        return planes_of(self.bits, self.coefficients, self.components, self.steps)
+
+    @cached_property
+    def products(self) -> type[Floats]:
+        """How codes are multiplied."""
+        return products_for(self.stride)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The codes of all planes."""
+        return runs_of(self.planes)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The matrix products of a query."""
+        return groups_of(self.runs, self.products.shared)
 
     @property
     def stride(self) -> int:
@@ -159,13 +127,8 @@ class RecordCodec:
 
 
 def _codes(values: np.ndarray, bits: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Return the nearest codes of ``values`` [n, m], integers in float32; c means ``(c - _middle(bits)) * steps``."""
-    return np.rint(values / steps + _middle(bits)).clip(0, 2 * _middle(bits))
-
-
-def _middle(bits: np.ndarray | int) -> np.ndarray:
-    """Return the code of zero, half way between two integers: float32, shaped like ``bits``."""
-    return (np.exp2(bits) / 2 - 0.5).astype(np.float32)
+    """Return the nearest codes of ``values`` [n, m], integers in float32; c means ``(c - middle(bits)) * steps``."""
+    return np.rint(values / steps + middle(bits)).clip(0, 2 * middle(bits))
 
 
 def digest(codec: bytes) -> str:
@@ -223,7 +186,7 @@ def train_codec(sample: np.ndarray, budget: int) -> RecordCodec:
     for batch in _batches(filled):
         values = rotate(batch - means, directions, basis)[:, coefficients, components]
         for error, steps in zip(errors, np.outer(_RANGES, gaussian).astype(np.float32), strict=True):
-            error += np.square((_codes(values, bits, steps) - _middle(bits)) * steps - values).sum(axis=0)
+            error += np.square((_codes(values, bits, steps) - middle(bits)) * steps - values).sum(axis=0)
     steps = (gaussian * _RANGES[errors.argmin(axis=0)]).astype(np.float32)
     return RecordCodec(means, directions, basis, coefficients, components, bits, steps)
 
@@ -245,14 +208,9 @@ def allocate(variances: np.ndarray, size: int, unit: int) -> np.ndarray:
     best = best[gains.flat[best] > 0] % variances.size
     for count in range(8 * size // unit, -1, -1):  # the last byte of each width may be partly used
         bits = sizes[np.bincount(best[:count], minlength=variances.size)]
-        if sum(_bytes(bits, width) for width in _WIDTHS) <= size:
+        if sum(bytes_of(bits, width) for width in WIDTHS) <= size:
             return bits.reshape(variances.shape)
     return np.zeros(variances.shape, np.int64)
-
-
-def _bytes(bits: np.ndarray, width: int) -> int:
-    """Return the bytes of a record that the parts of ``width`` bits take."""
-    return -(-int(np.count_nonzero(bits & width)) * width // 8)
 
 
 def principal(gram: np.ndarray) -> np.ndarray:

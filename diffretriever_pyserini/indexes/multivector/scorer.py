@@ -9,10 +9,9 @@ import numpy as np
 
 from ...runtime.threads import Workers
 from .codec import RecordCodec
+from .layout import Group
 
-# Bytes of records, and rows of the basis, per block; constant, so that no sum depends on the number of threads.
-_CHUNK_BYTES, _BASIS_ROWS = 512 << 10, 512
-_ROWS = 16  # of a product that coefficients share: more rows are mostly zeros, fewer give many small products
+_BASIS_ROWS = 512  # of a block; constant, like the passages of a block, so that no sum depends on the number of threads
 
 
 class QueryScorer:
@@ -34,36 +33,33 @@ class QueryScorer:
         query = query[query.any(axis=1)]  # zero vectors never score
         self._k_query = len(query)
         # By torch, as numpy would start its own threads.
+        vectors = torch.from_numpy(query)
         basis = torch.from_numpy(codec.basis).split(_BASIS_ROWS)
-        columns = torch.from_numpy(np.ascontiguousarray(query.T))
-        products = self._each(lambda block: block @ columns, basis)
-        inner = torch.cat([torch.empty(0, self._k_query), *products]).T.numpy()
+        inner = torch.cat(self._each(lambda block: vectors @ block.T, basis), dim=1).numpy()
         self._directions = torch.from_numpy(codec.directions)  # [K, J]
         lowest = np.zeros((codec.directions.shape[1], self._k_query), np.float32)
-        self._products = list(self._matrices(inner, lowest)) if self._k_query else []
+        self._matrices = list(self._factors(inner, lowest)) if inner.size else []
         self._lowest = torch.from_numpy(codec.means @ query.T + codec.directions @ lowest)[:, :, None]  # [K, K_q, 1]
-        self._passages = max(1, _CHUNK_BYTES // codec.stride)
+        self._passages = max(1, codec.products.block // codec.stride)
 
-    def _matrices(self, inner: np.ndarray, lowest: np.ndarray) -> Iterator[tuple[int, slice, slice, Any]]:
-        """Yield the products: (number of the plane, slice of its parts, rows of the result, matrix [rows, parts]).
+    def _factors(self, inner: np.ndarray, lowest: np.ndarray) -> Iterator[tuple[Group, Any, Any]]:
+        """Yield each group with factors [p * rows, n] and scales [rows, 1], for ``inner``, float32 [K_q, d]: ``P q``.
 
-        ``inner`` [K_q, d] is ``P q``. Adds the inner products of a record of zeros to ``lowest`` [J, K_q].
+        A group's rows are its coefficients times K_q. Adds the inner products of codes of 0 to ``lowest`` [J, K_q].
         """
         import torch
 
-        k_query, count = self._k_query, len(lowest)
-        bounds = [0, *range(1, count, max(1, _ROWS // k_query)), count]
-        for number, plane in enumerate(self._codec.planes):
-            weights = inner[:, plane.components] * plane.steps  # [K_q, parts]
-            offsets = np.searchsorted(plane.coefficients, bounds).tolist()
-            for first, last, low, high in zip(bounds, bounds[1:], offsets, offsets[1:], strict=False):
-                if low == high:
-                    continue
-                matrix = np.zeros((last - first, k_query, high - low), np.float32)
-                matrix[plane.coefficients[low:high] - first, :, np.arange(high - low)] = weights[:, low:high].T
-                lowest[first:last] += plane.lowest * matrix.sum(axis=2)
-                rows = slice(first * k_query, last * k_query)
-                yield number, slice(low, high), rows, torch.from_numpy(matrix.reshape(-1, high - low))
+        products, runs, k_query = self._codec.products, self._codec.runs, self._k_query
+        parts, scales = products.split(inner[:, runs.components] * runs.steps, runs.starts)
+        sums = scales * products.sums(parts, runs.starts) * (runs.lowest + np.float32(products.zero))
+        np.add.at(lowest, runs.coefficients, sums.T)
+        for group in self._codec.groups:
+            size = len(group.rows)
+            factors = np.zeros((len(parts), group.count, k_query, size), parts.dtype)
+            factors[:, group.rows, :, np.arange(size)] = parts[:, :, group.parts].transpose(2, 0, 1)
+            scaled = np.zeros((group.count, k_query), np.float32)
+            scaled[runs.coefficients[group.runs] - group.first] = scales[:, group.runs].T
+            yield group, torch.from_numpy(factors.reshape(-1, size)), torch.from_numpy(scaled.reshape(-1, 1))
 
     def scores(self, records: np.ndarray) -> np.ndarray:
         """Return MaxSim, float32 [n], of ``records``, uint8 [n, stride]."""
@@ -75,11 +71,13 @@ class QueryScorer:
     def _scored(self, records: np.ndarray) -> np.ndarray:
         import torch
 
-        n, (k, count) = len(records), self._directions.shape
-        parts = [torch.from_numpy(plane.parts(records)).float().T for plane in self._codec.planes]
+        n, (k, count), products = len(records), self._directions.shape, self._codec.products
+        codes = [products.codes(plane.parts(records)) for plane in self._codec.planes]
         inner = torch.zeros(count * self._k_query, n)
-        for plane, chosen, rows, matrix in self._products:
-            inner[rows].addmm_(matrix, parts[plane][chosen])
+        for group, factors, scales in self._matrices:
+            product = products.product(factors, codes[group.plane][group.columns])
+            start = group.first * self._k_query
+            inner[start : start + len(scales)].addcmul_(product, scales)
         similarities = (
             (self._directions @ inner.view(count, self._k_query * n)).view(k, self._k_query, n).add_(self._lowest)
         )

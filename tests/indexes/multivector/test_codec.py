@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from diffretriever_pyserini.errors import InputError
+from diffretriever_pyserini.indexes.multivector import codec as codecs
 from diffretriever_pyserini.indexes.multivector.codec import (
     _QUANTISERS,
     RecordCodec,
@@ -19,6 +20,7 @@ from diffretriever_pyserini.indexes.multivector.codec import (
     read_codec,
     train_codec,
 )
+from diffretriever_pyserini.indexes.multivector.products import Floats, Integers, integers_are_exact
 from diffretriever_pyserini.indexes.multivector.scorer import QueryScorer
 from diffretriever_pyserini.runtime.threads import Workers
 from diffretriever_pyserini.scoring.pairwise import maxsim
@@ -29,6 +31,15 @@ from .conftest import made_up_vectors
 @pytest.fixture(scope="module")
 def codec(vectors: np.ndarray) -> RecordCodec:
     return train_codec(vectors, 40)
+
+
+@pytest.fixture(params=[Floats, Integers])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Floats]:
+    """Codecs of this test multiply in this way, whatever the processor has."""
+    if request.param is Integers and not integers_are_exact():
+        pytest.skip("torch has no exact products of 8-bit integers on this processor")
+    monkeypatch.setattr(codecs, "products_for", lambda longest: request.param)
+    return request.param
 
 
 def error(codec: RecordCodec, vectors: np.ndarray) -> float:
@@ -74,8 +85,9 @@ def test_an_empty_position_comes_back_empty(codec: RecordCodec, vectors: np.ndar
 
 
 def test_scores_are_maxsim_with_the_decoded_vectors(
-    codec: RecordCodec, vectors: np.ndarray, queries: list[np.ndarray]
+    products: type[Floats], vectors: np.ndarray, queries: list[np.ndarray]
 ) -> None:
+    codec = train_codec(vectors, 40)
     records = codec.encode(vectors[:700])
     back = codec.decode(records)
     for query in queries:
@@ -87,10 +99,11 @@ def test_scores_are_maxsim_with_the_decoded_vectors(
 
 @pytest.mark.parametrize("k_query", [1, 2, 16])
 @pytest.mark.parametrize("count", [1, 511, 1025, 5000])
-def test_threads_that_share_a_query_give_the_same_scores(k_query: int, count: int) -> None:
+def test_threads_that_share_a_query_give_the_same_scores(products: type[Floats], k_query: int, count: int) -> None:
     vectors = made_up_vectors(count)
     codec = train_codec(made_up_vectors(300), 64)
     assert set(codec.bits) >= {2, 4, 6}
+    assert codec.products is products
     records, query = codec.encode(vectors), made_up_vectors(1, k=k_query, seed=3)[0]
     alone = QueryScorer(codec, query).scores(records)
     with Workers(4) as workers:
@@ -98,7 +111,7 @@ def test_threads_that_share_a_query_give_the_same_scores(k_query: int, count: in
             np.testing.assert_array_equal(QueryScorer(codec, query, workers, most).scores(records), alone)
 
 
-def test_an_empty_position_never_scores() -> None:
+def test_an_empty_position_never_scores(products: type[Floats]) -> None:
     """Without the mask, the mean that replaces an empty position would score."""
     vectors = made_up_vectors(400)
     codec = train_codec(vectors, 60)
@@ -111,7 +124,9 @@ def test_an_empty_position_never_scores() -> None:
     assert not QueryScorer(codec, query[0]).scores(empty).any()
 
 
-def test_the_order_of_a_passages_vectors_matters_little(vectors: np.ndarray, queries: list[np.ndarray]) -> None:
+def test_the_order_of_a_passages_vectors_matters_little(
+    products: type[Floats], vectors: np.ndarray, queries: list[np.ndarray]
+) -> None:
     """MaxSim ignores the order, but the codec does not, so scores change by at most its error."""
     codec = train_codec(vectors, 120)
     complete = vectors[vectors.any(axis=2).all(axis=1)][:300]
@@ -148,7 +163,7 @@ def test_too_few_bytes_are_an_error(vectors: np.ndarray) -> None:
         train_codec(vectors[:50], 1)
 
 
-def test_passages_that_are_all_the_same(queries: list[np.ndarray]) -> None:
+def test_passages_that_are_all_the_same(products: type[Floats], queries: list[np.ndarray]) -> None:
     """Their mean is exact, so that no bits are allocated."""
     vectors = np.repeat(made_up_vectors(1), 20, axis=0)
     for codec in (train_codec(vectors, 40), train_codec(vectors[:1], 40), train_codec(np.zeros_like(vectors), 40)):
@@ -159,7 +174,7 @@ def test_passages_that_are_all_the_same(queries: list[np.ndarray]) -> None:
     np.testing.assert_allclose(scores, maxsim(queries[0][None], vectors)[0], atol=1e-3)
 
 
-def test_one_vector_per_passage_gives_dot_products() -> None:
+def test_one_vector_per_passage_gives_dot_products(products: type[Floats]) -> None:
     vectors = made_up_vectors(20, k=1)
     codec = train_codec(vectors, 33)
     assert error(codec, vectors) < 1e-3
