@@ -50,10 +50,12 @@ def development_set(rows: Sequence[Row]) -> DevelopmentSet:
     return DevelopmentSet(tuple(query for query, _ in queries.values()), tuple(numbers), qrels)
 
 
-def measure(model: MaskReader, collator: Collator, sets: DevelopmentSet, batch_size: int = 32) -> dict[str, float]:
+def measure(
+    model: MaskReader, collator: Collator, sets: DevelopmentSet, batch_size: int = 32, hybrid_weight: float = 0.5
+) -> dict[str, float]:
     """nDCG@10 of ``dense`` (pooled), ``multi``, ``lexical`` and ``hybrid`` (pooled and lexical): docs/method.md §5.
 
-    A read-out without terms has ``dense`` alone.
+    A read-out without terms has ``dense`` alone. ``hybrid_weight`` is the share of the dense signal in the hybrid.
 
     Where several processes train, each encodes its share of the texts and the first scores them; all get its figures.
     """
@@ -66,7 +68,8 @@ def measure(model: MaskReader, collator: Collator, sets: DevelopmentSet, batch_s
         scores = {"dense": dense}
         if len(names) > 1:
             lexical = scoring.lexical_scores(q_terms, p_terms)
-            scores |= {"multi": scoring.maxsim(q, p), "lexical": lexical, "hybrid": scoring.fuse(dense, lexical)}
+            hybrid = scoring.fuse(dense, lexical, hybrid_weight)
+            scores |= {"multi": scoring.maxsim(q, p), "lexical": lexical, "hybrid": hybrid}
         figures = np.array([_ndcg(scores[name], sets.qrels) for name in names])
     figures = sum_to_all(figures, next(model.parameters()).device)
     return dict(zip(names, figures.tolist(), strict=True))

@@ -132,7 +132,8 @@ class RetrieverTrainer(Trainer):
         """Development nDCG@10 of the present weights, not logged; the same on every device."""
         assert self.parts.development is not None
         with self.compute_loss_context_manager():
-            return measure(self.parts.model, self.parts.collator, self.parts.development)
+            weight = self.parts.release.config.hybrid_weight
+            return measure(self.parts.model, self.parts.collator, self.parts.development, hybrid_weight=weight)
 
     def finish_from(self, checkpoint: Path) -> None:
         """Replace train() where ``checkpoint`` is the last of its run: transformers would train one step more."""

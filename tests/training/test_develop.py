@@ -53,6 +53,17 @@ def test_a_query_of_several_rows_is_one_query_with_all_their_positives() -> None
     assert development.qrels == {"0": {"0": 1, "2": 1}, "1": {"1": 1}}
 
 
+def test_the_hybrid_has_the_weight_of_the_model(tiny_settings: Settings) -> None:
+    model, collator = parts(tiny_settings())
+    rows = [
+        parse_line(line, "d", tabs=True) for line in ("tall towers\tone tower", "rivers\ttwo birds", "birds\tthree")
+    ]
+    development = develop.development_set(rows)
+    alone = develop.measure(model, collator, development, hybrid_weight=1.0)
+    assert alone["hybrid"] == alone["dense"]
+    assert develop.measure(model, collator, development)["hybrid"] != alone["hybrid"]
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
