@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from ..corpora.corpus import Corpus, Passage, parse_row
+from ..corpora.corpus import Corpus, Passage, RawRow, parse_row
 from ..errors import InputError
 from ..store.part import Part
 from ..store.store import Store
@@ -14,6 +14,8 @@ from ..store.store import Store
 
 class StoreTexts:
     """The passages of ``store`` with their texts, part by part, in constant memory.
+
+    Rows are skipped where parts are, so that a continued upload reads only what it lacks.
 
     Parameters
     ----------
@@ -28,19 +30,24 @@ class StoreTexts:
     def __init__(self, store: Store, sources: Sequence[str] = ()):
         self._store = store
         self._corpus = _corpus_of(store, sources)
-        self._rows = self._corpus.rows()
+        self._rows: Iterator[RawRow] = iter(())
+        self._next = -1  # the row of the corpus that comes next
 
     def passages(self, part: Part, docids: Sequence[str]) -> Iterator[Passage]:
-        """Yield the passages ``docids`` of ``part``; the parts must come one after the other, from the first.
+        """Yield the passages of ``part``, whose ids are ``docids``.
 
         Raises
         ------
         InputError
             Where a row of the corpus is not the passage that was encoded.
         """
+        first, count = part.header["part"] * self._store.spec.rows_per_part, part.header["rows"]
+        if first != self._next:
+            self._rows = self._corpus.rows(first)
+        self._next = first + count
         skipped = {_line(where) for where, _ in part.header["skipped"]}
         left = iter(docids)
-        for row in islice(self._rows, part.header["rows"]):
+        for row in islice(self._rows, count):
             if _line(row.where) in skipped:
                 continue
             passage, docid = parse_row(row), next(left, None)
@@ -69,8 +76,8 @@ def _corpus_of(store: Store, sources: Sequence[str]) -> Corpus:
         ) from error
     if corpus.identity() != spec.corpus:
         raise InputError(
-            f"{', '.join(corpus.files)} is not the corpus of {store.folder} (names or sizes of the files differ): name "
-            "that with --corpus, or encode this one."
+            f"{', '.join(corpus.files)} is not the corpus of {store.folder} (names or sizes of the files differ): give "
+            f"{', '.join(spec.files)}, or encode this one."
         )
     return corpus
 

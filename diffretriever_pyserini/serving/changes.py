@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ..corpora.corpus import Corpus
+from ..corpora.corpus import Passage
 from ..errors import InputError
 from ..indexes.progress import NO_BARS, Bar, Bars
+from ..indexes.texts import StoreTexts
 from ..store.docids import repeats
 from ..store.part import Part
 from ..store.store import Store
 from .engine import DENSE, DOCID, LEXICAL, MULTI, Engine, Point, Sparse, Vector, open_engine
 from .options import ExportOptions
 from .record import CollectionRecord, Layout, Upload, existing_record, read_record
-from .texts import Texts
 
 _REQUEST_BYTES = 16 << 20  # a server takes 32 MB
 _NUMBER_BYTES = 22  # of a component in JSON
@@ -72,7 +72,7 @@ def export_to_qdrant(
     """
     store = store if isinstance(store, Store) else Store(store)
     options = options or ExportOptions()
-    texts = Texts(Corpus(options.texts), store) if options.texts else None
+    texts = StoreTexts(store, options.texts) if options.texts else None
     layout = _checked(store, options)
     with contextlib.closing(open_engine(target, collection, writing=True)) as engine:
         record = _begun(engine, store, layout, options)
@@ -187,7 +187,7 @@ def _batch_size(layout: Layout) -> int:
     return max(1, min(_MOST_PASSAGES, _REQUEST_BYTES // (numbers * _NUMBER_BYTES)))
 
 
-def _batches(store: Store, start: int, size: int, texts: Texts | None) -> Iterator[list[Point]]:
+def _batches(store: Store, start: int, size: int, texts: StoreTexts | None) -> Iterator[list[Point]]:
     """The points of the passages after the first ``start``, at most ``size`` at a time."""
     for part, (low, high) in zip(store.parts, pairwise(store.bounds), strict=True):
         if high <= max(start, low):
@@ -195,7 +195,7 @@ def _batches(store: Store, start: int, size: int, texts: Texts | None) -> Iterat
         part.verify()
         payloads: Sequence[dict[str, str]] = [{DOCID: docid} for docid in part.docids]
         if texts is not None:
-            payloads = texts.payloads(part)
+            payloads = [_payload(passage) for passage in texts.passages(part, part.docids)]
         weights = part.weights
         for begin in range(max(0, start - low), len(part), size):
             stop = min(begin + size, len(part))
@@ -222,3 +222,9 @@ def _points(part: Part, weights: Any, payloads: Sequence[dict[str, str]], begin:
             named[LEXICAL] = Sparse(terms[impacts > 0].tolist(), impacts[impacts > 0].astype(float).tolist())
         points.append(Point(payload, named))
     return points
+
+
+def _payload(passage: Passage) -> dict[str, str]:
+    """The payload of a passage: docid, text, and a title if there is one."""
+    title = {"title": passage.title} if passage.title else {}
+    return {DOCID: passage.docid, **title, "text": passage.text}

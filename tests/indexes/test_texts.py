@@ -30,12 +30,13 @@ def write(path: Path, rows: list[str]) -> Path:
 
 def store_of(corpus: Path) -> Any:
     whole = Corpus(corpus)
-    spec = SimpleNamespace(files=whole.locations, corpus=whole.identity())
+    spec = SimpleNamespace(files=whole.locations, corpus=whole.identity(), rows_per_part=3)
     return SimpleNamespace(folder=corpus.with_name("S"), spec=spec)
 
 
-def part(rows: int, *skipped: int) -> Any:
-    return SimpleNamespace(header={"rows": rows, "skipped": [(f"/old/corpus.jsonl, line {n}", "why") for n in skipped]})
+def part(number: int, rows: int, *skipped: int) -> Any:
+    left_out = [(f"/old/corpus.jsonl, line {line}", "why") for line in skipped]
+    return SimpleNamespace(header={"part": number, "rows": rows, "skipped": left_out})
 
 
 def test_skipped_rows_are_left_out_in_each_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,11 +45,13 @@ def test_skipped_rows_are_left_out_in_each_part(tmp_path: Path, monkeypatch: pyt
     store = store_of(Path("corpus.jsonl"))
     monkeypatch.chdir(tmp_path)  # the store names its corpus by an absolute path
     texts = StoreTexts(store)
-    assert [passage.record for passage in texts.passages(part(3, 2), ["a", "c"])] == [
+    assert [passage.record for passage in texts.passages(part(0, 3, 2), ["a", "c"])] == [
         {"id": "a", "title": "A", "text": "first", "contents": "A first"},
         {"id": "c", "title": "", "text": "third", "contents": "third"},
     ]
-    assert [passage.contents for passage in texts.passages(part(2, 4), ["d"])] == ["D"]
+    assert [passage.contents for passage in texts.passages(part(1, 2, 4), ["d"])] == ["D"]
+    # A continued upload begins at a later part.
+    assert [passage.contents for passage in StoreTexts(store).passages(part(1, 2, 4), ["d"])] == ["D"]
 
 
 def test_a_corpus_that_has_moved_is_named_by_the_caller(tmp_path: Path) -> None:
@@ -58,7 +61,7 @@ def test_a_corpus_that_has_moved_is_named_by_the_caller(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not where it was encoded: name its files or its folder with --corpus"):
         StoreTexts(store)
     texts = StoreTexts(store, [str(tmp_path / "new")])
-    assert next(texts.passages(part(3, 2), ["a", "c"])).text == "first"
+    assert next(texts.passages(part(0, 3, 2), ["a", "c"])).text == "first"
     other = write(tmp_path / "other" / "corpus.jsonl", ROWS[:1])
     with pytest.raises(InputError, match="is not the corpus of .*S .names or sizes of the files differ"):
         StoreTexts(store, [str(other)])
@@ -69,10 +72,10 @@ def test_a_corpus_that_has_changed_is_refused_at_its_row(tmp_path: Path) -> None
     store = store_of(corpus)
     write(corpus, [*ROWS[:2], ROWS[2].replace("c", "x", 1), *ROWS[3:]])
     with pytest.raises(InputError, match="corpus.jsonl, line 3 holds passage 'x', not 'c', so the corpus has changed"):
-        list(StoreTexts(store).passages(part(3, 2), ["a", "c"]))
+        list(StoreTexts(store).passages(part(0, 3, 2), ["a", "c"]))
     write(corpus, [ROWS[0].ljust(len("\n".join(ROWS)))])  # as many bytes
     with pytest.raises(InputError, match="corpus.jsonl ends before passage 'c'"):
-        list(StoreTexts(store).passages(part(3, 2), ["a", "c"]))
+        list(StoreTexts(store).passages(part(0, 3, 2), ["a", "c"]))
 
 
 def test_options_that_contradict_each_other() -> None:

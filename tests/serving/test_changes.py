@@ -137,10 +137,10 @@ def test_texts_are_payload(collections: Collections, tmp_path: Path) -> None:
     assert len(payloads) == COUNT
     changed = corpus.read_text(encoding="utf-8").replace("p5", "q5")
     corpus.write_text(changed, encoding="utf-8")  # of the same size
-    with pytest.raises(InputError, match="'p5' is not in the rows that .*part-00000000"):
+    with pytest.raises(InputError, match="holds passage 'q5', not 'p5', so the corpus has changed"):
         collections.export(store, texts=(corpus,))
     corpus.write_text(changed + changed, encoding="utf-8")
-    with pytest.raises(InputError, match="is not the corpus that was encoded"):
+    with pytest.raises(InputError, match="is not the corpus of .*store"):
         collections.export(store, texts=(corpus,))
 
 
