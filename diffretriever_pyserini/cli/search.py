@@ -30,6 +30,7 @@ _EXAMPLES = """examples:
   diffretriever search --index INDEX --topics queries.jsonl --remove-query --output run.txt --json
   diffretriever search --index INDEX --topics data/nfcorpus --split dev --output run.txt
   diffretriever search --index INDEX --topics dl19-passage --output run.txt
+  diffretriever search --qdrant http://localhost:6333 --collection passages --query "how tall is the tower"
   diffretriever search --qdrant http://localhost:6333 --collection passages --topics topics.tsv --output run.txt
   diffretriever search --dense-index D --lexical-index L --encoder diffretriever --topics topics.tsv --output run.txt
 An INDEX comes from `diffretriever index` (with --text, it has titles, texts and the signal bm25), a STORE (searched
@@ -107,8 +108,6 @@ def _run(arguments: argparse.Namespace) -> None:
     options, cluster = options_of(arguments), cluster_options(arguments)
     if (arguments.query is None) == (arguments.output is None):
         raise InputError("--topics needs --output RUN, the file of the run; --query prints passages, and takes none.")
-    if arguments.query is not None and arguments.qdrant is not None:
-        raise InputError("--query shows passages of an index; with --qdrant search --topics.")
     if arguments.query is not None:
         _answer(arguments, options, cluster)
         return
@@ -130,7 +129,7 @@ def _answer(arguments: argparse.Namespace, options: SearchOptions, cluster: Clus
     """Print the best passages of ``--query``."""
     from ..searching.answers import answer
 
-    with index_of(arguments, cluster) as index:
+    with qdrant.collection_of(arguments) or index_of(arguments, cluster) as index:
         result = answer(index, arguments.query, arguments.mode, options)
     if arguments.json:
         print(json.dumps(asdict(result), indent=2))

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import InputError
-from .options import BM25, SearchOptions
-from .texts import TextSearcher
+from .options import SearchOptions
 
 if TYPE_CHECKING:
+    from ..corpora.formats import Passage
     from .index import SearchIndex
 
 _LENGTH, _SLACK = 240, 40  # characters of a snippet, and how far to look for a blank at both its ends
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # control characters, which a terminal would obey, count too
 _ID = "question"
+
+
+class Texts(Protocol):
+    """Where the texts of passages come from."""
+
+    @property
+    def without(self) -> str:
+        """What an answer says where none of its passages has a text."""
+
+    def passages(self, docids: Iterable[str]) -> dict[str, Passage]:
+        """Those of the passages ``docids`` that have a text."""
+
+    def terms(self, text: str) -> list[str]:
+        """What two texts share if they match."""
+
 
 Marks = tuple[tuple[int, int], ...]
 """(start, end) of each marked word."""
@@ -91,15 +106,12 @@ def answer(index: SearchIndex, query: str, mode: str | None, options: SearchOpti
     mode = index.mode(mode)
     (results,) = index.batches({_ID: query}, mode, options)
     hits = tuple(AnswerHit(rank, score, docid) for rank, (docid, score) in enumerate(results[_ID], start=1))
-    if not index.folder.folders(BM25):
+    texts = index.texts()
+    if texts is None:
         return Answer(query, mode, hits, index.folder.without_texts)
-    searcher = index.searcher(BM25)
-    assert isinstance(searcher, TextSearcher)
-    passages = searcher.passages(hit.docid for hit in hits)
-    note = None
-    if hits and not passages:
-        note = f"Titles and texts are not shown, as {index.folder.text} has none of them: build it with --storeRaw."
-    terms = cache(lambda word: frozenset(searcher.terms(word)))
+    passages = texts.passages(hit.docid for hit in hits)
+    note = texts.without if hits and not passages else None
+    terms = cache(lambda word: frozenset(texts.terms(word)))
     wanted = terms(query)
     shown = []
     for hit in hits:

@@ -20,12 +20,13 @@ from .folder import IndexFolder, read_index
 from .opening import Opener, OpensSearchers
 from .options import ANSWER_HITS, BM25, SearchOptions, check_effort
 from .searchers import Scores, Searcher
+from .texts import TextSearcher
 
 if TYPE_CHECKING:
     from ..indexes.options import MultiOptions
     from ..model.representations import QueryRepresentation
     from ..model.retriever import DiffRetriever
-    from .answers import Answer
+    from .answers import Answer, Texts
 
 _BATCHES_PER_SEARCH = 8  # a searcher is faster per query when it answers many together
 
@@ -76,6 +77,14 @@ class SearchIndex:
             if signal not in self._searchers:
                 self._searchers[signal] = self.opener.open(self.folder, signal)
             return self._searchers[signal]
+
+    def texts(self) -> Texts | None:
+        """Titles and texts of the passages; None where the index has none."""
+        if not self.folder.folders(BM25):
+            return None
+        searcher = self.searcher(BM25)
+        assert isinstance(searcher, TextSearcher)
+        return searcher
 
     def mode(self, mode: str | None = None) -> str:
         """Check ``mode`` (see :meth:`IndexFolder.mode`); None is bm25 in an index that was opened for it alone."""

@@ -42,6 +42,7 @@ class TextSearcher:
         from jnius import JavaException  # after Pyserini, which sets the class path of the JVM
 
         self._folder = folder
+        self.without = f"Titles and texts are not shown, as {folder} has none of them: build it with --storeRaw."
         try:
             with java.calls:
                 self.lucene = LuceneSearcher(str(folder.absolute()))

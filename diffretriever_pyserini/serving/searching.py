@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import batched
 from pathlib import Path
@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..corpora.formats import Passage
 from ..errors import InputError
 from ..indexes.options import MultiOptions
+from ..model.lexical import content_words
 from ..model.provenance import Needed, require_same_encoder
 from ..scoring.ranking import Hits, ranked, through_ties, whole_scores
+from ..searching.answers import Texts
 from ..searching.encoder import QueryEncoder, open_encoder
 from ..searching.folder import IndexFolder
 from ..searching.index import SearchIndex
 from ..searching.options import SearchOptions
 from ..searching.searchers import Scores
-from .engine import DENSE, LEXICAL, MULTI, Engine, RankFusion, Sparse, Stage, open_engine
+from .engine import DENSE, DOCID, LEXICAL, MULTI, Engine, RankFusion, Sparse, Stage, open_engine
 from .options import QdrantSearch
 from .record import Upload, existing_record
 
@@ -125,6 +128,31 @@ class CollectionSearcher:
 
 
 @dataclass(frozen=True)
+class _Payloads:
+    """The texts that the points of a collection have; see :class:`.answers.Texts`."""
+
+    engine: Engine
+
+    @property
+    def without(self) -> str:
+        """See :class:`.answers.Texts`."""
+        return (
+            f"Titles and texts are not shown, as {self.engine.name} has none of them: run "
+            "`diffretriever export qdrant` again with --texts CORPUS."
+        )
+
+    def passages(self, docids: Iterable[str]) -> dict[str, Passage]:
+        """See :class:`.answers.Texts`."""
+        payloads = [point.payload for point in self.engine.points([*docids], vectors=False)]
+        passages = (Passage(one[DOCID], one.get("title", ""), one["text"]) for one in payloads if "text" in one)
+        return {passage.docid: passage for passage in passages}
+
+    def terms(self, text: str) -> list[str]:
+        """The words of a text without stopwords; not stemmed, as Lucene would do it."""
+        return content_words(text)
+
+
+@dataclass(frozen=True)
 class _Opener:
     """Opens the searchers of a collection."""
 
@@ -178,6 +206,10 @@ class CollectionIndex(SearchIndex):
         with self._timed("fuse"):
             scores = through_ties(search, len(queries), options.hits, self._documents)
         return {qid: ranked(one)[: options.hits] for qid, one in zip(topics, scores, strict=True)}
+
+    def texts(self) -> Texts:
+        """Titles and texts of the passages, from the payload."""
+        return _Payloads(self._queries.engine)
 
     def close(self) -> None:
         """Close the searchers and the engine."""

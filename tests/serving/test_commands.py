@@ -58,6 +58,26 @@ def test_a_run_is_that_of_the_store(folder: Path, capsys: pytest.CaptureFixture[
     assert "d3" not in read_run(folder / "run.txt")["d3"]
 
 
+def test_one_question(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = "search --collection c --mode multi --hits 60"
+    assert _main(f"{asked} --json", folder, "--qdrant qdrant", "--query", "the Retrieval") == 0
+    hits = json.loads(capsys.readouterr().out)["hits"]
+    assert [hit["rank"] for hit in hits] == [*range(1, len(hits) + 1)]
+    rows = {row["id"]: row for row in map(json.loads, (folder / "corpus.jsonl").read_text().splitlines())}
+    for hit in hits:
+        row = rows[hit["docid"]]
+        assert (hit["title"], hit["snippet"]) == (row["title"], row["text"])
+        words = {hit["snippet"][start:end] for start, end in hit["marks"]}
+        assert words == ({"retrieval"} if "retrieval" in hit["snippet"].split() else set())
+    assert _main(asked, folder, "--qdrant qdrant", "--query", "the Retrieval") == 0
+    assert "*retrieval*" in capsys.readouterr().out
+
+    assert _main("export qdrant --collection bare --quiet", folder, "--store store --path qdrant") == 0
+    assert _main("search --collection bare --hits 1", folder, "--qdrant qdrant", "--query", "retrieval") == 0
+    hit, note = capsys.readouterr().out.splitlines()
+    assert hit.startswith("1.  ") and "run `diffretriever export qdrant` again with --texts CORPUS" in note
+
+
 def test_info_and_delete(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _main("export qdrant --collection d --quiet", folder, "--store store --path qdrant") == 0
     (tmp_path / "docids.txt").write_text("d1\nd59\nnever\n")
@@ -92,7 +112,7 @@ def test_info_and_delete(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
             "--qdrant qdrant --index store --topics topics.tsv --output r",
             "--index has no meaning",
         ),
-        ("search --collection c", "--qdrant qdrant --query tower", "--query shows passages of an index"),
+        ("search --collection c", "--qdrant qdrant --index store --query tower", "--index has no meaning"),
         ("search", "--qdrant qdrant --topics topics.tsv --output r", "--qdrant needs --collection NAME"),
         ("search --collection c", "--index store --topics topics.tsv --output r", "belong to --qdrant"),
         (
