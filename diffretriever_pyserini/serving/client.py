@@ -184,13 +184,20 @@ class ClientEngine:
                 ) from error
             raise DiffRetrieverError(f"{self.name}: the server refuses the request ({_refusal(error)}).") from error
         except ResponseHandlingException as error:
+            if isinstance(error.source, ValueError):
+                raise self._no_server() from error
             cause = reason(error.source)
             raise DiffRetrieverError(
                 f"{self._where}: no answer from a Qdrant server ({cause}); start it, or correct the URL. What it has "
                 "confirmed stays, and an upload continues when the command runs again."
             ) from error
         except Exception as error:
+            if self._server and isinstance(error, json.JSONDecodeError):
+                raise self._no_server() from error
             raise DiffRetrieverError(f"{self.name}: {reason(error)}.") from error
+
+    def _no_server(self) -> DiffRetrieverError:
+        return DiffRetrieverError(f"{self._where}: what answers there is not a Qdrant server; correct the URL.")
 
 
 def _fields(stage: Stage | RankFusion) -> dict[str, Any]:

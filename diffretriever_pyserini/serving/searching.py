@@ -21,7 +21,7 @@ from ..searching.answers import Texts
 from ..searching.encoder import QueryEncoder, open_encoder
 from ..searching.folder import IndexFolder
 from ..searching.index import SearchIndex
-from ..searching.options import SearchOptions
+from ..searching.options import BM25, SearchOptions
 from ..searching.searchers import Scores
 from .engine import DENSE, DOCID, LEXICAL, MULTI, Engine, RankFusion, Sparse, Stage, open_engine
 from .options import QdrantSearch
@@ -59,6 +59,11 @@ class CollectionFolder(IndexFolder):
             raise InputError(
                 f"{self.name} holds pooled vectors only, so it cannot be searched in mode {requested}: encode the "
                 "corpus with --vectors all, or search with --mode hybrid, which takes the pooled vectors."
+            )
+        if requested is not None and BM25 in requested.split(","):
+            raise InputError(
+                f"{self.name} has no index for {BM25}: search with --mode {self.modes[0]}, or search an index of "
+                "`diffretriever index --text` for it."
             )
         return super().mode(requested)
 

@@ -125,6 +125,11 @@ def test_info_and_delete(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
             "--qdrant qdrant --topics topics.tsv --output r",
             "mode 'bm42' is not one of",
         ),
+        (
+            "search --collection c --mode bm25,dense",
+            "--qdrant qdrant --topics topics.tsv --output r",
+            "has no index for bm25: search with --mode dense",
+        ),
         ("export qdrant --collection c --url localhost:6333", "--store store", "write http://localhost:6333"),
         ("export qdrant --collection parts", "--store store --path store", "--path .*parts would be inside"),
         ("export qdrant --collection bert", "--store store --path .", "bert holds .* and is no collection"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -86,6 +88,24 @@ def test_nothing_listens_there() -> None:
         delete_passages("http://127.0.0.1:9", "c", ["7"])
     with pytest.raises(DiffRetrieverError, match="no-such-scheme"):
         delete_passages("no-such-scheme://127.0.0.1:9", "c", ["7"])
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"{}"])
+def test_another_program_listens_there(answer: bytes) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(DiffRetrieverError, match=r"what answers there is not a Qdrant server; correct the URL\.$"):
+            delete_passages(f"http://127.0.0.1:{other.server_port}", "c", ["7"])
+        other.shutdown()
 
 
 def test_a_request_that_the_server_refuses(server: Server, collections: Collections, store: Store) -> None:
