@@ -226,6 +226,7 @@ def _weights(model: DiffRetriever) -> Iterator[Check]:
 
 def _encoded(model: DiffRetriever, run: _Run) -> Iterator[Check]:
     """Checks of the representations of the built-in texts, in batches and alone, and of memory and speed."""
+    from ..explaining.evidence import shown_row
     from ..model.tokenization import Prepared
 
     texts = list(TEXTS[: run.texts])
@@ -239,7 +240,9 @@ def _encoded(model: DiffRetriever, run: _Run) -> Iterator[Check]:
     yield from _alone(together, alone, str(model.dtype))
     if model.reader.has_terms:
         answer = model.forward_masks(texts[:1], side="passage").logits[0].argmax(axis=1)
-        yield Check("answer", "ok", f"{texts[0]!r} -> {' '.join(_tokens(model.tokenizer, tuple(answer.tolist())))}")
+        yield Check(
+            "answer", "ok", f"{texts[0]!r} -> {' '.join(shown_row(model, row).strip() for row in answer.tolist())}"
+        )
     tokens = int(prepared.lengths.sum())
     speed = f"{tokens / seconds:,.0f} tokens and {len(texts) / seconds:,.1f} passages per second"
     yield Check("speed", "ok", f"{speed} in batches of {run.batch_size}, {size(_peak_memory(model.device))} of memory")
