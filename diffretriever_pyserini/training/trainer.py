@@ -250,7 +250,10 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
     if settings.deepspeed:
         _check_deepspeed(settings, Path(settings.deepspeed))
     if settings.deepspeed and find_spec("deepspeed") is None:
-        raise ConfigError("deepspeed is set but not installed: pip install deepspeed (it needs a CUDA toolkit).")
+        raise ConfigError(
+            "deepspeed is set but not installed: pip install deepspeed (it needs a CUDA toolkit), or leave the setting "
+            "deepspeed out."
+        )
     if settings.fsdp:
         _check_fsdp(Path(settings.fsdp))
     if settings.device == "cuda" and not torch.cuda.is_available():
