@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"diffretriever: error: {sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("diffretriever: interrupted", file=sys.stderr)
+        print(f"diffretriever: interrupted{getattr(arguments, 'interrupted', '')}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader (head, less) has ended; without this Python prints a second error at shutdown.

@@ -17,6 +17,9 @@ class ReproduceOptions:
     """Where and with what an experiment runs; invalid values raise InputError."""
 
     output: Path
+    encoder: Annotated[
+        str | None, Help("in place of the experiment's model, such as a YAML file with a converted adapter", "NAME")
+    ] = None
     device: Annotated[str, Help("cpu, cuda, cuda:1 ...")] = "cpu"
     dtype: Annotated[
         str | None, Help("of the model: float32, bfloat16, float16", default="float32 on the CPU, else bfloat16")

@@ -155,7 +155,7 @@ class Plan:
     @property
     def encoder(self) -> str:
         """What ``--encoder`` takes: the model's name, or the YAML file of its settings."""
-        return self.experiment.model or str(self.output / "model.yaml")
+        return self.options.encoder or self.experiment.model or str(self.output / "model.yaml")
 
     @property
     def vectors(self) -> str:

@@ -117,7 +117,7 @@ class _Work:
         from ..model.resolve import resolve_config
 
         experiment = self.plan.experiment
-        if experiment.config is not None:
+        if experiment.config is not None and self.plan.options.encoder is None:
             import yaml
 
             text = yaml.safe_dump(dict(experiment.config))

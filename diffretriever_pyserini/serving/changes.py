@@ -53,8 +53,8 @@ def export_to_qdrant(
     Raises
     ------
     InputError
-        For a store of another encoder or layout than the collection's, a damaged store or one with an id twice, and
-        texts of another corpus.
+        For a store of another encoder or layout than the collection's, a damaged store or one with an id twice, texts
+        of another corpus, and an export without texts into a collection that has them.
     DiffRetrieverError
         Where the engine does not answer; what it has confirmed stays.
 
@@ -77,13 +77,14 @@ def export_to_qdrant(
     with contextlib.closing(open_engine(target, collection, writing=True)) as engine:
         record = _begun(engine, store, layout, options)
         upload = record.upload or Upload.of(store, texts=texts is not None)
+        record = replace(record, upload=upload)
         batches = _batches(store, upload.done, options.batch_size or _batch_size(record.layout), texts)
         started = time.perf_counter()
         with bars("Uploading", upload.passages) as bar:
-            _send(engine, replace(record, upload=upload), batches, bar)
+            _send(engine, record, batches, bar)
         uploaded = time.perf_counter() - started
         engine.finish()
-        replace(record, complete=True, upload=None).write(engine)
+        record.finished().write(engine)
         seconds = {"seconds": time.perf_counter() - started, "passages/s": (len(store) - upload.done) / uploaded}
         counts = {"passages": len(store), "continued": upload.done, "points": engine.count()}
     return {"collection": engine.name} | counts | {name: round(value, 2) for name, value in seconds.items()}

@@ -130,7 +130,7 @@ class ClientEngine:
             )
             for point in points
         ]
-        with self._answers():
+        with self._answers(" What it has confirmed stays, and the same command continues."):
             self._client.upsert(self._collection, structs, wait=True)
 
     def delete(self, docids: Sequence[str]) -> None:
@@ -173,8 +173,8 @@ class ClientEngine:
         self._client.close()
 
     @contextlib.contextmanager
-    def _answers(self) -> Iterator[None]:
-        """Turn an error of the client into one sentence."""
+    def _answers(self, hint: str = "") -> Iterator[None]:
+        """Turn an error of the client into one sentence, followed by ``hint`` where no server answers."""
         try:
             yield
         except UnexpectedResponse as error:
@@ -188,8 +188,7 @@ class ClientEngine:
                 raise self._no_server() from error
             cause = reason(error.source)
             raise DiffRetrieverError(
-                f"{self._where}: no answer from a Qdrant server ({cause}); start it, or correct the URL. What it has "
-                "confirmed stays, and an upload continues when the command runs again."
+                f"{self._where}: no answer from a Qdrant server ({cause}); start it, or correct the URL.{hint}"
             ) from error
         except Exception as error:
             if self._server and isinstance(error, json.JSONDecodeError):

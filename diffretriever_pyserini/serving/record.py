@@ -80,12 +80,13 @@ class Upload:
 
 @dataclass(frozen=True)
 class CollectionRecord:
-    """The record of a collection; ``complete`` once a first upload was finished."""
+    """The record of a collection; ``complete`` once a first upload was finished, ``texts`` once one with texts was."""
 
     provenance: Provenance
     layout: Layout
     complete: bool = False
     upload: Upload | None = None
+    texts: bool = False
 
     def write(self, engine: Engine) -> None:
         """Write it into the metadata of the collection."""
@@ -116,13 +117,22 @@ class CollectionRecord:
                 f"{name}: another upload is not finished ({self.upload}): finish it first with --store "
                 f"{self.upload.store}, or begin again with --rebuild."
             )
-
         if self.upload is not None and self.upload.texts != bool(options.texts):
             begun, now = ("with", "without") if self.upload.texts else ("without", "with")
             raise InputError(
                 f"{name}: this upload was begun {begun} --texts and cannot go on {now} it: continue as it was "
                 "begun, or begin again with --rebuild."
             )
+        if self.texts and not options.texts:
+            raise InputError(
+                f"{name} has the texts of its passages, and this export would remove those of the passages that it "
+                "replaces: give --texts CORPUS, name another collection, or create it again with --rebuild."
+            )
+
+    def finished(self) -> CollectionRecord:
+        """The record after :attr:`upload`."""
+        texts = self.texts or (self.upload is not None and self.upload.texts)
+        return replace(self, complete=True, upload=None, texts=texts)
 
     def require_complete(self, name: str) -> None:
         """Raise InputError where the first upload was interrupted."""

@@ -1,5 +1,6 @@
 """The command line: help, one-line errors and exit codes, without importing heavy packages."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -78,6 +79,20 @@ def test_the_traceback_is_shown_on_request(
         command.append("--traceback")
     assert main(command) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [("encode --corpus c --output s", "; the same command continues"), ("doctor", "")]
+)
+def test_an_interrupted_command_says_whether_it_continues(
+    words: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(arguments: argparse.Namespace) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"diffretriever_pyserini.cli.{words.split()[0]}._run", interrupted)
+    assert main(words.split()) == 130
+    assert capsys.readouterr().err == f"diffretriever: interrupted{hint}\n"
 
 
 def test_the_prebuilt_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

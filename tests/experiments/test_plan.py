@@ -92,6 +92,12 @@ def test_what_a_store_holds_does_not_depend_on_the_chosen_modes() -> None:
     assert plan.indexed_signals("beir-nfcorpus") == ("dense",)
 
 
+def test_another_model_than_the_experiments_own() -> None:
+    plan = plan_of("repllama-v1-7b", "scifact", encoder="mine.yaml")
+    assert plan.encoder == "mine.yaml"
+    assert any("mine.yaml" in command for command in our_commands(plan))
+
+
 def test_a_collection_without_names_needs_a_folder() -> None:
     with pytest.raises(InputError, match="--folder cranfield=DIR"):
         _ = plan_of("diffretriever-mini", "cranfield").steps

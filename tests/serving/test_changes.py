@@ -135,6 +135,9 @@ def test_texts_are_payload(collections: Collections, tmp_path: Path) -> None:
     assert payloads["東京-7"] == {"docid": "東京-7", "title": "T1", "text": "text of 1"}
     assert payloads["🙂"] == {"docid": "🙂", "text": "text of 2"}
     assert len(payloads) == COUNT
+    with pytest.raises(InputError, match="has the texts of its passages.*give --texts CORPUS"):
+        collections.export(store)
+    collections.export(store, texts=(corpus,))
     changed = corpus.read_text(encoding="utf-8").replace("p5", "q5")
     corpus.write_text(changed, encoding="utf-8")  # of the same size
     with pytest.raises(InputError, match="holds passage 'q5', not 'p5', so the corpus has changed"):
