@@ -102,11 +102,22 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
     return options
 
 
+class _Store(argparse._StoreAction):
+    """Store values; an option of several values that is given twice (``--docid p1 --docid p2``) has those of both."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        if self.nargs == "+" and before is not self.default:
+            values = [*before, *values]
+        super().__call__(parser, namespace, values, option_string)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviated options, which could be ambiguous in a later version."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **({"allow_abbrev": False} | options))
+        self.register("action", None, _Store)
         self._words: list[str] = []
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from diffretriever_pyserini.cli import _parser, main
 from diffretriever_pyserini.cli.models import GROUPS
+from diffretriever_pyserini.evaluation.metrics import DEFAULT_MEASURES
 
 COMMANDS = list(_parser()[1])
 HEAVY = {
@@ -188,3 +189,13 @@ def test_options_cannot_be_abbreviated(words: list[str], message: str, capsys: p
         main(words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_list_option_may_be_repeated() -> None:
+    parser = _parser()[0]
+    search = ["search", "--query", "q", "--weights", "bm25=0.5", "--weights", "dense=2", "multi=3"]
+    assert parser.parse_args(search).weights == [("bm25", "0.5"), ("dense", "2"), ("multi", "3")]
+    evaluate = ["evaluate", "--qrels", "Q", "--run", "a", "--run", "b", "--measures", "AP", "--measures", "RR"]
+    arguments = parser.parse_args(evaluate)
+    assert ([path.name for path in arguments.run], arguments.measures) == (["a", "b"], ["AP", "RR"])
+    assert parser.parse_args(evaluate[:5]).measures == list(DEFAULT_MEASURES)
