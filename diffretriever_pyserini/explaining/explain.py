@@ -16,7 +16,7 @@ from ..model.resolve import resolve_config
 from ..model.tokenization import Preparer
 from ..runtime import java
 from ..searching.index import SearchIndex
-from ..searching.options import SearchOptions
+from ..searching.options import BM25, SearchOptions
 from ..store.spec import SPEC, read_spec
 from .evidence import Wording, interaction, mean_cosine, overlap, view_texts, words_by_row
 from .ranking import ranked_entries
@@ -74,8 +74,11 @@ def explain(
     if options.remove_query:
         raise InputError("an explained query has no id, so remove_query has no effect: leave it out.")
     docids = list(dict.fromkeys(docids))
-    mode = index.open(mode)
+    mode = index.mode(mode)
     signals = index.folder.signals(mode)
+    if signals == (BM25,):
+        raise InputError(f"mode {BM25} alone uses no model, so there is nothing to explain: add a signal of the model.")
+    index.open(mode)
     options.check_signals(mode, signals)
     # Each signal alone, with lists of the length that is fused; ranked_entries fuses them.
     single = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(signals)), "depth": None}

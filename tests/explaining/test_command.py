@@ -124,6 +124,19 @@ def test_arguments_that_are_refused(work: Path, capsys: Out, more: list[str], me
     assert message in capsys.readouterr().err
 
 
+def test_docid_may_be_repeated(work: Path, capsys: Out) -> None:
+    assert main(command(work, "--docid", "p1", "--docid", "p2", "--json")) == 0
+    assert [one["docid"] for one in json.loads(capsys.readouterr().out)] == ["p1", "p2"]
+
+
+def test_bm25_alone_has_no_explanation(work: Path, tmp_path: Path, capsys: Out) -> None:
+    index = ["--store", str(work / "store"), "--output", str(tmp_path / "I"), "--text", "--quiet"]
+    assert main(["index", *index]) == 0
+    arguments = ["explain", "--index", str(tmp_path / "I"), "--query", QUERY, "--docid", "p1", "--mode", "bm25"]
+    assert main(arguments) == 2
+    assert "mode bm25 alone uses no model" in capsys.readouterr().err
+
+
 def test_an_index_without_the_signal(work: Path, capsys: Out) -> None:
     arguments = ["explain", "--dense-index", str(work / "INDEX" / "dense"), "--query", QUERY, "--docid", "p1"]
     assert main([*arguments, "--mode", "multi"]) == 2
