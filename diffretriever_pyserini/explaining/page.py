@@ -41,11 +41,17 @@ def to_html(explanations: Sequence[Explanation]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {function.__name__: function for function in _FILTERS}
+    # One scale for all passages, so that equal colours are equal values.
+    vectors = [one for each in explanations for one in (each.vectors, each.indexed_vectors) if one is not None]
+    cells = (cell.value for one in vectors for row in merged(one) for cell in row.cells)
+    values = [value for value in cells if value is not None] or [0.0]
     template = environment.get_template("page.html.j2")
     page = template.render(
         explanations=explanations,
         legend=text.LEGEND,
         fusion_header=text.FUSION_HEADER,
         words_header=text.WORDS_HEADER,
+        low=min(values),
+        span=max(max(values) - min(values), 1e-9),
     )
     return page.lstrip()  # blank lines between the macros

@@ -252,6 +252,16 @@ def test_scores_that_the_search_does_not_use_are_named() -> None:
         assert [part.count(sentence.format(names)) for part in (terms, vectors)] == expected
 
 
+def test_all_passages_have_one_scale_of_colours() -> None:
+    strong, weak = explanation("plain", "d1", 1), explanation("plain", "d2", 1)
+    assert weak.vectors is not None
+    weak = dataclasses.replace(
+        weak, vectors=dataclasses.replace(weak.vectors, cells=((-0.05,), (-0.05,), (-0.05,))), indexed_vectors=None
+    )
+    assert "--v:1.00" in to_html([strong])
+    assert "--v:1.00" not in to_html([strong, weak]).split("Passage <bdi>d2")[1]
+
+
 CSS = (Path(page_module.__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
