@@ -110,7 +110,7 @@ class Wording:
             return {}
         words = self.query if prepared.side == "query" else self.passage
         pairs = zip(prepared.content[0].tolist(), prepared.factors[0].tolist(), strict=True)
-        return {", ".join(words[row]): factor for row, factor in pairs if self.model.term_names.name(row) in terms}
+        return {" and ".join(words[row]): factor for row, factor in pairs if self.model.term_names.name(row) in terms}
 
 
 def interaction(query: np.ndarray, passage: np.ndarray) -> Interaction:

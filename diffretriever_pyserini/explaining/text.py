@@ -20,7 +20,7 @@ _INDENT = 3
 
 LEGEND = (
     "Each token has its weight, log(1 + relu(logit)), and its probability if that is at least 0.1 %. A star marks a "
-    "token of the text; only these become lexical terms (all do, with the whole vocabulary as terms)."
+    "token of the text; only these become lexical terms, unless the terms are the whole vocabulary."
 )
 FUSION_HEADER = ("signal", "rank", "score", "scaled from", "scaled", "weight", "adds")
 WORDS_HEADER = ("word", "query × passage", "adds")
@@ -215,7 +215,7 @@ def amount_read(view: TextView) -> str:
     """How much of a text the model read."""
     if view.tokens == 0:
         return "no tokens read: the text is empty"
-    return f"{view.tokens:,} tokens read" + (", the maximum" if view.full else "")
+    return f"{view.tokens:,} {'token' if view.tokens == 1 else 'tokens'} read" + (", the maximum" if view.full else "")
 
 
 def verdict(result: RankedEntry) -> str:
