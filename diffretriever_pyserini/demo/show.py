@@ -34,14 +34,14 @@ def top_hits(folder: Path, collection: WrittenCollection, run: Run) -> str:
 
 
 def verdict(means: Mapping[str, float], measure: str) -> str:
-    """Which signal carries the collection, and what fusion adds, from the means of ``measure`` of the demo's runs."""
+    """Which signal is better, and what fusion adds, from the means of ``measure`` of the demo's runs."""
     weak, strong = sorted(("lexical", "dense"), key=lambda name: means[name])
     if means[strong] - means[weak] < _ABOUT_EQUAL:
         sentence = f"The {strong} and the {weak} signal are about as good on this collection: {measure}"
         sentence += f" {means[strong]:.3f} and {means[weak]:.3f}"
     else:
-        sentence = f"The {strong} signal carries this collection: {measure} {means[strong]:.3f}, "
-        sentence += f"and {means[weak]:.3f} of the {weak} signal"
+        sentence = f"The {strong} signal is better on this collection: {measure} {means[strong]:.3f}, "
+        sentence += f"against {means[weak]:.3f} of the {weak} signal"
     better = means["hybrid"] >= means[strong]
     sentence += f"; {'together they reach' if better else 'fusing them lowers it to'} {means['hybrid']:.3f}."
     if means["BM25"] > max(means["hybrid"], means[strong]):

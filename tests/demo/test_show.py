@@ -33,9 +33,11 @@ def test_hits_are_shown_with_grade_and_snippet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dense", "lexical", "hybrid", "bm25", "carries", "fused"),
     [
-        (0.5, 0.62, 0.64, 0.6, "lexical signal carries this collection: M 0.620, and 0.500 of the dense signal",
+        (0.5, 0.62, 0.64, 0.6, "lexical signal is better on this collection: M 0.620, against 0.500 "
+         "of the dense signal",
          "together they reach 0.640."),
-        (0.7, 0.4, 0.6, 0.65, "dense signal carries this collection: M 0.700, and 0.400 of the lexical signal",
+        (0.7, 0.4, 0.6, 0.65, "dense signal is better on this collection: M 0.700, against 0.400 "
+         "of the lexical signal",
          "fusing them lowers it to 0.600."),
         (0.5, 0.51, 0.55, 0.6, "lexical and the dense signal are about as good on this collection: M 0.510 and 0.500",
          "together they reach 0.550. BM25 is better than both: 0.600."),
