@@ -110,7 +110,7 @@ def _pyserini(name: str, kind: str) -> Iterator[PyseriniList]:
     listed = pyserini_list(kind, name)
     if name not in listed.names:
         raise InputError(
-            f"{name}: no such file or folder, and no {WORDS[kind]} that Pyserini knows{_near(name, listed.names)}."
+            f"{name}: no such file or folder, and no {WORDS[kind]} that Pyserini knows{_near(name, listed.names)}"
         )
     try:
         with java.calls, _output_as_messages():
@@ -123,7 +123,7 @@ def _near(name: str, known: Collection[str]) -> str:
     """The known name with which ``name`` begins, or else the most similar one, as a question."""
     heads = [one for one in known if name.startswith(one)]
     near = [max(heads, key=len)] if heads else difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else "; check the spelling"
+    return f"; did you mean {near[0]!r}?" if near else "; check the spelling."
 
 
 def _missing(path: Path, url: str, what: str, error: Exception) -> str:
