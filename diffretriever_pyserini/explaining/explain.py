@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,10 @@ from ..model.lexical import LUCENE_CLAUSES, strongest
 from ..model.resolve import resolve_config
 from ..model.tokenization import Preparer
 from ..runtime import java
+from ..scoring.fusion import RankedList, fuse_lists
 from ..searching.index import SearchIndex
 from ..searching.options import BM25, SearchOptions
+from ..settings import Count, parsed
 from ..store.spec import SPEC, read_spec
 from .evidence import Wording, interaction, mean_cosine, overlap, view_texts, words_by_row
 from .ranking import ranked_entries
@@ -33,19 +35,21 @@ _FIELD = "contents"  # of a Lucene impact index
 def explain(
     index: SearchIndex,
     query: str,
-    docids: Sequence[str],
-    texts: Mapping[str, str] | None = None,
+    docids: Sequence[str] | int = 3,
+    texts: Mapping[str, str] | Callable[[Sequence[str]], Mapping[str, str]] | None = None,
     mode: str | None = None,
     options: SearchOptions | None = None,
     top: int = 5,
 ) -> list[Explanation]:
-    """Explain why each of ``docids`` has its rank in the result of ``query``.
+    """Explain why passages have their ranks in the result of ``query``.
 
     Parameters
     ----------
     index : open; its model encodes the query and the texts.
-    query, docids : one query, and the passages to explain.
-    texts : docid → text of the passages whose text is known (title and text joined by one space).
+    query : one query.
+    docids : the passages to explain; a number N stands for the first N of the result.
+    texts : docid → text of the passages whose text is known (title and text joined by one space), or a function that
+        returns them for docids.
     mode, options : those of the search that is explained; see ``SearchIndex`` and ``SearchOptions``.
     top : number of tokens to show per mask position; twice as many terms that only one of the texts has.
 
@@ -68,27 +72,41 @@ def explain(
     >>> why[0].result.rank
     1
     """
-    texts, options = texts or {}, options or SearchOptions()
-    if top < 1:
-        raise InputError(f"top={top} must be at least 1.")
-    if options.remove_query:
-        raise InputError("an explained query has no id, so remove_query has no effect: leave it out.")
-    docids = list(dict.fromkeys(docids))
+    options = options or SearchOptions()
+    _check(docids, options, top)
     mode = index.mode(mode)
     signals = index.folder.signals(mode)
     if signals == (BM25,):
         raise InputError(f"mode {BM25} alone uses no model, so there is nothing to explain: add a signal of the model.")
     index.open(mode)
     options.check_signals(mode, signals)
-    # Each signal alone, with lists of the length that is fused; ranked_entries fuses them.
-    single = dataclasses.asdict(options) | {"weights": {}, "hits": options.listed(len(signals)), "depth": None}
-    scores = {signal: dict(index.search({_QID: query}, mode=signal, **single)[_QID]) for signal in signals}
-    entries = ranked_entries(mode, index.ranked_lists(scores, options), options, docids)
+    lists = _lists(index, query, signals, options)
+    if isinstance(docids, int):
+        hits = fuse_lists(lists, options.fusion, options.rrf_k).hits[: options.hits]
+        docids = [docid for docid, _ in hits[:docids]]
+    docids = list(dict.fromkeys(docids))
+    texts = texts(docids) if callable(texts) else texts or {}
+    entries = ranked_entries(mode, lists, options, docids)
     explained = _ExplainedQuery(index, query, signals, top)
     try:
         return [explained.about(docid, texts.get(docid), entry) for docid, entry in zip(docids, entries, strict=True)]
     finally:
         explained.close()
+
+
+def _check(docids: Sequence[str] | int, options: SearchOptions, top: int) -> None:
+    for name, value in (("top", top), ("docids", docids)):
+        if isinstance(value, int):
+            parsed(value, Count, InputError, name)
+    if options.remove_query:
+        raise InputError("an explained query has no id, so remove_query has no effect: leave it out.")
+
+
+def _lists(index: SearchIndex, query: str, signals: Sequence[str], options: SearchOptions) -> list[RankedList]:
+    """The lists that are fused: each signal is searched alone, with as many hits as are fused."""
+    single = {"hits": options.listed(len(signals)), "batch_size": options.batch_size, "threads": options.threads}
+    scores = {signal: dict(index.search({_QID: query}, mode=signal, **single)[_QID]) for signal in signals}
+    return index.ranked_lists(scores, options)
 
 
 class _ExplainedQuery:

@@ -88,6 +88,20 @@ def test_in_a_pipe_a_sentence_is_a_line(work: Path, capsys: Out, monkeypatch: py
     assert all(line == line.rstrip() for line in out.splitlines())
 
 
+def test_without_docids_the_first_passages_are_explained(work: Path, capsys: Out) -> None:
+    assert main(["search", "--index", str(work / "INDEX"), "--query", QUERY, "--json"]) == 0
+    ranked = [hit["docid"] for hit in json.loads(capsys.readouterr().out)["hits"]]
+    corpus = ["--corpus", str(work / "corpus.jsonl")]
+    assert main(command(work, "--json", *corpus)) == 0
+    explained = json.loads(capsys.readouterr().out)
+    assert [(one["docid"], one["result"]["rank"]) for one in explained] == list(zip(ranked[:3], (1, 2, 3), strict=True))
+    assert all(one["passage"] is not None for one in explained)
+    assert main(command(work, "--json", "--first", "5", "--hits", "2")) == 0
+    assert [one["docid"] for one in json.loads(capsys.readouterr().out)] == ranked[:2]
+    assert main(["explain", "--index", str(work / "INDEX"), "--query", "zebra", "--mode", "lexical"]) == 0
+    assert capsys.readouterr().out == "No passage matches.\n"
+
+
 def test_a_text_as_an_option(work: Path, capsys: Out) -> None:
     assert main(command(work, "--docid", "p1", "--text", PASSAGES["p1"])) == 0
     out = capsys.readouterr().out
@@ -105,6 +119,10 @@ def test_without_a_text_a_note_says_how_to_give_it(work: Path, capsys: Out) -> N
     [
         (["--docid", "p77"], "holds no passage 'p77'"),
         (["--docid", "p1", "p2", "--text", "x"], "--docid names 2 passages"),
+        (["--text", "x"], "there is no --docid"),
+        (["--docid", "p1", "--first", "2"], "not allowed with argument --docid"),
+        (["--first", "0"], "--first: '0' must be a whole number of at least 1"),
+        (["--corpus", "no-such-file"], "no such file"),
         (["--docid", "p1", "--top", "0"], "--top: '0' must be a whole number of at least 1"),
         (["--docid", "p1", "--html", "corpus.jsonl"], "ends in .html"),
         (["--docid", "p1", "--html", "no/such/folder/x.html"], "there is no folder"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,24 @@ def test_the_ranks_are_those_of_the_run(index: SearchIndex, mode: str, options: 
                 assert sum(part.adds for part in entry.contributions) == pytest.approx(entry.score, abs=1e-6)
             assert (entry.rank is None) is all(part.rank is None for part in entry.contributions)
             assert [part.signal for part in entry.contributions] == list(index.folder.signals(mode))
+
+
+@pytest.mark.parametrize("mode", ["lexical", ALL])
+def test_the_first_passages_of_the_result(index: SearchIndex, mode: str) -> None:
+    run = [docid for docid, _ in index.search({"q": QUERIES[0]}, mode=mode, hits=3)["q"]]
+    asked: list[str] = []
+
+    def texts(docids: Sequence[str]) -> dict[str, str]:
+        asked.extend(docids)
+        return PASSAGES
+
+    explained = explain(index, QUERIES[0], texts=texts, mode=mode)
+    assert [one.docid for one in explained] == run == asked
+    assert [one.result.rank for one in explained] == [1, 2, 3] and explained[0].terms is not None
+    [first] = explain(index, QUERIES[0], 1, mode=mode)
+    assert first.docid == run[0]
+    with pytest.raises(InputError, match="docids=0"):
+        explain(index, QUERIES[0], 0)
 
 
 def test_a_signal_without_the_passage_adds_nothing(index: SearchIndex) -> None:
