@@ -17,6 +17,7 @@ from ..searching.options import ANSWER_HITS, SearchOptions
 from ..settings import Count, Effort, Masks, add_options, from_arguments, parser_of
 from . import qdrant
 from .sources import TOPICS, add_topics, split_of
+from .unused import DEVICE, refuse_unused
 
 _HELP = "search an index with one query, or with a topic file and write a TREC run"
 _EXAMPLES = """examples:
@@ -85,7 +86,7 @@ def add_search_options(parser: argparse.ArgumentParser, skip: Collection[str] = 
     count = parser_of(Count)
     encoder = parser.add_argument_group("query encoder")
     encoder.add_argument("--encoder", metavar="NAME", help="default: the one that the index names")
-    encoder.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
+    encoder.add_argument("--device", default=DEVICE, help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     encoder.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
     encoder.add_argument(
         "--max-length", type=count, metavar="N", help="tokens per query; can only shorten the model's own length"
@@ -189,6 +190,7 @@ def index_of(arguments: argparse.Namespace, cluster: ClusterOptions | None = Non
     else:
         folder = read_index(arguments.index)
         folder = folder if text is None else with_texts(folder, text)
+    refuse_unused(arguments, folder, of_vectors=("dense",))
     options = dict(
         mode=arguments.mode,
         parameters={name: value for name, value in parameters if value is not None},

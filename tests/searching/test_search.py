@@ -305,6 +305,10 @@ def test_the_query_side_may_differ(folder: Path, index: SearchIndex) -> None:
         ({"fusion": "sum"}, "fusion='sum' must be one of 'minmax', 'rrf'"),
         ({"mode": "sparse"}, "mode 'sparse'"),
         ({"mode": "dense,dense"}, "names a signal twice"),
+        ({"mode": "lexical", "alpha": 2.0}, "alpha has no effect: mode lexical searches one signal"),
+        ({"mode": "dense", "weights": {"dense": 2.0}}, "weights has no effect: mode dense searches one signal"),
+        ({"mode": "dense", "hits": 3, "depth": 9}, "depth has no effect: mode dense searches one signal"),
+        ({"rrf_k": 9}, "rrf_k has no effect: fusion is minmax, not rrf"),
         ({"weights": {"multi": 2.0}}, "weight for multi has no effect: mode hybrid searches dense and lexical"),
         (
             {"weights": {"sparse": 2.0}},
