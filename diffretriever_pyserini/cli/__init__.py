@@ -55,6 +55,9 @@ Pyserini's own commands work too, with --encoder diffretriever:
 """
 
 
+_TEXTS = ("--query", "--text")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 for a failed check, 2 for an error, 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
@@ -67,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, left = parser.parse_known_args(words)
     if left:
         command = next(commands[word] for word in words if word in commands)
+        if (option := _text_option(words, left[0])) is not None:
+            command.error(f"unknown argument {left[0]!r}: {option} takes one text; put several words in quotes.")
         command.error(_unknown("option" if left[0].startswith("-") else "argument", left[0], _options(command)))
     arguments.argv = words  # for commands that start others like themselves
     try:
@@ -91,6 +96,14 @@ def _unknown(kind: str, word: str, known: Sequence[str]) -> str:
     if near:
         return f"unknown {kind} {word!r}: did you mean {near[0]}?"
     return f"unknown {kind} {word!r}" + (f"; the commands are {', '.join(known)}" if kind == "command" else "")
+
+
+def _text_option(words: Sequence[str], left: str) -> str | None:
+    """The option of one text before the word ``left``; None where another option is before it."""
+    if left.startswith("-"):
+        return None
+    before = [word for word in words[: words.index(left)] if word.startswith("--")]
+    return before[-1] if before and before[-1] in _TEXTS else None
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:

@@ -181,6 +181,11 @@ def test_the_default_measures_are_written_as_they_are_typed(capsys: pytest.Captu
         ),
         (["search", "--index", "I"], "error: one of the arguments --query --topics is required"),
         (["-x", "doctor"], "diffretriever doctor: error: unknown option '-x'"),
+        (
+            ["search", "--index", "I", "--query", "how", "tall", "is", "it"],
+            "unknown argument 'tall': --query takes one text; put several words in quotes.",
+        ),
+        (["search", "--query", "how", "--index", "I", "tall"], "unknown argument 'tall'"),
         (["doctor", "now"], "diffretriever doctor: error: unknown argument 'now'"),
     ],
 )
