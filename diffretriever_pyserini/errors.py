@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 BUILD_AGAIN = "build the index again (with --rebuild if `diffretriever index` built it)"
+_QUOTED = 300  # characters of a library's message
 _LONG_WORD = re.compile(r"\S{1000,}")
 
 
@@ -35,8 +36,11 @@ def trace_wanted() -> bool:
 
 def reason(error: Exception) -> str:
     """Class and start of the message of a library's ``error``, to quote within a sentence."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message[:300].rstrip('.')}" if message else type(error).__name__
+    message = " ".join(str(error).split()).rstrip(".")
+    if len(message) > _QUOTED:
+        start = message[:_QUOTED]
+        message = f"{start.rpartition(' ')[0] or start}…"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 class PanicError(RuntimeError):

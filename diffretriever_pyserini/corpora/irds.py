@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ..errors import InputError, reason
 from .formats import RawRow, Rows
 
 _PREFIX = "irds:"
+_LOGGED = ("[starting]", "[finished]", "[error]", "download error", "download failed")
 _SHOWN = 5  # names that an error proposes
 
 
@@ -90,6 +92,8 @@ def _text(record: Any, where: str) -> str:
 def _records(name: str, part: str) -> Iterator[Any]:
     """What ir_datasets reads, which it may have to download first."""
     dataset = check_irds(name, part)
+    logger = logging.getLogger("ir_datasets")
+    logger.addFilter(_is_news)
     try:
         yield from getattr(dataset, f"{part}_iter")()
     except Exception as error:  # whatever a reader, the connection or the disk raises
@@ -100,3 +104,10 @@ def _records(name: str, part: str) -> Iterator[Any]:
             f"{home_path()} (IR_DATASETS_HOME); without a connection, copy {home_path() / name.partition('/')[0]} from "
             "a machine that has read them."
         ) from error
+    finally:
+        logger.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of ir_datasets' log says more than its bars and our error, for example a licence."""
+    return not record.getMessage().lower().startswith(_LOGGED)

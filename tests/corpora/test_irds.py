@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ DOCS = [TitledDoc("d1", "Tokyo Tower", "It is 333 metres high."), TitledDoc("007
 class Only:
     """One part of a data set: ``docs``, ``queries`` or ``qrels``."""
 
-    def __init__(self, part: str, records: list[Any], error: Exception | None = None):
+    def __init__(self, part: str, records: Iterable[Any], error: Exception | None = None):
         def read() -> Iterator[Any]:
             yield from records
             if error is not None:
@@ -160,6 +160,28 @@ def test_what_cannot_be_read_is_named_with_its_folder(register: Any, tmp_path: P
     message = str(caught.value)
     assert message.startswith("irds:far/away: its docs cannot be read (ConnectionError: no route). ir_datasets keeps")
     assert f"copy {tmp_path / 'home' / 'far'} from a machine that has read them" in message
+
+
+def test_a_long_reason_ends_at_a_blank(register: Any) -> None:
+    register("far", Only("docs", [], ConnectionError(f"no {'route ' * 90}.")))
+    with pytest.raises(InputError, match=r"ConnectionError: no route [a-z ]{270,290} route…\)\. ir_datasets keeps"):
+        list(Corpus("irds:far").rows())
+
+
+def test_its_log_does_not_repeat_the_error(register: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    log = ir_datasets.log.easy()
+
+    def logged() -> Iterator[Any]:
+        for line in ("[starting] zip", "download error: no route. Retrying", "you agree to the licence"):
+            log.info(line)
+        yield from ()
+
+    register("logging", Only("docs", logged(), ConnectionError("no route")))
+    with pytest.raises(InputError, match="no route"):
+        list(Corpus("irds:logging").rows())
+    assert capsys.readouterr().err.split("\n") == ["[INFO] you agree to the licence", ""]
+    log.info("[starting] zip")
+    assert "[starting]" in capsys.readouterr().err
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
