@@ -26,6 +26,7 @@ Share = Annotated[float, Ge(0), Lt(1)]
 _MODELS = "the model's"
 _OF_TERMS = ("lexical_terms", "lexical_weight", "lexical_temperature", "fused_weight", "train_head", "metric")
 _OF_MASKS = ("denoising_weight", "mask_position_ids", "mask_token_type")
+_NONE = "none: unset it"
 _EVERY = "if only one of the two is set it counts for both; if neither, once per epoch where there are development rows"
 
 
@@ -118,8 +119,8 @@ class TrainSettings:
     ] = None
     bf16: Annotated[bool, Help("compute in bfloat16; a bfloat16 base always does")] = False
     gradient_checkpointing: Annotated[bool, Help("keep only each layer's input: less memory, more time")] = False
-    deepspeed: Annotated[str | None, Help("JSON file: a DeepSpeed config", "FILE")] = None
-    fsdp: Annotated[str | None, Help("JSON file: transformers' fsdp_config", "FILE")] = None
+    deepspeed: Annotated[str | None, Help(f"JSON file: a DeepSpeed config; {_NONE}", "FILE")] = None
+    fsdp: Annotated[str | None, Help(f"JSON file: transformers' fsdp_config; {_NONE}", "FILE")] = None
     workers: Annotated[CountFrom0, Help("processes that load rows")] = 0
     device: Annotated[Device, Help("device to train on")] = "auto"
     save_dtype: Annotated[SaveDtype, Help("type of the final adapter's tensors")] = "float32"
@@ -209,11 +210,12 @@ _OF_MODEL = (
     "backbone",
 )
 FIELDS = tuple(one.name for one in dataclasses.fields(TrainSettings))
-_PATHS = ("model", "data", "dev", "backbone", "deepspeed", "fsdp")
+_FILES = ("deepspeed", "fsdp")
+_PATHS = ("model", "data", "dev", "backbone", *_FILES)
 
 
 def read_settings(path: Path | None, **flags: Any) -> TrainSettings:
-    """Settings of a YAML file, overridden by ``flags`` that are not None.
+    """Settings of a YAML file, overridden by ``flags`` that are not None; ``deepspeed`` or ``fsdp`` "none" is unset.
 
     Input paths in the file are relative to the file's folder if they exist there; ``output`` is relative to the
     working folder.
@@ -229,6 +231,7 @@ def read_settings(path: Path | None, **flags: Any) -> TrainSettings:
         values |= {name: _from_file(values[name], path.parent) for name in _PATHS if name in values}
     where = str(path or "command line")
     values |= {name: value for name, value in flags.items() if value is not None}
+    values |= {name: None for name in _FILES if values.get(name) == "none"}
     check_names(TrainSettings, values, where=where)  # first, since a missing setting may be a misspelt one
     missing = [name for name in ("model", "data", "output") if not values.get(name)]
     if missing:

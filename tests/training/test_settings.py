@@ -35,6 +35,15 @@ def test_options_override_the_file_and_are_converted(tmp_path: Path) -> None:
     assert read_settings(path).data == (str(tmp_path / "d.jsonl"),), "paths are relative to the file"
 
 
+def test_none_unsets_a_file_of_many_devices(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.yaml", deepspeed="zero2.json")
+    assert read_settings(path).deepspeed == "zero2.json"
+    assert read_settings(path, deepspeed="none").deepspeed is None
+    settings = read_settings(path, deepspeed="none", fsdp="fsdp.json")
+    assert (settings.deepspeed, settings.fsdp) == (None, "fsdp.json")
+    assert read_settings(write(path, fsdp="fsdp.json"), fsdp="none").fsdp is None
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
