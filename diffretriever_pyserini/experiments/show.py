@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ..evaluation.report import text_table
@@ -30,6 +31,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "rows": rows,
         "commands": our_commands(plan),
         "pyserini": pyserini_commands(plan),
+        "written": written_files(plan),
         "costs": [asdict(one) for one in costs(plan)],
     }
 
@@ -49,6 +51,8 @@ def as_text(plan: Plan, size: Callable[[float], str]) -> str:
     lines.append("Commands:\n" + "\n".join(f"  {command}" for command in values["commands"]))
     if values["pyserini"]:
         lines.append("Pyserini's, on the same indexes:\n" + "\n".join(f"  {one}" for one in values["pyserini"]))
+    if values["written"]:
+        lines.append(f"`diffretriever reproduce run` writes {', '.join(values['written'])}; the commands need them.")
     if names := _other_names(plan):
         lines.append("Other names of the texts:\n" + "\n".join(f"  {name}" for name in names))
     if estimates := costs(plan):
@@ -72,6 +76,17 @@ def as_text(plan: Plan, size: Callable[[float], str]) -> str:
 def our_commands(plan: Plan) -> list[str]:
     """The commands of all steps, then those that measure the runs."""
     return [*(our_command(plan, step) for step in plan.steps), *evaluate_commands(plan)]
+
+
+def written_files(plan: Plan) -> list[str]:
+    """The files and folders that the shown commands read and only ``reproduce run`` writes, where they do not exist."""
+    commands = " ".join([*our_commands(plan), *pyserini_commands(plan)])
+    files = {path: str(path) for path in [Path(plan.encoder)] if plan.experiment.config and not plan.options.encoder}
+    for name in dict.fromkeys(step.collection for step in plan.steps):
+        files |= {path: str(path.relative_to(plan.output)) for path in (plan.topics_file(name), plan.qrels_file(name))}
+    corpora = [plan.bm25(step.corpus) / "corpus" for step in plan.steps if step.kind == "bm25-index"]
+    files |= {path: str(path.relative_to(plan.output)) for path in corpora}
+    return [str(path) for path, shown in files.items() if shown in commands and not path.exists()]
 
 
 def _other_names(plan: Plan) -> list[str]:

@@ -15,7 +15,7 @@ from diffretriever_pyserini.experiments.measures import trec_eval_options, with_
 from diffretriever_pyserini.experiments.options import ReproduceOptions
 from diffretriever_pyserini.experiments.plan import Plan
 from diffretriever_pyserini.experiments.reading import list_experiments, read_experiment, selected, with_folders
-from diffretriever_pyserini.experiments.show import our_commands
+from diffretriever_pyserini.experiments.show import as_text, our_commands, written_files
 
 
 def plan_of(name: str, *collections: str, **options: object) -> Plan:
@@ -45,6 +45,23 @@ def test_every_shown_command_is_one_that_the_command_line_takes() -> None:
                 count += 1
         assert name in str(plan.experiment.name)
     assert count > 150
+
+
+def test_what_only_run_writes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(
+        "description: mine\nsource: none\nconfig: {backbone: bert}\ncollections: {c: {folder: data/c}}\n"
+        "rows:\n- {collection: c, mode: dense}\n- {collection: c, mode: bm25}\n"
+    )
+    plan = Plan(read_experiment(str(tmp_path / "my.yaml")), ReproduceOptions(tmp_path / "out"))
+    model = tmp_path / "out" / "model.yaml"
+    files = [model, plan.topics_file("c"), plan.qrels_file("c"), tmp_path / "out" / "bm25" / "c" / "corpus"]
+    assert written_files(plan) == list(map(str, files))
+    assert "`diffretriever reproduce run` writes" in as_text(plan, str)
+    model.parent.mkdir()
+    model.touch()
+    assert written_files(plan) == list(map(str, files[1:]))
+    named = plan_of("diffretriever-llada-8b-single", "scifact")
+    assert written_files(named) == []
 
 
 def test_the_query_is_removed_only_where_it_is_a_passage() -> None:
