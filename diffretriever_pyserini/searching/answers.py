@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from .index import SearchIndex
 
 _LENGTH, _SLACK = 240, 40  # characters of a snippet, and how far to look for a blank at both its ends
+_WIDTH = 40  # of a column of docids; a longer one moves its own title only
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # control characters, which a terminal would obey, count too
+_DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")  # would turn round what follows on the terminal
 _ID = "question"
 
 
@@ -76,7 +78,7 @@ class Answer:
 
     def lines(self) -> Iterator[tuple[int, str, Marks]]:
         """Yield the lines of the answer: indent, text and marked words."""
-        width = max((len(hit.docid) for hit in self.hits if hit.title), default=0)
+        width = min(_WIDTH, max((len(hit.docid) for hit in self.hits if hit.title), default=0))
         digits = len(str(len(self.hits)))
         for hit in self.hits:
             score = f"{hit.score:,.0f}" if self.mode == "lexical" else f"{hit.score:.4f}"
@@ -152,7 +154,7 @@ def excerpt(text: str, matched: Callable[[str], frozenset[str]]) -> tuple[str, M
 
 
 def _one_line(text: str) -> str:
-    return _BLANKS.sub(" ", text).strip()
+    return _BLANKS.sub(" ", _DIRECTION.sub("", text)).strip()
 
 
 def _starred(text: str, marks: Sequence[tuple[int, int]]) -> str:

@@ -25,6 +25,7 @@ def test_a_short_text_is_shown_whole_on_one_line() -> None:
         "The Tower's height: [31m 333 m (towers)",
         ["Tower's", "height", "towers"],
     )
+    assert marked("the \u202eTokyo\u202c \u2067tower\u2069.", "tower") == ("the Tokyo tower.", ["tower"])
     assert marked("", "tower") == ("", [])
 
 
@@ -65,3 +66,11 @@ def test_an_answer_prints_ranks_scores_titles_and_marked_words() -> None:
     whole = Answer("q", "lexical", (AnswerHit(1, 1234.0, "p2"),), "No texts.")
     assert repr(whole) == "1.  1,234  p2\nNo texts."
     assert repr(Answer("q", "lexical", ())) == "No passage matches."
+
+
+def test_titles_are_aligned_to_docids_of_at_most_40_characters() -> None:
+    hits = tuple(AnswerHit(rank, 0.5, docid, "Title") for rank, docid in enumerate(("p1", "x" * 60), start=1))
+    assert repr(Answer("q", "dense", hits)).splitlines() == [
+        f"1.  0.5000  p1{' ' * 38}  Title",
+        f"2.  0.5000  {'x' * 60}  Title",
+    ]
