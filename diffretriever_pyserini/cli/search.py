@@ -13,8 +13,8 @@ from typing import Any
 from ..cluster.options import ClusterOptions, add_ray_options, cluster_options
 from ..errors import InputError
 from ..indexes.options import MultiOptions
-from ..searching.options import ANSWER_HITS, SearchOptions
-from ..settings import Count, Effort, Masks, add_options, from_arguments, parser_of
+from ..searching.options import ANSWER_HITS, SearchOptions, Signal
+from ..settings import Count, Effort, Masks, Weight, add_options, from_arguments, parser_of
 from . import qdrant
 from .sources import TOPICS, add_topics, split_of
 from .unused import DEVICE, refuse_unused
@@ -166,6 +166,11 @@ def _weight(text: str) -> tuple[str, str]:
     signal, equals, weight = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r}: write a signal and a number, for example multi=2")
+    for value, hint in ((signal, Signal), (weight, Weight)):
+        try:
+            parser_of(hint)(value)
+        except argparse.ArgumentTypeError as problem:
+            raise argparse.ArgumentTypeError(f"{text}: {problem}") from problem
     return signal, weight
 
 

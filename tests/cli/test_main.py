@@ -186,6 +186,8 @@ def test_the_default_measures_are_written_as_they_are_typed(capsys: pytest.Captu
             "unknown argument 'tall': --query takes one text; put several words in quotes.",
         ),
         (["search", "--query", "how", "--index", "I", "tall"], "unknown argument 'tall'"),
+        (["search", "--query", "q", "--weights", "bm25=x"], "bm25=x: 'x' must be a number of at least 0"),
+        (["search", "--query", "q", "--weights", "bm52=1"], "bm52=1: 'bm52' must be one of 'dense', "),
         (["doctor", "now"], "diffretriever doctor: error: unknown argument 'now'"),
     ],
 )
