@@ -82,6 +82,11 @@ class ClientEngine:
         except (KeyError, TypeError, ValueError) as error:
             raise no_record(self.name) from error
 
+    def collections(self) -> list[str]:
+        """See :class:`.engine.Engine`."""
+        with self._answers():
+            return sorted(one.name for one in self._client.get_collections().collections)
+
     def create(self, layout: Layout, record: dict[str, Any]) -> None:
         """See :class:`.engine.Engine`."""
         quantization = None if layout.quantization is None else _QUANTIZATION[layout.quantization]

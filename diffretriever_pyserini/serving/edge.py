@@ -66,6 +66,10 @@ class EdgeEngine:
             else read_json(self._folder / _RECORD, f"remove {self._folder} and export again")
         )
 
+    def collections(self) -> list[str]:
+        """See :class:`.engine.Engine`."""
+        return sorted(path.parent.name for path in self._folder.parent.glob(f"*/{_RECORD}"))
+
     def create(self, layout: Layout, record: dict[str, Any]) -> None:
         """See :class:`.engine.Engine`."""
         quantization = None if layout.quantization is None else _QUANTIZATION[layout.quantization]

@@ -91,6 +91,9 @@ class Engine(Protocol):
             For a collection without a record.
         """
 
+    def collections(self) -> list[str]:
+        """The names of all collections of the server or folder."""
+
     def create(self, layout: Layout, record: dict[str, Any]) -> None:
         """Make an empty collection."""
 

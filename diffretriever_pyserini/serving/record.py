@@ -166,7 +166,9 @@ def existing_record(engine: Engine) -> CollectionRecord:
     """As :func:`read_record`, but InputError where there is no collection."""
     record = read_record(engine)
     if record is None:
-        raise InputError(f"{engine.name} does not exist; make it with `diffretriever export qdrant`.")
+        names = engine.collections()
+        there = f" (there are: {', '.join(names)})" if names else ""
+        raise InputError(f"{engine.name} does not exist{there}; make it with `diffretriever export qdrant`.")
     return record
 
 

@@ -138,6 +138,11 @@ def test_info_and_delete(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ("export qdrant --collection c --url localhost:6333", "--store store", "write http://localhost:6333"),
         ("export qdrant --collection parts", "--store store --path store", "--path .*parts would be inside"),
         ("export qdrant --collection bert", "--store store --path .", "bert holds .* and is no collection"),
+        (
+            "qdrant info --collection nix",
+            "--qdrant qdrant",
+            r"nix in .*qdrant does not exist \(there are: .*c.*\); make",
+        ),
         ("qdrant info --collection c", "--qdrant qdrant --docids topics.tsv", "--docids FILE belongs to"),
     ],
 )
