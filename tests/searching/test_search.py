@@ -136,7 +136,8 @@ def test_depth_applies_to_fusion_only(index: SearchIndex) -> None:
     deep, shallow = (index.search(TOPICS, hits=1, depth=depth) for depth in (None, 1))
     assert deep != shallow
     for mode in ("dense", "lexical"):
-        assert index.search(TOPICS, mode=mode, hits=2, depth=4) == index.search(TOPICS, mode=mode, hits=2)
+        with pytest.raises(InputError, match="depth has no effect"):
+            index.search(TOPICS, mode=mode, hits=2, depth=4)
     assert [SearchOptions(hits=hits).listed(signals) for hits in (10, 2000) for signals in (1, 2)] == [
         10,
         1000,
