@@ -10,7 +10,7 @@ from typing import Any
 
 from ..serving.options import QdrantSearch
 from ..settings import add_options, from_arguments
-from .unused import refuse_unused
+from .unused import note_unused
 
 _HELP = "Delete passages from a collection of Qdrant, or show what it holds."
 _EXAMPLES = """\
@@ -87,11 +87,7 @@ def collection_of(arguments: argparse.Namespace) -> Any:
         multi_options=from_arguments(MultiOptions, arguments),
         **{name: getattr(arguments, name) for name in ("device", "dtype", "k_query", "max_length")},
     )
-    try:
-        refuse_unused(arguments, index.folder, of_vectors=("dense", "multi"))
-    except InputError:
-        index.close()
-        raise
+    note_unused(arguments, index.folder, of_vectors=("dense", "multi"))
     if index.unfinished is not None:
         print(
             f"{index.folder.name}: an upload is not finished ({index.unfinished}); the rest is not searched.",

@@ -17,7 +17,7 @@ from ..searching.options import ANSWER_HITS, SearchOptions, Signal
 from ..settings import Count, Effort, Masks, Weight, add_options, from_arguments, parser_of
 from . import qdrant
 from .sources import TOPICS, add_topics, split_of
-from .unused import DEVICE, refuse_unused
+from .unused import DEVICE, note_unused
 
 _HELP = "search an index with one query, or with a topic file and write a TREC run"
 _EXAMPLES = """examples:
@@ -195,7 +195,7 @@ def index_of(arguments: argparse.Namespace, cluster: ClusterOptions | None = Non
     else:
         folder = read_index(arguments.index)
         folder = folder if text is None else with_texts(folder, text)
-    refuse_unused(arguments, folder, of_vectors=("dense",))
+    note_unused(arguments, folder, of_vectors=("dense",))
     options = dict(
         mode=arguments.mode,
         parameters={name: value for name, value in parameters if value is not None},

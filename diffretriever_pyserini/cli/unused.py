@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import InputError
 from ..indexes.options import MultiOptions
+from ..searching.options import SearchOptions
 
 DEVICE = "cpu"
 _OF_MODEL = ("encoder", "device", "dtype", "max_length", "k_query")
 _OF_MULTI = ("candidates", "refine")
 _OF_VECTORS = ("nprobe", "ef_search", "scan")
-_DEFAULTS = {"device": DEVICE, "refine": MultiOptions.refine, "scan": False}
+_OF_FUSION = ("alpha", "fusion", "depth", "rrf_k")
+_DEFAULTS = {
+    "device": DEVICE,
+    "refine": MultiOptions.refine,
+    "scan": False,
+    "fusion": SearchOptions.fusion,
+    "rrf_k": SearchOptions.rrf_k,
+}
 
 
-def refuse_unused(arguments: argparse.Namespace, folder: Any, of_vectors: Sequence[str]) -> None:
-    """Raise InputError for an option, other than its default, that no signal of the search uses.
+def note_unused(arguments: argparse.Namespace, folder: Any, of_vectors: Sequence[str]) -> None:
+    """Print a note on each option, other than its default, that the search does not use.
 
-    SearchOptions checks its own. ``of_vectors`` are the signals that search pooled vectors.
+    ``of_vectors`` are the signals that search pooled vectors.
     """
     mode = folder.mode(arguments.mode)
     signals = folder.signals(mode)
-    for names, users in (
+    for name in _unused(arguments, signals, of_vectors):
+        option = f"--{name.replace('_', '-')}"
+        print(f"note: {option} has no effect: mode {mode} searches {' and '.join(signals)}", file=sys.stderr)
+
+
+def _unused(arguments: argparse.Namespace, signals: Sequence[str], of_vectors: Sequence[str]) -> Iterator[str]:
+    users = (
         (_OF_MODEL, ("dense", "multi", "lexical")),
         (_OF_MULTI, ("multi",)),
         (_OF_VECTORS, of_vectors),
-    ):
-        given = [name for name in names if getattr(arguments, name, None) not in (None, _DEFAULTS.get(name))]
-        if given and not set(users) & set(signals):
-            option = f"--{given[0].replace('_', '-')}"
-            raise InputError(f"{option} has no effect: mode {mode} searches {' and '.join(signals)}.")
+        (("alpha",), ("lexical",)),
+        (_OF_FUSION, signals if len(signals) > 1 else ()),
+    )
+    given = {name for names, _ in users for name in names if _changed(arguments, name)}
+    seen = dict.fromkeys(name for names, some in users if not set(some) & set(signals) for name in names)
+    return (name for name in seen if name in given)
+
+
+def _changed(arguments: argparse.Namespace, name: str) -> bool:
+    return getattr(arguments, name, None) not in (None, _DEFAULTS.get(name))

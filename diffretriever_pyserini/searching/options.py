@@ -12,7 +12,6 @@ from ..settings import Batch, Count, Effort, Help, Threads, Weight, parsed, vali
 BM25 = "bm25"  # the signal of a text index; the others come from the model
 Signal = Literal["dense", "multi", "lexical", "bm25"]
 ANSWER_HITS = 5  # of a single query
-_OF_FUSION = ("fusion", "depth", "alpha", "weights", "rrf_k")
 _DEPTH = 1000  # of the lists that are fused (docs/method.md §5)
 
 
@@ -85,14 +84,6 @@ class SearchOptions:
         return max(self.hits, _DEPTH) if self.depth is None else self.depth
 
     def check_signals(self, mode: str, signals: Sequence[str]) -> None:
-        """Raise InputError for an option, other than its default, that has no effect in ``mode``."""
+        """Raise InputError for a weight of a signal that ``mode`` does not search."""
         if unused := [signal for signal in self.weights if signal not in signals]:
             raise InputError(f"the weight for {unused[0]} has no effect: mode {mode} searches {' and '.join(signals)}.")
-        default = SearchOptions()
-        changed = [name for name in _OF_FUSION if getattr(self, name) != getattr(default, name)]
-        if len(signals) == 1 and changed:
-            raise InputError(f"{changed[0]} has no effect: mode {mode} searches one signal, so no lists are fused.")
-        if "alpha" in changed and "lexical" not in signals:
-            raise InputError(f"alpha has no effect: mode {mode} searches {' and '.join(signals)}, not lexical.")
-        if "rrf_k" in changed and self.fusion != "rrf":
-            raise InputError("rrf_k has no effect: fusion is minmax, not rrf.")

@@ -61,10 +61,10 @@ def test_hybrid_is_the_papers_fusion(
         assert results[qid] == ranked(dict(results[qid]))
         assert len(results[qid]) == min(hits, len(PASSAGES))
         for docid, score in results[qid]:
-            assert score == pytest.approx(listed[docid], abs=1e-5)
+            assert score == pytest.approx(listed[docid], abs=3e-5)  # min-max divides by a small range here
         # A passage that was cut off, or whose only score is a lexical 0, is no better than the last hit.
         last = results[qid][-1][1]
-        assert all(score <= last + 1e-5 for docid, score in listed.items() if docid not in dict(results[qid]))
+        assert all(score <= last + 3e-5 for docid, score in listed.items() if docid not in dict(results[qid]))
 
 
 @pytest.mark.parametrize("hits", [1, 3, 1000])
@@ -136,8 +136,7 @@ def test_depth_applies_to_fusion_only(index: SearchIndex) -> None:
     deep, shallow = (index.search(TOPICS, hits=1, depth=depth) for depth in (None, 1))
     assert deep != shallow
     for mode in ("dense", "lexical"):
-        with pytest.raises(InputError, match="depth has no effect"):
-            index.search(TOPICS, mode=mode, hits=2, depth=4)
+        assert index.search(TOPICS, mode=mode, hits=2, depth=4) == index.search(TOPICS, mode=mode, hits=2)
     assert [SearchOptions(hits=hits).listed(signals) for hits in (10, 2000) for signals in (1, 2)] == [
         10,
         1000,
@@ -306,10 +305,6 @@ def test_the_query_side_may_differ(folder: Path, index: SearchIndex) -> None:
         ({"fusion": "sum"}, "fusion='sum' must be one of 'minmax', 'rrf'"),
         ({"mode": "sparse"}, "mode 'sparse'"),
         ({"mode": "dense,dense"}, "names a signal twice"),
-        ({"mode": "lexical", "alpha": 2.0}, "alpha has no effect: mode lexical searches one signal"),
-        ({"mode": "dense", "weights": {"dense": 2.0}}, "weights has no effect: mode dense searches one signal"),
-        ({"mode": "dense", "hits": 3, "depth": 9}, "depth has no effect: mode dense searches one signal"),
-        ({"rrf_k": 9}, "rrf_k has no effect: fusion is minmax, not rrf"),
         ({"weights": {"multi": 2.0}}, "weight for multi has no effect: mode hybrid searches dense and lexical"),
         (
             {"weights": {"sparse": 2.0}},

@@ -80,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _result(self, path: list[str], body: dict[str, Any]) -> dict[str, Any]:
         if path == [""]:
             return {"title": "qdrant", "version": self.server.version}
+        if path == ["collections"]:
+            return {"result": self.server.client.get_collections().model_dump(mode="json"), "status": "ok", "time": 0.0}
         client, name = self.server.client, path[1]
         done = {"operation_id": 0, "status": "completed"}
         match self.command, path[2:]:

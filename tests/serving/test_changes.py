@@ -154,7 +154,7 @@ def test_what_cannot_be_opened(collections: Collections, store: Store) -> None:
         with pytest.raises(InputError, match="no such folder"):
             collections.open()
     collections.export(store)
-    with pytest.raises(InputError, match=r"collection d (at|in) .* does not exist; make it with"):
+    with pytest.raises(InputError, match=r"collection d (at|in) .* does not exist \(there are: c\); make it with"):
         collections.open("d")
 
 

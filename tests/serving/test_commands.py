@@ -113,11 +113,6 @@ def test_info_and_delete(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
             "--index has no meaning",
         ),
         ("search --collection c", "--qdrant qdrant --index store --query tower", "--index has no meaning"),
-        (
-            "search --collection c --mode lexical --scan",
-            "--qdrant qdrant --topics topics.tsv --output r",
-            "--scan has no effect: mode lexical searches lexical",
-        ),
         ("search", "--qdrant qdrant --topics topics.tsv --output r", "--qdrant needs --collection NAME"),
         ("search --collection c", "--index store --topics topics.tsv --output r", "belong to --qdrant"),
         (
