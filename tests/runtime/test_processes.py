@@ -149,7 +149,9 @@ print("\\n", len(hits["1"]), vector, "-Xrs" in jnius_config.get_options())
 
 
 @pytest.mark.java
-@pytest.mark.parametrize(("home", "opted_out"), [(None, "1"), ("/no/such/java", "0")])
+@pytest.mark.parametrize(
+    ("home", "opted_out"), [pytest.param(None, "1", marks=pytest.mark.rare), ("/no/such/java", "0")]
+)
 def test_a_library_call_prepares_java_without_the_hook(
     indexed: tuple[Path, Path], tmp_path: Path, home: str | None, opted_out: str
 ) -> None:
