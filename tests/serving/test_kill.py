@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import pytest
 from diffretriever_pyserini import Store
 from diffretriever_pyserini.serving import export_to_qdrant
 
-from ..warm import python
 from .conftest import Collections, write_store
 from .test_changes import contents
 
@@ -51,7 +51,8 @@ def test_killed_and_continued(kind: str, tmp_path: Path) -> None:
 
 def _killed(store: Store, target: Path, seconds: float) -> bool:
     """Whether an upload was killed, so many ``seconds`` after it wrote its record."""
-    command = [python(), "-m", "diffretriever_pyserini", "export", "qdrant", "--store", str(store.folder)]
+    # Not a warm Python: its fork outlives a killed client for a moment, and holds the lock.
+    command = [sys.executable, "-m", "diffretriever_pyserini", "export", "qdrant", "--store", str(store.folder)]
     command += ["--path", str(target), "--collection", "c", "--batch-size", "4", "--quiet"]
     record = target / "meta.json" if (target / "meta.json").exists() else target / "c" / "collection.json"
     before = _written(record)
