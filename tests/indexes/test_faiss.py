@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import faiss
 import numpy as np
 import pytest
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from diffretriever_pyserini import scoring
 from diffretriever_pyserini.errors import DiffRetrieverError, InputError
@@ -257,7 +257,7 @@ def test_after_a_kill_the_next_run_writes_the_same_bytes(tmp_path: Path, kind: s
         child = os.fork()
         if child == 0:
             code = 1
-            tqdm.set_lock(threading.RLock())  # tqdm's lock is shared with this process: a killed child may hold it
+            tqdm.set_lock(threading.RLock())  # that of the product's class is shared: a killed child may hold it
             try:
                 build(store, tmp_path / "I", kind, rebuild=True, quiet=True)
                 code = 0

@@ -14,7 +14,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from diffretriever_pyserini.errors import DiffRetrieverError
 from diffretriever_pyserini.indexes import faiss as dense_module
