@@ -24,7 +24,7 @@ from diffretriever_pyserini.explaining.records import (
     Term,
     TextView,
 )
-from diffretriever_pyserini.explaining.text import FUSION_HEADER, to_text, total, verdict
+from diffretriever_pyserini.explaining.text import FUSION_HEADER, amount_read, to_text, total, verdict
 from diffretriever_pyserini.scoring.fusion import Contribution
 
 EVIL = "</title></style><script>alert('1')</script><img src=\"http://x.example/y\" onerror=a&amp;b>"
@@ -333,3 +333,15 @@ def test_the_verdict(changes: dict[str, object], expected: str) -> None:
 )
 def test_the_total(changes: dict[str, object], expected: list[str]) -> None:
     assert total(dataclasses.replace(explanation("plain", "d1").result, **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "full", "expected"),
+    [
+        (0, False, "no tokens read: the text is empty"),
+        (1, False, "1 token read"),
+        (1200, True, "1,200 tokens read, the maximum"),
+    ],
+)
+def test_how_much_was_read(tokens: int, full: bool, expected: str) -> None:
+    assert amount_read(TextView("a text", tokens, full, ())) == expected

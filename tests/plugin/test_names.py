@@ -148,8 +148,16 @@ def test_a_damaged_file_is_named(kept: Kept) -> None:
             "beir-v1.0.0-scifact-tset",
             "and no topics that Pyserini knows; did you mean 'beir-v1.0.0-scifact",
         ),
-        (read_qrels, "dl19-passage-splade-v3", "and no judgements that Pyserini knows; did you mean 'dl19-passage'"),
-        (read_qrels, "qqqqqqqq", "no such file or folder, and no judgements that Pyserini knows; check the spelling"),
+        (
+            read_qrels,
+            "dl19-passage-splade-v3",
+            r"and no judgements that Pyserini knows; did you mean 'dl19-passage'\?$",
+        ),
+        (
+            read_qrels,
+            "qqqqqqqq",
+            r"no such file or folder, and no judgements that Pyserini knows; check the spelling\.$",
+        ),
     ],
 )
 def test_an_unknown_name(kept: Kept, read: Any, name: str, message: str) -> None:
