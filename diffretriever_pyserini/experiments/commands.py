@@ -47,7 +47,7 @@ def pyserini_command(plan: Plan, step: Step) -> str | None:
 
 
 def _hybrid_weight(plan: Plan) -> float:
-    of_experiment = (plan.experiment.config or {}).get("hybrid_weight")
+    of_experiment = (plan.config or {}).get("hybrid_weight")
     return float(of_experiment or written_hybrid_weight(plan.encoder))
 
 

@@ -67,7 +67,6 @@ def _cost(plan: Plan, corpus: str, collection: Collection) -> Cost | None:
 
 def _masks(plan: Plan) -> int:
     """K of a passage, from the settings as they are written: nothing is loaded or downloaded."""
-    experiment = plan.experiment
-    values = dict(experiment.config or {}) if experiment.model is None else written_values(experiment.model) or {}
+    values = (written_values(plan.encoder) if plan.config is None else plan.config) or {}
     default = RetrieverConfig.__dataclass_fields__["k_passage"].default
     return int(values.get("k_passage", default))

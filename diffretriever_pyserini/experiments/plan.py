@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import InputError
 from .measures import with_relevance
@@ -156,6 +156,11 @@ class Plan:
     def encoder(self) -> str:
         """What ``--encoder`` takes: the model's name, or the YAML file of its settings."""
         return self.options.encoder or self.experiment.model or str(self.output / "model.yaml")
+
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        """Settings of the experiment's own model, which ``run`` writes as a YAML file; None where a model is named."""
+        return None if self.options.encoder else self.experiment.config
 
     @property
     def vectors(self) -> str:

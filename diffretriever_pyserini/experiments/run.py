@@ -116,11 +116,10 @@ class _Work:
     def _check_model(self) -> None:
         from ..model.resolve import resolve_config
 
-        experiment = self.plan.experiment
-        if experiment.config is not None and self.plan.options.encoder is None:
+        if self.plan.config is not None:
             import yaml
 
-            text = yaml.safe_dump(dict(experiment.config))
+            text = yaml.safe_dump(dict(self.plan.config))
             path = Path(self.plan.encoder)
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_whole(path, text)
@@ -157,7 +156,7 @@ class _Work:
         if step.corpus in self.corpora:
             facts["corpus"] = self.corpora[step.corpus].identity()
         if step.kind in ("encode", "index", "search"):
-            facts |= {"encoder": plan.encoder, "config": dict(plan.experiment.config or {}), "vectors": plan.vectors}
+            facts |= {"encoder": plan.encoder, "config": dict(plan.config or {}), "vectors": plan.vectors}
             facts |= {"dtype": plan.options.dtype} | self._model_facts
         if step.kind in ("index", "search"):
             signals = plan.indexed_signals(step.corpus) if step.kind == "index" else plan.signals(step.mode)

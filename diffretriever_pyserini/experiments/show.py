@@ -81,7 +81,7 @@ def our_commands(plan: Plan) -> list[str]:
 def written_files(plan: Plan) -> list[str]:
     """The files and folders that the shown commands read and only ``reproduce run`` writes, where they do not exist."""
     commands = " ".join([*our_commands(plan), *pyserini_commands(plan)])
-    files = {path: str(path) for path in [Path(plan.encoder)] if plan.experiment.config and not plan.options.encoder}
+    files = {path: str(path) for path in [Path(plan.encoder)] if plan.config}
     for name in dict.fromkeys(step.collection for step in plan.steps):
         files |= {path: str(path.relative_to(plan.output)) for path in (plan.topics_file(name), plan.qrels_file(name))}
     corpora = [plan.bm25(step.corpus) / "corpus" for step in plan.steps if step.kind == "bm25-index"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,9 @@ def test_what_a_store_holds_does_not_depend_on_the_chosen_modes() -> None:
 def test_another_model_than_the_experiments_own() -> None:
     plan = plan_of("repllama-v1-7b", "scifact", encoder="mine.yaml")
     assert plan.encoder == "mine.yaml"
+    own = replace(plan.experiment, model=None, config={"backbone": "base", "k_passage": 16, "hybrid_weight": 0.9})
+    assert Plan(own, ReproduceOptions(Path("out"))).config == own.config
+    assert Plan(own, plan.options).config is None, "its settings are those of another model"
     assert any("mine.yaml" in command for command in our_commands(plan))
 
 
