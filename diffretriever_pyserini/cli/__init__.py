@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"diffretriever: error: {sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"diffretriever: interrupted{getattr(arguments, 'interrupted', '')}", file=sys.stderr)
+        hint = "; the same command continues" if getattr(arguments, "continues", False) else ""
+        print(f"diffretriever: interrupted{hint}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader (head, less) has ended; without this Python prints a second error at shutdown.

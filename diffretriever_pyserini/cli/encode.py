@@ -63,7 +63,7 @@ def add_to(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
     parser.add_argument("--json", action="store_true", help="progress and summary as JSON lines on standard output")
-    parser.set_defaults(function=_run, interrupted="; the same command continues")
+    parser.set_defaults(function=_run, continues=True)
     return parser
 
 

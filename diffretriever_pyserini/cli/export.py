@@ -38,7 +38,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     add_options(parser, ExportOptions)
     parser.add_argument("--quiet", action="store_true", help="no bar, no summary")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.set_defaults(function=_run, interrupted="; the same command continues")
+    parser.set_defaults(function=_run, continues=True)
     return parser
 
 

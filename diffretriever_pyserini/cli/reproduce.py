@@ -51,7 +51,7 @@ def add_to(commands: Any) -> argparse.ArgumentParser:
     )
     add_options(parser, ReproduceOptions)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(function=_run, interrupted="; the same command continues")
+    parser.set_defaults(function=_run, continues=True)
     return parser
 
 

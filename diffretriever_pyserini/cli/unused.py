@@ -44,9 +44,8 @@ def _unused(arguments: argparse.Namespace, signals: Sequence[str], of_vectors: S
         (("alpha",), ("lexical",)),
         (_OF_FUSION, signals if len(signals) > 1 else ()),
     )
-    given = {name for names, _ in users for name in names if _changed(arguments, name)}
-    seen = dict.fromkeys(name for names, some in users if not set(some) & set(signals) for name in names)
-    return (name for name in seen if name in given)
+    idle = dict.fromkeys(name for names, some in users if not set(some) & set(signals) for name in names)
+    return (name for name in idle if _changed(arguments, name))
 
 
 def _changed(arguments: argparse.Namespace, name: str) -> bool:

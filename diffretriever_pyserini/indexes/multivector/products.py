@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-_DIGITS = 1 << np.arange(14, -1, -7)  # a factor has three digits from -64 to 127
+_DIGITS = 1 << np.arange(
+    14, -1, -7
+)  # of the three digits of a factor, the highest from -127 to 127, the others from -64 to 63
 _LARGEST = 127 << 14
 _LONGEST = 1 << 17  # codes of a product: the largest sum, 128 * 128 * _LONGEST, is 2^31
 
