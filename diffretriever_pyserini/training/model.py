@@ -157,22 +157,28 @@ class MaskReader(nn.Module):
 
     def _packed(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """The same, computed without the padding."""
+        states, order, lengths = self._packed_states(ids, mask, self.layouts[side].block)
+        if self.readout == "mean":
+            return mean_states(states, lengths)[order.argsort()].unsqueeze(1)
+        starts = torch.empty_like(lengths)
+        starts[order] = lengths.cumsum(dim=0) - lengths
+        if self.backbone.pad_left:
+            starts -= ids.shape[1] - lengths[order.argsort()]
+        return states[starts.unsqueeze(1) + positions]
+
+    def _packed_states(self, ids: Tensor, mask: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states [T, H] of all tokens, texts by length; their rows in this order [N], and their lengths [N]."""
         lengths = mask.sum(dim=1)
         order = lengths.argsort(stable=True)  # texts of equal length attend together
-        starts = torch.empty_like(lengths)
-        starts[order] = lengths[order].cumsum(dim=0) - lengths[order]
-        if self.backbone.pad_left:
-            starts -= ids.shape[1] - lengths
-        sizes_in_order = lengths[order].cpu().numpy()
+        lengths = lengths[order]
+        sizes_in_order = lengths.cpu().numpy()
         states, first = [], int(np.count_nonzero(sizes_in_order == 0))  # only without a prompt
         for sizes in _at_once(sizes_in_order[first:], ids.device.type):
             rows = order[first : first + len(sizes)]
-            packing, block = self.backbone.packing(sizes), self.layouts[side].block
+            packing = self.backbone.packing(sizes)
             states.append(self.backbone.packed_states(ids[rows][mask[rows].bool()], packing, block))
             first += len(sizes)
-        if self.readout == "mean":
-            return mean_states(torch.cat(states), lengths[order])[order.argsort()].unsqueeze(1)
-        return torch.cat(states)[starts.unsqueeze(1) + positions]
+        return torch.cat(states), order, lengths
 
     @torch.no_grad()
     def plain_embeddings(self, batch: Side) -> Tensor:
@@ -182,8 +188,12 @@ class MaskReader(nn.Module):
         parts = []
         for rows in _slices(len(batch["input_ids"]), self.chunk):
             ids, mask, _ = self._trim(batch["input_ids"][rows], batch["attention_mask"][rows])
-            states = self.network.base_model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            parts.append((states * mask.unsqueeze(2)).sum(dim=1))
+            if self._packs(ids):
+                states, order, lengths = self._packed_states(ids, mask, block=0)
+                parts.append(mean_states(states, lengths)[order.argsort()])
+            else:
+                states = self.network.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+                parts.append(mean_states(states[mask.bool()], mask.sum(dim=1)))
         self.network.train(training)
         return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 

@@ -7,7 +7,8 @@ transformers'. Ours are the loss of a batch, the checkpoint folder in the releas
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import save_fsdp_optimizer
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -82,10 +84,11 @@ class RetrieverTrainer(Trainer):
     ) -> Any:
         """Loss of one batch of this device; scores and losses are float32 whatever the model computes in."""
         settings = self.parts.settings
-        outputs = model(**{name: inputs[name] for name in ("query", "passage", "denoise") if name in inputs})
+        with bfloat16_attention(self.args):
+            outputs = model(**{name: inputs[name] for name in ("query", "passage", "denoise") if name in inputs})
         teacher = None
         if "plain" in inputs:
-            with adapter_off(self.parts.model.backbone):
+            with adapter_off(self.parts.model.backbone), self.accelerator.autocast():
                 teacher = {side: self.parts.model.plain_embeddings(one) for side, one in inputs["plain"].items()}
         if (settings.margin_mse_weight or settings.relational_kl_weight) and "teacher_scores" not in inputs:
             raise ConfigError("distillation needs a 'score' in every passage of every row, and a row here has none.")
@@ -301,3 +304,18 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
     if settings.workers:  # every other way to start processes would run a user's script again
         training_arguments.dataloader_multiprocessing_context = "fork"
     return training_arguments
+
+
+@contextmanager
+def bfloat16_attention(arguments: TrainingArguments) -> Iterator[None]:
+    """Attention from plain matrix products for bfloat16 on a CPU, where torch's fused kernel has a slow backward."""
+    if arguments.device.type != "cpu" or not arguments.bf16:
+        yield
+        return
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # despite its name for CPUs too
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from diffretriever_pyserini.model.backbones.loading import load_tokenizer
 from diffretriever_pyserini.model.layout import build_layout
 from diffretriever_pyserini.training import model as model_module
 from diffretriever_pyserini.training.data.batches import Collator, Example
-from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbone
+from diffretriever_pyserini.training.lora import LoraSettings, adapter_off, trainable_backbone
 from diffretriever_pyserini.training.model import MaskReader, base_dropout, set_base_dropout
 from diffretriever_pyserini.training.objective import objective
 from diffretriever_pyserini.training.run import retriever_for
 from diffretriever_pyserini.training.settings import TrainSettings
+from diffretriever_pyserini.training.trainer import bfloat16_attention
 
 from ..model.conftest import save_masked_lm
 
@@ -96,6 +98,48 @@ def test_without_padding_losses_and_gradients_are_the_same(
     assert all(value.abs().max() > 0 for value in expected.values())
     for key, value in gradients(model).items():
         torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize("name", ["tiny-dream", "bert"])
+def test_without_padding_the_teachers_embeddings_are_the_same(
+    name: str, tiny_settings: Settings, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_module, "_CACHED_TOKENS", 50)
+    settings = tiny_settings(embedding_weight=1.0, **({"model": str(tiny_bert)} if name == "bert" else {"name": name}))
+    _, model = step(settings)
+    config = retriever_for(settings)
+    tokenizer = load_tokenizer(config)
+    batch = Collator(tokenizer, model.layouts, model.backbone.pad_left, config.lexical_terms, settings, config)(
+        EXAMPLES
+    )["plain"]["passage"]
+    with adapter_off(model.backbone):
+        packed = model.plain_embeddings(batch)
+        model.backbone.model.set_attn_implementation("eager")
+        assert not model.backbone.packs
+        padded = model.plain_embeddings(batch)
+        alone = model.plain_embeddings({name: values[2:3] for name, values in batch.items()})
+    assert packed.shape == (6, model.backbone.model.config.hidden_size)
+    torch.testing.assert_close(packed.norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(packed, padded, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(packed[2:3], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_on_a_cpu_attends_by_matrix_products(tiny_settings: Settings, tiny_bert: Path) -> None:
+    """Losses and gradients agree with those of torch's fused kernel, which is used again afterwards."""
+    settings = tiny_settings(temperature=0.05, model=str(tiny_bert))
+    results = {}
+    for bf16 in (True, False):
+        machine: Any = SimpleNamespace(device=torch.device("cpu"), bf16=bf16)
+        with bfloat16_attention(machine), torch.autocast("cpu", torch.bfloat16):
+            assert torch.backends.cuda.flash_sdp_enabled() is not bf16
+            results[bf16] = step(settings)
+        assert torch.backends.cuda.flash_sdp_enabled()
+    (products, ours), (fused, reference) = results[True], results[False]
+    torch.testing.assert_close(products["loss"], fused["loss"], rtol=0.03, atol=0.0)
+    expected = gradients(reference)
+    for key, value in gradients(ours).items():
+        cosine = torch.nn.functional.cosine_similarity(value.flatten(), expected[key].flatten(), dim=0)
+        assert cosine > 0.98, key
 
 
 def test_layers_below_the_lowest_adapter_have_no_gradient(tiny_settings: Settings, tiny_bert: Path) -> None:
