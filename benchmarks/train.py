@@ -1,17 +1,20 @@
-"""Speed of training steps: without padding against padded, all layers against the upper four.
+"""Speed of training steps: without padding against padded, all layers against the upper four, bfloat16 against float32.
 
     python benchmarks/train.py [--threads N] [--batch N] [--steps N]
 
-Steps of `diffretriever train` (collator, forward, backward, update; LoRA rank 32; float32; no dropout) on
-all-MiniLM-L6-v2, K 4/16, with passages of 20 to 120 words. All ways run in turn in each round, in one process. The
-limit is what the matrix products of the model's layers alone would allow: their number of operations at the measured
-speed of one such product.
+Steps of `diffretriever train` (collator, forward, backward, update; LoRA rank 32; no dropout) on all-MiniLM-L6-v2,
+K 4/16, with passages of 20 to 120 words. All ways run in turn in each round, in one process. The limit is what the
+matrix products of the model's layers alone would allow: their number of operations at the measured speed of one such
+product of the same type. bfloat16 (`--bf16 true`) needs a processor with AVX-512 bf16, without which it is slow.
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbon
 from diffretriever_pyserini.training.model import MaskReader
 from diffretriever_pyserini.training.objective import objective
 from diffretriever_pyserini.training.settings import TrainSettings
+from diffretriever_pyserini.training.trainer import bfloat16_attention
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 NEGATIVES = 3
@@ -36,10 +40,19 @@ class Way:
 
     name: str
     layers: int
-    padded: bool
+    padded: bool = False
+    bf16: bool = False
+    fused: bool = False  # with bfloat16: torch's fused attention, which `diffretriever train` avoids on a CPU
     model: Any = None
     optimiser: Any = None
     seconds: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """What the forward pass computes in."""
+        machine: Any = SimpleNamespace(device=torch.device("cpu"), bf16=self.bf16 and not self.fused)
+        with bfloat16_attention(machine), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            yield
 
 
 def examples(count: int, words: list[str], rng: np.random.Generator) -> list[Example]:
@@ -51,9 +64,9 @@ def examples(count: int, words: list[str], rng: np.random.Generator) -> list[Exa
     return [Example(text(5, 30), tuple(text(20, 120) for _ in range(1 + NEGATIVES))) for _ in range(count)]
 
 
-def product_speed(hidden: int, wide: int, rows: int = 1536) -> float:
+def product_speed(hidden: int, wide: int, dtype: torch.dtype, rows: int = 1536) -> float:
     """Operations per second of one of the layers' matrix products."""
-    a, b = torch.randn(rows, hidden), torch.randn(wide, hidden)
+    a, b = torch.randn(rows, hidden).to(dtype), torch.randn(wide, hidden).to(dtype)
     torch.nn.functional.linear(a, b)
     times = []
     for _ in range(20):
@@ -86,8 +99,15 @@ def main() -> None:
     tokenizer = load_tokenizer(config)
     layouts = {side: build_layout(config, tokenizer, side) for side in ("query", "passage")}
     collator = Collator(tokenizer, layouts, pad_left=False, terms="stems")
-    ways = [Way(f"{kind}, {layers or 'all'} layers", layers, kind == "padded") for kind in ("padded", "packed")
-            for layers in (0, 4)]  # fmt: skip
+    ways = [
+        Way("padded, all layers", 0, padded=True),
+        Way("padded, 4 layers", 4, padded=True),
+        Way("packed, all layers", 0),
+        Way("packed, 4 layers", 4),
+        Way("packed, all layers, bfloat16, fused attention", 0, bf16=True, fused=True),
+        Way("packed, all layers, bfloat16", 0, bf16=True),
+        Way("packed, 4 layers, bfloat16", 4, bf16=True),
+    ]
     for way in ways:
         backbone = trainable_backbone(config, torch.float32, LoraSettings(32, 64, 0.0, way.layers))
         way.model = MaskReader(backbone, layouts)
@@ -101,7 +121,9 @@ def main() -> None:
         for way in ways:
             started = time.perf_counter()
             batch = collator(rows)
-            losses = objective(way.model(batch["query"], batch["passage"]), batch, settings, len(tokenizer))
+            with way.precision():
+                outputs = way.model(batch["query"], batch["passage"])
+            losses = objective(outputs, batch, settings, len(tokenizer))
             losses["loss"].backward()
             way.optimiser.step()
             way.optimiser.zero_grad(set_to_none=True)
@@ -112,13 +134,16 @@ def main() -> None:
             here = sum(int(batch[side]["attention_mask"].sum()) for side in ("query", "passage"))
             tokens, total = tokens + here - masks, total + here
     baseline, base = sum(ways[0].seconds), ways[0].model.network.config
-    speed = product_speed(base.hidden_size, base.intermediate_size)
-    print(f"{options.threads} threads, {options.batch} rows, {tokens // options.steps} text tokens per step, float32")
-    print(f"{'':<22}{'text tokens/s':>14}{'ratio':>8}{'of the limit':>14}")
+    speed = {
+        bf16: product_speed(base.hidden_size, base.intermediate_size, torch.bfloat16 if bf16 else torch.float32)
+        for bf16 in (False, True)
+    }
+    print(f"{options.threads} threads, {options.batch} rows, {tokens // options.steps} text tokens per step")
+    print(f"{'':<46}{'text tokens/s':>14}{'ratio':>8}{'of the limit':>14}")
     for way in ways:
         seconds = sum(way.seconds)
-        least = operations(way.model.network, way.layers) * total / speed
-        print(f"{way.name:<22}{tokens / seconds:>14,.0f}{baseline / seconds:>8.2f}{least / seconds:>14.2f}")
+        least = operations(way.model.network, way.layers) * total / speed[way.bf16]
+        print(f"{way.name:<46}{tokens / seconds:>14,.0f}{baseline / seconds:>8.2f}{least / seconds:>14.2f}")
 
 
 if __name__ == "__main__":

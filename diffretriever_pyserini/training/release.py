@@ -118,10 +118,12 @@ def _save_whole(folder: Path, backbone: Backbone, release: Release, weights: dic
     from huggingface_hub import save_torch_state_dict
 
     names = family_module(release.config.family).released_names(_layers(backbone))
-    tied = set(backbone.model.all_tied_weights_keys)
+    left_out = set(backbone.model.all_tied_weights_keys)
+    if not has_terms(release.config.readout):
+        left_out |= backbone.missing_head  # random, and nothing reads it
     state = {}
     for key, tensor in backbone.stored_tensors(weights).items():
-        if key not in tied:
+        if key not in left_out:
             path, _, kind = key.rpartition(".")
             state[f"{names.get(path, path)}.{kind}"] = _stored(key, tensor, None)
     save_torch_state_dict(state, folder)
