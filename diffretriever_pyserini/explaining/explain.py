@@ -80,13 +80,12 @@ def explain(
         raise InputError(f"mode {BM25} alone uses no model, so there is nothing to explain: add a signal of the model.")
     index.open(mode)
     options.check_signals(mode, signals)
-    lists = _lists(index, query, signals, options)
+    fused = fuse_lists(_lists(index, query, signals, options), options.fusion, options.rrf_k)
     if isinstance(docids, int):
-        hits = fuse_lists(lists, options.fusion, options.rrf_k).hits[: options.hits]
-        docids = [docid for docid, _ in hits[:docids]]
+        docids = [docid for docid, _ in fused.hits[: options.hits][:docids]]
     docids = list(dict.fromkeys(docids))
     texts = texts(docids) if callable(texts) else texts or {}
-    entries = ranked_entries(mode, lists, options, docids)
+    entries = ranked_entries(mode, fused, options, docids)
     explained = _ExplainedQuery(index, query, signals, top)
     try:
         return [explained.about(docid, texts.get(docid), entry) for docid, entry in zip(docids, entries, strict=True)]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..scoring.fusion import RankedList, fuse_lists
+from ..scoring.fusion import Fused
 from ..searching.options import SearchOptions
 from .records import RankedEntry
 
 
-def ranked_entries(
-    mode: str, lists: Sequence[RankedList], options: SearchOptions, docids: Sequence[str]
-) -> list[RankedEntry]:
-    """The entry of each of ``docids`` in the result of a search; ``lists`` are the lists to fuse."""
-    fused = fuse_lists(lists, options.fusion, options.rrf_k)
-    fusion = options.fusion if len(lists) > 1 else None
+def ranked_entries(mode: str, fused: Fused, options: SearchOptions, docids: Sequence[str]) -> list[RankedEntry]:
+    """The entry of each of ``docids`` in the result of a search, ``fused``."""
+    fusion = options.fusion if len(fused.lists) > 1 else None
     rrf_k = options.rrf_k if fusion == "rrf" else None
     ranks = {docid: (rank, score) for rank, (docid, score) in enumerate(fused.hits, start=1)}
     entries = []

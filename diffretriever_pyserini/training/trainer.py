@@ -255,7 +255,7 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
     if settings.deepspeed and find_spec("deepspeed") is None:
         raise ConfigError(
             "deepspeed is set but not installed: pip install deepspeed (it needs a CUDA toolkit), or leave the setting "
-            "deepspeed out."
+            "deepspeed out (--deepspeed none)."
         )
     if settings.fsdp:
         _check_fsdp(Path(settings.fsdp))
