@@ -75,6 +75,11 @@ class RetrieverTrainer(Trainer):
         if parts.settings.patience:
             self.add_callback(EarlyStoppingCallback(early_stopping_patience=parts.settings.patience))
 
+    def training_step(self, *arguments: Any, **more: Any) -> Any:
+        """transformers' step; the backward pass may compute parts of the forward pass again, so it is inside too."""
+        with bfloat16_attention(self.args):
+            return super().training_step(*arguments, **more)
+
     def compute_loss(
         self,
         model: Any,
@@ -84,8 +89,7 @@ class RetrieverTrainer(Trainer):
     ) -> Any:
         """Loss of one batch of this device; scores and losses are float32 whatever the model computes in."""
         settings = self.parts.settings
-        with bfloat16_attention(self.args):
-            outputs = model(**{name: inputs[name] for name in ("query", "passage", "denoise") if name in inputs})
+        outputs = model(**{name: inputs[name] for name in ("query", "passage", "denoise") if name in inputs})
         teacher = None
         if "plain" in inputs:
             with adapter_off(self.parts.model.backbone), self.accelerator.autocast():
