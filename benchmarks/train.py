@@ -11,10 +11,8 @@ product of the same type. bfloat16 (`--bf16 true`) needs a processor with AVX-51
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ from diffretriever_pyserini.training.lora import LoraSettings, trainable_backbon
 from diffretriever_pyserini.training.model import MaskReader
 from diffretriever_pyserini.training.objective import objective
 from diffretriever_pyserini.training.settings import TrainSettings
-from diffretriever_pyserini.training.trainer import bfloat16_attention
+from diffretriever_pyserini.training.trainer import attention_by_products
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 NEGATIVES = 3
@@ -47,12 +45,15 @@ class Way:
     optimiser: Any = None
     seconds: list[float] = field(default_factory=list)
 
-    @contextmanager
-    def precision(self) -> Iterator[None]:
-        """What the forward pass computes in."""
-        machine: Any = SimpleNamespace(device=torch.device("cpu"), bf16=self.bf16 and not self.fused)
-        with bfloat16_attention(machine), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            yield
+    def outputs(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Those of the forward pass."""
+        by_products = self.bf16 and not self.fused
+        with (
+            attention_by_products() if by_products else nullcontext(),
+            torch.autocast("cpu", torch.bfloat16, enabled=self.bf16),
+        ):
+            outputs: dict[str, torch.Tensor] = self.model(batch["query"], batch["passage"])
+        return outputs
 
 
 def examples(count: int, words: list[str], rng: np.random.Generator) -> list[Example]:
@@ -121,9 +122,7 @@ def main() -> None:
         for way in ways:
             started = time.perf_counter()
             batch = collator(rows)
-            with way.precision():
-                outputs = way.model(batch["query"], batch["passage"])
-            losses = objective(outputs, batch, settings, len(tokenizer))
+            losses = objective(way.outputs(batch), batch, settings, len(tokenizer))
             losses["loss"].backward()
             way.optimiser.step()
             way.optimiser.zero_grad(set_to_none=True)

@@ -127,7 +127,11 @@ class MaskReader(nn.Module):
         content: Tensor | None,
         factors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        rows = (self._packed if self._packs(ids) else self._padded)(side, ids, mask, positions)
+        block = self.layouts[side].block
+        if self.readout == "mean":
+            rows = self._means(ids, mask, block).unsqueeze(1)
+        else:
+            rows = (self._packed if self._packs(ids) else self._padded)(ids, mask, positions, block)
         if not has_terms(self.readout):
             return (rows.float(),)
         logits = self.backbone.head(rows) if content is None else self._columns(rows, content.clamp(min=0))
@@ -147,23 +151,28 @@ class MaskReader(nn.Module):
             return self.backbone.head_columns(rows, columns)
         return self.backbone.head_columns_of_all(rows, columns)
 
-    def _padded(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Hidden states [N, K, H] at ``positions`` of padded rows, or their mean."""
+    def _means(self, ids: Tensor, mask: Tensor, block: int) -> Tensor:
+        """Mean of each text's hidden states, float32 [N, H]."""
+        if self._packs(ids):
+            states, order, lengths = self._packed_states(ids, mask, block)
+            return mean_states(states, lengths)[order.argsort()]
+        ids, mask, _ = self._trim(ids, mask)
+        states = self.backbone.hidden_states(ids, mask, block)
+        return mean_states(states[mask.bool()], mask.sum(dim=1))
+
+    def _padded(self, ids: Tensor, mask: Tensor, positions: Tensor, block: int) -> Tensor:
+        """Hidden states [N, K, H] at ``positions`` of padded rows."""
         ids, mask, cut = self._trim(ids, mask)
-        states = self.backbone.hidden_states(ids, mask, self.layouts[side].block)
-        if self.readout == "mean":
-            return mean_states(states[mask.bool()], mask.sum(dim=1)).unsqueeze(1)
+        states = self.backbone.hidden_states(ids, mask, block)
         return states.gather(1, (positions - cut).unsqueeze(2).expand(-1, -1, states.shape[2]))
 
-    def _packed(self, side: str, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    def _packed(self, ids: Tensor, mask: Tensor, positions: Tensor, block: int) -> Tensor:
         """The same, computed without the padding."""
-        states, order, lengths = self._packed_states(ids, mask, self.layouts[side].block)
-        if self.readout == "mean":
-            return mean_states(states, lengths)[order.argsort()].unsqueeze(1)
+        states, order, lengths = self._packed_states(ids, mask, block)
         starts = torch.empty_like(lengths)
         starts[order] = lengths.cumsum(dim=0) - lengths
         if self.backbone.pad_left:
-            starts -= ids.shape[1] - lengths[order.argsort()]
+            starts -= ids.shape[1] - mask.sum(dim=1)
         return states[starts.unsqueeze(1) + positions]
 
     def _packed_states(self, ids: Tensor, mask: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,15 +194,8 @@ class MaskReader(nn.Module):
         """Unit embeddings [N, H] of plain texts: the mean over their tokens, as in the base's sentence encoder."""
         training = self.network.training
         self.network.eval()
-        parts = []
-        for rows in _slices(len(batch["input_ids"]), self.chunk):
-            ids, mask, _ = self._trim(batch["input_ids"][rows], batch["attention_mask"][rows])
-            if self._packs(ids):
-                states, order, lengths = self._packed_states(ids, mask, block=0)
-                parts.append(mean_states(states, lengths)[order.argsort()])
-            else:
-                states = self.network.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
-                parts.append(mean_states(states[mask.bool()], mask.sum(dim=1)))
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        parts = [self._means(ids[rows], mask[rows], block=0) for rows in _slices(len(ids), self.chunk)]
         self.network.train(training)
         return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 

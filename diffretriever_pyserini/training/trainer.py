@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,7 +77,8 @@ class RetrieverTrainer(Trainer):
 
     def training_step(self, *arguments: Any, **more: Any) -> Any:
         """transformers' step; the backward pass may compute parts of the forward pass again, so it is inside too."""
-        with bfloat16_attention(self.args):
+        slow = self.args.bf16 and self.args.device.type == "cpu"
+        with attention_by_products() if slow else nullcontext():
             return super().training_step(*arguments, **more)
 
     def compute_loss(
@@ -311,11 +312,8 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
 
 
 @contextmanager
-def bfloat16_attention(arguments: TrainingArguments) -> Iterator[None]:
-    """Attention from plain matrix products for bfloat16 on a CPU, where torch's fused kernel has a slow backward."""
-    if arguments.device.type != "cpu" or not arguments.bf16:
-        yield
-        return
+def attention_by_products() -> Iterator[None]:
+    """Attention from plain matrix products: torch's fused kernel has a slow backward pass in bfloat16 on a CPU."""
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # despite its name for CPUs too
     try:

@@ -117,6 +117,13 @@ def edit_weights(folder: Path, change: Callable[[dict[str, Any]], object], name:
     save_file(weights, folder / name, metadata={"format": "pt"})
 
 
+def headless(tiny_bert: Path, folder: Path) -> Path:
+    """The tiny BERT as a sentence encoder: no masked-word head."""
+    copy_folder(tiny_bert, folder)
+    edit_weights(folder, lambda w: [w.pop(key) for key in list(w) if key.startswith("cls.")])
+    return folder
+
+
 def copy_folder(source: Path, target: Path) -> Path:
     """A writable copy of a checkpoint folder."""
     shutil.copytree(source, target, copy_function=shutil.copyfile)

@@ -26,7 +26,7 @@ from diffretriever_pyserini.training.model import MaskReader
 from diffretriever_pyserini.training.objective import objective
 from diffretriever_pyserini.training.settings import TrainSettings, read_settings
 
-from ..model.conftest import edit_weights, save_masked_lm
+from ..model.conftest import headless, save_masked_lm
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "train"
 TEXTS = ["which plants grow in spring", "Rivers need clean water, " * 40, "birds"]
@@ -233,9 +233,8 @@ def test_the_command_refuses_them_too(settings_of: Settings, capsys: pytest.Capt
 
 def test_a_base_without_a_head_is_saved_without_one(tiny_settings: Settings, tmp_path: Path) -> None:
     """Trained whole for a read-out without logits, its head would be random; the mask read-out is then refused."""
-    base = tmp_path / "base"
-    save_masked_lm(base)
-    edit_weights(base, lambda weights: [weights.pop(key) for key in list(weights) if key.startswith("cls.")])
+    save_masked_lm(tmp_path / "bert")
+    base = headless(tmp_path / "bert", tmp_path / "base")
     values: dict[str, Any] = {"k_query": None, "k_passage": None, "max_length": None, "learning_rate": 1e-4}
     run.train(tiny_settings(model=str(base), readout="mean", lora_r=0, **values), say=lambda _: None)
     trained = tmp_path / "out"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from diffretriever_pyserini.training.model import MaskReader, base_dropout, set_
 from diffretriever_pyserini.training.objective import objective
 from diffretriever_pyserini.training.run import retriever_for
 from diffretriever_pyserini.training.settings import TrainSettings
-from diffretriever_pyserini.training.trainer import bfloat16_attention
+from diffretriever_pyserini.training.trainer import attention_by_products
 
 from ..model.conftest import save_masked_lm
 
@@ -31,6 +31,14 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bert")
     save_masked_lm(folder)
     return folder
+
+
+@pytest.fixture
+def named_settings(tiny_settings: Settings, tiny_bert: Path) -> Settings:
+    """Settings of a run on a tiny base by its name, or on "bert"."""
+    return lambda name, **changes: tiny_settings(
+        **changes, **({"model": str(tiny_bert)} if name == "bert" else {"name": name})
+    )
 
 
 EXAMPLES = [
@@ -84,11 +92,11 @@ def test_a_text_of_many_terms_takes_the_whole_head(tiny_settings: Settings, monk
 
 @pytest.mark.parametrize("name", ["tiny-dream", "tiny-llada", "tiny-a2d-qwen3", "tiny-llada-moe", "bert"])
 def test_without_padding_losses_and_gradients_are_the_same(
-    name: str, tiny_settings: Settings, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, named_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In pieces of different sizes, against transformers' eager attention on padded rows."""
     monkeypatch.setattr(model_module, "_CACHED_TOKENS", 50)
-    settings = tiny_settings(temperature=0.05, **({"model": str(tiny_bert)} if name == "bert" else {"name": name}))
+    settings = named_settings(name, temperature=0.05)
     packed, model = step(settings)
     padded, reference = step(settings, "eager")
     assert model.backbone.packs and not reference.backbone.packs
@@ -102,10 +110,10 @@ def test_without_padding_losses_and_gradients_are_the_same(
 
 @pytest.mark.parametrize("name", ["tiny-dream", "bert"])
 def test_without_padding_the_teachers_embeddings_are_the_same(
-    name: str, tiny_settings: Settings, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, named_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_module, "_CACHED_TOKENS", 50)
-    settings = tiny_settings(embedding_weight=1.0, **({"model": str(tiny_bert)} if name == "bert" else {"name": name}))
+    settings = named_settings(name, embedding_weight=1.0)
     _, model = step(settings)
     config = retriever_for(settings)
     tokenizer = load_tokenizer(config)
@@ -128,11 +136,10 @@ def test_bfloat16_on_a_cpu_attends_by_matrix_products(tiny_settings: Settings, t
     """Losses and gradients agree with those of torch's fused kernel, which is used again afterwards."""
     settings = tiny_settings(temperature=0.05, model=str(tiny_bert))
     results = {}
-    for bf16 in (True, False):
-        machine: Any = SimpleNamespace(device=torch.device("cpu"), bf16=bf16)
-        with bfloat16_attention(machine), torch.autocast("cpu", torch.bfloat16):
-            assert torch.backends.cuda.flash_sdp_enabled() is not bf16
-            results[bf16] = step(settings)
+    for by_products in (True, False):
+        with attention_by_products() if by_products else nullcontext(), torch.autocast("cpu", torch.bfloat16):
+            assert torch.backends.cuda.flash_sdp_enabled() is not by_products
+            results[by_products] = step(settings)
         assert torch.backends.cuda.flash_sdp_enabled()
     (products, ours), (fused, reference) = results[True], results[False]
     torch.testing.assert_close(products["loss"], fused["loss"], rtol=0.03, atol=0.0)

@@ -20,7 +20,7 @@ from diffretriever_pyserini.model.backbones.loading import load_backbone, load_b
 from diffretriever_pyserini.model.resolve import resolve_config
 from diffretriever_pyserini.training.lora import head_parameters, trainable_backbone
 
-from ..conftest import TEXTS, Load, assert_close, copy_folder, edit_json, edit_weights, save_masked_lm
+from ..conftest import TEXTS, Load, assert_close, copy_folder, edit_json, edit_weights, headless, save_masked_lm
 
 ADAPTER = "adapter_model.safetensors"
 IDS = torch.tensor([[7, 11, 4, 9, 30, 5]])
@@ -257,13 +257,6 @@ def test_pickled_adapters_are_not_read(bert_lora: Path) -> None:
     (bert_lora / ADAPTER).rename(bert_lora / "adapter_model.bin")
     with pytest.raises(ConfigError, match=r"pickled adapters are not read"):
         DiffRetriever.from_pretrained(bert_lora)
-
-
-def headless(tiny_bert: Path, folder: Path) -> Path:
-    """The tiny BERT as a sentence encoder: no masked-word head."""
-    copy_folder(tiny_bert, folder)
-    edit_weights(folder, lambda w: [w.pop(key) for key in list(w) if key.startswith("cls.")])
-    return folder
 
 
 def test_a_missing_head_is_an_error(bert_lora: Path, tiny_bert: Path, tmp_path: Path) -> None:
