@@ -24,6 +24,8 @@ _RECIPE = (
     "diversity_weight",
     "margin_mse_weight",
     "relational_kl_weight",
+    "lexical_kl_weight",
+    "fused_kl_weight",
     "embedding_weight",
     "embedding_kl_weight",
     "weight_decay",

@@ -20,6 +20,8 @@ _PARTS = (
     "diversity",
     "margin_mse",
     "relational_kl",
+    "lexical_kl",
+    "fused_kl",
     "embedding",
     "embedding_kl",
 )

@@ -48,15 +48,16 @@ def objective(
     budgets = settings.prefix_budgets or ()
     parts["dense"] = losses.dense_loss(products, positives, settings.temperature, masked, budgets)
     total = parts["dense"]
-    if weights is not None and (settings.lexical_weight or settings.fused_weight):
+    signals = {"relational_kl": similarities / settings.temperature}
+    if weights is not None and settings.uses_terms:
         query_content = batch["query"].get("content")
         scores = losses.lexical_scores(outputs["query_lexical"], weights, query_content, content, vocab_size)
         scores = scores / settings.lexical_temperature
         parts["lexical"] = losses.contrastive(scores, positives, masked=masked)
         total = total + settings.lexical_weight * parts["lexical"]
+        signals |= {"lexical_kl": scores, "fused_kl": signals["relational_kl"] + scores}
         if settings.fused_weight:
-            fused = similarities / settings.temperature + scores
-            parts["fused"] = losses.contrastive(fused, positives, masked=masked)
+            parts["fused"] = losses.contrastive(signals["fused_kl"], positives, masked=masked)
             total = total + settings.fused_weight * parts["fused"]
     if settings.diversity_weight:
         parts["diversity"] = (losses.diversity_loss(queries) + losses.diversity_loss(local_passages)) / 2
@@ -65,8 +66,8 @@ def objective(
         parts["denoising"] = outputs["denoising"]
         total = total + settings.denoising_weight * parts["denoising"]
     terms = []
-    if settings.margin_mse_weight or settings.relational_kl_weight:
-        terms += _from_scores(similarities, positives, batch["teacher_scores"], settings)
+    if settings.distils_scores:
+        terms += _from_scores(similarities, signals, positives, batch["teacher_scores"], settings)
     if teacher is not None:
         terms += _from_embeddings(queries.mean(dim=1), local_passages.mean(dim=1), teacher, settings)
     for name, weight, value in terms:
@@ -79,16 +80,20 @@ Term = tuple[str, float, Tensor]
 """Name, weight and value of one distillation loss."""
 
 
-def _from_scores(similarities: Tensor, positives: Tensor, scores: Tensor, settings: TrainSettings) -> list[Term]:
-    """Losses of ``similarities`` [Nq, Np], MaxSim / K_q, against the teacher's ``scores`` [Nq, n] in the rows."""
+def _from_scores(
+    similarities: Tensor, signals: dict[str, Tensor], positives: Tensor, scores: Tensor, settings: TrainSettings
+) -> list[Term]:
+    """Losses against the teacher's ``scores`` [Nq, n] in the rows, of ``similarities`` [Nq, Np], MaxSim / K_q, and of
+    the ``signals`` [Nq, Np], which are divided by their temperatures, under the names of their KL divergences."""
     candidates = positives.unsqueeze(1) + torch.arange(scores.shape[1], device=scores.device)
-    ours = similarities.gather(1, candidates)
     terms: list[Term] = []
     if settings.margin_mse_weight:
-        terms.append(("margin_mse", settings.margin_mse_weight, losses.margin_mse(ours, scores)))
-    if settings.relational_kl_weight:
-        kl = losses.relational_kl(ours, scores, settings.temperature, settings.teacher_temperature)
-        terms.append(("relational_kl", settings.relational_kl_weight, kl))
+        mse = losses.margin_mse(similarities.gather(1, candidates), scores)
+        terms.append(("margin_mse", settings.margin_mse_weight, mse))
+    for name, ours in signals.items():
+        if weight := getattr(settings, f"{name}_weight"):
+            kl = losses.relational_kl(ours.gather(1, candidates), scores, 1.0, settings.teacher_temperature)
+            terms.append((name, weight, kl))
     return terms
 
 

@@ -24,7 +24,16 @@ SaveDtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 Share = Annotated[float, Ge(0), Lt(1)]
 _MODELS = "the model's"
-_OF_TERMS = ("lexical_terms", "lexical_weight", "lexical_temperature", "fused_weight", "train_head", "metric")
+_OF_TERMS = (
+    "lexical_terms",
+    "lexical_weight",
+    "lexical_temperature",
+    "fused_weight",
+    "lexical_kl_weight",
+    "fused_kl_weight",
+    "train_head",
+    "metric",
+)
 _OF_MASKS = ("denoising_weight", "mask_position_ids", "mask_token_type")
 _NONE = "none: unset it"
 _EVERY = "if only one of the two is set it counts for both; if neither, once per epoch where there are development rows"
@@ -94,6 +103,8 @@ class TrainSettings:
     diversity_weight: Annotated[Weight, Help("weight of the mean squared cosine of a text's K vectors", "W")] = 0.0
     margin_mse_weight: Annotated[Weight, Help("weight of MarginMSE against the scores in the rows", "W")] = 0.0
     relational_kl_weight: Annotated[Weight, Help("weight of the KL divergence from the scores in the rows", "W")] = 0.0
+    lexical_kl_weight: Annotated[Weight, Help("weight of the same for the lexical scores", "W")] = 0.0
+    fused_kl_weight: Annotated[Weight, Help("weight of the same for the sum of both signals", "W")] = 0.0
     teacher_temperature: Annotated[AboveZero, Help("temperature of the teacher's scores", "T")] = 1.0
     embedding_weight: Annotated[Weight, Help("weight of the distance to the base's mean-pooled embeddings", "W")] = 0.0
     embedding_kl_weight: Annotated[Weight, Help("weight of the KL divergence from their scores", "W")] = 0.0
@@ -156,12 +167,23 @@ class TrainSettings:
     def require_contrast(self, passages: int) -> None:
         """ConfigError where a batch of ``passages`` passages has no negative and no loss can do without one."""
         needs_none = self.denoising_weight or self.embedding_weight
-        needs_another = self.margin_mse_weight or self.relational_kl_weight or self.embedding_kl_weight
+        needs_another = self.distils_scores or self.embedding_kl_weight
         if not needs_none and (passages == 1 or not needs_another):
             raise ConfigError(
                 "there is nothing to learn from: no query has a negative passage in its batch. Raise negatives "
                 f"({self.negatives}) or batch_size ({self.batch_size}), or give rows with other positives."
             )
+
+    @property
+    def uses_terms(self) -> bool:
+        """Whether any loss reads the term weights."""
+        return bool(self.lexical_weight or self.fused_weight or self.lexical_kl_weight or self.fused_kl_weight)
+
+    @property
+    def distils_scores(self) -> bool:
+        """Whether the rows' scores are a teacher."""
+        kl = self.relational_kl_weight or self.lexical_kl_weight or self.fused_kl_weight
+        return bool(self.margin_mse_weight or kl)
 
     @property
     def distils_embeddings(self) -> bool:

