@@ -95,7 +95,8 @@ def trainable_backbone(
         torch.manual_seed(seed)
         add_lora(backbone.model, config.family, lora)
     elif not config.adapter:
-        backbone.model.requires_grad_(True)
+        for name, parameter in backbone.model.named_parameters():  # nothing reads, and saves, the head that is missing
+            parameter.requires_grad_(reads_head or name not in backbone.missing_head)
         return backbone
     for name, parameter in backbone.model.named_parameters():
         if ".lora_" in name:

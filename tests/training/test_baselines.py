@@ -232,10 +232,14 @@ def test_the_command_refuses_them_too(settings_of: Settings, capsys: pytest.Capt
 
 
 def test_a_base_without_a_head_is_saved_without_one(tiny_settings: Settings, tmp_path: Path) -> None:
-    """Trained whole for a read-out without logits, its head would be random; the mask read-out is then refused."""
+    """Trained whole for a read-out without logits, its head would be random; the mask read-out is then refused.
+
+    The best checkpoint is loaded at the end, as a resumed run loads the last one.
+    """
     save_masked_lm(tmp_path / "bert")
     base = headless(tmp_path / "bert", tmp_path / "base")
     values: dict[str, Any] = {"k_query": None, "k_passage": None, "max_length": None, "learning_rate": 1e-4}
+    values |= {"eval_steps": 1, "dev_rows": 8}
     run.train(tiny_settings(model=str(base), readout="mean", lora_r=0, **values), say=lambda _: None)
     trained = tmp_path / "out"
     assert not [name for name in load_file(trained / "model.safetensors") if name.startswith("cls.")]
