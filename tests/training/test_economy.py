@@ -17,7 +17,7 @@ from diffretriever_pyserini.training.data.batches import Collator, Example
 from diffretriever_pyserini.training.lora import LoraSettings, adapter_off, trainable_backbone
 from diffretriever_pyserini.training.model import MaskReader, base_dropout, set_base_dropout
 from diffretriever_pyserini.training.objective import objective
-from diffretriever_pyserini.training.run import retriever_for
+from diffretriever_pyserini.training.run import retriever_for, train
 from diffretriever_pyserini.training.settings import TrainSettings
 from diffretriever_pyserini.training.trainer import attention_by_products
 
@@ -147,6 +147,26 @@ def test_bfloat16_on_a_cpu_attends_by_matrix_products(tiny_settings: Settings, t
     for key, value in gradients(ours).items():
         cosine = torch.nn.functional.cosine_similarity(value.flatten(), expected[key].flatten(), dim=0)
         assert cosine > 0.98, key
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_step_attends_by_products_only_in_bfloat16(
+    bf16: bool, tiny_settings: Settings, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In all of it: the forward pass, the same again in the backward pass, and the teacher, which has no gradient."""
+    attention, seen = torch.nn.functional.scaled_dot_product_attention, set()
+
+    def watched(query: torch.Tensor, *arguments: Any, **more: Any) -> torch.Tensor:
+        seen.add((torch.is_grad_enabled(), query.dtype, torch.backends.cuda.flash_sdp_enabled()))
+        return attention(query, *arguments, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    changes = {"bf16": bf16, "embedding_weight": 1.0, "gradient_checkpointing": True, "max_steps": 1}
+    train(tiny_settings(model=str(tiny_bert), **changes), say=lambda _: None)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    assert seen == {(gradient, dtype, not bf16) for gradient in (True, False)}
+    assert torch.backends.cuda.flash_sdp_enabled()
+    assert not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
 
 
 def test_layers_below_the_lowest_adapter_have_no_gradient(tiny_settings: Settings, tiny_bert: Path) -> None:
