@@ -172,6 +172,7 @@ class EncodingJob:
         writing: Future[Path] | None = None
         with contextlib.closing(prefetcher), ThreadPoolExecutor(1, "store-writer") as writer:
             for part in self._unique(gathered_parts(prefetcher(scan)), ids):
+                part.digest = scan.digests.pop(part.number)
                 representations = self._represented(part)
                 with self.progress.waiting("write"):
                     if writing is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -22,11 +23,16 @@ class Scan:
     Parameters
     ----------
     rows : the whole corpus.
+
+    Attributes
+    ----------
+    digests : SHA-256 of the rows of each missing part that was read.
     """
 
     def __init__(self, job: EncodingJob, rows: Iterable[RawRow], ids: UniqueIds):
         self._job, self._rows, self._ids = job, iter(rows), ids
         self.rows = self.parts = self.kept = 0
+        self.digests: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[tuple[int, list[RawRow]]]:
         """Yield (part number, chunk of its rows) for each missing part."""
@@ -35,15 +41,21 @@ class Scan:
         while True:
             in_shard = number % options.shards == options.shard
             existing = self._existing(number) if in_shard else None
+            digest, count = hashlib.sha256(), 0
             if in_shard and existing is None:
-                count = 0
                 for chunk in chunks(islice(rows, size)):
+                    for row in chunk:
+                        digest.update(row.content)
+                    self.digests[number] = digest.hexdigest()
                     count += len(chunk)
                     yield number, chunk
             else:
-                count = sum(1 for _ in islice(rows, size))
+                for row in islice(rows, size):
+                    count += 1
+                    if existing is not None:
+                        digest.update(row.content)
             if existing is not None:
-                self._keep(existing, number, count)
+                self._keep(existing, number, count, digest.hexdigest())
             self.rows += count
             if in_shard and count > 0:
                 self.parts += 1
@@ -67,12 +79,17 @@ class Scan:
             return None
         return part
 
-    def _keep(self, part: Part, number: int, rows: int) -> None:
-        """Count an existing part; InputError if it was not made from ``rows`` rows, as many as the corpus has now."""
+    def _keep(self, part: Part, number: int, rows: int, digest: str) -> None:
+        """Count an existing part; InputError if it was not made from the ``rows`` rows that the corpus has now."""
         if part.header["rows"] != rows:
             raise InputError(
                 f"{part.path} was made from {part.header['rows']} rows of the corpus, which now has {rows} for it: the "
                 "corpus has changed; encode it into another folder."
+            )
+        if not part.made_from(digest):
+            raise InputError(
+                f"{part.path} was made from {rows} rows of the corpus that read otherwise now: the corpus has changed; "
+                "encode it into another folder."
             )
         self.kept += 1
         self._ids.add_existing(number, part.docids)

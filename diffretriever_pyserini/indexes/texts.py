@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -46,8 +47,9 @@ class StoreTexts:
             self._rows = self._corpus.rows(first)
         self._next = first + count
         skipped = {_line(where) for where, _ in part.header["skipped"]}
-        left = iter(docids)
+        left, digest = iter(docids), hashlib.sha256()
         for row in islice(self._rows, count):
+            digest.update(row.content)
             if _line(row.where) in skipped:
                 continue
             passage, docid = parse_row(row), next(left, None)
@@ -56,6 +58,8 @@ class StoreTexts:
             yield passage
         if (docid := next(left, None)) is not None:
             raise self._changed(f"{self._corpus.files[-1]} ends before passage {docid!r}")
+        if not part.made_from(digest.hexdigest()):
+            raise self._changed(f"rows {first + 1:,} to {first + count:,} of the corpus are not those of {part.path}")
 
     def _changed(self, difference: str) -> InputError:
         return InputError(

@@ -43,12 +43,14 @@ class PartRows:
     rows : number of rows.
     docids : ids of the passages, in order.
     skipped : (file and line, reason) of each row without a passage.
+    digest : SHA-256 of the rows themselves; empty where they are not known.
     """
 
     number: int
     rows: int = 0
     docids: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    digest: str = ""
 
 
 def write_part(folder: Path, spec: StoreSpec, part: PartRows, representations: Representations) -> Path:
@@ -69,6 +71,7 @@ def write_part(folder: Path, spec: StoreSpec, part: PartRows, representations: R
         "rows": part.rows,
         "passages": len(part.docids),
         "skipped": [list(row) for row in part.skipped],
+        "corpus": part.digest,
     }
     header["sha256"] = checksum(tensors, header)
     path = part_path(folder, part.number)
@@ -135,7 +138,7 @@ class Part:
 
     @cached_property
     def header(self) -> dict[str, Any]:
-        """``spec``, ``part``, ``rows``, ``passages``, ``skipped`` and ``sha256``.
+        """``spec``, ``part``, ``rows``, ``passages``, ``skipped``, ``corpus`` (digest of the rows) and ``sha256``.
 
         Raises
         ------
@@ -168,6 +171,10 @@ class Part:
 
     def __len__(self) -> int:
         return int(self.header["passages"])
+
+    def made_from(self, digest: str) -> bool:
+        """Whether rows of the corpus with this ``digest`` made the part; parts of earlier versions do not know."""
+        return self.header.get("corpus") in (None, "", digest)
 
     @property
     def docids(self) -> list[str]:

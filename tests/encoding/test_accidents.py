@@ -88,6 +88,21 @@ def test_a_corpus_that_changed_behind_its_name_is_refused(model: DiffRetriever, 
     assert content(tmp_path / "S") == before
 
 
+def test_a_corpus_whose_texts_changed_behind_its_name_is_refused(model: DiffRetriever, tmp_path: Path) -> None:
+    """As many bytes and rows: else a continued store would hold the vectors of texts that are in no corpus."""
+    path = write_corpus(tmp_path / "c.jsonl", passages(20))
+    encode(model, path, tmp_path / "S")
+    before = content(tmp_path / "S")
+    lines = path.read_bytes().splitlines(keepends=True)
+    for changed in ([*lines[:12], *lines[13:], lines[12]], [lines[0].swapcase().replace(b"ID", b"id", 1), *lines[1:]]):
+        path.write_bytes(b"".join(changed))
+        with pytest.raises(InputError, match=r"part-0000000\d\S* was made from .* read otherwise now: the corpus has"):
+            encode(model, path, tmp_path / "S")
+    assert content(tmp_path / "S") == before
+    path.write_bytes(b"".join(lines))
+    assert encode(model, path, tmp_path / "S")["kept"] == encode(model, path, tmp_path / "S")["parts"]
+
+
 def test_shards_that_disagree_are_an_error(model: DiffRetriever, corpus_file: Path, tmp_path: Path) -> None:
     encode(model, corpus_file, tmp_path / "S", shard=0, shards=2)
     encode(model, corpus_file, tmp_path / "S", shard=1, shards=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,9 +35,11 @@ def store_of(corpus: Path) -> Any:
     return SimpleNamespace(folder=corpus.with_name("S"), spec=spec)
 
 
-def part(number: int, rows: int, *skipped: int) -> Any:
+def part(number: int, rows: int, *skipped: int, digest: str = "") -> Any:
     left_out = [(f"/old/corpus.jsonl, line {line}", "why") for line in skipped]
-    return SimpleNamespace(header={"part": number, "rows": rows, "skipped": left_out})
+    header = {"part": number, "rows": rows, "skipped": left_out, "corpus": digest}
+    made_from = lambda digest: header["corpus"] in ("", digest)  # noqa: E731
+    return SimpleNamespace(path=f"part-{number}", header=header, made_from=made_from)
 
 
 def test_skipped_rows_are_left_out_in_each_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +79,17 @@ def test_a_corpus_that_has_changed_is_refused_at_its_row(tmp_path: Path) -> None
     write(corpus, [ROWS[0].ljust(len("\n".join(ROWS)))])  # as many bytes
     with pytest.raises(InputError, match="corpus.jsonl ends before passage 'c'"):
         list(StoreTexts(store).passages(part(0, 3, 2), ["a", "c"]))
+
+
+def test_a_text_that_has_changed_under_its_id_is_refused(tmp_path: Path) -> None:
+    """Else BM25 would search, and an answer show, texts that the vectors are not of."""
+    corpus = write(tmp_path / "corpus.jsonl", ROWS)
+    encoded = part(0, 3, 2, digest=hashlib.sha256("".join(f"{row}\n" for row in ROWS[:3]).encode()).hexdigest())
+    store = store_of(corpus)
+    assert len(list(StoreTexts(store).passages(encoded, ["a", "c"]))) == 2
+    write(corpus, [*ROWS[:2], ROWS[2].replace("third", "THIRD"), *ROWS[3:]])
+    with pytest.raises(InputError, match="rows 1 to 3 of the corpus are not those of part-0, so the corpus has chang"):
+        list(StoreTexts(store).passages(encoded, ["a", "c"]))
 
 
 def test_options_that_contradict_each_other() -> None:
