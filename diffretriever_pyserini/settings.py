@@ -27,6 +27,7 @@ Threads = Annotated[int, Ge(1), Le(1024)]
 Batch = Annotated[int, Ge(1), Le(1 << 16)]
 Masks = Annotated[int, Ge(1), Le(1024)]
 Effort = Annotated[int, Ge(1), Le(1_000_000)]
+RankConstant = Annotated[int, Ge(1), Le(10_000)]  # above, the nine decimals of a run no longer tell ranks apart
 Weight = Annotated[float, Ge(0)]
 AboveZero = Annotated[float, Gt(0)]
 OnError = Literal["stop", "skip"]

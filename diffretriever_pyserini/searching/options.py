@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from ..errors import InputError
-from ..settings import Batch, Count, Effort, Help, Threads, Weight, parsed, validate
+from ..settings import Batch, Count, Effort, Help, RankConstant, Threads, Weight, parsed, validate
 
 BM25 = "bm25"  # the signal of a text index; the others come from the model
 Signal = Literal["dense", "multi", "lexical", "bm25"]
@@ -53,7 +53,7 @@ class SearchOptions:
         ),
     ] = None
     weights: Mapping[Signal, Weight] = field(default_factory=dict)
-    rrf_k: Annotated[Count, Help("constant of rrf", "K")] = 60
+    rrf_k: Annotated[RankConstant, Help("constant of rrf", "K")] = 60
     batch_size: Annotated[Batch, Help("queries per forward pass", group="speed")] = 32
     threads: Annotated[Threads | None, Help("of FAISS and Lucene", default="all processors")] = None
 

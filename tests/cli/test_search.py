@@ -76,7 +76,7 @@ def test_json_has_the_time_of_each_stage(
 
 
 def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path: Path) -> None:
-    more = ["--fusion", "rrf", "--rrf-k", "1000000", "--mode", "hybrid", "--output", str(tmp_path / "run.txt")]
+    more = ["--fusion", "rrf", "--rrf-k", "10000", "--mode", "hybrid", "--output", str(tmp_path / "run.txt")]
     assert main(command(work, name, *more)) == 0
     scores = [line.split()[4] for line in (tmp_path / "run.txt").read_text().splitlines() if line.startswith("q3")]
     assert len(scores) == len(TEXTS)
@@ -88,6 +88,7 @@ def test_reciprocal_ranks_stay_apart_in_the_file(work: Path, name: str, tmp_path
     [
         (["--hits", "0"], "--hits: '0' must be a whole number of at least 1"),
         (["--depth", "10"], "depth=10 must be a whole number of at least hits=1000"),
+        (["--rrf-k", "10001"], "--rrf-k: '10001' must be a whole number between 1 and 10,000"),
         (["--alpha", "-1"], "--alpha: '-1' must be a number of at least 0"),
         (["--weights", "sparse=1"], "--weights: sparse=1: 'sparse' must be one of 'dense', 'multi', 'lexical'"),
         (["--weights", "multi=x"], "--weights: multi=x: 'x' must be a number of at least 0"),

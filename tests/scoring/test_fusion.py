@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from annotated_types import Le
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from diffretriever_pyserini.scoring.fusion import (
     pyserini_weights,
 )
 from diffretriever_pyserini.scoring.ranking import Hits, ranked
+from diffretriever_pyserini.settings import RankConstant
 
 Scores = dict[str, float]
 
@@ -114,6 +116,15 @@ def test_reciprocal_ranks_by_hand() -> None:
     assert dict(fuse_lists(half, "rrf", rrf_k=1).hits) == pytest.approx(
         {"a": 1 / 2, "b": 1 / 3 + 0.5 / 2, "c": 0.5 / 3}
     )
+
+
+def test_the_largest_constant_of_reciprocal_ranks_keeps_the_order() -> None:
+    """Beyond it a run would have ties, in the order of docids."""
+    hits = [(f"d{rank:04}", -float(rank)) for rank in range(1000)]
+    (constant,) = (one.le for one in get_args(RankConstant) if isinstance(one, Le))
+    fused = fuse_lists([RankedList("dense", hits), RankedList("lexical", hits)], "rrf", constant).hits
+    assert [docid for docid, _ in fused] == [docid for docid, _ in hits]
+    assert len({f"{score:.9f}" for _, score in fused}) == len(hits)
 
 
 THREE = [
