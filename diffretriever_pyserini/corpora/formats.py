@@ -70,10 +70,10 @@ class Passage:
 def parse_row(row: RawRow) -> Passage:
     """The passage in a row; a pure function.
 
-    The id is the first of the fields ``_id``, ``id`` and ``docid`` that is present and not null. Without a field
-    ``text``, the text is all of ``contents`` and ``title`` is ignored, as in Pyserini. In BEIR's layout (``_id``) a
-    title alone is a passage, too. In TSV, two columns are id and text; four are id, URL, title and body (MS MARCO
-    passages and documents).
+    The id is the first of the fields ``_id``, ``id`` and ``docid`` that is present and not null. Where ``text`` is
+    missing or null, the text is all of ``contents`` and ``title`` is ignored, as in Pyserini. In BEIR's layout
+    (``_id``) a title alone is a passage, too. In TSV, two columns are id and text; four are id, URL, title and body
+    (MS MARCO passages and documents).
 
     Raises
     ------
@@ -97,10 +97,12 @@ def parse_row(row: RawRow) -> Passage:
 
 def _from_record(record: dict[str, Any], where: str) -> Passage:
     docid = checked_id(next((record[name] for name in _IDS if record.get(name) is not None), None), where, "passage")
-    if "text" in record or ("title" in record and "_id" in record and "contents" not in record):
+    if record.get("text") is None and record.get("contents") is not None:
+        return Passage(docid, "", text_field(record, "contents", where))
+    if "text" in record or ("title" in record and "_id" in record):
         return Passage(docid, text_field(record, "title", where), text_field(record, "text", where))
     if "contents" in record:
-        return Passage(docid, "", text_field(record, "contents", where))
+        return Passage(docid, "", "")
     raise InputError(f"{where}: the passage has no field 'text' or 'contents'; found {_names_in_words(list(record))}.")
 
 

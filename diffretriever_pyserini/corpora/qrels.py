@@ -56,6 +56,7 @@ def judgements(source: str | Path, split: str = "test") -> Iterator[tuple[str, s
     columns = 0
     for number, (where, parts) in enumerate(read_columns(path)):
         if number == 0 and parts[0].lower() in _HEADINGS:
+            columns = len(parts)  # an id with a blank in three columns looks like four
             continue
         columns = columns or len(parts)
         if len(parts) not in (3, 4) or len(parts) != columns:

@@ -18,6 +18,11 @@ _LONGEST_ID = 32_766  # bytes of a term that Lucene stores
 _DEPTH = 200
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]')  # strings first: brackets inside them do not nest
 _NOT_IN_IDS = re.compile(r"[\s\x00\ud800-\udfff]")
+_BYTE_ORDER = (
+    "\ufeff",
+    "\ufffe",
+)  # at the start of an id, pyjnius drops the one and reads swapped bytes after the other
+_REMOVE_MARK = "remove it (files that were joined leave one in the middle)"
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -151,12 +156,15 @@ def read_columns(path: Path) -> Iterator[tuple[str, list[str]]]:
     Raises
     ------
     InputError
-        For what `read_lines` refuses, and for a line with a NUL, which C libraries take for the end of an id.
+        For what `read_lines` refuses, for a line with a NUL, which C libraries take for the end of an id, and for a
+        line that begins with a byte order mark.
     """
     for number, line in read_lines(path):
         where = f"{path}, line {number}"
         if "\x00" in line:
             raise InputError(f"{where}: holds a NUL character; the file is damaged, or not in UTF-8.")
+        if line.startswith(_BYTE_ORDER):
+            raise InputError(f"{where}: begins with a byte order mark; {_REMOVE_MARK}.")
         yield where, line.split()
 
 
@@ -228,14 +236,16 @@ def checked_id(value: object, where: str, kind: str) -> str:
     Raises
     ------
     InputError
-        When the id is missing, empty, of another type, too long for Lucene, or holds white space, NUL or a lone
-        surrogate.
+        When the id is missing, empty, of another type, too long for Lucene, begins with a byte order mark, or holds
+        white space, NUL or a lone surrogate.
     """
     if value is None or value == "":
         raise InputError(f"{where}: the {kind} has no id.")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InputError(f"{where}: the {kind} id must be a string, found {type(value).__name__}.")
     text = str(value)
+    if text[:1] in _BYTE_ORDER:
+        raise InputError(f"{where}: the {kind} id {text!r} begins with a byte order mark; {_REMOVE_MARK}.")
     if match := _NOT_IN_IDS.search(text):
         sign = {"\0": "a NUL character"}.get(match[0], "white space" if match[0].isspace() else "a lone surrogate")
         raise InputError(f"{where}: the {kind} id {text!r} holds {sign}, which a TREC run file cannot hold.")

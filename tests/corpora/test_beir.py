@@ -116,6 +116,8 @@ def test_written_judgements_are_read_back(tmp_path: Path) -> None:
         ("q1\ta\t1\nq1\ta\t2\n", "line 2: query 'q1' and passage 'a' have another grade"),
         ("query-id\tcorpus-id\tscore\n", "no judgements"),
         ("q1\ta\t1\nq1\0\ta\t1\n", "line 2: holds a NUL character"),
+        ("q1\ta\t1\n\ufeffq2\ta\t1\n", "line 2: begins with a byte order mark"),
+        ("query-id\tcorpus-id\tscore\nq1\ta b\t1\n", "line 2: 4 columns"),
     ],
 )
 def test_bad_judgements_are_named(tmp_path: Path, text: str, message: str) -> None:

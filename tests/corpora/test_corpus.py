@@ -79,7 +79,10 @@ def test_skipped_row_groups_are_not_read(tmp_path: Path) -> None:
         ({"_id": "a", "id": 7, "text": "x"}, Passage("a", "", "x"), "x"),
         ({"_id": None, "id": "a", "text": "x"}, Passage("a", "", "x"), "x"),
         ({"_id": "a", "title": "T"}, Passage("a", "T", ""), "T"),
+        ({"_id": "a", "title": "T", "contents": None}, Passage("a", "T", ""), "T"),
         ({"docid": "a", "title": None, "text": None}, Passage("a", "", ""), ""),
+        ({"id": "a", "text": None, "contents": "x"}, Passage("a", "", "x"), "x"),  # tables have all their columns
+        ({"id": "a", "text": "", "contents": "x"}, Passage("a", "", ""), ""),
         ({"id": 7, "text": "x"}, Passage("7", "", "x"), "x"),
         ({"id": "ü\U0001f600", "text": ""}, Passage("ü\U0001f600", "", ""), ""),
         ({"id": "a", "text": ODD + "\x85"}, Passage("a", "", ODD + "\x85"), ODD),
@@ -110,8 +113,10 @@ def test_line_ends_blank_lines_and_byte_order_mark(tmp_path: Path) -> None:
         non_blank = rows(text, tmp_path, name)
         assert [row.where.rpartition(" ")[2] for row in non_blank] == ["3", "6"]
         assert [parse_row(row).docid for row in non_blank] == ["a", "b"]
-    bom_first = rows(b"\xef\xbb\xbfa\tx\n\xef\xbb\xbfb\ty\n", tmp_path, "a.tsv")
-    assert [parse_row(row).docid for row in bom_first] == ["a", "\ufeffb"]
+    bom_first, joined = rows(b"\xef\xbb\xbfa\tx\n\xef\xbb\xbfb\ty\n", tmp_path, "a.tsv")
+    assert parse_row(bom_first).docid == "a"
+    with pytest.raises(InputError, match=r"a\.tsv, line 2: the passage id .* begins with a byte order mark; remove it"):
+        parse_row(joined)
 
 
 def test_layouts_of_folders(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The longest ids that are accepted."""
+"""Which ids are accepted."""
 
 from __future__ import annotations
 
@@ -16,3 +16,11 @@ def test_ids_are_as_long_as_lucene_takes_them(sign: str) -> None:
         InputError, match=r"c\.jsonl, line 3: the passage id .* has 32,7\d\d bytes; Lucene takes 32,766"
     ):
         checked_id(longest + sign, "c.jsonl, line 3", "passage")
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufffe"])
+def test_an_id_that_lucene_would_change_is_refused(mark: str) -> None:
+    """Else a passage has two ids in a hybrid search: that of the vectors, and that of the terms."""
+    assert checked_id(f"a{mark}", "c.jsonl, line 3", "passage") == f"a{mark}"
+    with pytest.raises(InputError, match=r"c\.jsonl, line 3: the passage id .* begins with a byte order mark"):
+        checked_id(f"{mark}a", "c.jsonl, line 3", "passage")
