@@ -179,7 +179,7 @@ class _Opener:
 class CollectionIndex(SearchIndex):
     """An open collection, with the methods of :class:`.SearchIndex`.
 
-    Fusion by reciprocal ranks is one request if every list counts alike; all else is fused here.
+    Fusion by reciprocal ranks is one request if every list has the weight 1; all else is fused here.
 
     Attributes
     ----------
@@ -193,8 +193,8 @@ class CollectionIndex(SearchIndex):
 
     def _batch(self, topics: dict[str, str], mode: str, options: SearchOptions) -> dict[str, Hits]:
         signals = self.folder.signals(mode)
-        alike = len({self.weights(options).get(signal, 1.0) for signal in signals}) == 1
-        if len(signals) == 1 or options.fusion != "rrf" or options.remove_query or not alike:
+        unweighted = all(self.weights(options).get(signal, 1.0) == 1 for signal in signals)
+        if len(signals) == 1 or options.fusion != "rrf" or options.remove_query or not unweighted:
             return super()._batch(topics, mode, options)
         with self._timed("encode"):
             queries = self._encode(list(topics.values()), options.batch_size)

@@ -59,6 +59,19 @@ def test_one_request_for_reciprocal_ranks(collections: Collections, store: Store
             assert len(collections.server.seen) == requests, options
 
 
+def test_equal_weights_of_reciprocal_ranks_count(collections: Collections, store: Store) -> None:
+    """The engine adds up ranks without weights, so the scores would not be those of an index."""
+    collections.export(store)
+    with collections.open() as index:
+        hits = [
+            index.search(TOPICS, "hybrid", hits=10, fusion="rrf", weights={"multi": weight, "lexical": weight})["q1"]
+            for weight in (1, 2)
+        ]
+        assert dict(hits[1]) == pytest.approx({docid: 2 * score for docid, score in hits[0]}, abs=1e-6)
+        with pytest.raises(InputError, match="all weights are 0"):
+            index.search(TOPICS, "hybrid", fusion="rrf", weights={"multi": 0, "lexical": 0})
+
+
 def test_maxsim_of_the_candidates_is_exact(collections: Collections, store: Store) -> None:
     collections.export(store)
     with collections.open(multi_options=MultiOptions(candidates=10)) as index:
