@@ -19,7 +19,6 @@ from ..scoring.fusion import RankedList, fuse_lists
 from ..searching.index import SearchIndex
 from ..searching.options import BM25, SearchOptions
 from ..settings import Count, parsed
-from ..store.spec import SPEC, read_spec
 from .evidence import Wording, interaction, mean_cosine, overlap, view_texts, words_by_row
 from .ranking import ranked_entries
 from .records import Explanation, RankedEntry, TextView
@@ -120,10 +119,8 @@ class _ExplainedQuery:
         self._words = words_by_row(index.model, query)
         factors = Wording(index.model, self._words, {}).factors(prepared, self._terms)
         self._frequencies = tuple(_frequencies("query", factors))
-        folder = index.folder
-        store = folder.multi is not None and (folder.multi / SPEC).is_file()
-        self._max_length = read_spec(folder.multi).max_length if folder.multi is not None and store else None
-        self._postings = [_Postings(path) for path in folder.folders("lexical")] if "lexical" in signals else []
+        folders = index.folder.folders("lexical") if "lexical" in signals else ()
+        self._postings = [_Postings(path) for path in folders]
 
     @cached_property
     def _prepare(self) -> Preparer:
@@ -189,7 +186,7 @@ class _ExplainedQuery:
         self, explanation: Explanation, text: str, wording: Wording, indexed: np.ndarray | None
     ) -> Explanation:
         model = self._model
-        prepared = self._prepare([text], "passage", self._max_length)
+        prepared = self._prepare([text], "passage", self._index.folder.max_length)
         fresh = model.represent(prepared)
         return dataclasses.replace(
             explanation,

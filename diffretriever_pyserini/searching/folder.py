@@ -37,6 +37,7 @@ class IndexFolder:
     passages : size of the collection, None where that is not known before the index is opened.
     shards : the indexes of which this one consists; then it has no folders of its own.
     parts : which parts of a store are searched (the first, and the one after the last); None for all.
+    max_length : tokens of prompt and text of its passages, None where the folders do not say.
     """
 
     name: str
@@ -48,6 +49,7 @@ class IndexFolder:
     text: Path | None = None
     shards: tuple[IndexFolder, ...] = ()
     parts: tuple[int, int] | None = None
+    max_length: int | None = None
 
     @property
     def record_name(self) -> str:
@@ -152,6 +154,7 @@ def read_index(path: str | Path) -> IndexFolder:
             int(record["passages"]),
             root / "multi" if record.get("multi") is not None else None,
             root / "text" if record.get("text") is not None else None,
+            max_length=record.get("max_length"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record_file}: damaged ({reason(error)}); {BUILD_AGAIN}.") from error
@@ -172,19 +175,20 @@ def _sharded(folder: Path, record: dict[str, Any], provenance: Provenance) -> In
             if (one.get("passages"), one.get("store")) != (entry["passages"], entry["store"]):
                 raise InputError(f"{path} is not the shard that {folder / FILE_NAME} names; {BUILD_AGAIN}.")
             shards.append(read_index(path))
-        passages = int(record["passages"])
+        passages, max_length = int(record["passages"]), record.get("max_length")
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{damaged} ({reason(error)}); {BUILD_AGAIN}.") from error
     if sum(shard.passages or 0 for shard in shards) != passages or len({shard.modes for shard in shards}) != 1:
         raise InputError(f"{damaged} (their passages or signals differ); {BUILD_AGAIN}.")
-    return IndexFolder(str(folder), None, None, provenance, passages, shards=tuple(shards))
+    return IndexFolder(str(folder), None, None, provenance, passages, shards=tuple(shards), max_length=max_length)
 
 
 def _store_as_index(folder: Path) -> IndexFolder:
     """A store as an index whose one signal is multi."""
-    return IndexFolder(str(folder), None, None, read_spec(folder).provenance, multi=folder.absolute())
+    spec = read_spec(folder)
+    return IndexFolder(str(folder), None, None, spec.provenance, multi=folder.absolute(), max_length=spec.max_length)
 
 
 def divided(index: IndexFolder, count: int) -> IndexFolder:
@@ -232,8 +236,10 @@ def separate_folders(
     index = IndexFolder(name, dense, lexical, multi=multi, text=text)
     _check_signals(index)
     if index.multi is not None:
-        multi_record = read_manifest(index.multi) if is_multi(index.multi) else read_spec(index.multi)
-        index = replace(index, provenance=multi_record.provenance)
+        if is_multi(index.multi):
+            return replace(index, provenance=read_manifest(index.multi).provenance)
+        spec = read_spec(index.multi)
+        return replace(index, provenance=spec.provenance, max_length=spec.max_length)
     return index
 
 

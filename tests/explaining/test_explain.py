@@ -149,6 +149,20 @@ def test_a_shorter_max_length_of_queries_does_not_cut_passages(work: Path) -> No
             assert one.terms.matched == one.indexed_terms.matched and not one.notes
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_texts_are_cut_as_for_the_index(work: Path, encoder: str, tmp_path: Path, shards: int) -> None:
+    from diffretriever_pyserini import Corpus, DiffRetriever, EncodeOptions, IndexOptions, build_index, encode_corpus
+
+    model = DiffRetriever.from_pretrained(encoder, k_passage=3)
+    options = EncodeOptions(workers=0, dtype="float32", max_length=4, rows_per_part=8)
+    encode_corpus(model, Corpus([work / "corpus.jsonl"]), tmp_path / "S", options)
+    build_index(tmp_path / "S", tmp_path / "I", IndexOptions(shards=shards, quiet=True))
+    with open_index(tmp_path / "I") as index:
+        for one in explain(index, QUERIES[0], ["p1", SCRIPT, "n3"], PASSAGES):
+            assert one.vectors is not None and one.vectors.pooled == pytest.approx(one.dense, abs=1e-5)
+            assert one.passage is not None and one.passage.tokens == 2 and not one.notes
+
+
 def test_another_text_than_the_indexed_one_is_noticed(index: SearchIndex) -> None:
     [one] = explain(index, QUERIES[0], ["p1"], {"p1": PASSAGES["p2"]})
     assert any("is it the text that was encoded" in note for note in one.notes)
