@@ -18,10 +18,8 @@ _LONGEST_ID = 32_766  # bytes of a term that Lucene stores
 _DEPTH = 200
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]')  # strings first: brackets inside them do not nest
 _NOT_IN_IDS = re.compile(r"[\s\x00\ud800-\udfff]")
-_BYTE_ORDER = (
-    "\ufeff",
-    "\ufffe",
-)  # at the start of an id, pyjnius drops the one and reads swapped bytes after the other
+# At the start of an id, pyjnius drops the one and reads swapped bytes after the other.
+_BYTE_ORDER = ("\ufeff", "\ufffe")
 _REMOVE_MARK = "remove it (files that were joined leave one in the middle)"
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
