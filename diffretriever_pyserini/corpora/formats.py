@@ -44,8 +44,8 @@ class RawRow:
     def content(self) -> bytes:
         """What a digest of the corpus is over: not where the row is, which a broken row's message names, too."""
         if isinstance(self.payload, dict):
-            return json.dumps(self.payload, sort_keys=True, default=str).encode() + b"\n"
-        return self.payload + b"\n" if isinstance(self.payload, bytes) else b"\0"
+            return json.dumps(self.payload, sort_keys=True, default=str).encode()
+        return self.payload if isinstance(self.payload, bytes) else b"\0"
 
 
 @dataclass(frozen=True, slots=True)

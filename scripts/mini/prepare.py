@@ -4,7 +4,7 @@
 
 Writes ``train.jsonl`` (rows for `diffretriever train`: each query with its passage, negatives and a teacher's scores),
 ``dev.jsonl``, and one folder in BEIR layout per development source. Every query gets negatives of its own source once:
-passages that BM25 or a sentence encoder (mean pooled; the parent, all-MiniLM-L6-v2, unless told otherwise) ranks high.
+passages that BM25 or a sentence encoder (the parent, all-MiniLM-L6-v2, or ``--teacher``; mean pooled) ranks high.
 Those that the encoder scores like the positive are left out, since they are probably answers too; random ones fill up.
 It reads a passage's first 128 tokens, of which the rows may have fewer words.
 """

@@ -113,7 +113,7 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         main(["train", "--help"])
     assert raised.value.code == 0
     shown = capsys.readouterr().out
-    assert len(FIELDS) == 68
+    assert len(FIELDS) == 70
     assert [name for name in FIELDS if f"  --{name.replace('_', '-')} " not in shown] == []
 
 
