@@ -51,7 +51,7 @@ def parse_line(line: str, where: str, tabs: bool = False) -> Row:
 def parse_record(record: dict[str, Any], where: str) -> Row:
     """The row in a JSON object of Tevatron's layout or a plain pair; InputError names ``where``."""
     query = text_field(record, "query", where).strip()
-    query_id = str(record.get("query_id") or "")
+    query_id = _id(record, "query_id")
     if "positive_passages" in record:
         positives, negatives = (_passages(record, name, where) for name in ("positive_passages", "negative_passages"))
         return checked(Row(query, positives, negatives, query_id), where)
@@ -60,6 +60,12 @@ def parse_record(record: dict[str, Any], where: str) -> Row:
         raise InputError(f"{where}: neither positive_passages nor positive nor passage; the keys are {sorted(record)}.")
     positive = ScoredPassage("", text_field(record, "title", where), text_field(record, name, where))
     return checked(Row(query, (positive,), (), query_id), where)
+
+
+def _id(record: dict[str, Any], name: str) -> str:
+    """The id in a field, which may be the number 0; empty where there is none."""
+    value = record.get(name)
+    return "" if value is None else str(value)
 
 
 def _passages(record: dict[str, Any], name: str, where: str) -> tuple[ScoredPassage, ...]:
@@ -78,8 +84,7 @@ def _passages(record: dict[str, Any], name: str, where: str) -> tuple[ScoredPass
         ):
             raise InputError(f"{where}: the score {score!r} in {name} is not a number.")
         title, text = text_field(value, "title", where), text_field(value, "text", where)
-        docid = str(value.get("docid") or "")
-        passages.append(ScoredPassage(docid, title, text, None if score is None else float(score)))
+        passages.append(ScoredPassage(_id(value, "docid"), title, text, None if score is None else float(score)))
     return tuple(passages)
 
 

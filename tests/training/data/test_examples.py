@@ -249,3 +249,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
     small, large = peak(100), peak(3000)
     assert large - small < 200_000, "2,900 more rows are 7 MB of text; only their offsets may be kept"
+
+
+def test_an_id_may_be_the_number_0() -> None:
+    record = {"query_id": 0, "query": "towers", "positive_passages": [{"docid": 0, "text": "tall"}, {"text": "high"}]}
+    row = parse_record(record, "rows.jsonl, line 1")
+    assert (row.query_id, [one.docid for one in row.positives]) == ("0", ["0", ""])
