@@ -6,8 +6,9 @@ generator that takes the number of rows to skip and returns how many of them rem
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,13 @@ class RawRow:
         if isinstance(self.payload, dict):
             return json.dumps(self.payload, sort_keys=True, default=str).encode()
         return self.payload if isinstance(self.payload, bytes) else b"\0"
+
+
+def digested(rows: Iterable[RawRow], digest: hashlib._Hash) -> Iterator[RawRow]:
+    """Yield ``rows``, each added to ``digest`` first."""
+    for row in rows:
+        digest.update(row.content)
+        yield row
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..corpora.corpus import RawRow
+from ..corpora.formats import digested
 from ..errors import InputError
 from ..store.part import Part
 from .parts import UniqueIds
@@ -42,20 +43,16 @@ class Scan:
             in_shard = number % options.shards == options.shard
             existing = self._existing(number) if in_shard else None
             digest, count = hashlib.sha256(), 0
-            if in_shard and existing is None:
-                for chunk in chunks(islice(rows, size)):
-                    for row in chunk:
-                        digest.update(row.content)
-                    self.digests[number] = digest.hexdigest()
+            if existing is not None:
+                count = sum(1 for _ in digested(islice(rows, size), digest))
+                self._keep(existing, number, count, digest.hexdigest())
+            elif in_shard:
+                for chunk in chunks(digested(islice(rows, size), digest)):
+                    self.digests[number] = digest.hexdigest()  # whole with the part's last chunk
                     count += len(chunk)
                     yield number, chunk
             else:
-                for row in islice(rows, size):
-                    count += 1
-                    if existing is not None:
-                        digest.update(row.content)
-            if existing is not None:
-                self._keep(existing, number, count, digest.hexdigest())
+                count = sum(1 for _ in islice(rows, size))
             self.rows += count
             if in_shard and count > 0:
                 self.parts += 1

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..corpora.corpus import Corpus, Passage, RawRow, parse_row
+from ..corpora.formats import digested
 from ..errors import InputError
 from ..store.part import Part
 from ..store.store import Store
@@ -48,8 +49,7 @@ class StoreTexts:
         self._next = first + count
         skipped = {_line(where) for where, _ in part.header["skipped"]}
         left, digest = iter(docids), hashlib.sha256()
-        for row in islice(self._rows, count):
-            digest.update(row.content)
+        for row in digested(islice(self._rows, count), digest):
             if _line(row.where) in skipped:
                 continue
             passage, docid = parse_row(row), next(left, None)
